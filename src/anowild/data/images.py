@@ -1,0 +1,162 @@
+"""Sources -> a set of preprocessed images, in memory or as a stream."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.config import Settings
+from anowild.data.preprocess import Preprocess
+from anowild.data.readers import Reader, Unreadable, open_source
+from anowild.data.readers.arrays import to_images
+from anowild.errors import UserError
+
+log = logging.getLogger("anowild")
+
+Array = np.ndarray[Any, Any]
+Source = str | Path | Array
+#: Files named one by one in warnings before the rest is only counted.
+NAMED = 10
+
+
+@dataclass
+class ImageSet:
+    """Preprocessed images: uint8 [N, C, R, R], one name each, and what was left out."""
+
+    images: Array
+    names: list[str]
+    preprocess: Preprocess
+    left_out: list[Unreadable] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @staticmethod
+    def load(
+        sources: Source | Sequence[Source],
+        settings: Settings | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> ImageSet:
+        """Read everything into memory.
+
+        Args:
+            sources: paths as for :func:`open_source`, or arrays [N, H, W], [N, H, W, C] or
+                [N, C, H, W].
+            settings: decide the preprocessing, where ``preprocess`` is not given.
+            preprocess: of a trained model.
+
+        Raises:
+            UserError: nothing could be read.
+        """
+        readers = open_all(sources)
+        preprocess = preprocess or choose_preprocess(readers, settings or Settings())
+        stream = ImageStream(readers, preprocess)
+        parts = list(stream.batches(256))
+        if not parts:
+            raise UserError(stream.nothing_left())
+        images = np.concatenate([images for _, images in parts])
+        names = list(chain.from_iterable(names for names, _ in parts))
+        return ImageSet(images, names, preprocess, stream.left_out)
+
+
+class _InMemory:
+    """A reader over an array that is there already."""
+
+    KIND = "array"
+
+    def __init__(self, array: Array) -> None:
+        self.images = to_images(array, "array")
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def shapes(self) -> Iterator[tuple[int, int, int]]:
+        return iter([self.images.shape[1:]] * len(self))
+
+    def __iter__(self) -> Iterator[Any]:
+        from anowild.data.readers import Record
+
+        return (Record(f"array[{i}]", pixels) for i, pixels in enumerate(self.images))
+
+
+def open_all(sources: Source | Sequence[Source]) -> list[Reader]:
+    """Readers for one source or several."""
+    listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    return [_InMemory(s) if isinstance(s, np.ndarray) else open_source(s) for s in listed]
+
+
+def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preprocess:
+    """Fill in what the settings leave to the images: resolution and channels."""
+    resolution, channels = settings.resolution, settings.channels
+    if resolution is None or channels is None:
+        shapes = list(chain.from_iterable(reader.shapes() for reader in readers))
+        if resolution is None:
+            side = statistics.median_low([min(s[:2]) for s in shapes]) if shapes else 8
+            fitting = 1 << max(3, int(side - 1).bit_length())
+            resolution = min(fitting, settings.max_resolution, 512)
+        if channels is None:
+            channels = max((s[2] for s in shapes), default=1)
+    return Preprocess(resolution, channels, settings.fit)
+
+
+class ImageStream:
+    """Preprocessed batches, in order; memory does not grow with the number of images.
+
+    ``left_out`` fills while the stream is read; each entry is also logged as a warning, the
+    first ones by name.
+    """
+
+    def __init__(self, readers: Sequence[Reader], preprocess: Preprocess) -> None:
+        self.readers = readers
+        self.preprocess = preprocess
+        self.left_out: list[Unreadable] = []
+
+    def __len__(self) -> int:
+        """Number of images, readable or not."""
+        return sum(len(reader) for reader in self.readers)
+
+    def batches(self, size: int) -> Iterator[tuple[list[str], Array]]:
+        """Names, and uint8 [n, C, R, R] with n = size but for the last batch."""
+        names: list[str] = []
+        images: list[Array] = []
+        for record in chain.from_iterable(self.readers):
+            if isinstance(record, Unreadable):
+                self._leave_out(record)
+                continue
+            try:
+                images.append(self.preprocess(record.pixels))
+            except ValueError as error:
+                self._leave_out(Unreadable(record.name, str(error)))
+                continue
+            names.append(record.name)
+            if len(names) == size:
+                yield names, np.stack(images)
+                names, images = [], []
+        if names:
+            yield names, np.stack(images)
+        if len(self.left_out) > NAMED:
+            log.warning("%d images were left out in all", len(self.left_out))
+
+    def _leave_out(self, image: Unreadable) -> None:
+        self.left_out.append(image)
+        if len(self.left_out) <= NAMED:
+            log.warning("left out %s: %s", image.name, image.reason)
+
+    def nothing_left(self) -> str:
+        """The sentence for a user whose images were all left out."""
+        reasons = Counter(image.reason for image in self.left_out).most_common(3)
+        listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
+        first = self.left_out[0].name if self.left_out else "the source"
+        return f"none of the {len(self)} images can be used, beginning with {first}: {listed}"

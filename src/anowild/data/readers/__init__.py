@@ -1,0 +1,35 @@
+"""One small file for each kind of source; ``READERS`` lists them.
+
+A reader is made from a path, knows the shapes of its images without decoding them where the
+format allows, and yields them one by one. To add a format, write a class with the methods of
+:class:`Reader` in a file of its own and put it into ``READERS``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anowild.data.readers.arrays import ArrayReader
+from anowild.data.readers.base import Reader, Record, Unreadable
+from anowild.data.readers.folder import FolderReader
+from anowild.errors import UserError
+
+READERS: tuple[type[Reader], ...] = (ArrayReader, FolderReader)
+
+__all__ = ["READERS", "Reader", "Record", "Unreadable", "open_source"]
+
+
+def open_source(source: str | Path) -> Reader:
+    """The reader for a folder, an image file, or an array file (``file.npz:key`` picks an array).
+
+    Raises:
+        UserError: there is no such path, or no reader takes it.
+    """
+    text = str(source)
+    for reader in READERS:
+        if reader.takes(text):
+            return reader(text)
+    if not Path(text).exists():
+        raise UserError(f"{text}: there is no such file or folder")
+    kinds = "; ".join(reader.KIND for reader in READERS)
+    raise UserError(f"{text}: is of no kind that can be read ({kinds})")

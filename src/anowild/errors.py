@@ -1,0 +1,7 @@
+"""The one exception that is shown to a user as a sentence, without a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can mend: the message names the file or setting, and the mend."""

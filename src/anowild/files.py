@@ -1,0 +1,84 @@
+"""Files that are whole or not there: written under a temporary name, then moved into place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from anowild.errors import UserError
+
+#: Ends the name of a file that is being written; what a killed process left behind is not read.
+PART = ".part"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success move it over ``path``, else remove it.
+
+    Raises:
+        UserError: the disk is full, or the place cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except Exception as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _explained(error, path) from error
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _explained(error: Exception, path: Path) -> Exception:
+    # safetensors reports an I/O error as an exception of its own, with the text of the system's.
+    text = str(error)
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "StorageFull" in text:
+        return UserError(
+            f"{path}: the disk is full; free some space and give the same command again "
+            "(what was there before is untouched)"
+        )
+    if isinstance(error, OSError):
+        return UserError(f"{path}: cannot be written ({error.strerror or error})")
+    return error
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        UserError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged, not valid JSON ({error})") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written in ``folder``."""
+    for path in folder.glob(f"*{PART}"):
+        with suppress(OSError):
+            path.unlink()

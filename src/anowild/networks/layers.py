@@ -1,0 +1,167 @@
+"""The layers of Tables 1-3 of the appendix, each with its learning rate equalised at run time.
+
+Equalised learning rate (Karras et al. 2018, section 4.1): a weight is stored as drawn from
+N(0, 1) and multiplied by ``gain / sqrt(fan_in)`` each time it is used; biases are not scaled.
+All images and feature maps are [N, C, H, W].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: He's gain for a layer that a (leaky) ReLU follows.
+HE_GAIN = math.sqrt(2.0)
+LEAK = 0.2
+EPSILON = 1e-8
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """``max(0.2 x, x)``, elementwise."""
+    return F.leaky_relu(x, LEAK)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """Scale the components along axis 1 to a mean square of one (Karras et al. 2018, section 4.2).
+
+    Takes [N, C, ...] of any length; the result does not depend on that length, but for epsilon.
+    """
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPSILON)
+
+
+class Conv2d(nn.Module):
+    """Convolution that keeps the size, [N, in, H, W] -> [N, out, H, W]; no activation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = HE_GAIN) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = gain / math.sqrt(inputs * kernel * kernel)
+        self.padding = kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+
+
+def _spread(weight: Tensor) -> Tensor:
+    """Sum a 3x3 kernel over the four positions of a 2x2 box: [a, b, 3, 3] -> [a, b, 4, 4]."""
+    padded = F.pad(weight, (1, 1, 1, 1))
+    return (
+        padded[:, :, 1:, 1:] + padded[:, :, :-1, 1:] + padded[:, :, 1:, :-1] + padded[:, :, :-1, :-1]
+    )
+
+
+class UpConv2d(nn.Module):
+    """Nearest-neighbour doubling and a 3x3 convolution in one: [N, in, H, W] -> [N, out, 2H, 2W].
+
+    One 4x4 transposed convolution of stride 2 does both, on a quarter of the positions. The
+    stored kernel is flipped in space against the plain convolution, as the reference has it.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = HE_GAIN / math.sqrt(inputs * 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = _spread(self.weight * self.scale)
+        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+class DownConv2d(nn.Module):
+    """A 3x3 convolution and 2x2 average pooling in one: [N, in, H, W] -> [N, out, H/2, W/2]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = HE_GAIN / math.sqrt(inputs * 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = _spread(self.weight * (self.scale / 4))
+        return F.conv2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+class Dense(nn.Module):
+    """Affine map, [N, in] -> [N, out]; no activation."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float = HE_GAIN) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = gain / math.sqrt(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+class LatentToMap(nn.Module):
+    """The generator's first layer, [N, latent] -> [N, out, 4, 4]; one bias per map, not per pixel."""
+
+    def __init__(self, latent_size: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs * 16, latent_size))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        # A quarter of He's gain, as if the 16 pixels shared the variance.
+        self.scale = HE_GAIN / 4 / math.sqrt(latent_size)
+
+    def forward(self, z: Tensor) -> Tensor:
+        maps = F.linear(z, self.weight * self.scale).view(z.shape[0], -1, 4, 4)
+        return maps + self.bias.view(1, -1, 1, 1)
+
+
+class MinibatchStddev(nn.Module):
+    """Append one map that says how much the images of a group differ: [N, C, H, W] -> [N, C+1, H, W].
+
+    Batch form (``train()``; Karras et al. 2018, section 3): the group of image n is all images
+    m with m = n modulo N / min(4, N), so an image's output depends on its companions. Each such
+    pass also updates ``running``, a mean of the statistic with decay 0.99 per pass.
+
+    Frozen form (``eval()``): ``running`` takes the place of the statistic, and an image's output
+    depends on that image alone.
+    """
+
+    GROUP = 4
+    DECAY = 0.99
+    running: Tensor
+    started: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("running", torch.zeros(()))
+        self.register_buffer("started", torch.zeros(()))  # 0 until the first update, then 1
+        self.tracking = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, _, height, width = x.shape
+        if self.training:
+            statistic = self._of_groups(x)
+            if self.tracking:
+                self._track(statistic)
+            column = statistic.repeat(count // statistic.shape[0])
+        else:
+            column = self.running.expand(count)
+        return torch.cat([x, column.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
+
+    def _of_groups(self, x: Tensor) -> Tensor:
+        """The mean standard deviation within each group: [N, C, H, W] -> [groups]."""
+        count = x.shape[0]
+        size = min(self.GROUP, count)
+        if count % size:
+            raise ValueError(
+                f"a minibatch of {count} cannot be split into groups of {size}: "
+                f"take a multiple of {size}, or fewer than {size} images"
+            )
+        grouped = x.reshape(size, count // size, *x.shape[1:])
+        variance = (grouped - grouped.mean(dim=0, keepdim=True)).square().mean(dim=0)
+        return (variance + EPSILON).sqrt().mean(dim=(1, 2, 3))
+
+    @torch.no_grad()
+    def _track(self, statistic: Tensor) -> None:
+        share = torch.where(self.started > 0, 1.0 - self.DECAY, 1.0).to(self.running.dtype)
+        self.running.lerp_(statistic.mean().to(self.running.dtype), share)
+        self.started.fill_(1)

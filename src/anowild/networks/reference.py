@@ -1,0 +1,139 @@
+"""The bridge to the reference implementation: its parameter names and its full-size form.
+
+The reference keeps every image at full size and lets a level of detail blur it; ours runs a
+level at its own resolution. Both give the same numbers, and this module shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anowild.networks.generator import Generator
+from anowild.networks.growth import split_lod
+from anowild.networks.trunk import Discriminator, Trunk
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", Tensor, np.ndarray[Any, Any])
+Array = np.ndarray[Any, Any]
+
+# The reference stores kernels as [height, width, in, out], its up-convolution's as
+# [height, width, out, in], and dense weights as [in, out]. Each entry permutes to our layout;
+# all of them are undone by the inverse permutation.
+_CONV, _UP_CONV, _DENSE, _BIAS = (3, 2, 0, 1), (3, 2, 0, 1), (1, 0), (0,)
+
+
+def variables(network: nn.Module) -> dict[str, tuple[nn.Parameter, tuple[int, ...]]]:
+    """Reference name -> (our parameter, permutation from the reference's axes to ours)."""
+    if not isinstance(network, Generator | Trunk):
+        raise TypeError(f"not a Generator, Discriminator or Encoder: {type(network).__name__}")
+    found: dict[str, tuple[nn.Parameter, tuple[int, ...]]] = {}
+
+    def add(name: str, layer: Any, axes: tuple[int, ...]) -> None:
+        found[f"{name}/weight"] = (layer.weight, axes)
+        found[f"{name}/bias"] = (layer.bias, _BIAS)
+
+    rgb, rgb_name = (
+        (network.to_rgb, "ToRGB") if isinstance(network, Generator) else (network.from_rgb, "FromRGB")
+    )
+    for stage, layer in enumerate(rgb):
+        add(f"{rgb_name}_lod{network.max_lod - stage}", layer, _CONV)
+    for stage, block in enumerate(network.blocks, start=1):
+        prefix = f"{4 << stage}x{4 << stage}"
+        if isinstance(network, Generator):
+            add(f"{prefix}/Conv0_up", block.conv0_up, _UP_CONV)
+            add(f"{prefix}/Conv1", block.conv1, _CONV)
+        else:
+            add(f"{prefix}/Conv0", block.conv0, _CONV)
+            add(f"{prefix}/Conv1_down", block.conv1_down, _CONV)
+    add("4x4/Conv", network.conv, _CONV)
+    if isinstance(network, Generator):
+        add("4x4/Dense", network.dense, _DENSE)
+    else:
+        add("4x4/Dense0", network.dense0, _DENSE)
+    if isinstance(network, Discriminator):
+        add("4x4/Dense1", network.dense1, _DENSE)
+    return found
+
+
+def load_variables(network: nn.Module, arrays: Mapping[str, Array]) -> None:
+    """Load parameters given under the reference's names, in its axes, in any float type.
+
+    The network keeps its own type: call ``network.double()`` first for a float64 comparison.
+    The reference's scalar variable ``lod`` may be among the arrays and is not used.
+
+    Raises:
+        ValueError: a parameter is missing, unknown or of the wrong shape.
+    """
+    ours = variables(network)
+    given = {name: array for name, array in arrays.items() if name != "lod"}
+    if given.keys() != ours.keys():
+        missing, unknown = sorted(ours.keys() - given.keys()), sorted(given.keys() - ours.keys())
+        raise ValueError(f"parameters do not match: missing {missing}, unknown {unknown}")
+    with torch.no_grad():
+        for name, (parameter, axes) in ours.items():
+            array = np.transpose(np.asarray(given[name]), axes)
+            if array.shape != tuple(parameter.shape):
+                raise ValueError(
+                    f"{name} has shape {np.shape(given[name])}, which does not give "
+                    f"{tuple(parameter.shape)} in our axes"
+                )
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+
+
+def export(
+    network: nn.Module, pick: Callable[[nn.Parameter], Tensor | None] = lambda p: p
+) -> dict[str, Array]:
+    """Parameters (or, with ``pick``, anything of their shape) by the reference's names and axes.
+
+    Where ``pick`` gives None, as for the gradient of a layer that no level used, zeros stand.
+    """
+    out = {}
+    for name, (parameter, axes) in variables(network).items():
+        value = pick(parameter)
+        tensor = torch.zeros_like(parameter) if value is None else value
+        out[name] = np.transpose(tensor.detach().cpu().numpy(), np.argsort(axes))
+    return out
+
+
+def forward(network: nn.Module, x: ArrayOrTensor, lod: float = 0.0) -> ArrayOrTensor:
+    """The reference's form of a pass: images at full size, minibatch stddev from the batch.
+
+    Args:
+        network: a Generator, Discriminator or Encoder.
+        x: latents [N, latent] for a generator, else images [N, C, resolution, resolution].
+            A tensor (gradients flow) or a NumPy array; computed in the network's type.
+        lod: level of detail, clipped to [0, log2(resolution) - 2].
+
+    Returns:
+        Images [N, C, resolution, resolution], scores [N, 1] or latents [N, latent], as a tensor
+        or an array like ``x``.
+    """
+    if not isinstance(network, Generator | Trunk):
+        raise TypeError(f"not a Generator, Discriminator or Encoder: {type(network).__name__}")
+    if isinstance(x, np.ndarray):
+        with torch.no_grad():
+            return forward(network, torch.from_numpy(np.ascontiguousarray(x)), lod).cpu().numpy()
+    like = next(network.parameters())
+    x = x.to(device=like.device, dtype=like.dtype)
+    scale = 2 ** split_lod(lod, network.max_lod)[0]
+    if isinstance(network, Generator):
+        return to_full_size(network(x, lod), scale)
+    stddev, was_training = network.minibatch_stddev, network.training
+    try:
+        network.train()
+        stddev.tracking = False
+        out: Tensor = network(F.avg_pool2d(x, scale) if scale > 1 else x, lod)
+        return out
+    finally:
+        stddev.tracking = True
+        network.train(was_training)
+
+
+def to_full_size(images: Tensor, scale: int) -> Tensor:
+    """Repeat every pixel ``scale`` times in both directions: [N, C, r, r] -> [N, C, r*scale, ...]."""
+    return F.interpolate(images, scale_factor=scale, mode="nearest") if scale > 1 else images

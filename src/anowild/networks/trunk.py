@@ -1,0 +1,126 @@
+"""The trunk that discriminator and encoder share, and the two networks themselves.
+
+E is D's body up to and including ``4x4/Dense0`` with its leaky ReLU; D adds ``4x4/Dense1``
+(appendix, tables 'Discriminator' and 'Encoder').
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anowild.networks.growth import feature_maps, log2_resolution, split_lod
+from anowild.networks.layers import Conv2d, Dense, DownConv2d, MinibatchStddev, leaky_relu
+
+
+class TrunkBlock(nn.Module):
+    """Halves the resolution: [N, in, H, W] -> [N, out, H/2, W/2]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv0 = Conv2d(inputs, inputs, 3)
+        self.conv1_down = DownConv2d(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return leaky_relu(self.conv1_down(leaky_relu(self.conv0(x))))
+
+
+class Trunk(nn.Module):
+    """Images -> a vector, one resolution after the other.
+
+    ``train()`` takes minibatch standard deviations from the batch, ``eval()`` the running one:
+    see :class:`MinibatchStddev`. Arguments as in :class:`Generator`; ``outputs`` is the length
+    of the vector.
+    """
+
+    def __init__(
+        self, *, resolution: int, channels: int, fmap_base: int, fmap_max: int, outputs: int | None
+    ) -> None:
+        super().__init__()
+        self.max_lod = log2_resolution(resolution) - 2
+        self.resolution = resolution
+        self.channels = channels
+        maps = [feature_maps(s, fmap_base, fmap_max) for s in range(self.max_lod + 2)]
+        self.outputs = outputs or maps[0]
+
+        # Stage s works at resolution 4 * 2^s; blocks[s - 1] leads from stage s to stage s - 1.
+        self.from_rgb = nn.ModuleList(
+            Conv2d(channels, maps[s + 1], 1) for s in range(self.max_lod + 1)
+        )
+        self.blocks = nn.ModuleList(
+            TrunkBlock(maps[s + 1], maps[s]) for s in range(1, self.max_lod + 1)
+        )
+        self.minibatch_stddev = MinibatchStddev()
+        self.conv = Conv2d(maps[1] + 1, maps[1], 3)
+        self.dense0 = Dense(maps[1] * 16, self.outputs)
+
+    def features(self, images: Tensor, lod: float = 0.0) -> Tensor:
+        """Feature maps before minibatch stddev: [N, C, r, r] -> [N, maps, 4, 4].
+
+        The images are of the level's own size, r = resolution / 2^floor(lod).
+        """
+        level, coarser = split_lod(lod, self.max_lod)
+        top = self.max_lod - level
+        x = leaky_relu(self.from_rgb[top](images))
+        for stage in range(top, 0, -1):
+            x = self.blocks[stage - 1](x)
+            if stage == top and coarser > 0:
+                old = leaky_relu(self.from_rgb[top - 1](F.avg_pool2d(images, 2)))
+                x = x + (old - x) * coarser
+        return x
+
+    def head(self, features: Tensor) -> Tensor:
+        """The 4x4 block: [N, maps, 4, 4] -> [N, outputs]."""
+        x = leaky_relu(self.conv(self.minibatch_stddev(features)))
+        # Channel slowest, then row, column, whatever the memory layout.
+        return leaky_relu(self.dense0(x.reshape(x.shape[0], -1)))
+
+
+class Discriminator(Trunk):
+    """Progressively grown critic D. Arguments as in :class:`Generator`."""
+
+    def __init__(
+        self, *, resolution: int, channels: int, fmap_base: int = 8192, fmap_max: int = 512
+    ) -> None:
+        super().__init__(
+            resolution=resolution,
+            channels=channels,
+            fmap_base=fmap_base,
+            fmap_max=fmap_max,
+            outputs=None,
+        )
+        self.dense1 = Dense(self.outputs, 1, gain=1.0)
+
+    def forward(self, images: Tensor, lod: float = 0.0) -> Tensor:
+        """Scores, unbounded, higher for images that look real: [N, C, r, r] -> [N, 1]."""
+        scores: Tensor = self.dense1(self.head(self.features(images, lod)))
+        return scores
+
+
+class Encoder(Trunk):
+    """Progressively grown encoder E. Arguments as in :class:`Generator`."""
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        channels: int,
+        fmap_base: int = 8192,
+        fmap_max: int = 512,
+        latent_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            resolution=resolution,
+            channels=channels,
+            fmap_base=fmap_base,
+            fmap_max=fmap_max,
+            outputs=latent_size,
+        )
+
+    @property
+    def latent_size(self) -> int:
+        return self.outputs
+
+    def forward(self, images: Tensor, lod: float = 0.0) -> Tensor:
+        """Latents, neither normalised nor scaled: [N, C, r, r] -> [N, latent]."""
+        return self.head(self.features(images, lod))

@@ -1,0 +1,67 @@
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Bar:
+    """Shows how far a piece of work is. Where stderr is no terminal, prints at most every 30 s."""
+
+    QUIET_SECONDS = 30.0
+
+    def __init__(self, progress: Progress | None, name: str, total: float, done: float) -> None:
+        self._progress = progress
+        self._name = name
+        self._total = total
+        self._task = progress.add_task(name, total=total, completed=done, note="") if progress else None
+        self._shown = time.monotonic()
+        self._started, self._start_done = time.monotonic(), done
+
+    def update(self, done: float, note: str = "") -> None:
+        """``done`` out of the total; ``note`` stands behind the bar."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if now - self._shown >= self.QUIET_SECONDS:
+            self._shown = now
+            rate = (done - self._start_done) / (now - self._started)
+            left = (self._total - done) / rate if rate > 0 else float("inf")
+            print(
+                f"{self._name}: {done:.6g} of {self._total:.6g}, {left / 60:.1f} min left  {note}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+@contextmanager
+def bar(name: str, total: float, done: float = 0.0) -> Iterator[Bar]:
+    """A progress bar on stderr, with rate, time passed and time left."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Bar(None, name, total, done)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield Bar(progress, name, total, done)

@@ -1,0 +1,110 @@
+"""The training state as one file: written whole, and enough to go on with the same bits."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anowild.errors import UserError
+from anowild.files import written_whole
+from anowild.training.step import Step
+
+log = logging.getLogger("anowild")
+
+#: Checkpoints kept; an older one is there in case the newest is damaged.
+KEPT = 2
+
+
+@dataclass
+class Counters:
+    """Where a run stands. Random draws depend on these and the seed alone."""
+
+    nimg: int = 0  # images seen by the discriminator; in sequential training, then by the encoder
+    held_nimg: int = 0  # images at which the schedule values now in force were read
+    repeats: int = 0  # iterations done with them
+    lod: float = -1.0  # level of detail of the last iteration; -1 before the first
+    ticks: int = 0
+    tick_nimg: int = 0  # images at the last tick
+    seconds: float = 0.0  # of training, over all sessions
+
+
+def save(folder: Path, counters: Counters, step: Step) -> Path:
+    """Write ``state-<images>.safetensors`` into ``folder`` and remove all but the newest two."""
+    tensors: dict[str, Tensor] = {}
+    for name, network in step.networks.named().items():
+        tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
+    for name, optimiser in step.optimisers.items():
+        tensors |= {f"optimiser/{name}/{key}": value for key, value in optimiser.tensors().items()}
+    plain = {
+        "counters": asdict(counters),
+        "adam_counts": {name: optimiser.count for name, optimiser in step.optimisers.items()},
+        "skipped": step.skipped,
+        "skipped_in_a_row": step.skipped_in_a_row,
+    }
+    path = folder / f"state-{counters.nimg:012d}.safetensors"
+    with written_whole(path) as temporary:
+        save_file(
+            {key: value.detach().contiguous() for key, value in tensors.items()},
+            temporary,
+            metadata={"anowild": json.dumps(plain)},
+        )
+    for old in checkpoints(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in ``folder``, the newest first."""
+    return sorted(folder.glob("state-*.safetensors"), reverse=True)
+
+
+def load_latest(folder: Path, step: Step) -> Counters | None:
+    """Take up the newest readable checkpoint; None where there is none.
+
+    Raises:
+        UserError: there are checkpoints, but none can be used.
+    """
+    found = checkpoints(folder)
+    for path in found:
+        try:
+            return _load(path, step)
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            log.warning("%s cannot be used (%s)", path, error)
+    if found:
+        raise UserError(
+            f"{folder}: no checkpoint there can be used; delete the folder to start again"
+        )
+    return None
+
+
+def _load(path: Path, step: Step) -> Counters:
+    with safe_open(path, framework="pt") as file:
+        plain: dict[str, Any] = json.loads((file.metadata() or {})["anowild"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    counters = Counters(**plain["counters"])
+    # Everything is looked up and compared before anything is changed.
+    sources = {}
+    for name, network in step.networks.named().items():
+        for key, own in network.state_dict().items():
+            sources[f"{name}/{key}"] = own
+            if tensors[f"{name}/{key}"].shape != own.shape:
+                raise ValueError(f"{name}/{key} has another shape")
+    with torch.no_grad():
+        for key, own in sources.items():
+            own.copy_(tensors[key])
+    for name, optimiser in step.optimisers.items():
+        prefix = f"optimiser/{name}/"
+        optimiser.load(
+            plain["adam_counts"][name],
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)},
+        )
+    step.skipped, step.skipped_in_a_row = plain["skipped"], plain["skipped_in_a_row"]
+    return counters

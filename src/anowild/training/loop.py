@@ -1,0 +1,326 @@
+"""The training loop: from a set of images to trained networks, resumable at any point."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anowild.config import Settings
+from anowild.data.batches import Batches, process_reals
+from anowild.data.images import ImageSet
+from anowild.device import peak_memory_mb
+from anowild.errors import UserError
+from anowild.files import read_json, remove_leftovers, write_json, written_whole
+from anowild.progress import bar
+from anowild.training import checkpoint
+from anowild.training.checkpoint import Counters
+from anowild.training.pictures import grid, save_picture, save_training_grids
+from anowild.training.schedule import Point, Schedule, changes_level
+from anowild.training.signals import Interrupted, stop_request
+from anowild.training.step import Draws, Networks, Step
+
+log = logging.getLogger("anowild")
+
+#: Fewest images that training accepts.
+MIN_IMAGES = 16
+#: A run may be taken up with other values of these.
+CHANGEABLE = {"kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution"}
+
+# Streams of random numbers, apart from each other; the data order uses 1 and 2.
+_DRAWS, _GRID = 3, 4
+
+
+@dataclass
+class Trained:
+    """What a finished run hands to scoring."""
+
+    networks: Networks
+    lod: float  # level of detail at the end: 0 unless the run was too short to grow
+    kimg: float
+    seconds: float
+    skipped: int  # updates left out because a gradient was not finite
+
+
+def train(
+    images: ImageSet, settings: Settings, folder: Path, device: torch.device | None = None
+) -> Trained:
+    """Train G, D and E, or go on with a run that ``folder`` holds.
+
+    Args:
+        images: the training set, anomalies and all.
+        settings: a run that is taken up must have the same, but for ``CHANGEABLE``.
+        folder: receives settings.json, log.jsonl, state-*.safetensors and grids/.
+
+    Raises:
+        UserError: too few images; another run in the folder; too many steps in a row without
+            a finite gradient.
+        Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
+    """
+    if len(images) < MIN_IMAGES:
+        raise UserError(f"{len(images)} images are too few to train on: {MIN_IMAGES} is the least")
+    device = device or torch.device("cpu")
+    with _locked(folder):
+        _agree_on_settings(folder, images, settings)
+        return _Run(images, settings, folder, device).run()
+
+
+class _Run:
+    def __init__(
+        self, images: ImageSet, settings: Settings, folder: Path, device: torch.device
+    ) -> None:
+        self.images, self.settings, self.folder, self.device = images, settings, folder, device
+        resolution, channels = images.preprocess.resolution, images.preprocess.channels
+        self.schedule = Schedule(settings, resolution)
+        self.batches = Batches(images.images, settings.seed, mirror=settings.mirror)
+        self.networks = Networks.build(settings, resolution, channels).to(device)
+        self.step = Step(self.networks, settings)
+
+        # In sequential training the encoder follows the GAN, for as many images again.
+        self.gan_nimg = round(settings.kimg * 1000)
+        self.total_nimg = self.gan_nimg * (2 if settings.encoder == "sequential" else 1)
+
+        self.counters = checkpoint.load_latest(folder, self.step) or Counters()
+        self.log = _TickLog(folder / "log.jsonl", self.counters.nimg)
+        self.sums: dict[str, list[Tensor]] = defaultdict(list)
+        self.tick_started = time.perf_counter()
+
+    def run(self) -> Trained:
+        c, total = self.counters, self.total_nimg
+        if c.nimg:
+            log.info("going on from %.1f kimg", c.nimg / 1000)
+        if not (self.folder / "grids" / "reals.png").exists():
+            reals = grid(self.images.images[self._shown(64)], 8)
+            save_picture(reals, self.folder / "grids" / "reals.png")
+        with stop_request() as stop, bar("training, kimg", total / 1000, c.nimg / 1000) as shown:
+            last_shown = 0.0
+            while c.nimg < total:
+                if c.repeats == 0:
+                    c.held_nimg = c.nimg
+                point = self._point()
+                self._iterate(point)
+                c.repeats = (c.repeats + 1) % self.settings.minibatch_repeats
+                if time.perf_counter() - last_shown > 1:
+                    last_shown = time.perf_counter()
+                    shown.update(c.nimg / 1000, self._note(point))
+                # The reference looks at its counters only after all the repeats.
+                at_rest = c.repeats == 0
+                if at_rest and (
+                    c.nimg >= c.tick_nimg + point.tick_kimg * 1000 or c.nimg >= total
+                ):
+                    self._tick(point)
+                    if c.ticks % self.settings.checkpoint_ticks == 0 or c.nimg >= total:
+                        self._save(point.lod)
+                if stop.signum is not None:
+                    self._save(point.lod)
+                    raise Interrupted(stop.signum, c.nimg / 1000)
+        if not checkpoint.checkpoints(self.folder):
+            self._save(self._point().lod)  # a run of length 0: the untrained networks
+        lod = c.lod if c.lod >= 0 else self.schedule.at(0).lod
+        return Trained(self.networks, lod, c.nimg / 1000, c.seconds, self.step.skipped)
+
+    def _point(self) -> Point:
+        # The encoder of a sequential run stays at the level that the GAN ended with.
+        nimg = self.counters.held_nimg
+        return self.schedule.at(min(nimg, self.gan_nimg) if nimg > self.gan_nimg else nimg)
+
+    def _iterate(self, point: Point) -> None:
+        """One update of all networks, and of the counters."""
+        s, c = self.settings, self.counters
+        started = time.perf_counter()
+        encoder_alone = c.nimg >= self.gan_nimg
+        if s.reset_optimisers and (c.lod < 0 or changes_level(c.lod, point.lod)):
+            for optimiser in self.step.optimisers.values():
+                optimiser.reset()
+        draws = self._draws(point.minibatch)
+        decay = self._decay(point.minibatch)
+        if encoder_alone:
+            report = self.step.encoder_alone(draws, point.lod, point.learning_rate, decay)
+        else:
+            reals = self.batches.reals(c.nimg, point.minibatch, point.lod).to(self.device)
+            report = self.step.gan_and_encoder(
+                reals, draws, point.lod, point.learning_rate, decay
+            )
+        for name, value in report.items():
+            self.sums[name].append(value.mean())
+        if self.step.skipped_in_a_row >= s.nonfinite_limit:
+            raise UserError(
+                f"{self.folder}: gradients were not finite in {self.step.skipped_in_a_row} steps "
+                f"in a row, at {c.nimg / 1000:.1f} kimg: the training has diverged; start again "
+                "with a lower learning_rate (the last checkpoint is kept)"
+            )
+        c.lod = point.lod
+        c.nimg += point.minibatch
+        c.seconds += time.perf_counter() - started
+
+    def _draws(self, count: int) -> Draws:
+        """The iteration's random numbers: a function of (seed, rank, images seen)."""
+        rng = _generator(self.device, self.settings.seed, 0, _DRAWS, self.counters.nimg)
+        size = (count, self.networks.generator.latent_size)
+        kwargs: dict[str, Any] = {"generator": rng, "device": self.device}
+        return Draws(
+            discriminator=torch.randn(size, **kwargs),
+            mix=torch.rand((count, 1, 1, 1), **kwargs),
+            generator=torch.randn(size, **kwargs),
+            encoder=torch.randn(size, **kwargs),
+        )
+
+    def _decay(self, minibatch: int) -> float:
+        half_life_kimg = self.settings.average_half_life_kimg
+        if half_life_kimg is None:
+            return self.settings.average_decay
+        half_life = min(half_life_kimg * 1000, self.counters.nimg / 10)
+        return float(0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
+
+    def _tick(self, point: Point) -> None:
+        c = self.counters
+        now = time.perf_counter()
+        kimg = (c.nimg - c.tick_nimg) / 1000
+        c.ticks += 1
+        c.tick_nimg = c.nimg
+        self.log.write(
+            {
+                "tick": c.ticks,
+                "kimg": c.nimg / 1000,
+                "lod": round(point.lod, 6),
+                "resolution": point.resolution,
+                "minibatch": point.minibatch,
+                **self._means(),
+                "s_per_kimg": round((now - self.tick_started) / max(kimg, 1e-9), 4),
+                "seconds": round(c.seconds, 2),
+                "skipped": self.step.skipped,
+                "peak_memory_mb": round(peak_memory_mb(self.device)),
+            }
+        )
+        self.sums.clear()
+        self.tick_started = now
+
+    def _means(self) -> dict[str, float]:
+        return {name: round(float(torch.stack(v).mean()), 6) for name, v in self.sums.items() if v}
+
+    def _note(self, point: Point) -> str:
+        latest = {k: float(v[-1]) for k, v in self.sums.items() if k.endswith("_loss") and v}
+        losses = "  ".join(f"{name[0]} {value:.3g}" for name, value in latest.items())
+        done = self.counters.nimg - self.counters.tick_nimg
+        pace = (time.perf_counter() - self.tick_started) / max(done / 1000, 1e-9)
+        return f"{point.resolution}x{point.resolution}  {pace:.2f} s/kimg  {losses}"
+
+    def _save(self, lod: float) -> None:
+        c = self.counters
+        path = checkpoint.save(self.folder, c, self.step)
+        log.debug("saved %s", path)
+        level = math.floor(lod)
+        shown = self.batches._level(level)[self._shown(32)]
+        reals = process_reals(torch.from_numpy(shown), lod).to(self.device)
+        rng = _generator(self.device, self.settings.seed, 0, _GRID, 0)
+        latents = torch.randn(
+            (64, self.networks.generator.latent_size), generator=rng, device=self.device
+        )
+        save_training_grids(
+            self.folder / "grids", self.networks, reals,
+            latents * self.settings.latent_scale, lod, c.nimg / 1000,
+        )  # fmt: skip
+
+    def _shown(self, count: int) -> np.ndarray[Any, Any]:
+        """The same few training images in every picture; repeated where there are too few."""
+        return np.random.default_rng([self.settings.seed, 0, _GRID]).permutation(
+            np.resize(np.arange(len(self.images)), max(count, len(self.images)))
+        )[:count]
+
+
+class _TickLog:
+    """log.jsonl: one object a line; lines from beyond the checkpoint are dropped on resuming."""
+
+    def __init__(self, path: Path, nimg: int) -> None:
+        self.path = path
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _kimg_of(line) <= nimg / 1000]
+            if kept != lines:
+                with written_whole(path) as temporary:
+                    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def write(self, values: dict[str, Any]) -> None:
+        log.info("  ".join(f"{name} {value}" for name, value in values.items()))
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+
+def _kimg_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["kimg"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # half-written when the process was killed
+
+
+def _generator(device: torch.device, *key: int) -> torch.Generator:
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(seed >> 1)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second process from training into the same folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{folder}: another process is training there now") from None
+        remove_leftovers(folder)
+        yield
+
+
+def _agree_on_settings(folder: Path, images: ImageSet, settings: Settings) -> None:
+    """Save what the run depends on, or compare with what was saved.
+
+    Raises:
+        UserError: the folder holds a run with other settings or images.
+    """
+    path = folder / "settings.json"
+    now = {
+        "settings": settings.to_json(),
+        "preprocess": asdict(images.preprocess),
+        "images": {
+            "count": len(images),
+            "blake2b": hashlib.blake2b(np.ascontiguousarray(images.images).data, digest_size=16).hexdigest(),
+        },
+    }
+    if path.exists():
+        before = read_json(path)
+        try:
+            saved = Settings.from_json(before["settings"])
+            differing = [
+                f"{name} ({value!r}, now {getattr(settings, name)!r})"
+                for name, value in vars(saved).items()
+                if value != getattr(settings, name) and name not in CHANGEABLE
+            ]
+            other_images = before["images"] != now["images"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: is damaged; delete {folder} to start again") from error
+        mend = f"give the same as before, or another output, or delete {folder}"
+        if differing:
+            raise UserError(f"{folder} holds a run with other settings: {', '.join(differing)}; {mend}")
+        if other_images:
+            raise UserError(f"{folder} holds a run on other images; {mend}")
+    write_json(path, now)

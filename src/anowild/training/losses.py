@@ -1,0 +1,68 @@
+"""The three losses (WGAN-GP, Gulrajani et al. 2017; drift, Karras et al. 2018, A.1; the encoder's).
+
+Images are [N, C, r, r], of the size of the level of detail ``lod``; latents [N, latent].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from anowild.networks import Discriminator, Encoder, Generator
+from anowild.networks.growth import split_lod
+
+
+class DiscriminatorLoss(NamedTuple):
+    """D's loss, a scalar, and what it is made of, each [N]."""
+
+    loss: Tensor
+    real_scores: Tensor
+    fake_scores: Tensor
+    mixed_scores: Tensor
+    mixed_norms: Tensor
+
+
+def discriminator_loss(
+    discriminator: Discriminator,
+    reals: Tensor,
+    fakes: Tensor,
+    mix: Tensor,
+    lod: float,
+    *,
+    penalty: float = 10.0,
+    target: float = 1.0,
+    drift: float = 0.001,
+) -> DiscriminatorLoss:
+    """mean(D(fake) - D(real)) + penalty * mean((|grad D(mixed)| - target)^2) + drift * mean(D(real)^2).
+
+    Args:
+        mix: [N, 1, 1, 1] in [0, 1], the share of the fake in each mixed image.
+        penalty, target: the reference divides the penalty by the square of the target.
+    """
+    real_scores = discriminator(reals, lod).squeeze(1)
+    fake_scores = discriminator(fakes, lod).squeeze(1)
+    mixed = (reals + (fakes - reals) * mix).detach().requires_grad_(True)
+    mixed_scores = discriminator(mixed, lod).squeeze(1)
+    (gradient,) = torch.autograd.grad(mixed_scores.sum(), mixed, create_graph=True)
+    # The reference differentiates by the full-size image, where each of our pixels stands
+    # 4^level times and has 4^-level of the gradient: the norm is smaller by 2^level.
+    level, _ = split_lod(lod, discriminator.max_lod)
+    mixed_norms = gradient.square().sum(dim=(1, 2, 3)).sqrt() / 2**level
+    loss = (
+        (fake_scores - real_scores).mean()
+        + (mixed_norms - target).square().mean() * (penalty / target**2)
+        + real_scores.square().mean() * drift
+    )
+    return DiscriminatorLoss(loss, real_scores, fake_scores, mixed_scores, mixed_norms)
+
+
+def generator_loss(discriminator: Discriminator, fakes: Tensor, lod: float) -> Tensor:
+    """-D(fake) of each image: [N]."""
+    return -discriminator(fakes, lod).squeeze(1)
+
+
+def encoder_loss(generator: Generator, encoder: Encoder, fakes: Tensor, lod: float) -> Tensor:
+    """mean |G(z) - G(E(G(z)))| over batch and pixels, a scalar. No real image enters it."""
+    return (fakes - generator(encoder(fakes, lod), lod)).abs().mean()

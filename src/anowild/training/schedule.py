@@ -1,0 +1,69 @@
+"""What training does after how many images (released configuration; appendix, section 2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from anowild.config import Settings
+
+
+@dataclass(frozen=True)
+class Point:
+    """The schedule after some number of images."""
+
+    lod: float  # level of detail, 0 at full size
+    resolution: int  # of the level that runs; during a fade, of the finer one
+    minibatch: int  # images per step
+    learning_rate: float
+    tick_kimg: float  # 1000 images from one log line to the next
+
+
+class Schedule:
+    """Settings as a function of the images seen.
+
+    Args:
+        settings: all but ``resolution`` are used.
+        resolution: full size of the images, in pixels.
+    """
+
+    def __init__(self, settings: Settings, resolution: int) -> None:
+        self.settings = settings
+        self.resolution = resolution
+        initial = min(settings.initial_resolution or resolution, resolution)
+        self.initial_lod = math.log2(resolution) - math.log2(initial)
+
+    def at(self, nimg: int) -> Point:
+        """The schedule after ``nimg`` images."""
+        s = self.settings
+        lod = self.lod(nimg)
+        resolution = self.resolution >> math.floor(lod)
+        minibatch = s.minibatch.get(resolution, s.minibatch_base)
+        minibatch -= minibatch % min(s.minibatch_base, minibatch)
+        if resolution in s.max_minibatch:
+            minibatch = min(minibatch, s.max_minibatch[resolution])
+        return Point(
+            lod=lod,
+            resolution=resolution,
+            minibatch=minibatch,
+            learning_rate=s.learning_rates.get(resolution, s.learning_rate),
+            tick_kimg=s.tick_kimg.get(resolution, min(s.tick_kimg.values(), default=20.0)),
+        )
+
+    def lod(self, nimg: int) -> float:
+        """Level of detail: whole through ``stable_kimg``, then falling by one in ``fade_kimg``."""
+        s = self.settings
+        phase = s.stable_kimg + s.fade_kimg
+        if self.initial_lod == 0 or phase <= 0:
+            return 0.0
+        kimg = nimg / 1000.0
+        index = math.floor(kimg / phase)
+        lod = self.initial_lod - index
+        if s.fade_kimg > 0:
+            lod -= max(kimg - index * phase - s.stable_kimg, 0.0) / s.fade_kimg
+        return max(lod, 0.0)
+
+
+def changes_level(before: float, after: float) -> bool:
+    """Whether a fade started or ended between two levels of detail."""
+    return math.floor(before) != math.floor(after) or math.ceil(before) != math.ceil(after)

@@ -1,0 +1,44 @@
+"""Ctrl-C and SIGTERM ask for a stop; the loop saves first and then stops."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; what it had reached is saved."""
+
+    def __init__(self, signum: int, kimg: float) -> None:
+        super().__init__(f"stopped at {kimg:.1f} kimg; the same command goes on from there")
+        self.signum = signum
+
+
+class StopRequest:
+    """``signum`` is set by the first signal; a second Ctrl-C interrupts at once."""
+
+    signum: int | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Listen for SIGINT and SIGTERM; outside the main thread nothing is listened for."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, request) for number in numbers}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
