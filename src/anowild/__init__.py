@@ -1,0 +1,57 @@
+"""AnoWild finds the odd images in a folder that nobody has labelled.
+
+The public API, in the order of a first session; each name is imported when it is first used,
+because PyTorch takes two seconds:
+
+>>> import anowild
+>>> detector = anowild.train("images", "model", anowild.preset("laptop").settings())  # doctest: +SKIP
+>>> for row in anowild.score("model", "images")[:10]:                                  # doctest: +SKIP
+...     print(row.rank, row.path, row.score)
+
+- ``train``, ``score``, ``evaluate``: the main jobs, as the command line has them (`anowild.api`)
+- ``Detector``: a trained model; ``ImageSet``: preprocessed images
+- ``Settings``, ``preset``, ``PRESETS``: all that can be set
+- ``UserError``: what all of them raise for something that the user can mend
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from anowild.config import PRESETS, Settings, preset
+from anowild.errors import UserError
+from anowild.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from anowild.api import evaluate, score, train
+    from anowild.data import ImageSet
+    from anowild.scoring import Detector
+
+__all__ = [
+    "PRESETS",
+    "Detector",
+    "ImageSet",
+    "Settings",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "preset",
+    "score",
+    "train",
+]
+
+_LATE = {
+    "Detector": "anowild.scoring",
+    "ImageSet": "anowild.data",
+    "evaluate": "anowild.api",
+    "score": "anowild.api",
+    "train": "anowild.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        from importlib import import_module
+
+        return getattr(import_module(_LATE[name]), name)
+    raise AttributeError(f"module 'anowild' has no attribute '{name}'")

@@ -132,6 +132,10 @@ class Settings:
         source=OURS,
     )
 
+    scoring_weights: Literal["averaged", "raw"] = setting(
+        "averaged", "which G and E the detector scores with", source=OURS
+    )
+
     # Run
     seed: int = setting(1000, "of initial parameters, latents, data order", source=APPENDIX)
     tick_kimg: dict[int, float] = setting(

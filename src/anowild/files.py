@@ -27,6 +27,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        temporary.chmod(0o644)  # whatever the library that wrote it chose
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,10 +60,8 @@ class ImageSet:
         preprocess = preprocess or choose_preprocess(readers, settings or Settings())
         stream = ImageStream(readers, preprocess)
         parts = list(stream.batches(256))
-        if not parts:
-            raise UserError(stream.nothing_left())
-        images = np.concatenate([images for _, images in parts])
-        names = list(chain.from_iterable(names for names, _ in parts))
+        images = np.concatenate([part.images for part in parts])
+        names = list(chain.from_iterable(part.names for part in parts))
         return ImageSet(images, names, preprocess, stream.left_out)
 
 
@@ -111,6 +109,19 @@ def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preproce
     return Preprocess(resolution, channels, settings.fit)
 
 
+class Batch(NamedTuple):
+    """Some images of a stream, uint8 [n, C, R, R], and where in the sources they stood."""
+
+    names: list[str]
+    positions: list[int]
+    images: Array
+
+
+def _batch(parts: list[tuple[str, int, Array]]) -> Batch:
+    names, positions, images = zip(*parts, strict=True)
+    return Batch(list(names), list(positions), np.stack(images))
+
+
 class ImageStream:
     """Preprocessed batches, in order; memory does not grow with the number of images.
 
@@ -127,25 +138,31 @@ class ImageStream:
         """Number of images, readable or not."""
         return sum(len(reader) for reader in self.readers)
 
-    def batches(self, size: int) -> Iterator[tuple[list[str], Array]]:
-        """Names, and uint8 [n, C, R, R] with n = size but for the last batch."""
-        names: list[str] = []
-        images: list[Array] = []
-        for record in chain.from_iterable(self.readers):
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All images that can be used, ``size`` at a time.
+
+        Raises:
+            UserError: at the end, if there was none.
+        """
+        waiting: list[tuple[str, int, Array]] = []
+        used = 0
+        for position, record in enumerate(chain.from_iterable(self.readers)):
             if isinstance(record, Unreadable):
                 self._leave_out(record)
                 continue
             try:
-                images.append(self.preprocess(record.pixels))
+                waiting.append((record.name, position, self.preprocess(record.pixels)))
             except ValueError as error:
                 self._leave_out(Unreadable(record.name, str(error)))
                 continue
-            names.append(record.name)
-            if len(names) == size:
-                yield names, np.stack(images)
-                names, images = [], []
-        if names:
-            yield names, np.stack(images)
+            used += 1
+            if len(waiting) == size:
+                yield _batch(waiting)
+                waiting = []
+        if waiting:
+            yield _batch(waiting)
+        if not used:
+            raise UserError(self._nothing_left())
         if len(self.left_out) > NAMED:
             log.warning("%d images were left out in all", len(self.left_out))
 
@@ -154,7 +171,7 @@ class ImageStream:
         if len(self.left_out) <= NAMED:
             log.warning("left out %s: %s", image.name, image.reason)
 
-    def nothing_left(self) -> str:
+    def _nothing_left(self) -> str:
         """The sentence for a user whose images were all left out."""
         reasons = Counter(image.reason for image in self.left_out).most_common(3)
         listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)

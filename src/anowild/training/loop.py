@@ -38,7 +38,9 @@ log = logging.getLogger("anowild")
 #: Fewest images that training accepts.
 MIN_IMAGES = 16
 #: A run may be taken up with other values of these.
-CHANGEABLE = {"kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution"}
+CHANGEABLE = {
+    "kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution", "scoring_weights",
+}  # fmt: skip
 
 # Streams of random numbers, apart from each other; the data order uses 1 and 2.
 _DRAWS, _GRID = 3, 4

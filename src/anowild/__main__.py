@@ -1,0 +1,5 @@
+"""``python -m anowild`` is the command ``anowild``."""
+
+from anowild.cli import main
+
+main()

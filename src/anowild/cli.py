@@ -1,0 +1,256 @@
+"""The command line. Thin: every command calls the public functions and prints what they return."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from anowild.config import PRESETS, Settings, preset
+from anowild.errors import UserError
+from anowild.version import VERSION
+
+app = typer.Typer(
+    name="anowild",
+    help="Finds the odd images in a folder that nobody has labelled.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(help="Folders of images, image files, .npy files, .npz files (file.npz:key)."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all unless given.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change any setting; `anowild settings` lists them."),
+]  # fmt: skip
+
+
+@app.command()
+def train(
+    sources: Sources,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the model.")],
+    preset_name: Annotated[str, typer.Option("--preset", help=", ".join(PRESETS))] = "laptop",
+    kimg: Annotated[float | None, typer.Option(help="Length, in thousands of images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Side in pixels: 8, 16, ... 512.")] = None,
+    changes: Changes = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the settings and stop.")] = False,
+) -> None:
+    """Train a detector on unlabelled images, or go on with a training that was stopped."""
+    settings = _settings(preset_name, changes, kimg=kimg, seed=seed, resolution=resolution)
+    if dry_run:
+        print(json.dumps(settings.to_json(), indent=2))
+        return
+    from anowild import api
+    from anowild.training import Interrupted
+
+    try:
+        detector = api.train(sources, out, settings, device, threads)
+    except Interrupted as stopped:
+        _say(str(stopped))
+        raise typer.Exit(128 + stopped.signum) from None
+    minutes = detector.facts["seconds"] / 60
+    print(f"{out}: trained for {detector.facts['kimg']:g} kimg in {minutes:.1f} minutes")
+    print(f"next: anowild score {out} IMAGES -o scores.csv")
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
+    sources: Sources,
+    out: Annotated[Path, typer.Option("-o", "--out", help="scores.csv or scores.parquet.")],
+    device: Device = "auto",
+    threads: Threads = None,
+    show: Annotated[int, typer.Option(min=0, help="Print the oddest images.")] = 10,
+) -> None:
+    """Score images and write a ranked table, the oddest first."""
+    from anowild import api
+    from anowild.device import choose_device
+    from anowild.scoring import Detector
+
+    detector = Detector.load(model, choose_device(device, threads))
+    rows = api.score(detector, sources, out)
+    for row in rows[:show]:
+        print(f"{row.rank:6}  {row.score:8.3f}  {row.path!a}")
+    share = sum(row.score >= Detector.threshold() for row in rows) / len(rows)
+    print(
+        f"{out}: {len(rows)} images; {100 * share:.1f} % score {Detector.threshold():.2f} or more, "
+        "as 5 % of the training images do"
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
+    sources: Sources,
+    labels: Annotated[
+        str,
+        typer.Option(help="CSV with path and label; .npy or file.npz:key of 0 and 1; or 'folders'."),
+    ],
+    normal: Annotated[
+        list[str] | None, typer.Option(help="With 'folders': name of a folder of normal images.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score that flags; else what 5 % of training reach.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a model on labelled images: AUROC, average precision, F1, with 95 % intervals."""
+    from anowild import api
+    from anowild.device import choose_device
+    from anowild.scoring import Detector
+    from anowild.study.labels import Labels
+
+    truth = Labels(labels, normal or ())
+    detector = Detector.load(model, choose_device(device, threads))
+    result = api.evaluate(detector, sources, truth, threshold)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(result), indent=2))
+        return
+    table = Table("", "AUROC", "average precision", f"F1 at {result.threshold:.3f}")
+    for name, quality in result.columns.items():
+        table.add_row(
+            name,
+            str(quality.auroc),
+            str(quality.average_precision),
+            str(quality.f1) if quality.f1 else "",
+        )
+    Console().print(table)
+    print(
+        f"{result.normal} normal images, {result.anomalous} anomalies, {result.flagged} flagged, "
+        f"{result.left_out} left out; intervals: 95 %, bootstrap"
+    )
+
+
+@app.command()
+def networks(
+    preset_name: Annotated[str, typer.Argument(metavar="PRESET", help=", ".join(PRESETS))],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    changes: Changes = None,
+) -> None:
+    """Print the layers of G, D and E, as the paper's appendix tabulates them."""
+    settings = _settings(preset_name, changes)
+    from anowild.networks.tables import MISPRINTS, tables
+
+    found = tables(
+        settings.resolution or settings.max_resolution,
+        settings.channels or 1,
+        settings.fmap_base,
+        settings.fmap_max,
+        settings.latent_size,
+    )
+    if as_json:
+        print(json.dumps({name: table.to_json() for name, table in found.items()}, indent=2))
+        return
+    for name, table in found.items():
+        print(f"{name.capitalize():24} {'Params':>10}  {'OutputShape':22} WeightShape")
+        for row in table.rows:
+            params = "-" if row.params is None else row.params
+            print(f"{row.name:24} {params:>10}  {row.output_shape:22} {row.weight_shape or '-'}")
+        print(f"{'Total':24} {table.total:>10}\n")
+    for line in MISPRINTS.get(preset_name, ()):
+        print(f"Misprint in the appendix: {line}")
+
+
+@app.command()
+def settings(
+    preset_name: Annotated[str, typer.Argument(metavar="PRESET", help=", ".join(PRESETS))] = "laptop",
+    changes: Changes = None,
+) -> None:
+    """Print every setting of a preset: value, unit, where it is from, what it means."""
+    chosen, values = preset(preset_name), _settings(preset_name, changes)
+    print(f"{preset_name}: {chosen.summary}\n")
+    for field in dataclasses.fields(Settings):
+        unit = f" {field.metadata['unit']}" if field.metadata["unit"] else ""
+        print(f"{field.name} = {getattr(values, field.name)}{unit}")
+        print(f"    {field.metadata['meaning']} [{chosen.source_of(field.name)}]")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of model, table, pictures.")] = Path(
+        "demo"
+    ),
+    kimg: Annotated[float | None, typer.Option(help="Length, in thousands of images.")] = None,
+    rate: Annotated[float, typer.Option(help="Share of anomalies hidden in the training set.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    threads: Threads = None,
+) -> None:
+    """Train on real digits with others hidden among them, and show what is found."""
+    from anowild.report.demo import run_demo
+    from anowild.training import Interrupted
+
+    try:
+        run_demo(out, rate, seed, kimg, threads)
+    except Interrupted as stopped:
+        _say(str(stopped))
+        raise typer.Exit(128 + stopped.signum) from None
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is done.")] = False,
+) -> None:
+    if version:
+        print(f"anowild {VERSION}")
+        raise typer.Exit
+    handler = _Stderr()
+    handler.setFormatter(logging.Formatter("anowild: %(message)s"))
+    logger = logging.getLogger("anowild")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+class _Stderr(logging.Handler):
+    """Writes to what sys.stderr is at the time: a progress bar puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(self.format(record))
+
+
+def _settings(preset_name: str, changes: list[str] | None, **given: float | None) -> Settings:
+    pairs: dict[str, str | float] = {}
+    for change in changes or ():
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise UserError(f"--set takes NAME=VALUE, not '{change}'")
+        pairs[name] = value
+    pairs.update({name: value for name, value in given.items() if value is not None})
+    return preset(preset_name).settings().but(**pairs)
+
+
+def _say(text: str) -> None:
+    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Entry point: a user's mistake gives one sentence and exit code 1."""
+    try:
+        app()
+    except UserError as error:
+        _say(f"anowild: {error}")
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

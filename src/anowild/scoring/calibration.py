@@ -1,0 +1,171 @@
+"""From cues to one score that needs no label, no contamination rate, and no batch.
+
+1. Each cue is taken on a log scale and held against its distribution over the (contaminated)
+   training set.
+2. Which side of a cue is odd depends on the data: where anomalies are simpler than normal
+   images they are rebuilt *better*. Contamination itself lengthens one tail, so the sign of the
+   skewness picks the side (the idea of COPOD and ECOD); where there is hardly any skewness,
+   both sides count.
+3. The cues' log tail probabilities are added (Fisher's method), and the sum is held against
+   its own distribution over the training set: a score of s says that about one in 10^s training
+   images is as odd, or odder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from anowild.scoring.cues import CUES
+
+Array = np.ndarray[Any, Any]
+Side = Literal["upper", "lower", "both"]
+
+#: Absolute skewness of a log cue below which both of its tails count.
+LITTLE_SKEWNESS = 0.1
+#: Cues are taken to be at least this before the logarithm.
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A smooth, strictly monotone model of a distribution, from a sample.
+
+    Knots at quantiles, dense towards both ends. Between knots the log probability of the nearer
+    tail is interpolated linearly; beyond the outermost ones it falls exponentially, at the rate
+    that the outermost twentieth of the sample shows. So no two values share a probability, and
+    a value beyond all of the sample still has one.
+    """
+
+    knots: list[float]  # increasing
+    log_tail: list[float]  # log P(X >= knot) from `middle` on, log P(X <= knot) before it
+    middle: int  # index of the median's knot
+    lower_rate: float  # of the exponential tails, per unit of X
+    upper_rate: float
+
+    @staticmethod
+    def fit(sample: Array) -> Tail:
+        """Fit to the values of a sample; a constant sample gives a tail that says nothing."""
+        values = np.sort(np.asarray(sample, np.float64))
+        count = len(values)
+        # Tail probabilities from a half down to about two observations.
+        outer = np.geomspace(0.5, max(min(2.0 / count, 0.05), 1e-4), 40)[1:]
+        quantiles = np.quantile(values, [*outer[::-1], 0.5, *(1 - outer)])
+        logs = np.log([*outer[::-1], 0.5, *outer])
+        keep = np.concatenate([[True], np.diff(quantiles) > 1e-9 * (1 + np.abs(quantiles[1:]))])
+        middle_value = quantiles[len(outer)]
+        knots, log_tail = quantiles[keep], logs[keep]
+        middle = int(np.searchsorted(knots, middle_value, side="right")) - 1
+        twentieth = max(2, count // 20)
+        low, high = values[:twentieth], values[-twentieth:]
+        # Mean excess over the threshold: the estimator of Hill (1975), on values that are logs.
+        spread = float(values[-1] - values[0]) or 1.0
+        return Tail(
+            knots=knots.tolist(),
+            log_tail=log_tail.tolist(),
+            middle=middle,
+            lower_rate=1.0 / max(float((low[-1] - low).mean()), 1e-3 * spread),
+            upper_rate=1.0 / max(float((high - high[0]).mean()), 1e-3 * spread),
+        )
+
+    def log_upper(self, x: Array) -> Array:
+        """log P(X >= x)."""
+        return self._log_tails(x)[1]
+
+    def log_lower(self, x: Array) -> Array:
+        """log P(X <= x)."""
+        return self._log_tails(x)[0]
+
+    def _log_tails(self, x: Array) -> tuple[Array, Array]:
+        x = np.asarray(x, np.float64)
+        knots, logs, m = np.array(self.knots), np.array(self.log_tail), self.middle
+        if len(knots) == 1:
+            return np.full(x.shape, np.log(0.5)), np.full(x.shape, np.log(0.5))
+        upper = np.interp(x, knots[m:], logs[m:])
+        upper = upper - self.upper_rate * np.maximum(x - knots[-1], 0)
+        lower = np.interp(x, knots[: m + 1], [*logs[:m], logs[m]])
+        lower = lower - self.lower_rate * np.maximum(knots[0] - x, 0)
+        above = x >= knots[m]
+        return (
+            np.where(above, np.log1p(-np.exp(upper)), lower),
+            np.where(above, upper, np.log1p(-np.exp(lower))),
+        )
+
+
+@dataclass(frozen=True)
+class CueCalibration:
+    """What is usual for one cue, and on which side of that the odd lies."""
+
+    side: Side
+    skewness: float  # of the log cue over the training set
+    training: Tail  # of the log cue
+    samples: Tail  # of the log cue over G's own images
+
+    def surprise(self, cue: Array) -> Array:
+        """-log tail probability of each value, in nats; 0 or more."""
+        x = np.log(np.maximum(cue, TINY))
+        if self.side == "upper":
+            return -self.training.log_upper(x)
+        if self.side == "lower":
+            return -self.training.log_lower(x)
+        nearer = np.minimum(self.training.log_upper(x), self.training.log_lower(x))
+        return -np.minimum(nearer + np.log(2.0), 0.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """All that turns cues into scores; saved with the model."""
+
+    cues: Mapping[str, CueCalibration]
+    combined: Tail  # of the sum of surprises over the training set
+
+    @staticmethod
+    def fit(training: Mapping[str, Array], samples: Mapping[str, Array]) -> Calibration:
+        """Fit to the cues of the training images and of G's own samples, each [N] by name."""
+        cues = {name: _calibrate(training[name], samples[name]) for name in CUES}
+        return Calibration(cues, Tail.fit(_added(cues, training)))
+
+    def score(self, cues: Mapping[str, Array]) -> Array:
+        """Scores [N]: -log10 of the share of training images that are as odd, or odder."""
+        return -self.combined.log_upper(_added(self.cues, cues)) / np.log(10.0)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Calibration:
+        """Raises KeyError or TypeError where something is missing."""
+        cues = {
+            name: CueCalibration(
+                side=given["side"],
+                skewness=given["skewness"],
+                training=Tail(**given["training"]),
+                samples=Tail(**given["samples"]),
+            )
+            for name, given in ((name, value["cues"][name]) for name in CUES)
+        }
+        return Calibration(cues, Tail(**value["combined"]))
+
+
+def _added(calibrations: Mapping[str, CueCalibration], cues: Mapping[str, Array]) -> Array:
+    return np.sum([calibrations[name].surprise(cues[name]) for name in CUES], axis=0)
+
+
+def _calibrate(training: Array, samples: Array) -> CueCalibration:
+    x = np.log(np.maximum(training, TINY))
+    skewness = _skewness(x)
+    side: Side = "both"
+    if abs(skewness) >= LITTLE_SKEWNESS:
+        side = "upper" if skewness > 0 else "lower"
+    return CueCalibration(
+        side, skewness, Tail.fit(x), Tail.fit(np.log(np.maximum(samples, TINY)))
+    )
+
+
+def _skewness(x: Array) -> float:
+    centred = x - x.mean()
+    deviation = float(np.sqrt((centred**2).mean()))
+    return float((centred**3).mean() / deviation**3) if deviation > 1e-9 else 0.0

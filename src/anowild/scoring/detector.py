@@ -1,0 +1,268 @@
+"""The detector: what a finished training leaves, and all that scoring needs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from anowild.config import Settings
+from anowild.data.images import ImageSet
+from anowild.data.preprocess import Preprocess
+from anowild.device import choose_device
+from anowild.errors import UserError
+from anowild.files import read_json, write_json, written_whole
+from anowild.networks import Discriminator, Encoder, Generator
+from anowild.progress import bar
+from anowild.scoring.calibration import Calibration
+from anowild.scoring.cues import PASS, CueComputer
+from anowild.training.loop import Trained
+from anowild.version import VERSION
+
+FORMAT = 1
+DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
+#: Samples of G that calibration looks at.
+SAMPLES = 2048
+#: Training images that calibration looks at, at most.
+MOST_CALIBRATED = 20_000
+#: Share of training images as odd or odder at which an image is flagged unless told otherwise.
+FLAGGED_SHARE = 0.05
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Scores:
+    """Scores of some images and the cues they come from, each float64 [N]."""
+
+    score: Array
+    cues: dict[str, Array]
+
+    def ranks(self) -> Array:
+        """1 for the oddest image; equal scores are ranked in the order they came in."""
+        order = np.argsort(-self.score, kind="stable")
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.arange(1, len(order) + 1)
+        return ranks
+
+    def columns(self) -> dict[str, Array]:
+        """``score`` and the cues by name."""
+        return {"score": self.score, **self.cues}
+
+
+class Detector:
+    """Scores images one by one: the same image always gets the same score.
+
+    Made by :meth:`from_training` or :meth:`load`.
+
+    >>> detector = Detector.load("model")                   # doctest: +SKIP
+    >>> detector.score(ImageSet.load("images", preprocess=detector.preprocess)).score
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        preprocess: Preprocess,
+        calibration: Calibration,
+        lod: float,
+        facts: dict[str, Any],
+    ) -> None:
+        self.networks = dict(networks)
+        self.preprocess = preprocess
+        self.calibration = calibration
+        self.lod = lod
+        self.facts = facts  # how it was trained: for reports, not needed for scoring
+        self._cues = cue_computer(networks, lod)
+
+    @staticmethod
+    def from_training(trained: Trained, images: ImageSet, settings: Settings) -> Detector:
+        """Freeze the networks and learn what is usual, from training images and G's samples."""
+        n = trained.networks
+        averaged = settings.scoring_weights == "averaged"
+        networks: dict[str, nn.Module] = {
+            "generator": n.average_generator if averaged else n.generator,
+            "discriminator": n.discriminator,
+            "encoder": n.average_encoder if averaged else n.encoder,
+        }
+        computer = cue_computer(networks, trained.lod)
+        chosen = images.images
+        if len(chosen) > MOST_CALIBRATED:
+            rng = np.random.default_rng(settings.seed)
+            chosen = chosen[np.sort(rng.permutation(len(chosen))[:MOST_CALIBRATED])]
+        found = []
+        with bar("calibrating, images", len(chosen)) as shown:
+            for start in range(0, len(chosen), 64 * PASS):
+                found.append(computer(chosen[start : start + 64 * PASS]))
+                shown.update(min(start + 64 * PASS, len(chosen)))
+        training = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        samples = computer.of_samples(SAMPLES, settings.latent_scale, settings.seed)
+        for name, values in training.items():
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"the trained networks give {name} values that are not finite: the training "
+                    "has diverged; start again with a lower learning_rate"
+                )
+        facts = {
+            "kimg": trained.kimg,
+            "seconds": round(trained.seconds, 1),
+            "skipped_steps": trained.skipped,
+            "images": len(images),
+            "settings": settings.to_json(),
+        }
+        calibration = Calibration.fit(training, samples)
+        return Detector(networks, images.preprocess, calibration, trained.lod, facts)
+
+    def cues(self, images: Array) -> dict[str, Array]:
+        """Cues by name, float64 [N], of preprocessed images, uint8 [N, C, R, R]."""
+        return self._cues(images)
+
+    def score(self, images: Array | ImageSet) -> Scores:
+        """Score preprocessed images, uint8 [N, C, R, R]."""
+        array = images.images if isinstance(images, ImageSet) else images
+        expected = (self.preprocess.channels, self.preprocess.resolution, self.preprocess.resolution)
+        if array.dtype != np.uint8 or array.shape[1:] != expected:
+            raise ValueError(f"expected uint8 [N, {expected}], not {array.dtype} {array.shape}")
+        cues = self.cues(array)
+        return Scores(self.calibration.score(cues), cues)
+
+    def rebuild(self, images: Array) -> tuple[Array, Array]:
+        """The images as the networks see them, and G(E(x)): float32 [N, C, r, r] in about [-1, 1]."""
+        return self._cues.rebuild(images)
+
+    @staticmethod
+    def threshold(share: float = FLAGGED_SHARE) -> float:
+        """The score that about ``share`` of the training images reach."""
+        return -math.log10(share)
+
+    # Files
+
+    def save(self, folder: Path) -> None:
+        """Write model.safetensors and model.json into ``folder``."""
+        tensors = {
+            f"{name}/{key}": value.detach().cpu().contiguous()
+            for name, network in self.networks.items()
+            for key, value in network.state_dict().items()
+        }
+        weights_id = _digest(tensors)
+        with written_whole(folder / WEIGHTS) as temporary:
+            save_file(tensors, temporary, metadata={"id": weights_id})
+        generator = self.networks["generator"]
+        assert isinstance(generator, Generator)
+        settings = self.facts["settings"]
+        write_json(
+            folder / DESCRIPTION,
+            {
+                "format": FORMAT,
+                "anowild": VERSION,
+                "weights_id": weights_id,
+                "networks": {
+                    "resolution": generator.resolution,
+                    "channels": generator.channels,
+                    "fmap_base": settings["fmap_base"],
+                    "fmap_max": settings["fmap_max"],
+                    "latent_size": generator.latent_size,
+                },
+                "lod": self.lod,
+                "preprocess": self.preprocess.to_json(),
+                "calibration": self.calibration.to_json(),
+                "training": self.facts,
+            },
+        )
+
+    @staticmethod
+    def load(folder: str | Path, device: torch.device | str = "auto") -> Detector:
+        """Read a detector that :meth:`save` wrote.
+
+        Raises:
+            UserError: a file is missing, damaged, of another kind, or the two do not belong
+                together; the message names it.
+        """
+        folder = Path(folder)
+        description, weights = folder / DESCRIPTION, folder / WEIGHTS
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such model folder")
+        for path in (description, weights):
+            if not path.is_file():
+                begun = (folder / "training").is_dir() and not description.is_file()
+                mend = (
+                    "its training has not finished: give the same train command again"
+                    if begun
+                    else "it is not a whole model: copy the folder again, or train again"
+                )
+                raise UserError(f"{folder}: {path.name} is missing; {mend}")
+        value = read_json(description)
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise UserError(
+                f"{description}: is not of format {FORMAT}, the only one this version reads"
+            )
+        if isinstance(device, str):
+            device = choose_device(device)
+        try:
+            size = value["networks"]
+            latent = {"latent_size": size.pop("latent_size")}
+            networks: dict[str, nn.Module] = {
+                "generator": Generator(**size, **latent),
+                "discriminator": Discriminator(**size),
+                "encoder": Encoder(**size, **latent),
+            }
+            _load_weights(networks, weights, value["weights_id"])
+            for network in networks.values():
+                network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            return Detector(
+                networks,
+                Preprocess(**value["preprocess"]),
+                Calibration.from_json(value["calibration"]),
+                float(value["lod"]),
+                value["training"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{description}: is damaged ({error!r})") from error
+
+
+def cue_computer(networks: Mapping[str, nn.Module], lod: float) -> CueComputer:
+    """A CueComputer from networks by name."""
+    generator, discriminator, encoder = (
+        networks[name] for name in ("generator", "discriminator", "encoder")
+    )
+    assert isinstance(generator, Generator)
+    assert isinstance(discriminator, Discriminator)
+    assert isinstance(encoder, Encoder)
+    return CueComputer(generator, discriminator, encoder, lod)
+
+
+def _load_weights(networks: Mapping[str, nn.Module], path: Path, weights_id: str) -> None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("id") != weights_id:
+                raise UserError(
+                    f"{path}: belongs to another model than {DESCRIPTION} beside it; "
+                    "copy the folder again, or give the train command again"
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is damaged ({error})") from error
+    try:
+        for name, network in networks.items():
+            prefix = f"{name}/"
+            network.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+    except RuntimeError as error:
+        raise UserError(f"{path}: does not fit the networks that {DESCRIPTION} names") from error
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

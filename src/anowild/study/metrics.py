@@ -1,0 +1,67 @@
+"""How well a ranking finds the anomalies, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value on the whole sample, and the central 95 % of its bootstrap distribution."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def auroc(labels: Array, scores: Array) -> float:
+    """Area under the ROC curve: the chance that an anomaly scores above a normal image."""
+    return float(roc_auc_score(labels, scores))
+
+
+def average_precision(labels: Array, scores: Array) -> float:
+    """Area under the precision-recall curve, as a step-wise sum."""
+    return float(average_precision_score(labels, scores))
+
+
+def f1_at(threshold: float) -> Callable[[Array, Array], float]:
+    """F1 of flagging what scores at least ``threshold``."""
+
+    def f1(labels: Array, scores: Array) -> float:
+        return float(f1_score(labels, scores >= threshold, zero_division=0))
+
+    return f1
+
+
+def estimate(
+    metric: Callable[[Array, Array], float],
+    labels: Array,
+    scores: Array,
+    resamples: int = 500,
+    seed: int = 0,
+) -> Estimate:
+    """A metric with its bootstrap interval.
+
+    Args:
+        labels: [N], 1 for anomalies and 0 for normal images; both must occur.
+        scores: [N], higher is odder.
+        resamples: normal images and anomalies are drawn anew, apart, this many times.
+    """
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(labels == label) for label in (0, 1)]
+    values = []
+    for _ in range(resamples):
+        drawn = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        values.append(metric(labels[drawn], scores[drawn]))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Estimate(metric(labels, scores), float(low), float(high))
