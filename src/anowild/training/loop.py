@@ -109,7 +109,8 @@ class _Run:
             save_picture(reals, self.folder / "grids" / "reals.png")
         with stop_request() as stop, bar("training, kimg", total / 1000, c.nimg / 1000) as shown:
             last_shown = 0.0
-            while c.nimg < total:
+            # The reference looks at its counters only after all the repeats of an iteration.
+            while c.nimg < total or c.repeats > 0:
                 if c.repeats == 0:
                     c.held_nimg = c.nimg
                 point = self._point()
@@ -118,11 +119,8 @@ class _Run:
                 if time.perf_counter() - last_shown > 1:
                     last_shown = time.perf_counter()
                     shown.update(c.nimg / 1000, self._note(point))
-                # The reference looks at its counters only after all the repeats.
-                at_rest = c.repeats == 0
-                if at_rest and (
-                    c.nimg >= c.tick_nimg + point.tick_kimg * 1000 or c.nimg >= total
-                ):
+                due = c.tick_nimg + point.tick_kimg * 1000
+                if c.repeats == 0 and c.nimg >= min(due, total):
                     self._tick(point)
                     if c.ticks % self.settings.checkpoint_ticks == 0 or c.nimg >= total:
                         self._save(point.lod)

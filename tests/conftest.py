@@ -1,0 +1,78 @@
+"""Small but real inputs: scikit-learn's 8x8 digits, and the smallest training that does all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from anowild import api
+from anowild.config import Settings, preset
+from anowild.data import ImageSet
+from anowild.scoring import Detector
+
+Array = np.ndarray[Any, Any]
+
+torch.set_num_threads(2)
+
+
+def tiny_settings(**changes: Any) -> Settings:
+    """16x16 networks of a few maps that grow from 8x8 within 1.4 kimg."""
+    growing = {
+        "resolution": 16,
+        "fmap_base": 64,
+        "fmap_max": 8,
+        "kimg": 1.4,
+        "initial_resolution": 8,
+        "stable_kimg": 0.4,
+        "fade_kimg": 0.4,
+        "minibatch": 16,
+        "minibatch_repeats": 2,
+        "tick_kimg": 0.2,
+    }
+    return preset("laptop").settings().but(**(growing | changes))
+
+
+@pytest.fixture(scope="session")
+def digits() -> Array:
+    """300 real digits, enlarged to 16x16: uint8 [N, 16, 16]."""
+    small = load_digits().images[:300] / 16.0 * 255
+    return np.kron(small.round().astype(np.uint8), np.ones((1, 2, 2), np.uint8))
+
+
+@pytest.fixture(scope="session")
+def image_set(digits: Array) -> ImageSet:
+    return ImageSet.load(digits, tiny_settings())
+
+
+@pytest.fixture
+def folder_of(tmp_path: Path) -> Callable[..., Path]:
+    """Write images [N, H, W] or [N, H, W, 3] as PNG files into a folder."""
+
+    def write(images: Array, name: str = "images") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(folder / f"{i:04d}.png")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, digits: Array) -> Path:
+    """A detector trained for a moment, saved."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    api.train(digits, folder, tiny_settings())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def detector(model_folder: Path) -> Detector:
+    return Detector.load(model_folder)

@@ -1,0 +1,272 @@
+"""Runs that stop and go on, runs that must not, and what they leave behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from anowild.config import Settings
+from anowild.data import ImageSet
+from anowild.errors import UserError
+from anowild.training import Interrupted, Trained, checkpoint, train
+from anowild.training import loop as loop_module
+from anowild.training.step import Step
+from tests.conftest import tiny_settings
+
+
+def final_state(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint.checkpoints(folder)[0])
+
+
+def assert_same_bits(a: Path, b: Path) -> None:
+    first, second = final_state(a), final_state(b)
+    assert first.keys() == second.keys()
+    different = [key for key in first if not torch.equal(first[key], second[key])]
+    assert different == []
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, image_set: ImageSet) -> Path:
+    """A run that nothing interrupted: through 8x8, a fade, and 16x16."""
+    folder = tmp_path_factory.mktemp("whole")
+    trained = train(image_set, tiny_settings(), folder)
+    assert trained.lod == 0
+    return folder
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, iteration: int, signum: int) -> None:
+    """Send this process a signal in the middle of an iteration."""
+    original, count = Step.gan_and_encoder, 0
+
+    def counted(self: Step, *args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == iteration:
+            os.kill(os.getpid(), signum)
+        return original(self, *args)
+
+    monkeypatch.setattr(Step, "gan_and_encoder", counted)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "signum"),
+    [(7, signal.SIGINT), (26, signal.SIGTERM), (33, signal.SIGINT), (51, signal.SIGTERM)],
+)
+def test_a_stopped_run_ends_in_the_same_bits(
+    whole_run: Path, image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    iteration: int, signum: int,
+) -> None:  # fmt: skip
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, iteration, signum)
+        with pytest.raises(Interrupted, match="same command goes on"):
+            train(image_set, tiny_settings(), tmp_path)
+    # Nothing was lost, and nothing more was done than the iteration under way.
+    (counters,) = [json.loads(_metadata(checkpoint.checkpoints(tmp_path)[0]))["counters"]]
+    assert counters["nimg"] == 16 * iteration
+    train(image_set, tiny_settings(), tmp_path)
+    assert_same_bits(whole_run, tmp_path)
+
+
+def _metadata(path: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata: dict[str, str] = file.metadata()
+        return metadata["anowild"]
+
+
+def test_killed_three_times_at_random_points_ends_in_the_same_bits(
+    whole_run: Path, image_set: ImageSet, tmp_path: Path
+) -> None:
+    script = (
+        "import sys, numpy as np, torch; torch.set_num_threads(2)\n"
+        "from pathlib import Path\n"
+        "from anowild.data import ImageSet\n"
+        "from anowild.training import train\n"
+        "from tests.conftest import tiny_settings\n"
+        "images = ImageSet.load(np.load(sys.argv[1]), tiny_settings())\n"
+        "print('ready', flush=True)\n"
+        "train(images, tiny_settings(), Path(sys.argv[2]))\n"
+    )
+    np.save(tmp_path / "images.npy", image_set.images)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", script, str(tmp_path / "images.npy"), str(folder)]
+    rng = random.Random()
+    reached = []
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0.3, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        reached += [path.name for path in checkpoint.checkpoints(folder)[:1]]
+    subprocess.run(command, check=True, capture_output=True)
+    assert_same_bits(whole_run, folder)
+    assert list(folder.glob("*.part")) == []
+    kimgs = [json.loads(line)["kimg"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert kimgs == sorted(set(kimgs)), reached
+
+
+def test_a_run_may_be_made_longer(whole_run: Path, image_set: ImageSet, tmp_path: Path) -> None:
+    train(image_set, tiny_settings(kimg=0.6), tmp_path)
+    train(image_set, tiny_settings(), tmp_path)
+    assert_same_bits(whole_run, tmp_path)
+
+
+def test_the_seed_decides(whole_run: Path, image_set: ImageSet, tmp_path: Path) -> None:
+    train(image_set, tiny_settings(seed=1), tmp_path)
+    a, b = final_state(whole_run), final_state(tmp_path)
+    assert not torch.equal(a["generator/conv.weight"], b["generator/conv.weight"])
+
+
+def test_sequential_training_goes_on_as_well(
+    image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_settings(encoder="sequential", kimg=0.2, initial_resolution=None)
+    trained = train(image_set, settings, tmp_path / "whole")
+    assert trained.kimg >= 2 * settings.kimg
+    original, count = Step.encoder_alone, 0
+
+    def counted(self: Step, *args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "encoder_alone", counted)
+        with pytest.raises(Interrupted):
+            train(image_set, settings, tmp_path / "parts")
+    train(image_set, settings, tmp_path / "parts")
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_leaves_a_log_and_pictures(whole_run: Path) -> None:
+    ticks = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
+    assert [t["tick"] for t in ticks] == list(range(1, len(ticks) + 1))
+    assert {t["resolution"] for t in ticks} == {8, 16}
+    assert {"kimg", "D_loss", "G_loss", "E_loss", "s_per_kimg", "seconds", "skipped"} <= ticks[0].keys()
+    for kind in ("reals", "samples-*", "reconstructions-*"):
+        found = sorted((whole_run / "grids").glob(f"{kind}.png"))
+        assert found
+        assert np.asarray(Image.open(found[-1])).std() > 0
+    assert len(checkpoint.checkpoints(whole_run)) == 2
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 0.002}, {"seed": 3}, {"encoder": "sequential"}]
+)
+def test_other_settings_are_refused(
+    whole_run: Path, image_set: ImageSet, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=f"other settings: {next(iter(changes))}"):
+        train(image_set, tiny_settings(**changes), whole_run)
+
+
+def test_other_images_are_refused(whole_run: Path, image_set: ImageSet) -> None:
+    fewer = ImageSet(image_set.images[:-1], image_set.names[:-1], image_set.preprocess)
+    with pytest.raises(UserError, match="other images"):
+        train(fewer, tiny_settings(), whole_run)
+
+
+def test_a_second_process_is_refused(image_set: ImageSet, tmp_path: Path) -> None:
+    with loop_module._locked(tmp_path), pytest.raises(UserError, match="another process"):
+        train(image_set, tiny_settings(), tmp_path)
+
+
+def _copy_of(whole_run: Path, tmp_path: Path) -> Path:
+    for path in whole_run.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    whole_run: Path, image_set: ImageSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = _copy_of(whole_run, tmp_path)
+    newest = checkpoint.checkpoints(folder)[0]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    train(image_set, tiny_settings(), folder)
+    assert newest.name in caplog.text
+    assert_same_bits(whole_run, folder)
+
+
+def test_only_damaged_checkpoints_are_an_error(
+    whole_run: Path, image_set: ImageSet, tmp_path: Path
+) -> None:
+    folder = _copy_of(whole_run, tmp_path)
+    for path in checkpoint.checkpoints(folder):
+        path.write_bytes(b"no")
+    with pytest.raises(UserError, match="delete the folder to start again"):
+        train(image_set, tiny_settings(), folder)
+
+
+def test_divergence_stops_the_run_with_a_sentence(image_set: ImageSet, tmp_path: Path) -> None:
+    settings = tiny_settings(learning_rate=1e30, nonfinite_limit=6)
+    with pytest.raises(UserError, match="not finite in 6 steps"):
+        train(image_set, settings, tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(
+    image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = checkpoint.save_file
+    calls = 0
+
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        train(image_set, tiny_settings(), tmp_path)
+    assert len(checkpoint.checkpoints(tmp_path)) == 2
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_too_few_images_are_refused(image_set: ImageSet, tmp_path: Path) -> None:
+    few = ImageSet(image_set.images[:5], image_set.names[:5], image_set.preprocess)
+    with pytest.raises(UserError, match="5 images are too few"):
+        train(few, tiny_settings(), tmp_path)
+
+
+def test_fewer_images_than_a_minibatch_will_do(image_set: ImageSet, tmp_path: Path) -> None:
+    few = ImageSet(image_set.images[:17], image_set.names[:17], image_set.preprocess)
+    trained: Trained = train(few, tiny_settings(minibatch=32, kimg=0.1), tmp_path)
+    assert trained.kimg >= 0.1
+
+
+def test_a_run_of_no_length_gives_the_untrained_networks(
+    image_set: ImageSet, tmp_path: Path
+) -> None:
+    settings: Settings = tiny_settings(kimg=0)
+    trained = train(image_set, settings, tmp_path)
+    again = train(image_set, settings, tmp_path)
+    assert trained.kimg == 0
+    assert trained.lod == 1
+    a, b = trained.networks.generator.state_dict(), again.networks.generator.state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+

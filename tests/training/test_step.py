@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from anowild.config import Settings
+from anowild.training.step import Draws, Networks, Step, average
+from tests.conftest import tiny_settings
+
+
+def iterate(step: Step, count: int = 1, **replaced: Tensor) -> dict[str, Tensor]:
+    """Run some iterations on noise; the last one's report."""
+    latent = step.networks.generator.latent_size
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        draws = Draws(
+            *(torch.rand(8, 1, 1, 1, generator=rng) if i == 1 else torch.randn(8, latent, generator=rng)
+              for i in range(4))
+        )  # fmt: skip
+        reals = replaced.get("reals", torch.rand(8, 1, 16, 16, generator=rng) * 2 - 1)
+        report = step.gan_and_encoder(reals, draws, 0.0, 1e-3, 0.9)
+    return report
+
+
+def build(settings: Settings | None = None) -> Step:
+    settings = settings or tiny_settings()
+    return Step(Networks.build(settings, 16, 1), settings)
+
+
+def parameters(step: Step) -> dict[str, Tensor]:
+    return {
+        f"{name}/{key}": value.detach().clone()
+        for name, network in step.networks.named().items()
+        for key, value in network.named_parameters()
+    }
+
+
+def moved(before: dict[str, Tensor], step: Step) -> set[str]:
+    after = parameters(step)
+    return {key.split("/")[0] for key in before if not torch.equal(before[key], after[key])}
+
+
+def test_every_active_parameter_moves() -> None:
+    step = build()
+    before = parameters(step)
+    iterate(step, 3)
+    after = parameters(step)
+    still = {key for key in before if torch.equal(before[key], after[key])}
+    # Only the images' layers of the coarser levels have nothing to do at full size.
+    assert all("to_rgb" in key or "from_rgb" in key for key in still)
+    assert any(key.startswith("encoder/conv") for key in before.keys() - still)
+
+
+def test_averages_lag_by_one_update() -> None:
+    step = build()
+    before = parameters(step)
+    iterate(step)
+    assert moved(before, step) == {"generator", "discriminator", "encoder"}
+
+
+def test_sequential_training_leaves_the_encoder_for_later() -> None:
+    step = build(tiny_settings(encoder="sequential"))
+    before = parameters(step)
+    report = iterate(step, 2)
+    assert "E_loss" not in report
+    assert "encoder" not in moved(before, step)
+
+    before = parameters(step)
+    draws = Draws(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
+    step.encoder_alone(draws, 0.0, 1e-3, 0.9)
+    assert moved(before, step) == {"encoder"}
+
+
+def test_the_encoder_s_loss_does_not_reach_the_generator_unless_asked() -> None:
+    plain, cycle = build(), build(tiny_settings(cycle_weight=10))
+    iterate(plain)
+    iterate(cycle)
+    difference = (
+        plain.networks.generator.conv.weight - cycle.networks.generator.conv.weight
+    ).abs().max()  # fmt: skip
+    assert difference > 1e-6
+    assert torch.equal(
+        plain.networks.discriminator.conv.weight, cycle.networks.discriminator.conv.weight
+    )
+
+
+def test_the_encoder_learns_to_invert_the_generator() -> None:
+    step = build()
+    first = iterate(step)["E_loss"].item()
+    assert iterate(step, 60)["E_loss"].item() < 0.8 * first
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_without_a_finite_gradient_is_skipped_and_counted(value: float) -> None:
+    step = build()
+    iterate(step)
+    before = parameters(step)
+    counts = {name: o.count for name, o in step.optimisers.items()}
+    reals = torch.zeros(8, 1, 16, 16)
+    reals[3, 0, 2, 2] = value
+    iterate(step, reals=reals)
+    assert step.skipped == 1
+    assert "discriminator" not in moved(before, step)
+    assert step.optimisers["discriminator"].count == counts["discriminator"]
+    assert {"generator", "encoder"} <= moved(before, step)
+    assert all(torch.isfinite(p).all() for p in parameters(step).values())
+
+
+def test_a_large_but_finite_gradient_is_no_reason_to_skip() -> None:
+    step = build(tiny_settings(gradient_target=1e-6))
+    iterate(step)
+    assert step.skipped == 0
+
+
+def test_adam_does_not_depend_on_memory_layout() -> None:
+    def run(layout: Any) -> Tensor:
+        settings = tiny_settings()
+        networks = Networks.build(settings, 16, 1)
+        for network in networks.named().values():
+            network.double().to(memory_format=layout)  # type: ignore[call-overload]
+        step = Step(networks, settings)
+        latent = networks.generator.latent_size
+        rng = torch.Generator().manual_seed(0)
+        for _ in range(2):
+            draws = Draws(
+                torch.randn(8, latent, generator=rng).double(),
+                torch.rand(8, 1, 1, 1, generator=rng).double(),
+                torch.randn(8, latent, generator=rng).double(),
+                torch.randn(8, latent, generator=rng).double(),
+            )
+            step.gan_and_encoder(torch.zeros(8, 1, 16, 16).double(), draws, 0.0, 1e-3, 0.9)
+        return networks.discriminator.conv.weight.detach().contiguous()
+
+    assert torch.allclose(run(torch.channels_last), run(torch.contiguous_format), atol=1e-10)
+
+
+def test_average_includes_the_running_statistic() -> None:
+    settings = tiny_settings()
+    networks = Networks.build(settings, 16, 1)
+    target = copy.deepcopy(networks.average_encoder)
+    networks.encoder.minibatch_stddev.running.fill_(2.0)
+    average(target, networks.encoder, 0.75)
+    assert target.minibatch_stddev.running.item() == pytest.approx(0.5)
