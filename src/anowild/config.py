@@ -281,7 +281,7 @@ PRESETS: dict[str, Preset] = {
         {
             "max_resolution": (32, "cost"),
             "fmap_base": (256, "cost: equal work at every resolution"),
-            "fmap_max": (32, "cost"),
+            "fmap_max": (64, "cost"),
             "kimg": (200, "cost: under half an hour on two cores at 32x32"),
             "initial_resolution": (None, "growing in short phases did worse in the prototype"),
             "minibatch": (dict.fromkeys([8 << i for i in range(7)], 32), _TRIED),

@@ -3,9 +3,11 @@
 1. Each cue is taken on a log scale and held against its distribution over the (contaminated)
    training set.
 2. Which side of a cue is odd depends on the data: where anomalies are simpler than normal
-   images they are rebuilt *better*. Contamination itself lengthens one tail, so the sign of the
-   skewness picks the side (the idea of COPOD and ECOD); where there is hardly any skewness,
-   both sides count.
+   images they are rebuilt *better*. Residual and feature distance both say how well an image is
+   rebuilt, so they share a side. Contamination itself lengthens one tail, and the sign of their
+   mean skewness says which (the idea of COPOD and ECOD); where there is hardly any, both sides
+   count. The latent norm follows: its odd side is the one on which those training images lie
+   that are the oddest by the other two; where they lie in the middle, both sides count.
 3. The cues' log tail probabilities are added (Fisher's method), and the sum is held against
    its own distribution over the training set: a score of s says that about one in 10^s training
    images is as odd, or odder.
@@ -24,6 +26,12 @@ from anowild.scoring.cues import CUES
 Array = np.ndarray[Any, Any]
 Side = Literal["upper", "lower", "both"]
 
+#: Cues that say how well an image is rebuilt; they lead in the choice of sides.
+LEADING = ("residual", "feature_distance")
+#: Share of the training images that counts as the oddest by the leading cues.
+ODDEST = 0.05
+#: Deviations that the median of those has to lie off the middle of another cue to take a side.
+LITTLE_SHIFT = 0.25
 #: Absolute skewness of a log cue below which both of its tails count.
 LITTLE_SKEWNESS = 0.1
 #: Cues are taken to be at least this before the logarithm.
@@ -106,7 +114,7 @@ class CueCalibration:
 
     def surprise(self, cue: Array) -> Array:
         """-log tail probability of each value, in nats; 0 or more."""
-        x = np.log(np.maximum(cue, TINY))
+        x = _log(cue)
         if self.side == "upper":
             return -self.training.log_upper(x)
         if self.side == "lower":
@@ -125,7 +133,17 @@ class Calibration:
     @staticmethod
     def fit(training: Mapping[str, Array], samples: Mapping[str, Array]) -> Calibration:
         """Fit to the cues of the training images and of G's own samples, each [N] by name."""
-        cues = {name: _calibrate(training[name], samples[name]) for name in CUES}
+        logs = {name: _log(training[name]) for name in CUES}
+        skewness = {name: _skewness(values) for name, values in logs.items()}
+        side = _side(float(np.mean([skewness[name] for name in LEADING])), LITTLE_SKEWNESS)
+        tails = {name: (Tail.fit(logs[name]), Tail.fit(_log(samples[name]))) for name in CUES}
+        cues = {name: CueCalibration(side, skewness[name], *tails[name]) for name in LEADING}
+        oddness = np.sum([cues[name].surprise(training[name]) for name in LEADING], axis=0)
+        oddest = oddness >= np.quantile(oddness, 1 - ODDEST)
+        for name in CUES:
+            if name not in LEADING:
+                side = _side(_shift(logs[name], oddest), LITTLE_SHIFT)
+                cues[name] = CueCalibration(side, skewness[name], *tails[name])
         return Calibration(cues, Tail.fit(_added(cues, training)))
 
     def score(self, cues: Mapping[str, Array]) -> Array:
@@ -154,15 +172,20 @@ def _added(calibrations: Mapping[str, CueCalibration], cues: Mapping[str, Array]
     return np.sum([calibrations[name].surprise(cues[name]) for name in CUES], axis=0)
 
 
-def _calibrate(training: Array, samples: Array) -> CueCalibration:
-    x = np.log(np.maximum(training, TINY))
-    skewness = _skewness(x)
-    side: Side = "both"
-    if abs(skewness) >= LITTLE_SKEWNESS:
-        side = "upper" if skewness > 0 else "lower"
-    return CueCalibration(
-        side, skewness, Tail.fit(x), Tail.fit(np.log(np.maximum(samples, TINY)))
-    )
+def _log(cue: Array) -> Array:
+    return np.log(np.maximum(cue, TINY))
+
+
+def _side(asymmetry: float, little: float) -> Side:
+    if abs(asymmetry) < little:
+        return "both"
+    return "upper" if asymmetry > 0 else "lower"
+
+
+def _shift(x: Array, chosen: Array) -> float:
+    """How far the median of the chosen values lies above that of all, in deviations."""
+    deviation = float(x.std())
+    return float(np.median(x[chosen]) - np.median(x)) / deviation if deviation > 1e-9 else 0.0
 
 
 def _skewness(x: Array) -> float:
