@@ -30,7 +30,9 @@ Sources = Annotated[
     list[str],
     typer.Argument(help="Folders of images, image files, .npy files, .npz files (file.npz:key)."),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all unless given.")]
 Changes = Annotated[
     list[str] | None,
@@ -100,7 +102,9 @@ def evaluate(
     sources: Sources,
     labels: Annotated[
         str,
-        typer.Option(help="CSV with path and label; .npy or file.npz:key of 0 and 1; or 'folders'."),
+        typer.Option(
+            help="CSV with path and label; .npy or file.npz:key of 0 and 1; or 'folders'."
+        ),
     ],
     normal: Annotated[
         list[str] | None, typer.Option(help="With 'folders': name of a folder of normal images.")
@@ -171,7 +175,9 @@ def networks(
 
 @app.command()
 def settings(
-    preset_name: Annotated[str, typer.Argument(metavar="PRESET", help=", ".join(PRESETS))] = "laptop",
+    preset_name: Annotated[
+        str, typer.Argument(metavar="PRESET", help=", ".join(PRESETS))
+    ] = "laptop",
     changes: Changes = None,
 ) -> None:
     """Print every setting of a preset: value, unit, where it is from, what it means."""
@@ -185,11 +191,13 @@ def settings(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of model, table, pictures.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder of model, table, pictures.")
+    ] = Path("demo"),
     kimg: Annotated[float | None, typer.Option(help="Length, in thousands of images.")] = None,
-    rate: Annotated[float, typer.Option(help="Share of anomalies hidden in the training set.")] = 0.05,
+    rate: Annotated[
+        float, typer.Option(help="Share of anomalies hidden in the training set.")
+    ] = 0.05,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     threads: Threads = None,
 ) -> None:

@@ -108,7 +108,9 @@ class Settings:
     # Losses
     gradient_penalty: float = setting(10.0, "weight lambda of the penalty", source=RELEASED)
     gradient_target: float = setting(
-        1.0, "gradient norm that the penalty aims at (a remark there: 750 for CIFAR)", source=RELEASED
+        1.0,
+        "gradient norm that the penalty aims at (a remark there: 750 for CIFAR)",
+        source=RELEASED,
     )
     drift: float = setting(0.001, "weight of the squared real score", source=RELEASED)
     latent_scale: float = setting(0.1, "latents are this times N(0, I)", source=RELEASED)
@@ -146,7 +148,9 @@ class Settings:
     )
     checkpoint_ticks: int = setting(1, "log lines between checkpoints", source=OURS)
     nonfinite_limit: int = setting(
-        50, "steps skipped in a row, for a gradient that is not finite, that stop a run", source=OURS
+        50,
+        "steps skipped in a row, for a gradient that is not finite, that stop a run",
+        source=OURS,
     )
 
     def __post_init__(self) -> None:

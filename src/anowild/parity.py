@@ -181,8 +181,9 @@ def traces(folder: Path) -> Iterator[Error]:
         for i, lod in enumerate(golden["lods"].tolist()):
             reset = previous < 0 or changes_level(previous, lod)
             previous = lod
-            yield f"{file}/reset_optimizer_before[{i}]", float(
-                reset != bool(golden["reset_optimizer_before"][i])
+            yield (
+                f"{file}/reset_optimizer_before[{i}]",
+                float(reset != bool(golden["reset_optimizer_before"][i])),
             )
             if reset:
                 for optimiser in step.optimisers.values():
@@ -228,8 +229,9 @@ def fades(folder: Path) -> Iterator[Error]:
             None if flips is None else torch.from_numpy(flips),
             torch.float64 if "float64" in kind else torch.float32,
         )
-        yield f"process_reals/{key}", relative_error(
-            reference.to_full_size(reals, 2 ** int(lod)), expected
+        yield (
+            f"process_reals/{key}",
+            relative_error(reference.to_full_size(reals, 2 ** int(lod)), expected),
         )
 
 
@@ -354,7 +356,9 @@ def main(arguments: list[str]) -> int:
         key, error = max(errors, key=lambda pair: pair[1])
         worst = max(worst, error)
         print(f"{name:24} {len(errors):6}  {error:20.1e}  {key}")
-    print(f"worst of all {worst:.1e}, tolerance {TOLERANCE:.0e}: {'ok' if worst <= TOLERANCE else 'FAILED'}")
+    print(
+        f"worst of all {worst:.1e}, tolerance {TOLERANCE:.0e}: {'ok' if worst <= TOLERANCE else 'FAILED'}"
+    )
     return 0 if worst <= TOLERANCE else 1
 
 

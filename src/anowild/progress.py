@@ -27,7 +27,9 @@ class Bar:
         self._progress = progress
         self._name = name
         self._total = total
-        self._task = progress.add_task(name, total=total, completed=done, note="") if progress else None
+        self._task = (
+            progress.add_task(name, total=total, completed=done, note="") if progress else None
+        )
         self._shown = time.monotonic()
         self._started, self._start_done = time.monotonic(), done
 

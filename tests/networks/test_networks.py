@@ -88,7 +88,9 @@ def test_wrong_variables_are_refused() -> None:
     generator = Generator(**SIZE)
     arrays = reference.export(generator)
     with pytest.raises(ValueError, match="missing.*4x4/Conv/bias"):
-        reference.load_variables(generator, {k: v for k, v in arrays.items() if k != "4x4/Conv/bias"})
+        reference.load_variables(
+            generator, {k: v for k, v in arrays.items() if k != "4x4/Conv/bias"}
+        )
     arrays["4x4/Conv/bias"] = arrays["4x4/Conv/bias"][:-1]
     with pytest.raises(ValueError, match="4x4/Conv/bias has shape"):
         reference.load_variables(generator, arrays)

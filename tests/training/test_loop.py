@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +161,9 @@ def test_a_run_leaves_a_log_and_pictures(whole_run: Path) -> None:
     ticks = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
     assert [t["tick"] for t in ticks] == list(range(1, len(ticks) + 1))
     assert {t["resolution"] for t in ticks} == {8, 16}
-    assert {"kimg", "D_loss", "G_loss", "E_loss", "s_per_kimg", "seconds", "skipped"} <= ticks[0].keys()
+    assert {"kimg", "D_loss", "G_loss", "E_loss", "s_per_kimg", "seconds", "skipped"} <= ticks[
+        0
+    ].keys()
     for kind in ("reals", "samples-*", "reconstructions-*"):
         found = sorted((whole_run / "grids").glob(f"{kind}.png"))
         assert found
@@ -268,5 +269,3 @@ def test_a_run_of_no_length_gives_the_untrained_networks(
     assert trained.lod == 1
     a, b = trained.networks.generator.state_dict(), again.networks.generator.state_dict()
     assert all(torch.equal(a[key], b[key]) for key in a)
-
-

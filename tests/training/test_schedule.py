@@ -28,7 +28,14 @@ def test_growing_may_start_above_4x4_but_not_above_the_images() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
-    [(3, 3, False), (3, 2.9, True), (2.9, 2.1, False), (2.1, 2, True), (2.1, 1.9, True), (0, 0, False)],
+    [
+        (3, 3, False),
+        (3, 2.9, True),
+        (2.9, 2.1, False),
+        (2.1, 2, True),
+        (2.1, 1.9, True),
+        (0, 0, False),
+    ],
 )
 def test_changes_of_level(before: float, after: float, expected: bool) -> None:
     assert changes_level(before, after) is expected

@@ -50,7 +50,10 @@ def _spread(weight: Tensor) -> Tensor:
     """Sum a 3x3 kernel over the four positions of a 2x2 box: [a, b, 3, 3] -> [a, b, 4, 4]."""
     padded = F.pad(weight, (1, 1, 1, 1))
     return (
-        padded[:, :, 1:, 1:] + padded[:, :, :-1, 1:] + padded[:, :, 1:, :-1] + padded[:, :, :-1, :-1]
+        padded[:, :, 1:, 1:]
+        + padded[:, :, :-1, 1:]
+        + padded[:, :, 1:, :-1]
+        + padded[:, :, :-1, :-1]
     )
 
 

@@ -38,7 +38,9 @@ def variables(network: nn.Module) -> dict[str, tuple[nn.Parameter, tuple[int, ..
         found[f"{name}/bias"] = (layer.bias, _BIAS)
 
     rgb, rgb_name = (
-        (network.to_rgb, "ToRGB") if isinstance(network, Generator) else (network.from_rgb, "FromRGB")
+        (network.to_rgb, "ToRGB")
+        if isinstance(network, Generator)
+        else (network.from_rgb, "FromRGB")
     )
     for stage, layer in enumerate(rgb):
         add(f"{rgb_name}_lod{network.max_lod - stage}", layer, _CONV)

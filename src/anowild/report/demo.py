@@ -127,7 +127,9 @@ def run_demo(
     _print(table)
     print(verdict)
     print(closing)
-    print(f"report: {out / 'report.html'}   picture: {out / 'odd.png'}   table: {out / 'scores.csv'}")
+    print(
+        f"report: {out / 'report.html'}   picture: {out / 'odd.png'}   table: {out / 'scores.csv'}"
+    )
 
 
 def _verdict(estimates: dict[str, tuple[Estimate, Estimate]]) -> str:

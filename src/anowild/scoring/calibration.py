@@ -42,16 +42,16 @@ TINY = 1e-12
 class Tail:
     """A smooth, strictly monotone model of a distribution, from a sample.
 
-    Knots at quantiles, dense towards both ends. Between knots the log probability of the nearer
-    tail is interpolated linearly; beyond the outermost ones it falls exponentially, at the rate
-    that the outermost twentieth of the sample shows. So no two values share a probability, and
-    a value beyond all of the sample still has one.
+    Knots stand at quantiles, dense towards both ends, and each is given the quantile of a
+    standard Laplace distribution at the same probability: a scale on which the log probability
+    of the nearer tail is a straight line. It is interpolated linearly, and beyond the outermost
+    knots goes on at the rate that the outermost twentieth of the sample shows. So a value beyond
+    all of the sample still has a probability of its own.
     """
 
     knots: list[float]  # increasing
-    log_tail: list[float]  # log P(X >= knot) from `middle` on, log P(X <= knot) before it
-    middle: int  # index of the median's knot
-    lower_rate: float  # of the exponential tails, per unit of X
+    laplace: list[float]  # increasing; 0 at the median
+    lower_rate: float  # of the exponential tails, per unit of the values
     upper_rate: float
 
     @staticmethod
@@ -59,48 +59,48 @@ class Tail:
         """Fit to the values of a sample; a constant sample gives a tail that says nothing."""
         values = np.sort(np.asarray(sample, np.float64))
         count = len(values)
-        # Tail probabilities from a half down to about two observations.
+        # Probabilities from a half down to about two observations.
         outer = np.geomspace(0.5, max(min(2.0 / count, 0.05), 1e-4), 40)[1:]
         quantiles = np.quantile(values, [*outer[::-1], 0.5, *(1 - outer)])
-        logs = np.log([*outer[::-1], 0.5, *outer])
-        keep = np.concatenate([[True], np.diff(quantiles) > 1e-9 * (1 + np.abs(quantiles[1:]))])
-        middle_value = quantiles[len(outer)]
-        knots, log_tail = quantiles[keep], logs[keep]
-        middle = int(np.searchsorted(knots, middle_value, side="right")) - 1
+        laplace = np.log(2 * outer[::-1])
+        laplace = np.concatenate([laplace, [0.0], -laplace[::-1]])
+        # Equal quantiles become one knot in their middle.
+        new = np.diff(quantiles) > 1e-9 * (1 + np.abs(quantiles[1:]))
+        group = np.concatenate([[0], np.cumsum(new)])
+        sizes = np.bincount(group)
+        knots = np.bincount(group, quantiles) / sizes
+        if len(knots) == 1:
+            return Tail(knots.tolist(), [0.0], 0.0, 0.0)
+        # Mean excess over the threshold: the estimator of Hill (1975), on values that are logs.
         twentieth = max(2, count // 20)
         low, high = values[:twentieth], values[-twentieth:]
-        # Mean excess over the threshold: the estimator of Hill (1975), on values that are logs.
-        spread = float(values[-1] - values[0]) or 1.0
+        least = 1e-3 * float(values[-1] - values[0])
         return Tail(
             knots=knots.tolist(),
-            log_tail=log_tail.tolist(),
-            middle=middle,
-            lower_rate=1.0 / max(float((low[-1] - low).mean()), 1e-3 * spread),
-            upper_rate=1.0 / max(float((high - high[0]).mean()), 1e-3 * spread),
+            laplace=(np.bincount(group, laplace) / sizes).tolist(),
+            lower_rate=1.0 / max(float((low[-1] - low).mean()), least),
+            upper_rate=1.0 / max(float((high - high[0]).mean()), least),
         )
 
     def log_upper(self, x: Array) -> Array:
         """log P(X >= x)."""
-        return self._log_tails(x)[1]
+        return _log_upper_laplace(self._to_laplace(x))
 
     def log_lower(self, x: Array) -> Array:
         """log P(X <= x)."""
-        return self._log_tails(x)[0]
+        return _log_upper_laplace(-self._to_laplace(x))
 
-    def _log_tails(self, x: Array) -> tuple[Array, Array]:
+    def _to_laplace(self, x: Array) -> Array:
         x = np.asarray(x, np.float64)
-        knots, logs, m = np.array(self.knots), np.array(self.log_tail), self.middle
-        if len(knots) == 1:
-            return np.full(x.shape, np.log(0.5)), np.full(x.shape, np.log(0.5))
-        upper = np.interp(x, knots[m:], logs[m:])
-        upper = upper - self.upper_rate * np.maximum(x - knots[-1], 0)
-        lower = np.interp(x, knots[: m + 1], [*logs[:m], logs[m]])
-        lower = lower - self.lower_rate * np.maximum(knots[0] - x, 0)
-        above = x >= knots[m]
-        return (
-            np.where(above, np.log1p(-np.exp(upper)), lower),
-            np.where(above, upper, np.log1p(-np.exp(lower))),
-        )
+        below = np.minimum(x - self.knots[0], 0) * self.lower_rate
+        above = np.maximum(x - self.knots[-1], 0) * self.upper_rate
+        return np.asarray(np.interp(x, self.knots, self.laplace) + below + above)
+
+
+def _log_upper_laplace(t: Array) -> Array:
+    """log P(T >= t) of a standard Laplace variable."""
+    tail = -np.abs(t) - np.log(2.0)
+    return np.where(t >= 0, tail, np.log1p(-np.exp(tail)))
 
 
 @dataclass(frozen=True)

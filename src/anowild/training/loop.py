@@ -151,9 +151,7 @@ class _Run:
             report = self.step.encoder_alone(draws, point.lod, point.learning_rate, decay)
         else:
             reals = self.batches.reals(c.nimg, point.minibatch, point.lod).to(self.device)
-            report = self.step.gan_and_encoder(
-                reals, draws, point.lod, point.learning_rate, decay
-            )
+            report = self.step.gan_and_encoder(reals, draws, point.lod, point.learning_rate, decay)
         for name, value in report.items():
             self.sums[name].append(value.mean())
         if self.step.skipped_in_a_row >= s.nonfinite_limit:
@@ -303,7 +301,9 @@ def _agree_on_settings(folder: Path, images: ImageSet, settings: Settings) -> No
         "preprocess": asdict(images.preprocess),
         "images": {
             "count": len(images),
-            "blake2b": hashlib.blake2b(np.ascontiguousarray(images.images).data, digest_size=16).hexdigest(),
+            "blake2b": hashlib.blake2b(
+                np.ascontiguousarray(images.images).data, digest_size=16
+            ).hexdigest(),
         },
     }
     if path.exists():
@@ -320,7 +320,9 @@ def _agree_on_settings(folder: Path, images: ImageSet, settings: Settings) -> No
             raise UserError(f"{path}: is damaged; delete {folder} to start again") from error
         mend = f"give the same as before, or another output, or delete {folder}"
         if differing:
-            raise UserError(f"{folder} holds a run with other settings: {', '.join(differing)}; {mend}")
+            raise UserError(
+                f"{folder} holds a run with other settings: {', '.join(differing)}; {mend}"
+            )
         if other_images:
             raise UserError(f"{folder} holds a run on other images; {mend}")
     write_json(path, now)

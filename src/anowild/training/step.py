@@ -46,7 +46,9 @@ class Networks:
         generator: Generator, discriminator: Discriminator, encoder: Encoder
     ) -> Networks:
         """The averages begin as copies."""
-        averages = [copy.deepcopy(network).requires_grad_(False) for network in (generator, encoder)]
+        averages = [
+            copy.deepcopy(network).requires_grad_(False) for network in (generator, encoder)
+        ]
         return Networks(generator, discriminator, encoder, *averages)  # type: ignore[arg-type]
 
     def named(self) -> dict[str, nn.Module]:

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anowild.data import contaminate
+from anowild.data.batches import Batches, process_reals, shrink
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (23, 2, 16, 16), dtype=np.uint8)
+
+
+def test_every_epoch_shows_each_image_once_in_an_order_of_its_own() -> None:
+    batches = Batches(IMAGES, seed=0)
+    epochs = [batches.indices(23 * e, 23) for e in range(3)]
+    assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+@given(start=st.integers(0, 200), parts=st.lists(st.integers(1, 20), min_size=1, max_size=5))
+def test_image_n_does_not_depend_on_how_one_got_there(start: int, parts: list[int]) -> None:
+    whole = Batches(IMAGES, seed=3).indices(start, sum(parts))
+    batches, at, pieces = Batches(IMAGES, seed=3), start, []
+    for part in parts:
+        pieces.append(batches.indices(at, part))
+        at += part
+    assert np.array_equal(whole, np.concatenate(pieces))
+
+
+def test_seed_and_rank_change_the_order() -> None:
+    orders = [
+        Batches(IMAGES, seed, rank).indices(0, 23).tolist()
+        for seed, rank in ((0, 0), (1, 0), (0, 1))
+    ]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_a_level_is_the_mean_of_boxes_in_8_bits() -> None:
+    small = shrink(IMAGES, 2)
+    assert small.shape == (23, 2, 4, 4)
+    expected = np.rint(IMAGES[5, 1, 4:8, 8:12].mean())
+    assert small[5, 1, 1, 2] == expected
+
+
+def test_reals_are_those_of_the_indices() -> None:
+    batches = Batches(IMAGES, seed=0)
+    reals = batches.reals(10, 8, 0.0)
+    expected = IMAGES[batches.indices(10, 8)].astype(np.float32) / 127.5 - 1
+    assert np.allclose(reals.numpy(), expected, atol=1e-6)
+    assert reals.min() >= -1
+    assert reals.max() <= 1
+
+
+def test_a_fade_ends_where_the_next_level_begins() -> None:
+    images = torch.from_numpy(IMAGES)
+    nearly = process_reals(images, 1 - 1e-6)
+    coarse = torch.nn.functional.avg_pool2d(process_reals(images, 0.0), 2)
+    assert torch.allclose(torch.nn.functional.avg_pool2d(nearly, 2), coarse, atol=1e-5)
+    assert torch.allclose(nearly[..., ::2], nearly[..., 1::2], atol=1e-5)
+
+
+def test_mirroring_flips_some_images_the_same_way_every_time() -> None:
+    plain = Batches(IMAGES, seed=0).reals(0, 23, 0.0)
+    first, second = (Batches(IMAGES, seed=0, mirror=True).reals(0, 23, 0.0) for _ in range(2))
+    assert torch.equal(first, second)
+    flipped = [torch.equal(a, b.flip(-1)) for a, b in zip(first, plain, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(first, plain, strict=True)]
+    assert all(f != k for f, k in zip(flipped, kept, strict=True))
+    assert 3 < sum(flipped) < 20
+
+
+@pytest.mark.parametrize(("rate", "count"), [(0.0, 0), (0.05, 11), (0.1, 22), (0.2, 50)])
+def test_contamination_follows_the_paper_s_rule(rate: float, count: int) -> None:
+    normal, odd = (
+        np.zeros((200, 1, 2, 2), np.uint8),
+        np.arange(60, dtype=np.uint8).reshape(-1, 1, 1, 1),
+    )
+    odd = np.broadcast_to(odd + 100, (60, 1, 2, 2))
+    images, facts = contaminate(normal, odd, rate, seed=4)
+    assert len(images) == 200 + count
+    assert facts.indices == np.flatnonzero(images[:, 0, 0, 0]).tolist()
+    assert len(np.unique(images[facts.indices], axis=0)) == count
+    assert abs(count / len(images) - rate) < 0.01
+    again, _ = contaminate(normal, odd, rate, seed=4)
+    assert np.array_equal(images, again)
+
+
+def test_impossible_contamination_is_refused() -> None:
+    images = np.zeros((10, 1, 2, 2), np.uint8)
+    with pytest.raises(ValueError, match="from 0 to below 1"):
+        contaminate(images, images, 1.0, 0)
+    with pytest.raises(ValueError, match="takes 90 anomalies, there are 10"):
+        contaminate(images, images, 0.9, 0)

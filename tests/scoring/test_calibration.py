@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+from anowild.scoring.calibration import Calibration, Tail
+from anowild.scoring.cues import CUES
+
+Array = np.ndarray[Any, Any]
+
+
+def test_a_tail_follows_the_distribution() -> None:
+    tail = Tail.fit(np.random.default_rng(0).normal(size=20_000))
+    x = np.linspace(-3, 3, 25)
+    assert np.allclose(np.exp(tail.log_upper(x)), norm.sf(x), rtol=0.2, atol=0.01)
+    assert np.allclose(np.exp(tail.log_lower(x)), norm.cdf(x), rtol=0.2, atol=0.01)
+
+
+@given(
+    st.lists(st.floats(-50, 50), min_size=3, max_size=200),
+    st.sampled_from(["as they are", "few values"]),
+)
+def test_a_tail_is_a_monotone_probability(values: list[float], kind: str) -> None:
+    sample = np.array(values)
+    if kind == "few values":
+        sample = sample.round(-1)
+    tail = Tail.fit(sample)
+    x = np.linspace(sample.min() - 5, sample.max() + 5, 200)
+    upper, lower = tail.log_upper(x), tail.log_lower(x)
+    assert np.isfinite(upper).all()
+    assert np.isfinite(lower).all()
+    assert (upper <= 1e-12).all()
+    assert (lower <= 1e-12).all()
+    assert (np.diff(upper) <= 1e-9).all()
+    assert (np.diff(lower) >= -1e-9).all()
+
+
+def test_values_beyond_the_sample_stay_in_order() -> None:
+    tail = Tail.fit(np.random.default_rng(0).normal(size=500))
+    beyond = tail.log_upper(np.array([4.0, 5.0, 6.0, 50.0]))
+    assert (np.diff(beyond) < 0).all()
+
+
+def cues(
+    rng: np.random.Generator, count: int, shift: float, norm_shift: float = 0.0
+) -> dict[str, Array]:
+    """Cues of images whose rebuilding is off by ``shift`` deviations of a log-normal."""
+    common = rng.normal(size=count)
+    return {
+        "residual": np.exp(0.2 * (common + 0.3 * rng.normal(size=count) + shift)),
+        "feature_distance": np.exp(0.2 * (common + 0.3 * rng.normal(size=count) + shift)),
+        "latent_norm": np.exp(0.1 * (rng.normal(size=count) + norm_shift)),
+    }
+
+
+def joined(a: dict[str, Array], b: dict[str, Array]) -> dict[str, Array]:
+    return {name: np.concatenate([a[name], b[name]]) for name in CUES}
+
+
+@pytest.mark.parametrize("shift", [3.0, -3.0])
+@pytest.mark.parametrize("norm_shift", [2.0, -2.0])
+def test_the_odd_side_is_found_without_labels(shift: float, norm_shift: float) -> None:
+    rng = np.random.default_rng(1)
+    training = joined(cues(rng, 1800, 0), cues(rng, 200, shift, norm_shift))
+    calibration = Calibration.fit(training, cues(rng, 500, 0))
+    side = "upper" if shift > 0 else "lower"
+    assert calibration.cues["residual"].side == side
+    assert calibration.cues["feature_distance"].side == side
+    assert calibration.cues["latent_norm"].side == ("upper" if norm_shift > 0 else "lower")
+    test = joined(cues(rng, 500, 0), cues(rng, 500, shift, norm_shift))
+    labels = np.repeat([0, 1], 500)
+    score = calibration.score(test)
+    best = max(
+        max(roc_auc_score(labels, test[n]), 1 - roc_auc_score(labels, test[n])) for n in CUES
+    )
+    assert roc_auc_score(labels, score) > best - 0.01
+
+
+def test_without_contamination_both_sides_count() -> None:
+    rng = np.random.default_rng(2)
+    calibration = Calibration.fit(cues(rng, 20_000, 0), cues(rng, 500, 0))
+    assert {c.side for c in calibration.cues.values()} == {"both"}
+    for shift in (4, -4):
+        test = joined(cues(rng, 300, 0), cues(rng, 300, shift))
+        assert roc_auc_score(np.repeat([0, 1], 300), calibration.score(test)) > 0.95
+
+
+def test_a_score_says_how_many_training_images_are_as_odd() -> None:
+    rng = np.random.default_rng(3)
+    training = cues(rng, 5000, 0)
+    calibration = Calibration.fit(training, cues(rng, 500, 0))
+    scores = calibration.score(training)
+    for share in (0.5, 0.1, 0.01):
+        assert (scores >= -np.log10(share)).mean() == pytest.approx(share, rel=0.15)
+    fresh = calibration.score(cues(rng, 5000, 0))
+    assert (fresh >= 1).mean() == pytest.approx(0.1, rel=0.25)
+
+
+def test_a_cue_that_never_changes_changes_nothing() -> None:
+    rng = np.random.default_rng(4)
+    training, test = cues(rng, 1000, 0), cues(rng, 50, 1)
+    for each in (training, test):
+        each["latent_norm"] = np.full(len(each["residual"]), 2.0)
+    scores = Calibration.fit(training, training).score(test)
+    assert np.isfinite(scores).all()
+    assert scores.std() > 0
+    order = Calibration.fit(training, training).cues["residual"].surprise(test["residual"])
+    assert np.corrcoef(order, scores)[0, 1] > 0.5
+
+
+def test_a_calibration_survives_json() -> None:
+    rng = np.random.default_rng(5)
+    calibration = Calibration.fit(cues(rng, 300, 0), cues(rng, 300, 0))
+    again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    test = cues(rng, 50, 1)
+    assert np.array_equal(calibration.score(test), again.score(test))

