@@ -5,7 +5,7 @@ because PyTorch takes two seconds:
 
 >>> import anowild
 >>> detector = anowild.train("images", "model", anowild.preset("laptop").settings())  # doctest: +SKIP
->>> for row in anowild.score("model", "images")[:10]:                                  # doctest: +SKIP
+>>> for row in anowild.score("model", "images").rows()[:10]:                           # doctest: +SKIP
 ...     print(row.rank, row.path, row.score)
 
 - ``train``, ``score``, ``evaluate``: the main jobs, as the command line has them (`anowild.api`)

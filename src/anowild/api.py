@@ -133,18 +133,18 @@ def score(
     model: Detector | str | Path,
     sources: Source | Sequence[Source],
     out: str | Path | None = None,
-) -> list[Row]:
-    """Ranked scores of a source, the oddest first; also written to ``out`` (.csv or .parquet).
+) -> Table:
+    """Scores of a source; ``rows()`` are ranked, and also written to ``out`` (.csv or .parquet).
 
     Raises:
         UserError: the model or the source cannot be used, or the file cannot be written.
     """
     if out is not None:
         _check_output(Path(out))
-    rows = score_table(model, sources).rows()
+    table = score_table(model, sources)
     if out is not None:
-        write_rows(rows, Path(out))
-    return rows
+        write_rows(table.rows(), Path(out))
+    return table
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,13 @@ def score(
     from anowild.scoring import Detector
 
     detector = Detector.load(model, choose_device(device, threads))
-    rows = api.score(detector, sources, out)
+    table = api.score(detector, sources, out)
+    rows = table.rows()
     for row in rows[:show]:
         print(f"{row.rank:6}  {row.score:8.3f}  {row.path!a}")
     share = sum(row.score >= Detector.threshold() for row in rows) / len(rows)
     print(
-        f"{out}: {len(rows)} images; {100 * share:.1f} % score {Detector.threshold():.2f} or more, "
+        f"{out}: {len(rows)} images, {table.left_out} left out; {100 * share:.1f} % score {Detector.threshold():.2f} or more, "
         "as 5 % of the training images do"
     )
 

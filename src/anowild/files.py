@@ -30,7 +30,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)  # whatever the library that wrote it chose
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except Exception as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

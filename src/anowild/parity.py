@@ -146,10 +146,10 @@ def losses(folder: Path) -> Iterator[Error]:
             # Each loss moves its own network alone.
             for other in (g, d, e):
                 other.zero_grad()
-            loss.backward(retain_graph=True)
-            for variable, value in reference.export(network, lambda p: p.grad).items():
+            torch.autograd.backward(loss, retain_graph=True)
+            for variable, gradient in reference.export(network, lambda p: p.grad).items():
                 key = f"{at}/grad/{name}/{variable}"
-                yield key, relative_error(value, golden[key])
+                yield key, relative_error(gradient, golden[key])
 
 
 def _mixed_gradient_error(

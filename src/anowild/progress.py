@@ -27,9 +27,9 @@ class Bar:
         self._progress = progress
         self._name = name
         self._total = total
-        self._task = (
-            progress.add_task(name, total=total, completed=done, note="") if progress else None
-        )
+        self._task = progress.add_task(name, total=total, note="") if progress else None
+        if progress is not None and self._task is not None:
+            progress.update(self._task, completed=done)
         self._shown = time.monotonic()
         self._started, self._start_done = time.monotonic(), done
 

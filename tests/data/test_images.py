@@ -28,9 +28,9 @@ def test_lossless_files_come_out_as_they_went_in(
     tmp_path: Path, suffix: str, channels: int
 ) -> None:
     image = RNG.integers(0, 256, (20, 24, channels), dtype=np.uint8)
-    Image.fromarray(image[:, :, 0] if channels == 1 else image).save(
-        tmp_path / f"x{suffix}", **({"lossless": True} if suffix == ".webp" else {})
-    )
+    # Formats that know no such option ignore it.
+    picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+    picture.save(tmp_path / f"x{suffix}", lossless=True)
     (record,) = open_source(tmp_path)
     assert isinstance(record, Record)
     if suffix == ".webp" and channels == 1:  # WebP has no gray
@@ -182,7 +182,7 @@ def test_arrays_that_hold_no_images(array: np.ndarray, sentence: str, tmp_path: 
 def test_npz_needs_a_key_where_it_holds_several(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=gray(4), b=gray(5))
     assert len(open_source(f"{tmp_path / 'x.npz'}:b")) == 5
-    with pytest.raises(UserError, match="several arrays; name one of them, as in .*x.npz:a"):
+    with pytest.raises(UserError, match=r"several arrays; name one of them, as in .*x\.npz:a"):
         open_source(tmp_path / "x.npz")
     with pytest.raises(UserError, match="no array 'c'"):
         open_source(f"{tmp_path / 'x.npz'}:c")

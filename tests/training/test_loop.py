@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from anowild.config import Settings
 from anowild.data import ImageSet
@@ -229,7 +229,7 @@ def test_divergence_stops_the_run_with_a_sentence(image_set: ImageSet, tmp_path:
 def test_a_full_disk_leaves_the_last_checkpoint(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = checkpoint.save_file
+    original = save_file
     calls = 0
 
     def full(tensors: Any, path: Path, metadata: Any) -> None:

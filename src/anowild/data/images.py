@@ -15,7 +15,7 @@ import numpy as np
 
 from anowild.config import Settings
 from anowild.data.preprocess import Preprocess
-from anowild.data.readers import Reader, Unreadable, open_source
+from anowild.data.readers import Reader, Record, Unreadable, open_source
 from anowild.data.readers.arrays import to_images
 from anowild.errors import UserError
 
@@ -65,13 +65,13 @@ class ImageSet:
         return ImageSet(images, names, preprocess, stream.left_out)
 
 
-class _InMemory:
+class _InMemory(Reader):
     """A reader over an array that is there already."""
 
     KIND = "array"
 
-    def __init__(self, array: Array) -> None:
-        self.images = to_images(array, "array")
+    def __init__(self, source: Any) -> None:
+        self.images = to_images(source, "array")
 
     @staticmethod
     def takes(source: str) -> bool:
@@ -81,18 +81,20 @@ class _InMemory:
         return len(self.images)
 
     def shapes(self) -> Iterator[tuple[int, int, int]]:
-        return iter([self.images.shape[1:]] * len(self))
+        _, height, width, channels = self.images.shape
+        return iter([(height, width, channels)] * len(self))
 
     def __iter__(self) -> Iterator[Any]:
-        from anowild.data.readers import Record
-
         return (Record(f"array[{i}]", pixels) for i, pixels in enumerate(self.images))
 
 
 def open_all(sources: Source | Sequence[Source]) -> list[Reader]:
     """Readers for one source or several."""
     listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-    return [_InMemory(s) if isinstance(s, np.ndarray) else open_source(s) for s in listed]
+    readers: list[Reader] = []
+    for source in listed:
+        readers.append(_InMemory(source) if isinstance(source, np.ndarray) else open_source(source))
+    return readers
 
 
 def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preprocess:

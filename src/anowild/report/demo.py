@@ -21,8 +21,8 @@ from anowild.study.detection import TITLES, evaluate_all
 from anowild.study.metrics import Estimate, auroc, average_precision, estimate
 from anowild.training.pictures import save_picture
 
-#: About four minutes on two cores.
-KIMG = 60
+#: About three minutes on two cores.
+KIMG = 40
 RESOLUTION = 16
 NORMAL_DIGIT = 2
 

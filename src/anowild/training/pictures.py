@@ -58,6 +58,6 @@ def save_training_grids(
     """
     samples = to_uint8(networks.average_generator(latents, lod))
     rebuilt = networks.average_generator(networks.average_encoder(reals, lod), lod)
-    pairs = torch.stack([reals, rebuilt]).unflatten(1, (-1, 8)).transpose(0, 1).flatten(0, 2)
+    rows = [part[i : i + 8] for i in range(0, len(reals), 8) for part in (reals, rebuilt)]
     save_picture(grid(samples, 8), folder / f"samples-{kimg:09.1f}.png")
-    save_picture(grid(to_uint8(pairs), 8), folder / f"reconstructions-{kimg:09.1f}.png")
+    save_picture(grid(to_uint8(torch.cat(rows)), 8), folder / f"reconstructions-{kimg:09.1f}.png")

@@ -58,7 +58,7 @@ def load_array(source: str) -> Array:
     path, key = split_key(source)
     try:
         if path.suffix.lower() == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+            return np.load(path, mmap_mode="r", allow_pickle=False)
         with np.load(path, allow_pickle=False) as archive:
             keys = archive.files
             if key is None and len(keys) == 1:
@@ -69,7 +69,7 @@ def load_array(source: str) -> Array:
                     f"{path}: {problem}; name one of them, as in {path}:{keys[0] if keys else 'x'} "
                     f"(it has {', '.join(keys) or 'none'})"
                 )
-            return archive[key]  # type: ignore[no-any-return]
+            return archive[key]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise UserError(f"{source}: is not a readable array file ({error})") from error
 
