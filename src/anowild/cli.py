@@ -203,7 +203,7 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """Train on real digits with others hidden among them, and show what is found."""
-    from anowild.report.demo import run_demo
+    from anowild.demo import run_demo
     from anowild.training import Interrupted
 
     try:

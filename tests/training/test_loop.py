@@ -155,6 +155,8 @@ def test_sequential_training_goes_on_as_well(
             train(image_set, settings, tmp_path / "parts")
     train(image_set, settings, tmp_path / "parts")
     assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+    with pytest.raises(UserError, match="other settings: kimg"):
+        train(image_set, settings.but(kimg=0.4), tmp_path / "parts")
 
 
 def test_a_run_leaves_a_log_and_pictures(whole_run: Path) -> None:

@@ -31,13 +31,13 @@ class Batches:
         self.seed = seed
         self.rank = rank
         self.mirror = mirror
-        self._level = lru_cache(maxsize=2)(self._make_level)
+        self.level_images = lru_cache(maxsize=2)(self._make_level)
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
 
     def reals(self, nimg: int, count: int, lod: float) -> Tensor:
         """Images ``nimg`` to ``nimg + count`` of the run, float32 [count, C, r, r] in [-1, 1]."""
         indices = self.indices(nimg, count)
-        images = torch.from_numpy(self._level(math.floor(lod))[indices])
+        images = torch.from_numpy(self.level_images(math.floor(lod))[indices])
         flips = None
         if self.mirror:
             rng = np.random.default_rng([self.seed, self.rank, 2, nimg])
@@ -57,6 +57,7 @@ class Batches:
         return rng.permutation(len(self.images))
 
     def _make_level(self, level: int) -> Array:
+        """All images at a level, in their own order: uint8 [N, C, r, r]."""
         return shrink(self.images, level)
 
 

@@ -1,1 +1,1 @@
-"""Station 7: verdicts -> what a person looks at. `gallery` draws, `page` writes HTML, `demo` uses both."""
+"""Station 7: verdicts -> what a person looks at. `gallery` draws, `page` writes HTML."""

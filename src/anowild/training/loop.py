@@ -134,8 +134,7 @@ class _Run:
 
     def _point(self) -> Point:
         # The encoder of a sequential run stays at the level that the GAN ended with.
-        nimg = self.counters.held_nimg
-        return self.schedule.at(min(nimg, self.gan_nimg) if nimg > self.gan_nimg else nimg)
+        return self.schedule.at(min(self.counters.held_nimg, self.gan_nimg))
 
     def _iterate(self, point: Point) -> None:
         """One update of all networks, and of the counters."""
@@ -221,7 +220,7 @@ class _Run:
         path = checkpoint.save(self.folder, c, self.step)
         log.debug("saved %s", path)
         level = math.floor(lod)
-        shown = self.batches._level(level)[self._shown(32)]
+        shown = self.batches.level_images(level)[self._shown(32)]
         reals = process_reals(torch.from_numpy(shown), lod).to(self.device)
         rng = _generator(self.device, self.settings.seed, 0, _GRID, 0)
         latents = torch.randn(
@@ -310,10 +309,12 @@ def _agree_on_settings(folder: Path, images: ImageSet, settings: Settings) -> No
         before = read_json(path)
         try:
             saved = Settings.from_json(before["settings"])
+            # Where the encoder comes after the GAN, the length says when it is its turn.
+            fixed = {"kimg"} if saved.encoder == "sequential" else set()
             differing = [
                 f"{name} ({value!r}, now {getattr(settings, name)!r})"
                 for name, value in vars(saved).items()
-                if value != getattr(settings, name) and name not in CHANGEABLE
+                if value != getattr(settings, name) and name not in CHANGEABLE - fixed
             ]
             other_images = before["images"] != now["images"]
         except (KeyError, TypeError, AttributeError) as error:
