@@ -6,8 +6,9 @@
    images they are rebuilt *better*. Residual and feature distance both say how well an image is
    rebuilt, so they share a side. Contamination itself lengthens one tail, and the sign of their
    mean skewness says which (the idea of COPOD and ECOD); where there is hardly any, both sides
-   count. The latent norm follows: its odd side is the one on which those training images lie
-   that are the oddest by the other two; where they lie in the middle, both sides count.
+   count. The latent norm takes a side only where two hints agree: its own skewness, and the
+   side on which those training images lie that are the oddest by the other two cues. A wrong
+   side costs more than both.
 3. The cues' log tail probabilities are added (Fisher's method), and the sum is held against
    its own distribution over the training set: a score of s says that about one in 10^s training
    images is as odd, or odder.
@@ -142,7 +143,11 @@ class Calibration:
         oddest = oddness >= np.quantile(oddness, 1 - ODDEST)
         for name in CUES:
             if name not in LEADING:
-                side = _side(_shift(logs[name], oddest), LITTLE_SHIFT)
+                hints = {
+                    _side(_shift(logs[name], oddest), LITTLE_SHIFT),
+                    _side(skewness[name], LITTLE_SKEWNESS),
+                }
+                side = hints.pop() if len(hints) == 1 else "both"
                 cues[name] = CueCalibration(side, skewness[name], *tails[name])
         return Calibration(cues, Tail.fit(_added(cues, training)))
 
