@@ -286,7 +286,7 @@ PRESETS: dict[str, Preset] = {
             "max_resolution": (32, "cost"),
             "fmap_base": (256, "cost: equal work at every resolution"),
             "fmap_max": (64, "cost"),
-            "kimg": (200, "cost: under half an hour on two cores at 32x32"),
+            "kimg": (200, "cost"),
             "initial_resolution": (None, "growing in short phases did worse in the prototype"),
             "minibatch": (dict.fromkeys([8 << i for i in range(7)], 32), _TRIED),
             "minibatch_repeats": (1, "no growing: nothing to hold"),
