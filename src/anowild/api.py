@@ -116,7 +116,7 @@ def score_table(model: Detector | str | Path, sources: Source | Sequence[Source]
     names: list[str] = []
     positions: list[int] = []
     parts: list[Scores] = []
-    with bar("scoring, images", len(stream)) as shown:
+    with bar("scoring, images", stream.count()) as shown:
         for batch in stream.batches(CHUNK):
             names += batch.names
             positions += batch.positions
@@ -244,5 +244,5 @@ def _check_output(path: Path) -> None:
             import pyarrow.parquet  # noqa: F401
         except ImportError:
             raise UserError(
-                f"{path}: Parquet needs pyarrow: pip install 'anowild[parquet]', or write .csv"
+                f"{path}: Parquet needs pyarrow: pip install 'anowild[formats]', or write .csv"
             ) from None

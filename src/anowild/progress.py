@@ -23,7 +23,9 @@ class Bar:
 
     QUIET_SECONDS = 30.0
 
-    def __init__(self, progress: Progress | None, name: str, total: float, done: float) -> None:
+    def __init__(
+        self, progress: Progress | None, name: str, total: float | None, done: float
+    ) -> None:
         self._progress = progress
         self._name = name
         self._total = total
@@ -42,17 +44,25 @@ class Bar:
         if now - self._shown >= self.QUIET_SECONDS:
             self._shown = now
             rate = (done - self._start_done) / (now - self._started)
-            left = (self._total - done) / rate if rate > 0 else float("inf")
+            if self._total is None:
+                reached = f"{done:.6g}"
+            else:
+                left = (self._total - done) / rate if rate > 0 else float("inf")
+                reached = f"{done:.6g} of {self._total:.6g}, {left / 60:.1f} min left"
             print(
-                f"{self._name}: {done:.6g} of {self._total:.6g}, {left / 60:.1f} min left  {note}",
+                f"{self._name}: {reached}, {rate:.4g}/s  {note}",
                 file=sys.stderr,
                 flush=True,
             )
 
 
 @contextmanager
-def bar(name: str, total: float, done: float = 0.0) -> Iterator[Bar]:
-    """A progress bar on stderr, with rate, time passed and time left."""
+def bar(name: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
+    """A progress bar on stderr, with rate, time passed and time left.
+
+    Args:
+        total: None where only the end tells.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Bar(None, name, total, done)

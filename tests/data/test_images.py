@@ -62,7 +62,7 @@ def test_every_mode_gives_gray_or_colour(tmp_path: Path, mode: str) -> None:
     assert isinstance(record, Record)
     expected = 1 if mode in ("1", "L", "LA", "I;16", "F") else 3
     assert record.pixels.shape == (16, 16, expected)
-    assert list(open_source(tmp_path).shapes()) == [(16, 16, expected)]
+    assert list(open_source(tmp_path).shapes(100)) == [(16, 16, expected)]
     assert Preprocess(16, 1)(record.pixels).std() > 10
 
 
@@ -91,7 +91,7 @@ def test_folders_are_read_in_the_order_of_their_paths(tmp_path: Path) -> None:
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     Image.fromarray(gray(1)[0]).save(tmp_path / "x.png")
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
-    assert len(open_source(tmp_path)) == 1
+    assert open_source(tmp_path).count() == 1
 
 
 def test_a_damaged_file_among_many_is_named_and_left_out(
@@ -181,7 +181,7 @@ def test_arrays_that_hold_no_images(array: np.ndarray, sentence: str, tmp_path: 
 
 def test_npz_needs_a_key_where_it_holds_several(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=gray(4), b=gray(5))
-    assert len(open_source(f"{tmp_path / 'x.npz'}:b")) == 5
+    assert open_source(f"{tmp_path / 'x.npz'}:b").count() == 5
     with pytest.raises(UserError, match=r"several arrays; name one of them, as in .*x\.npz:a"):
         open_source(tmp_path / "x.npz")
     with pytest.raises(UserError, match="no array 'c'"):

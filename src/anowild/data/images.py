@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from anowild.config import Settings
 from anowild.data.preprocess import Preprocess
 from anowild.data.readers import Reader, Record, Unreadable, open_source
 from anowild.data.readers.arrays import to_images
+from anowild.data.readers.base import Shape
 from anowild.errors import UserError
 
 log = logging.getLogger("anowild")
@@ -25,6 +26,8 @@ Array = np.ndarray[Any, Any]
 Source = str | Path | Array
 #: Files named one by one in warnings before the rest is only counted.
 NAMED = 10
+#: Images of a source whose shapes decide resolution and channels, at most.
+LOOKED_AT = 2000
 
 
 @dataclass
@@ -77,15 +80,18 @@ class _InMemory(Reader):
     def takes(source: str) -> bool:
         return False
 
-    def __len__(self) -> int:
+    def count(self) -> int:
         return len(self.images)
 
-    def shapes(self) -> Iterator[tuple[int, int, int]]:
-        _, height, width, channels = self.images.shape
-        return iter([(height, width, channels)] * len(self))
+    def files(self) -> Iterable[Path]:
+        return []
 
-    def __iter__(self) -> Iterator[Any]:
-        return (Record(f"array[{i}]", pixels) for i, pixels in enumerate(self.images))
+    def shapes(self, most: int) -> Iterator[Shape]:
+        return repeat(self.images.shape[1:], min(most, len(self.images)))
+
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        for row in range(start, len(self.images)):
+            yield Record(f"array[{row}]", self.images[row])
 
 
 def open_all(sources: Source | Sequence[Source]) -> list[Reader]:
@@ -101,7 +107,7 @@ def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preproce
     """Fill in what the settings leave to the images: resolution and channels."""
     resolution, channels = settings.resolution, settings.channels
     if resolution is None or channels is None:
-        shapes = list(chain.from_iterable(reader.shapes() for reader in readers))
+        shapes = list(chain.from_iterable(reader.shapes(LOOKED_AT) for reader in readers))
         if resolution is None:
             side = statistics.median_low([min(s[:2]) for s in shapes]) if shapes else 8
             fitting = 1 << max(3, int(side - 1).bit_length())
@@ -136,9 +142,10 @@ class ImageStream:
         self.preprocess = preprocess
         self.left_out: list[Unreadable] = []
 
-    def __len__(self) -> int:
-        """Number of images, readable or not."""
-        return sum(len(reader) for reader in self.readers)
+    def count(self) -> int | None:
+        """Number of images, readable or not; None where only reading tells."""
+        counts = [reader.count() for reader in self.readers]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All images that can be used, ``size`` at a time.
@@ -178,4 +185,5 @@ class ImageStream:
         reasons = Counter(image.reason for image in self.left_out).most_common(3)
         listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
         first = self.left_out[0].name if self.left_out else "the source"
-        return f"none of the {len(self)} images can be used, beginning with {first}: {listed}"
+        count = len(self.left_out)
+        return f"none of the {count} images can be used, beginning with {first}: {listed}"

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from anowild.data.readers.arrays import load_array, split_key
+from anowild.data.readers.arrays import SUFFIXES, load_array
+from anowild.data.readers.base import split_key
 from anowild.errors import UserError
 
 Array = np.ndarray[Any, Any]
@@ -37,12 +38,12 @@ class Labels:
         self.normal = frozenset(normal) or NORMAL_FOLDERS
         self._by_path: dict[str, int] | None = None
         self._by_position: Array | None = None
-        path, _ = split_key(source)
+        path, _ = split_key(source, SUFFIXES)
         if source == "folders":
             return
         if not path.is_file():
             raise UserError(f"{source}: there is no such file of labels (or give 'folders')")
-        if path.suffix.lower() in (".npy", ".npz"):
+        if path.suffix.lower() in SUFFIXES:
             values = load_array(source)
             if values.ndim != 1 or not np.isin(values, (0, 1)).all():
                 raise UserError(f"{source}: labels are a list of 0 (normal) and 1 (anomaly)")

@@ -1,8 +1,8 @@
 """One small file for each kind of source; ``READERS`` lists them.
 
 A reader is made from a path, knows the shapes of its images without decoding them where the
-format allows, and yields them one by one. To add a format, write a class with the methods of
-:class:`Reader` in a file of its own and put it into ``READERS``.
+format allows, and yields them one by one. To add a format, write a subclass of :class:`Reader`
+in a file of its own and put it into ``READERS``: the first that takes a source reads it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from anowild.data.readers.arrays import ArrayReader
-from anowild.data.readers.base import Reader, Record, Unreadable
+from anowild.data.readers.base import Origin, Reader, Record, Unreadable
 from anowild.data.readers.folder import FolderReader
 from anowild.errors import UserError
 
 READERS: tuple[type[Reader], ...] = (ArrayReader, FolderReader)
 
-__all__ = ["READERS", "Reader", "Record", "Unreadable", "open_source"]
+__all__ = ["READERS", "Origin", "Reader", "Record", "Unreadable", "open_source"]
 
 
 def open_source(source: str | Path) -> Reader:

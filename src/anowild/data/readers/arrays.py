@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from anowild.data.readers.base import Record, Unreadable
+from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, split_key
 from anowild.errors import UserError
 
 Array = np.ndarray[Any, Any]
 
 
-class ArrayReader:
+SUFFIXES = (".npy", ".npz")
+
+
+class ArrayReader(Reader):
     """Images [N, H, W], [N, H, W, C] or [N, C, H, W]."""
 
     KIND: ClassVar[str] = ".npy or .npz array"
 
     def __init__(self, source: str) -> None:
         self.name = source
+        self.path, _ = split_key(source, SUFFIXES)
         self.images = to_images(load_array(source), source)
 
     @staticmethod
     def takes(source: str) -> bool:
-        path, _ = split_key(source)
-        return path.suffix.lower() in (".npy", ".npz") and path.is_file()
+        path, _ = split_key(source, SUFFIXES)
+        return path.suffix.lower() in SUFFIXES and path.is_file()
 
-    def __len__(self) -> int:
+    def count(self) -> int:
         return len(self.images)
 
-    def shapes(self) -> Iterator[tuple[int, int, int]]:
-        _, height, width, channels = self.images.shape
-        return iter([(height, width, channels)] * len(self))
+    def files(self) -> Iterable[Path]:
+        return [self.path]
 
-    def __iter__(self) -> Iterator[Record | Unreadable]:
-        for index, pixels in enumerate(self.images):
-            yield Record(f"{self.name}[{index}]", np.asarray(pixels))
+    def shapes(self, most: int) -> Iterator[Shape]:
+        return repeat(self.images.shape[1:], min(most, len(self.images)))
 
-
-def split_key(source: str) -> tuple[Path, str | None]:
-    """``file.npz:key`` -> the file and the key."""
-    head, colon, key = source.rpartition(":")
-    if colon and head.lower().endswith(".npz"):
-        return Path(head), key
-    return Path(source), None
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        for row in range(start, len(self.images)):
+            origin = Origin(source=str(self.path), frame=row)
+            yield Record(f"{self.name}[{row}]", np.asarray(self.images[row]), origin)
 
 
 def load_array(source: str) -> Array:
@@ -55,7 +55,7 @@ def load_array(source: str) -> Array:
     Raises:
         UserError: damaged, of objects, or with several arrays and no key.
     """
-    path, key = split_key(source)
+    path, key = split_key(source, SUFFIXES)
     try:
         if path.suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -1,12 +1,32 @@
-"""What every reader offers."""
+"""What every reader offers, and what several of them need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+
+from anowild.errors import UserError
+
+#: Height, width and channels of an image.
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an image is from, as far as its source tells."""
+
+    source: str | None = None  # the file
+    frame: int | None = None  # page, video frame or row in that file, from 0
+    position: tuple[int, int] | None = None  # top and left of a crop in its frame, in pixels
+    split: str | None = None  # train or test
+    label: str | None = None  # the class, as the source names it
+    mask: str | None = None  # the file of its ground-truth mask
 
 
 @dataclass(frozen=True)
@@ -15,6 +35,7 @@ class Record:
 
     name: str
     pixels: np.ndarray[Any, Any]
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True)
@@ -23,27 +44,72 @@ class Unreadable:
 
     name: str
     reason: str
+    origin: Origin = Origin()
 
 
-class Reader(Protocol):
-    """Streams the images of one source, always in the same order."""
+class Reader(ABC):
+    """Streams the images of one source, always in the same order, in memory that does not grow.
+
+    Raises:
+        UserError: on construction, if nothing in the source can be read.
+    """
 
     KIND: ClassVar[str]  # for a message: what this reader takes
 
-    def __init__(self, source: str) -> None:
-        """Open a source; raises UserError if nothing in it can be read."""
+    @abstractmethod
+    def __init__(self, source: str) -> None: ...
 
     @staticmethod
+    @abstractmethod
     def takes(source: str) -> bool:
-        """Whether this reader is the one for ``source``."""
-        ...
+        """Whether this reader is the one for ``source``; cheap, and never raises."""
 
-    def __len__(self) -> int:
-        """Number of images, readable or not."""
-        ...
+    @abstractmethod
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        """All images from number ``start`` on; what is passed over is not decoded if possible."""
 
-    def shapes(self) -> Iterator[tuple[int, int, int]]:
-        """Height, width and channels of each image, cheaply; unreadable ones are passed over."""
-        ...
+    @abstractmethod
+    def shapes(self, most: int) -> Iterator[Shape]:
+        """Shapes of at most ``most`` images, cheaply, spread over the source where possible.
 
-    def __iter__(self) -> Iterator[Record | Unreadable]: ...
+        Unreadable images are passed over.
+        """
+
+    @abstractmethod
+    def files(self) -> Iterable[Path]:
+        """The files that are read: their sizes and times tell whether the source has changed."""
+
+    def count(self) -> int | None:
+        """Number of images, readable or not; None where only reading tells."""
+        return None
+
+    def __iter__(self) -> Iterator[Record | Unreadable]:
+        return self.records()
+
+
+def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]:
+    """``file.npz:key`` -> the file and the key, if the file ends in one of ``suffixes``."""
+    head, colon, key = source.rpartition(":")
+    if colon and head.lower().rstrip("/").endswith(tuple(suffixes)):
+        return Path(head), key
+    return Path(source), None
+
+
+def library(name: str, source: object) -> Any:
+    """Import an optional library that reading ``source`` needs.
+
+    Raises:
+        UserError: it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(
+            f"{source}: reading it needs the library {name.partition('.')[0]}: "
+            "pip install 'anowild[formats]'"
+        ) from None
+
+
+def spread(count: int, most: int) -> range:
+    """At most ``most`` of the numbers below ``count``, evenly spread."""
+    return range(0, count, max(1, -(-count // most)))

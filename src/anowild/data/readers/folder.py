@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-from PIL import Image, ImageOps
-
-from anowild.data.readers.base import Record, Unreadable
+from anowild.data.readers import encoded
+from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, spread
 from anowild.errors import UserError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+#: Names of folders that say what their images are for.
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
-_GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
+class FolderReader(Reader):
+    """PNG, JPEG, TIFF, BMP and WebP files, in the order of their paths, page by page.
 
-class FolderReader:
-    """PNG, JPEG, TIFF, BMP and WebP files, in the order of their paths.
-
-    Links to folders are not followed; names that begin with a dot are passed over. Of a file
-    with several pages the first is read.
+    Links to folders are not followed; names that begin with a dot are passed over. What lies in
+    a folder ``train`` or ``test`` right below the source belongs to that split.
     """
 
     KIND: ClassVar[str] = "folder of images, or an image file"
@@ -39,13 +37,13 @@ class FolderReader:
             found = f"its {self.others} files are of other kinds" if self.others else "it is empty"
             raise UserError(
                 f"{self.root}: holds no images ({found}); "
-                f"these endings are read: {', '.join(sorted(SUFFIXES))}"
+                f"these endings are read: {', '.join(sorted(encoded.SUFFIXES))}"
             )
 
     @staticmethod
     def takes(source: str) -> bool:
         path = Path(source)
-        return path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES)
+        return path.is_dir() or (path.is_file() and path.suffix.lower() in encoded.SUFFIXES)
 
     def _walk(self) -> Iterator[Path]:
         def failed(error: OSError) -> None:
@@ -56,61 +54,49 @@ class FolderReader:
             for name in files:
                 if name.startswith("."):
                     continue
-                if Path(name).suffix.lower() in SUFFIXES:
+                if Path(name).suffix.lower() in encoded.SUFFIXES:
                     yield Path(folder, name)
                 else:
                     self.others += 1
 
-    def __len__(self) -> int:
-        return len(self.paths)
+    def count(self) -> int | None:
+        # A TIFF may have any number of pages.
+        several = any(path.suffix.lower() in (".tif", ".tiff") for path in self.paths)
+        return None if several else len(self.paths)
 
-    def shapes(self) -> Iterator[tuple[int, int, int]]:
-        for path in self.paths:
+    def files(self) -> Iterable[Path]:
+        return self.paths
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        for i in spread(len(self.paths), most):
             try:
-                with Image.open(path) as image:
-                    yield image.height, image.width, 1 if _is_gray(image.mode) else 3
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                yield encoded.shape(self.paths[i])
+            except Exception:
                 continue
 
-    def __iter__(self) -> Iterator[Record | Unreadable]:
-        for path in self.paths:
-            try:
-                yield Record(str(path), read_image(path))
-            # Pillow's decoders raise these, and more, on damaged files.
-            except Exception as error:
-                yield Unreadable(str(path), _reason(error))
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        if self.count() is not None:
+            for path in self.paths[start:]:
+                yield from read_pages(path, str(path), self.origin(path))
+            return
+        every = (r for path in self.paths for r in read_pages(path, str(path), self.origin(path)))
+        yield from islice(every, start, None)
+
+    def origin(self, path: Path) -> Origin:
+        """What the place of a file tells about it."""
+        parts = path.relative_to(self.root).parts if path != self.root else (path.name,)
+        split = SPLITS.get(parts[0].lower()) if len(parts) > 1 else None
+        return Origin(source=str(path), split=split)
 
 
-def read_image(path: Path) -> np.ndarray[Any, Any]:
-    """Decode one file: [H, W, 1] or [H, W, 3], of type uint8, uint16 or float.
-
-    Colour tables, transparency and CMYK become RGB; the EXIF orientation is applied.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in _GRAY_16:
-                values = np.asarray(upright).astype(np.int64)
-                if values.min() < 0 or values.max() > 65535:
-                    raise ValueError("its values do not fit into 16 bits")
-                return values.astype(np.uint16)[:, :, None]
-            if upright.mode == "F":
-                return np.asarray(upright, dtype=np.float32)[:, :, None]
-            if _is_gray(upright.mode):
-                return np.asarray(upright.convert("L"))[:, :, None]
-            return np.asarray(upright.convert("RGB"))
-
-
-def _is_gray(mode: str) -> bool:
-    return mode in ("1", "L", "LA", "La", "F", *_GRAY_16)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return "it claims an implausible number of pixels"
-    if isinstance(error, MemoryError):
-        return "it does not fit into memory"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.replace("\n", " ") or type(error).__name__
+def read_pages(file: encoded.File, name: str, origin: Origin) -> Iterator[Record | Unreadable]:
+    """The records of one encoded file; of several pages, each has its number behind its name."""
+    try:
+        for page, pages, pixels in encoded.decode(file):
+            if pages == 1:
+                yield Record(name, pixels, origin)
+            else:
+                yield Record(f"{name}[{page}]", pixels, replace(origin, frame=page))
+    # Pillow's decoders raise these, and more, on damaged files.
+    except Exception as error:
+        yield Unreadable(name, encoded.why(error), origin)

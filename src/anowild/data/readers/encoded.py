@@ -1,0 +1,110 @@
+"""Encoded images, one file or a few bytes at a time: PNG, JPEG, TIFF, BMP, WebP."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from anowild.data.readers.base import Shape, library
+
+Array = np.ndarray[Any, Any]
+File = Path | BinaryIO
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+
+_GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+def decode(file: File) -> Iterator[tuple[int, int, Array]]:
+    """Page by page: its number from 0, how many there are, [H, W, C] of uint8, uint16 or float.
+
+    Only TIFF has several pages; of an animation the first picture counts. Colour tables,
+    transparency and CMYK become RGB; the EXIF orientation is applied. TIFFs that Pillow cannot
+    read (16 bits per colour, rare compressions) go to tifffile.
+
+    Raises:
+        Exception: of many kinds, on damaged files; :func:`why` explains them.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+                for page in range(pages):
+                    image.seek(page)
+                    yield page, pages, _pixels(image)
+    except UnidentifiedImageError:
+        if not _is_tiff(file):
+            raise
+        yield from _decode_with_tifffile(file)
+
+
+def shape(file: File) -> Shape:
+    """Height, width and channels that :func:`decode` will give, from the header alone."""
+    try:
+        with Image.open(file) as image:
+            return image.height, image.width, 1 if _is_gray(image.mode) else 3
+    except UnidentifiedImageError:
+        if not _is_tiff(file):
+            raise
+        with library("tifffile", file).TiffFile(file) as tiff:
+            page = tiff.pages[0]
+            return page.imagelength, page.imagewidth, page.samplesperpixel
+
+
+def why(error: Exception) -> str:
+    """A clause that says why an image could not be decoded."""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return "it claims an implausible number of pixels"
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.replace("\n", " ") or type(error).__name__
+
+
+def _pixels(image: Image.Image) -> Array:
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in _GRAY_16:
+        values = np.asarray(upright).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its values do not fit into 16 bits")
+        return values.astype(np.uint16)[:, :, None]
+    if upright.mode == "F":
+        return np.asarray(upright, dtype=np.float32)[:, :, None]
+    if _is_gray(upright.mode):
+        return np.asarray(upright.convert("L"))[:, :, None]
+    return np.asarray(upright.convert("RGB"))
+
+
+def _is_gray(mode: str) -> bool:
+    return mode in ("1", "L", "LA", "La", "F", *_GRAY_16)
+
+
+def _is_tiff(file: File) -> bool:
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            start = opened.read(4)
+    else:
+        file.seek(0)
+        start = file.read(4)
+        file.seek(0)
+    return start[:2] in (b"II", b"MM") and start[2:].strip(b"\0") in (b"*", b"+")
+
+
+def _decode_with_tifffile(file: File) -> Iterator[tuple[int, int, Array]]:
+    with library("tifffile", file).TiffFile(file) as tiff:
+        for number, page in enumerate(tiff.pages):
+            pixels = page.asarray()
+            if pixels.ndim == 2:
+                pixels = pixels[:, :, None]
+            elif pixels.ndim == 3 and page.planarconfig == 2:  # one plane behind the other
+                pixels = np.moveaxis(pixels, 0, -1)
+            elif pixels.ndim != 3:
+                raise ValueError(f"it has pages of {pixels.ndim} axes")
+            yield number, len(tiff.pages), pixels
