@@ -49,10 +49,28 @@ class Settings:
     channels: int | None = setting(
         None, "channels; none: 1 if every image is gray, else 3", source=OURS
     )
-    fit: Literal["crop", "pad", "stretch"] = setting(
+    fit: Literal["crop", "pad", "letterbox", "stretch"] = setting(
         "crop", "how an image becomes a square: see anowild.data.Preprocess", source=OURS
     )
+    bits: int = setting(8, "depth that is kept: 8 or 16", unit="bits", source=OURS)
+    black: float | None = setting(
+        None, "value of the source that becomes black; none: by its type", source=OURS
+    )
+    white: float | None = setting(
+        None, "value of the source that becomes white; none: by its type", source=OURS
+    )
+    contrast: Literal["kept", "normalise"] = setting(
+        "kept",
+        "or, per image, normalised: mean to mid-gray, 4 deviations to black and white",
+        source=OURS,
+    )
     mirror: bool = setting(False, "flip training images at random, left to right", source=RELEASED)
+    rotate: bool = setting(
+        False,
+        "turn training images at random by quarters (the authors turned their cells); not where "
+        "up and down mean something",
+        source=OURS,
+    )
 
     # Networks
     fmap_base: int = setting(
@@ -225,6 +243,13 @@ def _check(s: Settings) -> None:
     powers = [8 << i for i in range(7)]
     need(s.resolution is None or s.resolution in powers, "resolution", f"one of {powers}")
     need(s.max_resolution in powers, "max_resolution", f"one of {powers}")
+    need(s.bits in (8, 16), "bits", "8 or 16")
+    ordered = s.black < s.white if s.black is not None and s.white is not None else False
+    need(
+        ordered or (s.black is None and s.white is None),
+        "black",
+        "given together with white, and less than it",
+    )
     need(
         s.initial_resolution is None or s.initial_resolution in [4, *powers],
         "initial_resolution",

@@ -227,7 +227,7 @@ def fades(folder: Path) -> Iterator[Error]:
             torch.from_numpy(golden[f"{config}/{at}/in_uint8"]),
             lod,
             None if flips is None else torch.from_numpy(flips),
-            torch.float64 if "float64" in kind else torch.float32,
+            dtype=torch.float64 if "float64" in kind else torch.float32,
         )
         yield (
             f"process_reals/{key}",

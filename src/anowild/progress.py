@@ -36,24 +36,20 @@ class Bar:
         self._started, self._start_done = time.monotonic(), done
 
     def update(self, done: float, note: str = "") -> None:
-        """``done`` out of the total; ``note`` stands behind the bar."""
+        """``done`` out of the total; ``note`` stands behind the bar, else the rate does."""
+        now = time.monotonic()
+        note = note or f"{(done - self._start_done) / max(now - self._started, 1e-9):.4g}/s"
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, note=note)
-            return
-        now = time.monotonic()
-        if now - self._shown >= self.QUIET_SECONDS:
+        elif now - self._shown >= self.QUIET_SECONDS:
             self._shown = now
-            rate = (done - self._start_done) / (now - self._started)
             if self._total is None:
                 reached = f"{done:.6g}"
             else:
+                rate = (done - self._start_done) / (now - self._started)
                 left = (self._total - done) / rate if rate > 0 else float("inf")
                 reached = f"{done:.6g} of {self._total:.6g}, {left / 60:.1f} min left"
-            print(
-                f"{self._name}: {reached}, {rate:.4g}/s  {note}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{self._name}: {reached}, {note}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -38,8 +38,9 @@ def test_seed_and_rank_change_the_order() -> None:
 
 
 def test_a_level_is_the_mean_of_boxes_in_8_bits() -> None:
-    small = shrink(IMAGES, 2)
+    small = shrink(torch.from_numpy(IMAGES), 2).numpy()
     assert small.shape == (23, 2, 4, 4)
+    assert small.dtype == np.uint8
     expected = np.rint(IMAGES[5, 1, 4:8, 8:12].mean())
     assert small[5, 1, 1, 2] == expected
 
@@ -69,6 +70,37 @@ def test_mirroring_flips_some_images_the_same_way_every_time() -> None:
     kept = [torch.equal(a, b) for a, b in zip(first, plain, strict=True)]
     assert all(f != k for f, k in zip(flipped, kept, strict=True))
     assert 3 < sum(flipped) < 20
+
+
+def test_rotation_turns_by_every_number_of_quarters_and_composes_with_mirroring() -> None:
+    plain = Batches(IMAGES, seed=0, mirror=True).reals(0, 23, 0.0)
+    first, second = (
+        Batches(IMAGES, seed=0, mirror=True, rotate=True).reals(0, 23, 0.0) for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    turns = [
+        [torch.equal(a, b.rot90(count, (1, 2))) for count in range(4)].index(True)
+        for a, b in zip(first, plain, strict=True)
+    ]
+    assert set(turns) == {0, 1, 2, 3}
+
+
+def test_sixteen_bits_reach_the_networks() -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (23, 1, 16, 16), dtype=np.uint16)
+    reals = Batches(deep, seed=0).reals(0, 8, 0.0)
+    expected = deep[Batches(deep, seed=0).indices(0, 8)] / 32767.5 - 1
+    assert np.allclose(reals.numpy(), expected, atol=1e-6)
+    small = shrink(torch.from_numpy(deep), 2).numpy()
+    assert small.dtype == np.uint16
+    assert small[3, 0, 1, 2] == np.rint(deep[3, 0, 4:8, 8:12].mean())
+
+
+def test_images_that_lie_on_the_device_give_the_same_minibatches() -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (23, 1, 16, 16), dtype=np.uint16)
+    for images in (IMAGES, deep):
+        streamed, resident = Batches(images, seed=5), Batches(images, seed=5)
+        resident._resident = resident._on_device()
+        assert torch.equal(streamed.reals(30, 12, 1.5), resident.reals(30, 12, 1.5))
 
 
 @pytest.mark.parametrize(("rate", "count"), [(0.0, 0), (0.05, 11), (0.1, 22), (0.2, 50)])

@@ -25,7 +25,7 @@ def test_an_image_of_the_right_form_is_copied_exactly() -> None:
     width=st.integers(4, 70),
     channels=st.sampled_from([1, 3]),
     wanted=st.sampled_from([1, 3]),
-    fit=st.sampled_from(["crop", "pad", "stretch"]),
+    fit=st.sampled_from(["crop", "pad", "letterbox", "stretch"]),
     kind=st.sampled_from(["uint8", "uint16", "float32", "bool"]),
 )
 def test_any_image_comes_out_in_form(
@@ -57,6 +57,48 @@ def test_pad_adds_black_on_both_sides() -> None:
     assert (out[0, :, 4:12] == 200).all()
     assert (out[0, :, :4] == 0).all()
     assert (out[0, :, 12:] == 0).all()
+
+
+def test_pad_never_enlarges_and_letterbox_does() -> None:
+    image = np.full((8, 4, 1), 200, np.uint8)
+    padded = Preprocess(16, 1, "pad")(image)[0]
+    assert (padded[4:12, 6:10] == 200).all()
+    assert padded.sum() == 200 * 32
+    boxed = Preprocess(16, 1, "letterbox")(image)[0]
+    assert (boxed[:, 4:12] == 200).all()
+    assert boxed.sum() == 200 * 128
+
+
+def test_sixteen_bits_are_kept() -> None:
+    deep = RNG.integers(0, 65536, (16, 16, 1), dtype=np.uint16)
+    kept = Preprocess(16, 1, bits=16)(deep)
+    assert kept.dtype == np.uint16
+    assert np.array_equal(kept[0], deep[:, :, 0])
+    shallow = noise(16, 16)
+    assert np.array_equal(Preprocess(16, 1, bits=16)(shallow)[0], shallow[:, :, 0] * np.uint16(257))
+
+
+def test_black_and_white_stretch_a_range_and_cut_it_off() -> None:
+    image = np.array([[0, 1000, 2000, 4095]] * 4, np.uint16)[:, :, None]  # 12 bits in 16
+    out = Preprocess(8, 1, "stretch", black=1000, white=3000)(np.kron(image, np.ones((2, 2, 1))))
+    assert out[0, 0, ::2].tolist() == [0, 0, 128, 255]
+    floats = Preprocess(16, 1, black=-2, white=2)(np.full((16, 16, 1), 1.0))
+    assert (floats == 191).all()
+
+
+@pytest.mark.parametrize("gain", [0.2, 1.0])
+def test_normalised_contrast_is_the_same_for_every_gain(gain: float) -> None:
+    image = noise(32, 32).astype(float) / 255
+    out = Preprocess(32, 1, contrast="normalise")(0.3 + (image - 0.3) * gain)
+    reference = Preprocess(32, 1, contrast="normalise")(image)
+    assert np.abs(out.astype(int) - reference).max() <= 1
+    assert abs(out.mean() - 127.5) < 1
+    assert abs(out.std() - 255 / 8) < 1
+
+
+def test_a_constant_image_normalises_to_mid_gray() -> None:
+    out = Preprocess(16, 1, "letterbox", contrast="normalise")(np.full((8, 4, 1), 7, np.uint8))
+    assert (out == 128).all()
 
 
 def test_shrinking_averages_over_areas() -> None:

@@ -17,83 +17,123 @@ Array = np.ndarray[Any, Any]
 class Batches:
     """Random minibatches of training images; image number n is a function of (seed, rank, n).
 
-    Every epoch is a permutation of its own, so each image is seen once in it. The smaller
-    versions of the images are made once per level, by averaging and rounding to 8 bits, as the
-    multi-resolution records of the reference have them.
+    Every epoch is a permutation of its own, so each image is seen once in it. The images stay
+    where they are, in memory or in a mapped file; on a GPU that has room for them all they lie
+    there as a whole.
 
     Args:
-        images: uint8 [N, C, R, R].
+        images: uint8 or uint16 [N, C, R, R].
         mirror: flip half of the images, left to right.
+        rotate: turn the images by 0 to 3 quarters.
+        device: where the minibatches are wanted.
     """
 
-    def __init__(self, images: Array, seed: int, rank: int = 0, mirror: bool = False) -> None:
+    def __init__(
+        self,
+        images: Array,
+        seed: int,
+        rank: int = 0,
+        mirror: bool = False,
+        rotate: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
         self.images = images
         self.seed = seed
         self.rank = rank
         self.mirror = mirror
-        self.level_images = lru_cache(maxsize=2)(self._make_level)
+        self.rotate = rotate
+        self.device = device or torch.device("cpu")
+        self._dtype = torch.uint8 if images.itemsize == 1 else torch.uint16
+        self._resident = self._on_device() if self._has_room() else None
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
 
     def reals(self, nimg: int, count: int, lod: float) -> Tensor:
         """Images ``nimg`` to ``nimg + count`` of the run, float32 [count, C, r, r] in [-1, 1]."""
-        indices = self.indices(nimg, count)
-        images = torch.from_numpy(self.level_images(math.floor(lod))[indices])
-        flips = None
+        images = shrink(self.drawn(nimg, count), math.floor(lod))
+        flips = quarters = None
         if self.mirror:
-            rng = np.random.default_rng([self.seed, self.rank, 2, nimg])
-            flips = torch.from_numpy(rng.random(count) >= 0.5)
-        return process_reals(images, lod, flips)
+            rng = np.random.default_rng([self.seed, self.rank, _FLIPS, nimg])
+            flips = torch.from_numpy(rng.random(count) >= 0.5).to(self.device)
+        if self.rotate:
+            rng = np.random.default_rng([self.seed, self.rank, _TURNS, nimg])
+            quarters = torch.from_numpy(rng.integers(0, 4, count)).to(self.device)
+        return process_reals(images, lod, flips, quarters)
+
+    def drawn(self, nimg: int, count: int) -> Tensor:
+        """The same images as they are stored, on the device: [count, C, R, R]."""
+        indices = self.indices(nimg, count)
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(indices).to(self.device)].view(self._dtype)
+        return torch.from_numpy(self.images[indices]).to(self.device)
 
     def indices(self, nimg: int, count: int) -> Array:
         """Which images those are: int64 [count]."""
-        numbers = np.arange(nimg, nimg + count)
-        epochs, positions = np.divmod(numbers, len(self.images))
-        return np.array(
-            [self._epoch(int(e))[p] for e, p in zip(epochs, positions, strict=True)], np.int64
-        )
+        epochs, positions = np.divmod(np.arange(nimg, nimg + count), len(self.images))
+        found = np.empty(count, np.int64)
+        for epoch in range(epochs[0], epochs[-1] + 1):
+            found[epochs == epoch] = self._epoch(epoch)[positions[epochs == epoch]]
+        return found
 
     def _make_epoch(self, epoch: int) -> Array:
-        rng = np.random.default_rng([self.seed, self.rank, 1, epoch])
+        rng = np.random.default_rng([self.seed, self.rank, _EPOCHS, epoch])
         return rng.permutation(len(self.images))
 
-    def _make_level(self, level: int) -> Array:
-        """All images at a level, in their own order: uint8 [N, C, r, r]."""
-        return shrink(self.images, level)
+    def _has_room(self) -> bool:
+        if self.device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return bool(self.images.nbytes < free / 2)
+
+    def _on_device(self) -> Tensor:
+        # Not every kernel knows unsigned 16-bit numbers: they are indexed as signed ones.
+        signed = self.images.view(np.int16) if self.images.itemsize == 2 else self.images
+        return torch.from_numpy(signed).to(self.device)
 
 
-def shrink(images: Array, level: int) -> Array:
-    """Halve ``level`` times by averaging: uint8 [N, C, R, R] -> uint8 [N, C, r, r]."""
+# Streams of random numbers, apart from each other and from the training loop's (3 and 4).
+_EPOCHS, _FLIPS, _TURNS = 1, 2, 5
+
+
+def shrink(images: Tensor, level: int) -> Tensor:
+    """Halve ``level`` times by averaging and rounding, as the reference's smaller records have it.
+
+    uint8 or uint16 [N, C, R, R] -> the same type [N, C, r, r].
+    """
     if level == 0:
         return images
-    count, channels, side, _ = images.shape
-    box = 2**level
-    small = np.empty((count, channels, side // box, side // box), np.uint8)
-    for start in range(0, count, 4096):  # the float copy stays small
-        part = images[start : start + 4096].astype(np.float32)
-        part = part.reshape(len(part), channels, side // box, box, side // box, box)
-        small[start : start + 4096] = np.rint(part.mean(axis=(3, 5)))
-    return small
+    # Sums of whole numbers that these types hold exactly: the same on every device.
+    wide = torch.float32 if images.dtype == torch.uint8 else torch.float64
+    return F.avg_pool2d(images.to(wide), 2**level).round().to(images.dtype)
 
 
 def to_unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 0..255 -> [-1, 1]."""
-    return images.to(dtype) * (2.0 / 255.0) - 1.0
+    """0..255 (uint8) or 0..65535 (uint16) -> [-1, 1]."""
+    full = 65535.0 if images.dtype == torch.uint16 else 255.0
+    return images.to(dtype) * (2.0 / full) - 1.0
 
 
 def process_reals(
-    images: Tensor, lod: float, flips: Tensor | None = None, dtype: torch.dtype = torch.float32
+    images: Tensor,
+    lod: float,
+    flips: Tensor | None = None,
+    quarters: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """What the networks see of 8-bit images at a level of detail.
+    """What the networks see of stored images at a level of detail.
 
     Args:
-        images: uint8 [N, C, r, r], of level ``floor(lod)``.
+        images: uint8 or uint16 [N, C, r, r], of level ``floor(lod)``.
         lod: while a level fades in, the images blend with their own coarser version as much as
             the networks' do.
         flips: bool [N], which images to mirror.
+        quarters: int64 [N], by how many quarters to turn each image, after mirroring.
     """
     reals = to_unit(images, dtype)
     if flips is not None:
         reals = torch.where(flips.view(-1, 1, 1, 1), reals.flip(-1), reals)
+    if quarters is not None:
+        turned = torch.stack([reals.rot90(count, (2, 3)) for count in range(4)])
+        reals = turned[quarters, torch.arange(len(reals), device=reals.device)]
     coarser = lod - math.floor(lod)
     if coarser > 0:
         blurred = F.interpolate(F.avg_pool2d(reals, 2), scale_factor=2, mode="nearest")

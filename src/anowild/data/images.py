@@ -114,7 +114,10 @@ def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preproce
             resolution = min(fitting, settings.max_resolution, 512)
         if channels is None:
             channels = max((s[2] for s in shapes), default=1)
-    return Preprocess(resolution, channels, settings.fit)
+    return Preprocess(
+        resolution, channels, settings.fit, settings.bits,
+        settings.black, settings.white, settings.contrast,
+    )  # fmt: skip
 
 
 class Batch(NamedTuple):

@@ -39,7 +39,7 @@ def latent_norm(latents: Tensor) -> Tensor:
 
 
 class CueComputer:
-    """Computes the cues of 8-bit images at a level of detail, whatever batch they come in.
+    """Computes the cues of stored images at a level of detail, whatever batch they come in.
 
     Args:
         generator, discriminator, encoder: trained; put into ``eval()`` form, in which the
@@ -57,7 +57,7 @@ class CueComputer:
         self.device = next(encoder.parameters()).device
 
     def __call__(self, images: Array) -> dict[str, Array]:
-        """uint8 [N, C, R, R] -> by name of the cue, float64 [N]."""
+        """uint8 or uint16 [N, C, R, R] -> by name of the cue, float64 [N]."""
         found = [self._cues(x, self._rebuild(x)) for x in self._passes(images)]
         table = torch.cat(found)[: len(images)].cpu().numpy() if found else np.empty((0, len(CUES)))
         return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(CUES)}
@@ -88,8 +88,8 @@ class CueComputer:
             part = images[start : start + PASS]
             if len(part) < PASS:
                 part = np.concatenate([part, np.repeat(part[-1:], PASS - len(part), axis=0)])
-            small = torch.from_numpy(np.ascontiguousarray(shrink(part, level)))
-            yield process_reals(small.to(self.device), self.lod)
+            stored = torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
+            yield process_reals(shrink(stored, level), self.lod)
 
     @torch.no_grad()
     def _rebuild(self, x: Tensor) -> tuple[Tensor, Tensor]:

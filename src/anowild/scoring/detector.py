@@ -28,7 +28,7 @@ from anowild.scoring.cues import PASS, CueComputer
 from anowild.training.loop import Trained
 from anowild.version import VERSION
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no depth, range or contrast, and 'pad' was what 'letterbox' is
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 #: Samples of G that calibration looks at.
 SAMPLES = 2048
@@ -122,19 +122,20 @@ class Detector:
         return Detector(networks, images.preprocess, calibration, trained.lod, facts)
 
     def cues(self, images: Array) -> dict[str, Array]:
-        """Cues by name, float64 [N], of preprocessed images, uint8 [N, C, R, R]."""
+        """Cues by name, float64 [N], of preprocessed images [N, C, R, R]."""
         return self._cues(images)
 
     def score(self, images: Array | ImageSet) -> Scores:
-        """Score preprocessed images, uint8 [N, C, R, R]."""
+        """Score preprocessed images [N, C, R, R], of the preprocessing's type (uint8 or uint16)."""
         array = images.images if isinstance(images, ImageSet) else images
         expected = (
             self.preprocess.channels,
             self.preprocess.resolution,
             self.preprocess.resolution,
         )
-        if array.dtype != np.uint8 or array.shape[1:] != expected:
-            raise ValueError(f"expected uint8 [N, {expected}], not {array.dtype} {array.shape}")
+        dtype = self.preprocess.dtype
+        if array.dtype != dtype or array.shape[1:] != expected:
+            raise ValueError(f"expected {dtype} [N, {expected}], not {array.dtype} {array.shape}")
         cues = self.cues(array)
         return Scores(self.calibration.score(cues), cues)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from anowild.config import Settings
-from anowild.data.batches import Batches, process_reals
+from anowild.data.batches import Batches, process_reals, shrink, to_unit
 from anowild.data.images import ImageSet
 from anowild.device import peak_memory_mb
 from anowild.errors import UserError
@@ -28,7 +28,7 @@ from anowild.files import read_json, remove_leftovers, write_json, written_whole
 from anowild.progress import bar
 from anowild.training import checkpoint
 from anowild.training.checkpoint import Counters
-from anowild.training.pictures import grid, save_picture, save_training_grids
+from anowild.training.pictures import grid, save_picture, save_training_grids, to_uint8
 from anowild.training.schedule import Point, Schedule, changes_level
 from anowild.training.signals import Interrupted, stop_request
 from anowild.training.step import Draws, Networks, Step
@@ -42,7 +42,7 @@ CHANGEABLE = {
     "kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution", "scoring_weights",
 }  # fmt: skip
 
-# Streams of random numbers, apart from each other; the data order uses 1 and 2.
+# Streams of random numbers, apart from each other and from the data's (1, 2 and 5).
 _DRAWS, _GRID = 3, 4
 
 
@@ -87,7 +87,10 @@ class _Run:
         self.images, self.settings, self.folder, self.device = images, settings, folder, device
         resolution, channels = images.preprocess.resolution, images.preprocess.channels
         self.schedule = Schedule(settings, resolution)
-        self.batches = Batches(images.images, settings.seed, mirror=settings.mirror)
+        self.batches = Batches(
+            images.images, settings.seed, mirror=settings.mirror, rotate=settings.rotate,
+            device=device,
+        )  # fmt: skip
         self.networks = Networks.build(settings, resolution, channels).to(device)
         self.step = Step(self.networks, settings)
 
@@ -105,8 +108,8 @@ class _Run:
         if c.nimg:
             log.info("going on from %.1f kimg", c.nimg / 1000)
         if not (self.folder / "grids" / "reals.png").exists():
-            reals = grid(self.images.images[self._shown(64)], 8)
-            save_picture(reals, self.folder / "grids" / "reals.png")
+            shown_reals = to_uint8(to_unit(self._shown(64)))
+            save_picture(grid(shown_reals, 8), self.folder / "grids" / "reals.png")
         with stop_request() as stop, bar("training, kimg", total / 1000, c.nimg / 1000) as shown:
             last_shown = 0.0
             # The reference looks at its counters only after all the repeats of an iteration.
@@ -149,7 +152,7 @@ class _Run:
         if encoder_alone:
             report = self.step.encoder_alone(draws, point.lod, point.learning_rate, decay)
         else:
-            reals = self.batches.reals(c.nimg, point.minibatch, point.lod).to(self.device)
+            reals = self.batches.reals(c.nimg, point.minibatch, point.lod)
             report = self.step.gan_and_encoder(reals, draws, point.lod, point.learning_rate, decay)
         for name, value in report.items():
             self.sums[name].append(value.mean())
@@ -219,9 +222,8 @@ class _Run:
         c = self.counters
         path = checkpoint.save(self.folder, c, self.step)
         log.debug("saved %s", path)
-        level = math.floor(lod)
-        shown = self.batches.level_images(level)[self._shown(32)]
-        reals = process_reals(torch.from_numpy(shown), lod).to(self.device)
+        shown = shrink(self._shown(32).to(self.device), math.floor(lod))
+        reals = process_reals(shown, lod)
         rng = _generator(self.device, self.settings.seed, 0, _GRID, 0)
         latents = torch.randn(
             (64, self.networks.generator.latent_size), generator=rng, device=self.device
@@ -231,11 +233,11 @@ class _Run:
             latents * self.settings.latent_scale, lod, c.nimg / 1000,
         )  # fmt: skip
 
-    def _shown(self, count: int) -> np.ndarray[Any, Any]:
+    def _shown(self, count: int) -> Tensor:
         """The same few training images in every picture; repeated where there are too few."""
-        return np.random.default_rng([self.settings.seed, 0, _GRID]).permutation(
-            np.resize(np.arange(len(self.images)), max(count, len(self.images)))
-        )[:count]
+        rng = np.random.default_rng([self.settings.seed, 0, _GRID])
+        chosen = np.resize(rng.permutation(len(self.images)), count)
+        return torch.from_numpy(self.images.images[chosen])
 
 
 class _TickLog:
