@@ -8,8 +8,9 @@ because PyTorch takes two seconds:
 >>> for row in anowild.score("model", "images").rows()[:10]:                           # doctest: +SKIP
 ...     print(row.rank, row.path, row.score)
 
+- ``prepare``, ``contaminate``: packed data sets, and experiments with known anomalies
 - ``train``, ``score``, ``evaluate``: the main jobs, as the command line has them (`anowild.api`)
-- ``Detector``: a trained model; ``ImageSet``: preprocessed images
+- ``Detector``: a trained model; ``ImageSet``, ``PackedSet``: preprocessed images
 - ``Settings``, ``preset``, ``PRESETS``: all that can be set
 - ``UserError``: what all of them raise for something that the user can mend
 """
@@ -23,18 +24,21 @@ from anowild.errors import UserError
 from anowild.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from anowild.api import evaluate, score, train
-    from anowild.data import ImageSet
+    from anowild.api import contaminate, evaluate, prepare, score, train
+    from anowild.data import ImageSet, PackedSet
     from anowild.scoring import Detector
 
 __all__ = [
     "PRESETS",
     "Detector",
     "ImageSet",
+    "PackedSet",
     "Settings",
     "UserError",
     "__version__",
+    "contaminate",
     "evaluate",
+    "prepare",
     "preset",
     "score",
     "train",
@@ -43,7 +47,10 @@ __all__ = [
 _LATE = {
     "Detector": "anowild.scoring",
     "ImageSet": "anowild.data",
+    "PackedSet": "anowild.data",
+    "contaminate": "anowild.api",
     "evaluate": "anowild.api",
+    "prepare": "anowild.api",
     "score": "anowild.api",
     "train": "anowild.api",
 }

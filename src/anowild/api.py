@@ -1,4 +1,4 @@
-"""The main jobs, station by station: train on a source, score a source, evaluate with labels."""
+"""The main jobs, station by station: prepare and spoil data sets, train, score, evaluate."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from anowild.config import Settings, preset
-from anowild.data import ImageSet, ImageStream, open_all
+from anowild.data import ImageSet, ImageStream, PackedSet, choose_preprocess, open_all
+from anowild.data.contact_sheet import SheetCollector
+from anowild.data.contamination import contaminate_set
+from anowild.data.crops import CropReader, CropSettings
+from anowild.data.finish import Leaks
 from anowild.data.images import Source
+from anowild.data.labels import LabelFile
+from anowild.data.packed import PackedReader
+from anowild.data.packing import Part
+from anowild.data.prepare import prepare as pack
+from anowild.data.readers import open_source
 from anowild.device import choose_device
 from anowild.errors import UserError
-from anowild.files import written_whole
+from anowild.files import printable, written_whole
 from anowild.progress import bar
 from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.cues import PASS
@@ -31,6 +40,8 @@ COLUMNS = ("path", "score", "rank", *CUES)
 CHUNK = 32 * PASS
 #: Fewer training images than this get a warning.
 FEW_IMAGES = 200
+#: What images are prepared with, unless told otherwise.
+PREPARED = Settings().but(max_resolution=64)
 
 
 def train(
@@ -49,7 +60,7 @@ def train(
 
     Raises:
         UserError: nothing to train on, another run in ``out``, a full disk, divergence.
-        anowild.training.Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+        anowild.signals.Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
     settings = settings or preset("laptop").settings()
     out = Path(out)
@@ -74,6 +85,86 @@ def train(
     return detector
 
 
+def prepare(
+    sources: Source | Sequence[Source],
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    test: Sequence[Source] = (),
+    labels: str | None = None,
+    crops: CropSettings | None = None,
+    masks: Sequence[str] = (),
+    like: str | Path | None = None,
+    leaks: Leaks = "refuse",
+) -> PackedSet:
+    """Turn sources into a packed data set, or go on with a preparation that was stopped.
+
+    Args:
+        sources: whatever can be read; see ``anowild.data.readers``.
+        settings: of them those under "Images" count. Unless given, images are at most 64x64.
+        test: sources of the test split.
+        labels: file of labels, for sources that do not know their classes.
+        crops: cut objects out of the sources' images, which are frames then.
+        masks: instance masks instead of the detection of objects, a source for each of
+            ``sources`` and ``test``.
+        like: folder of a model whose preprocessing is to be used, so that it can score them.
+        leaks: what to do with test images that are in training as well, or nearly.
+
+    Raises:
+        UserError: nothing to prepare; leaks; another data set in ``out``; a full disk.
+        anowild.signals.Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+    """
+    listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    readers = open_all([*listed, *test])
+    sheet = None
+    if masks and (crops is None or len(masks) != len(readers)):
+        raise UserError(
+            "give one source of masks for each source, and cut objects (--crop-objects)"
+        )
+    if crops is not None:
+        sheet = SheetCollector()
+        mask_readers = [open_source(mask) for mask in masks] or [None] * len(readers)
+        readers = [
+            CropReader(reader, crops, mask, sheet)
+            for reader, mask in zip(readers, mask_readers, strict=True)
+        ]
+    if like is not None:
+        preprocess = Detector.load(like, "cpu").preprocess
+    else:
+        preprocess = choose_preprocess(readers, settings or PREPARED)
+    how = {
+        "sources": [_name(source) for source in listed],
+        "test": [_name(source) for source in test],
+        "labels": labels,
+        "crops": None if crops is None else crops.to_json(),
+        "masks": list(masks),
+    }
+    if any(isinstance(reader, PackedReader) for reader in readers):
+        raise UserError("a packed data set is prepared already; give what it was made of")
+    parts = [Part(readers[: len(listed)]), Part(readers[len(listed) :], "test")]
+    named = None if labels is None else LabelFile(labels)
+    return pack(parts, Path(out), preprocess, how, named, leaks, sheet)
+
+
+def contaminate(
+    dataset: str | Path,
+    out: str | Path,
+    rate: float,
+    seed: int = 0,
+    normal: Sequence[str] = (),
+    protocol: str | None = None,
+) -> PackedSet:
+    """A data set like another, whose training split holds a known share of anomalies.
+
+    See :func:`anowild.data.contamination.contaminate_set`.
+    """
+    return contaminate_set(PackedSet(dataset), Path(out), rate, seed, normal, protocol)
+
+
+def _name(source: Source) -> str:
+    return "array" if isinstance(source, np.ndarray) else str(source)
+
+
 @dataclass(frozen=True)
 class Row:
     """One image in a table of scores; rank 1 is the oddest."""
@@ -94,6 +185,7 @@ class Table:
     positions: list[int]  # of each image among all of the source, those left out included
     scores: Scores
     left_out: int
+    labels: list[str | None]  # as the source names them; never used for a score
 
     def rows(self) -> list[Row]:
         """Ranked, the oddest first."""
@@ -115,18 +207,20 @@ def score_table(model: Detector | str | Path, sources: Source | Sequence[Source]
     stream = ImageStream(open_all(sources), detector.preprocess)
     names: list[str] = []
     positions: list[int] = []
+    labels: list[str | None] = []
     parts: list[Scores] = []
     with bar("scoring, images", stream.count()) as shown:
         for batch in stream.batches(CHUNK):
             names += batch.names
             positions += batch.positions
+            labels += batch.labels
             parts.append(detector.score(batch.images))
             shown.update(len(names) + len(stream.left_out))
     scores = Scores(
         np.concatenate([part.score for part in parts]),
         {cue: np.concatenate([part.cues[cue] for part in parts]) for cue in CUES},
     )
-    return Table(names, positions, scores, len(stream.left_out))
+    return Table(names, positions, scores, len(stream.left_out), labels)
 
 
 def score(
@@ -184,7 +278,8 @@ def evaluate(
         UserError: as for :func:`score`; or labels are missing, or all of one kind.
     """
     table = score_table(model, sources)
-    truth = labels.of(table.names, table.positions, len(table.names) + table.left_out)
+    total = len(table.names) + table.left_out
+    truth = labels.of(table.names, table.positions, total, table.labels)
     if len(np.unique(truth)) < 2:
         raise UserError(
             f"{labels.source}: all {len(truth)} images have the label {truth[0]}; "
@@ -218,7 +313,7 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
             import pyarrow.parquet as pq
 
             columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
-            columns["path"] = [_printable(name) for name in columns["path"]]
+            columns["path"] = [printable(name) for name in columns["path"]]
             pq.write_table(pa.table(columns), temporary)
             return
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -226,11 +321,6 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
             writer.writerow(COLUMNS)
             for row in rows:
                 writer.writerow([getattr(row, name) for name in COLUMNS])
-
-
-def _printable(name: str) -> str:
-    """A file name that is not UTF-8, made so."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _check_output(path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +15,11 @@ from rich.table import Table
 
 from anowild.config import PRESETS, Settings, preset
 from anowild.errors import UserError
+from anowild.signals import Interrupted
 from anowild.version import VERSION
+
+if TYPE_CHECKING:
+    from anowild.data.crops import CropSettings
 
 app = typer.Typer(
     name="anowild",
@@ -28,7 +32,10 @@ app = typer.Typer(
 
 Sources = Annotated[
     list[str],
-    typer.Argument(help="Folders of images, image files, .npy files, .npz files (file.npz:key)."),
+    typer.Argument(
+        help="Folders, zips and tars of images, arrays (file.npz:key), videos, packed data sets "
+        "(DATASET:test), ..."
+    ),
 ]
 Device = Annotated[
     str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
@@ -38,6 +45,113 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change any setting; `anowild settings` lists them."),
 ]  # fmt: skip
+
+
+@app.command()
+def prepare(
+    sources: Sources,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the data set.")],
+    test: Annotated[
+        list[str] | None, typer.Option(help="A source of the test split; may be repeated.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels: 8, 16, ... 512.")] = None,
+    changes: Changes = None,
+    labels: Annotated[
+        str | None, typer.Option(help="CSV with path and label, or an array of labels.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Model whose preprocessing to use, so that it can score.")
+    ] = None,
+    leaks: Annotated[
+        str, typer.Option(help="Test images that are in training too: refuse, drop or keep them.")
+    ] = "refuse",
+    crop_objects: Annotated[
+        bool, typer.Option("--crop-objects", help="The images are frames: cut objects out of them.")
+    ] = False,
+    object_size: Annotated[
+        float | None, typer.Option(help="Typical diameter of an object, in pixels of the frame.")
+    ] = None,
+    contrast: Annotated[
+        float | None, typer.Option(help="Least contrast of an object, in multiples of the noise.")
+    ] = None,
+    crop_side: Annotated[
+        int | None, typer.Option(help="Side of a crop in pixels; else twice the object size.")
+    ] = None,
+    padding: Annotated[
+        str | None, typer.Option(help="At the frame's border: reflect, edge, zero or skip.")
+    ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(help="Black and white by percentiles of each 'frame' or the whole 'video', or LOW,HIGH."),
+    ] = None,
+    percentiles: Annotated[
+        str | None, typer.Option(help="The two percentiles, as 0.1,99.9.")
+    ] = None,
+    masks: Annotated[
+        list[str] | None,
+        typer.Option(help="Instance masks instead of detection, a source for each of the others."),
+    ] = None,
+    thin: Annotated[
+        str | None,
+        typer.Option(help="Drop crops that hardly moved and changed: SIZES,SHARE as 0.1,0.02; 0: off."),
+    ] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Read only every so many frames.")] = None,
+) -> None:  # fmt: skip
+    """Turn images, arrays, archives or videos into a packed data set that trains fast."""
+    from anowild import api
+    from anowild.data.findings import sentences
+    from anowild.data.finish import LEAKS
+
+    if leaks not in LEAKS:
+        raise UserError(f"--leaks takes {', '.join(LEAKS)}, not '{leaks}'")
+    given: dict[str, Any] = {
+        "object_size": object_size, "contrast": contrast, "side": crop_side, "padding": padding,
+        "every": every,
+    }  # fmt: skip
+    if percentiles is not None:
+        given["percentiles"] = _two(percentiles, "--percentiles")
+    if levels in ("frame", "video"):
+        given["levels"] = levels
+    elif levels is not None:
+        given |= {"levels": "fixed", "greys": _two(levels, "--levels")}
+    if thin is not None:
+        still, changed = (0.0, 0.0) if thin == "0" else _two(thin, "--thin")
+        given |= {"still": still, "changed": changed}
+    packed = api.prepare(
+        sources, out, _changed(api.PREPARED, changes, resolution=size),
+        test=test or (), labels=labels, like=like, leaks=leaks,  # type: ignore[arg-type]
+        crops=_crop_settings(crop_objects, given), masks=masks or (),
+    )  # fmt: skip
+    for line in sentences(packed):
+        print(line)
+    print(f"next: anowild train {out} -o model")
+
+
+@app.command()
+def contaminate(
+    dataset: Annotated[Path, typer.Argument(help="Packed data set with labels.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new data set.")],
+    rate: Annotated[float, typer.Option(help="Share of anomalies in the new training split.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    normal: Annotated[
+        list[str] | None, typer.Option(help="Label of normal images; may be repeated.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="cifar10-one-vs-rest, cifar10-vehicles-vs-animals, mnist-one-vs-rest."),
+    ] = None,
+) -> None:
+    """Put known anomalies into the training split, for honest experiments."""
+    from anowild import api
+
+    packed = api.contaminate(dataset, out, rate, seed, normal or (), protocol)
+    facts = packed.description["contamination"]
+    counts = ", ".join(f"{split}: {count}" for split, count in packed.counts.items())
+    print(
+        f"{out}: {counts} images; {len(facts['indices'])} of the training images are anomalies, "
+        f"listed in {out / 'dataset.json'}"
+    )
+    print(f"next: anowild train {out} -o model; anowild evaluate model {out}:test --labels source")
 
 
 @app.command()
@@ -59,13 +173,8 @@ def train(
         print(json.dumps(settings.to_json(), indent=2))
         return
     from anowild import api
-    from anowild.training import Interrupted
 
-    try:
-        detector = api.train(sources, out, settings, device, threads)
-    except Interrupted as stopped:
-        _say(str(stopped))
-        raise typer.Exit(128 + stopped.signum) from None
+    detector = api.train(sources, out, settings, device, threads)
     minutes = detector.facts["seconds"] / 60
     print(f"{out}: trained for {detector.facts['kimg']:g} kimg in {minutes:.1f} minutes")
     print(f"next: anowild score {out} IMAGES -o scores.csv")
@@ -204,13 +313,40 @@ def demo(
 ) -> None:
     """Train on real digits with others hidden among them, and show what is found."""
     from anowild.demo import run_demo
-    from anowild.training import Interrupted
 
-    try:
-        run_demo(out, rate, seed, kimg, threads)
-    except Interrupted as stopped:
-        _say(str(stopped))
-        raise typer.Exit(128 + stopped.signum) from None
+    run_demo(out, rate, seed, kimg, threads)
+
+
+data_app = typer.Typer(help="Known data sets, and what is in a packed one.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="cifar10, cifar100, mnist or fashion-mnist.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to download into.")],
+) -> None:
+    """Download a known data set, or go on with the download; the checksums are verified."""
+    from anowild.data.fetch import fetch as fetch_files
+
+    files = fetch_files(name, out)
+    for path in files:
+        print(path)
+    source = files[0] if len(files) == 1 else out
+    print(f"next: anowild prepare {source} -o {name}")
+
+
+@data_app.command()
+def show(
+    dataset: Annotated[Path, typer.Argument(help="Packed data set.")],
+    listed: Annotated[int, typer.Option(min=0, help="Images named for each finding.")] = 20,
+) -> None:
+    """Say what a packed data set holds, and what its quality gate found."""
+    from anowild.data.findings import sentences
+    from anowild.data.packed import PackedSet
+
+    for line in sentences(PackedSet(dataset), listed):
+        print(line)
 
 
 @app.callback(invoke_without_command=True)
@@ -236,6 +372,10 @@ class _Stderr(logging.Handler):
 
 
 def _settings(preset_name: str, changes: list[str] | None, **given: float | None) -> Settings:
+    return _changed(preset(preset_name).settings(), changes, **given)
+
+
+def _changed(before: Settings, changes: list[str] | None, **given: float | None) -> Settings:
     pairs: dict[str, str | float] = {}
     for change in changes or ():
         name, equals, value = change.partition("=")
@@ -243,7 +383,28 @@ def _settings(preset_name: str, changes: list[str] | None, **given: float | None
             raise UserError(f"--set takes NAME=VALUE, not '{change}'")
         pairs[name] = value
     pairs.update({name: value for name, value in given.items() if value is not None})
-    return preset(preset_name).settings().but(**pairs)
+    return before.but(**pairs)
+
+
+def _two(text: str, option: str) -> tuple[float, float]:
+    try:
+        first, second = map(float, text.split(","))
+    except ValueError:
+        raise UserError(f"{option} takes two numbers with a comma, not '{text}'") from None
+    return first, second
+
+
+def _crop_settings(wanted: bool, given: dict[str, Any]) -> CropSettings | None:
+    from anowild.data.crops import CropSettings
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        if chosen:
+            raise UserError("sizes, contrast and thinning of crops need --crop-objects")
+        return None
+    if "object_size" not in chosen:
+        raise UserError("--crop-objects needs --object-size, the typical diameter in pixels")
+    return CropSettings(**chosen)
 
 
 def _say(text: str) -> None:
@@ -257,6 +418,9 @@ def main() -> None:
     except UserError as error:
         _say(f"anowild: {error}")
         sys.exit(1)
+    except Interrupted as stopped:
+        _say(str(stopped))
+        sys.exit(128 + stopped.signum)
     except BrokenPipeError:
         sys.exit(141)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -34,14 +35,15 @@ def written_whole(path: Path) -> Iterator[Path]:
     except Exception as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
 
 
-def _explained(error: Exception, path: Path) -> Exception:
+def explained(error: Exception, path: Path) -> Exception:
+    """An I/O error as the sentence that a user should read; any other error as it is."""
     # safetensors reports an I/O error as an exception of its own, with the text of the system's.
     text = str(error)
     number = getattr(error, "errno", None)
@@ -53,6 +55,11 @@ def _explained(error: Exception, path: Path) -> Exception:
     if isinstance(error, OSError):
         return UserError(f"{path}: cannot be written ({error.strerror or error})")
     return error
+
+
+def printable(name: str) -> str:
+    """A file name that is not UTF-8, made so."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,6 +83,27 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
         raise UserError(f"{path}: is damaged, not valid JSON ({error})") from error
+
+
+@contextmanager
+def locked(folder: Path, otherwise: str) -> Iterator[None]:
+    """Make ``folder`` and keep a second process from working in it; leftovers are removed.
+
+    Raises:
+        UserError: it cannot be made, or there is another process: then it says ``otherwise``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{folder}: {otherwise}") from None
+        remove_leftovers(folder)
+        yield
 
 
 def remove_leftovers(folder: Path) -> None:

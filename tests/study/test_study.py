@@ -112,7 +112,7 @@ def test_wrong_labels_are_refused(tmp_path: Path, text: str, sentence: str) -> N
 
 def test_label_arrays_hold_0_and_1(tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", [0, 2])
-    with pytest.raises(UserError, match="list of 0"):
+    with pytest.raises(UserError, match="the label is '2'"):
         Labels(str(tmp_path / "l.npy"))
     with pytest.raises(UserError, match="no such file of labels"):
         Labels(str(tmp_path / "absent.csv"))

@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from anowild.config import Settings
 from anowild.data import ImageSet
 from anowild.errors import UserError
-from anowild.training import Interrupted, Trained, checkpoint, train
-from anowild.training import loop as loop_module
+from anowild.files import locked
+from anowild.signals import Interrupted
+from anowild.training import Trained, checkpoint, train
 from anowild.training.step import Step
 from tests.conftest import tiny_settings
 
@@ -190,7 +191,7 @@ def test_other_images_are_refused(whole_run: Path, image_set: ImageSet) -> None:
 
 
 def test_a_second_process_is_refused(image_set: ImageSet, tmp_path: Path) -> None:
-    with loop_module._locked(tmp_path), pytest.raises(UserError, match="another process"):
+    with locked(tmp_path, ""), pytest.raises(UserError, match="another process"):
         train(image_set, tiny_settings(), tmp_path)
 
 

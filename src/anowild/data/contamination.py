@@ -1,13 +1,69 @@
-"""Known anomalies mixed into a training set, for experiments."""
+"""Known anomalies mixed into a training set, for experiments that say how much they hurt."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
+from anowild.data.packed import DESCRIPTION, PackedSet
+from anowild.data.packing import Part
+from anowild.data.prepare import prepare
+from anowild.data.readers import Origin, Reader, Record, Unreadable
+from anowild.data.readers.base import Shape
+from anowild.errors import UserError
+
 Array = np.ndarray[Any, Any]
+
+#: Labels that are normal where nobody says otherwise.
+NORMAL_WORDS = frozenset({"0", "normal", "good", "ok", "false"})
+
+_CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which classes are normal, and which test images count.
+
+    The test images are drawn with a seed of their own, so that they are the same whatever is
+    injected.
+    """
+
+    classes: tuple[str, ...]
+    normal: tuple[str, ...] | None  # None: one class, to be named
+    test_each: int | None  # test images of either kind; None: all normal ones and as many others
+    source: str
+
+
+PROTOCOLS = {
+    "cifar10-one-vs-rest": Protocol(
+        _CIFAR10, None, 1000, "the paper's released code, where it is commented out"
+    ),
+    "cifar10-vehicles-vs-animals": Protocol(
+        _CIFAR10,
+        ("airplane", "automobile", "ship", "truck"),
+        1000,
+        "the paper's released code",
+    ),
+    "mnist-one-vs-rest": Protocol(
+        tuple("0123456789"), None, None, "the released code's example with the digit 2"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -19,24 +75,205 @@ class Contamination:
     indices: list[int]
 
 
-def contaminate(
-    normal: Array, anomalous: Array, rate: float, seed: int
-) -> tuple[Array, Contamination]:
-    """Append anomalies so that they make up ``rate`` of the result (paper: n = p N / (1 - p)).
+def draw(normal: int, anomalous: int, rate: float, seed: int) -> Array:
+    """Which anomalies to inject so that they make up ``rate`` of the result.
+
+    The paper's rule: n = p N / (1 - p), drawn without replacement.
 
     Args:
-        normal, anomalous: images, the first axis counts them.
+        normal, anomalous: how many there are.
         rate: from 0 to below 1.
-        seed: of the draw, without replacement.
 
     Raises:
         ValueError: an impossible rate, or too few anomalies for it.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"a contamination rate lies from 0 to below 1, not {rate}")
-    count = round(rate * len(normal) / (1 - rate))
-    if count > len(anomalous):
-        raise ValueError(f"a rate of {rate} takes {count} anomalies, there are {len(anomalous)}")
-    drawn = np.random.default_rng(seed).permutation(len(anomalous))[:count]
+    count = round(rate * normal / (1 - rate))
+    if count > anomalous:
+        raise ValueError(f"a rate of {rate} takes {count} anomalies, there are {anomalous}")
+    return np.random.default_rng(seed).permutation(anomalous)[:count]
+
+
+def contaminate(
+    normal: Array, anomalous: Array, rate: float, seed: int
+) -> tuple[Array, Contamination]:
+    """Append drawn anomalies to normal images; for both, the first axis counts them.
+
+    Raises:
+        ValueError: as for :func:`draw`.
+    """
+    drawn = draw(len(normal), len(anomalous), rate, seed)
     images = np.concatenate([normal, anomalous[drawn]])
     return images, Contamination(rate, seed, list(range(len(normal), len(images))))
+
+
+def contaminate_set(
+    packed: PackedSet,
+    out: Path,
+    rate: float,
+    seed: int,
+    normal: Collection[str] = (),
+    protocol: str | None = None,
+) -> PackedSet:
+    """A data set whose training split holds normal images and a known share of anomalies.
+
+    Anomalies come from the training split, and from the test split where those do not suffice
+    and no protocol says what is tested; what is injected, and what equals a training image, is
+    taken out of the test split.
+
+    Args:
+        packed: with labels.
+        normal: labels of normal images; unless given: normal, good, ok and 0.
+        protocol: one of ``PROTOCOLS``.
+
+    Raises:
+        UserError: images without labels, labels that are not there, too few anomalies.
+    """
+    chosen = _protocol(protocol)
+    words = _normal_words(chosen, normal)
+    table = packed.manifest(["split", "index", "label", "hash", "name"])
+    split = np.array(table["split"].to_pylist(), object)
+    used = table["index"].is_valid().to_numpy()
+    odd = _odd(packed, table, used, words, chosen)
+    hashes = table["hash"].fill_null(0).to_numpy()
+
+    def rows(name: str, anomalous: bool) -> Array:
+        return np.flatnonzero(used & (split == name) & (odd == anomalous))
+
+    normals, pool = rows("train", False), rows("train", True)
+    if not len(normals):
+        raise UserError(
+            f"{packed.path}: no training image is labelled {' or '.join(sorted(words))}"
+        )
+    needed = round(rate * len(normals) / (1 - rate)) if 0 <= rate < 1 else 0
+    if len(pool) < needed and chosen is None:
+        pool = np.concatenate([pool, rows("test", True)])
+    try:
+        injected = pool[draw(len(normals), len(pool), rate, seed)]
+    except ValueError as error:
+        raise UserError(f"{packed.path}: {error}") from error
+    training = np.concatenate([normals, injected])
+    test = np.flatnonzero(used & (split == "test") & ~np.isin(hashes, hashes[training]))
+    test = np.setdiff1d(test, injected)
+    if chosen is not None:
+        test = _tested(test, odd, chosen)
+    contamination = {
+        "rate": rate,
+        "seed": seed,
+        "protocol": protocol,
+        "normal": sorted(words),
+        "indices": list(range(len(normals), len(training))),
+        "of": {"path": str(packed.path), "id": packed.id},
+    }
+    mark = np.isin(np.arange(len(odd)), injected)
+    parts = [
+        Part([_Rows(packed, training, odd, mark)], "train", prepared=True),
+        Part([_Rows(packed, test, odd, mark)], "test", prepared=True),
+    ]
+    return prepare(parts, out, packed.preprocess, {"contamination": contamination}, leaks="keep")
+
+
+class _Rows(Reader):
+    """Some images of a packed data set, by their rows in its manifest."""
+
+    KIND: ClassVar[str] = "rows of a packed data set"
+
+    def __init__(self, packed: PackedSet, rows: Array, odd: Array, injected: Array) -> None:
+        self.packed, self.rows, self.odd, self.injected = packed, rows, odd, injected
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        del source  # it is made of a data set that is open
+        return False
+
+    def count(self) -> int:
+        return len(self.rows)
+
+    def files(self) -> Iterable[Path]:
+        return [self.packed.path / DESCRIPTION]
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        p = self.packed.preprocess
+        return repeat((p.resolution, p.resolution, p.channels), min(most, len(self.rows)))
+
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        columns = ["name", "source", "frame", "top", "left", "label", "mask", "split", "index"]
+        table = self.packed.manifest(columns)
+        images = {split: self.packed.images(split) for split in self.packed.counts}
+        for begin in range(start, len(self.rows), 1024):
+            numbers = self.rows[begin : begin + 1024]
+            for number, row in zip(numbers, table.take(numbers).to_pylist(), strict=True):
+                origin = Origin(
+                    row["source"],
+                    row["frame"],
+                    None if row["top"] is None else (row["top"], row["left"]),
+                    label=row["label"],
+                    mask=row["mask"],
+                    anomaly=bool(self.odd[number]),
+                    injected=bool(self.injected[number]),
+                )
+                image = images[row["split"]][row["index"]]
+                yield Record(row["name"], np.moveaxis(image, 0, -1), origin)
+
+
+def _protocol(name: str | None) -> Protocol | None:
+    if name is None:
+        return None
+    if name not in PROTOCOLS:
+        raise UserError(f"there is no protocol '{name}': take one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def _normal_words(protocol: Protocol | None, given: Collection[str]) -> frozenset[str]:
+    if protocol is None:
+        return frozenset(given) or NORMAL_WORDS
+    if protocol.normal is not None:
+        if given:
+            raise UserError("this protocol says itself what is normal: leave --normal away")
+        return frozenset(protocol.normal)
+    words = frozenset(_class(word, protocol) for word in given)
+    if len(words) != 1 or not words <= set(protocol.classes):
+        raise UserError(
+            f"this protocol takes one normal class: give --normal with one of "
+            f"{', '.join(protocol.classes)}"
+        )
+    return words
+
+
+def _class(label: str, protocol: Protocol | None) -> str:
+    """A class by its name, where the label is its number."""
+    if protocol is None or label in protocol.classes or not label.isdecimal():
+        return label
+    return protocol.classes[int(label)] if int(label) < len(protocol.classes) else label
+
+
+def _odd(
+    packed: PackedSet,
+    table: Any,
+    used: Array,
+    normal: Collection[str],
+    protocol: Protocol | None,
+) -> Array:
+    """Whether each row of the manifest is anomalous: bool [N]."""
+    labels: Sequence[str | None] = table["label"].to_pylist()
+    for row in np.flatnonzero(used):
+        if labels[int(row)] is None:
+            raise UserError(
+                f"{packed.path}: {table['name'][int(row)]} has no label; prepare the data set "
+                "with --labels FILE"
+            )
+    found = {label: _class(label, protocol) for label in set(labels) if label is not None}
+    if protocol is not None and not set(found.values()) <= set(protocol.classes):
+        strange = sorted(set(found.values()) - set(protocol.classes))
+        raise UserError(f"{packed.path}: '{strange[0]}' is no class of this protocol")
+    return np.array([label is not None and found[label] not in normal for label in labels])
+
+
+def _tested(test: Array, odd: Array, protocol: Protocol) -> Array:
+    """As many normal as anomalous test images, in their order."""
+    kinds = [test[odd[test] == anomalous] for anomalous in (False, True)]
+    each = min(len(kind) for kind in kinds)
+    each = min(each, protocol.test_each or each)
+    rng = np.random.default_rng(0)
+    return np.sort(np.concatenate([kind[rng.permutation(len(kind))[:each]] for kind in kinds]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import statistics
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anowild.config import Settings
+from anowild.data.packed import PackedReader, PackedSet
 from anowild.data.preprocess import Preprocess
 from anowild.data.readers import Reader, Record, Unreadable, open_source
 from anowild.data.readers.arrays import to_images
@@ -32,15 +34,24 @@ LOOKED_AT = 2000
 
 @dataclass
 class ImageSet:
-    """Preprocessed images: uint8 [N, C, R, R], one name each, and what was left out."""
+    """Preprocessed images: uint8 or uint16 [N, C, R, R], one name each, and what was left out."""
 
     images: Array
-    names: list[str]
+    names: Sequence[str]
     preprocess: Preprocess
     left_out: list[Unreadable] = field(default_factory=list)
+    known_digest: str | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def digest(self) -> str:
+        """Tells this set of images from any other."""
+        if self.known_digest is not None:
+            return self.known_digest
+        data = np.ascontiguousarray(self.images).data
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
 
     @staticmethod
     def load(
@@ -59,13 +70,24 @@ class ImageSet:
         Raises:
             UserError: nothing could be read.
         """
-        readers = open_all(sources)
+        readers = open_all(sources, ["train"])
+        if len(readers) == 1 and isinstance(readers[0], PackedReader) and preprocess is None:
+            return _mapped(readers[0], settings or Settings())
         preprocess = preprocess or choose_preprocess(readers, settings or Settings())
         stream = ImageStream(readers, preprocess)
         parts = list(stream.batches(256))
         images = np.concatenate([part.images for part in parts])
         names = list(chain.from_iterable(part.names for part in parts))
         return ImageSet(images, names, preprocess, stream.left_out)
+
+
+def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
+    """A split of a packed data set, not read but mapped."""
+    packed, split = reader.packed, reader.splits[0]
+    preprocess = choose_preprocess([reader], settings)
+    return ImageSet(
+        packed.images(split), packed.names(split), preprocess, known_digest=f"{packed.id}:{split}"
+    )
 
 
 class _InMemory(Reader):
@@ -94,17 +116,36 @@ class _InMemory(Reader):
             yield Record(f"array[{row}]", self.images[row])
 
 
-def open_all(sources: Source | Sequence[Source]) -> list[Reader]:
-    """Readers for one source or several."""
+def open_all(
+    sources: Source | Sequence[Source], splits: Sequence[str] | None = None
+) -> list[Reader]:
+    """Readers for one source or several.
+
+    Args:
+        splits: of packed data sets, where the source does not name one (``DATASET:test``).
+    """
     listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
     readers: list[Reader] = []
     for source in listed:
-        readers.append(_InMemory(source) if isinstance(source, np.ndarray) else open_source(source))
+        if isinstance(source, np.ndarray):
+            readers.append(_InMemory(source))
+        elif PackedReader.takes(str(source)):
+            readers.append(PackedReader(str(source), splits))
+        else:
+            readers.append(open_source(source))
     return readers
 
 
 def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preprocess:
-    """Fill in what the settings leave to the images: resolution and channels."""
+    """The rule of packed data sets; else what the settings leave to the images is filled in.
+
+    Raises:
+        UserError: packed data sets that differ from each other or from the settings.
+    """
+    readers = list(readers)
+    packed = [reader for reader in readers if isinstance(reader, PackedReader)]
+    if packed:
+        return _agreed(packed, settings)
     resolution, channels = settings.resolution, settings.channels
     if resolution is None or channels is None:
         shapes = list(chain.from_iterable(reader.shapes(LOOKED_AT) for reader in readers))
@@ -120,17 +161,34 @@ def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preproce
     )  # fmt: skip
 
 
+def _agreed(packed: Sequence[PackedReader], settings: Settings) -> Preprocess:
+    first = packed[0].packed
+    for reader in packed[1:]:
+        if reader.packed.preprocess != first.preprocess:
+            raise UserError(f"{reader.packed.path}: was prepared otherwise than {first.path}")
+    default = Settings()
+    for name, value in first.preprocess.to_json().items():
+        wanted = getattr(settings, name)
+        if wanted not in (value, getattr(default, name)):
+            raise UserError(
+                f"{first.path}: was prepared with {name} {value}, not {wanted}; prepare it again, "
+                f"or leave {name} away"
+            )
+    return first.preprocess
+
+
 class Batch(NamedTuple):
-    """Some images of a stream, uint8 [n, C, R, R], and where in the sources they stood."""
+    """Some images of a stream, [n, C, R, R], and where in the sources they stood."""
 
     names: list[str]
     positions: list[int]
     images: Array
+    labels: list[str | None]  # as the source names them
 
 
-def _batch(parts: list[tuple[str, int, Array]]) -> Batch:
-    names, positions, images = zip(*parts, strict=True)
-    return Batch(list(names), list(positions), np.stack(images))
+def _batch(parts: list[tuple[str, int, Array, str | None]]) -> Batch:
+    names, positions, images, labels = zip(*parts, strict=True)
+    return Batch(list(names), list(positions), np.stack(images), list(labels))
 
 
 class ImageStream:
@@ -141,6 +199,9 @@ class ImageStream:
     """
 
     def __init__(self, readers: Sequence[Reader], preprocess: Preprocess) -> None:
+        for reader in readers:
+            if isinstance(reader, PackedReader) and reader.packed.preprocess != preprocess:
+                raise UserError(_otherwise(reader.packed, preprocess))
         self.readers = readers
         self.preprocess = preprocess
         self.left_out: list[Unreadable] = []
@@ -156,17 +217,18 @@ class ImageStream:
         Raises:
             UserError: at the end, if there was none.
         """
-        waiting: list[tuple[str, int, Array]] = []
+        waiting: list[tuple[str, int, Array, str | None]] = []
         used = 0
-        for position, record in enumerate(chain.from_iterable(self.readers)):
+        for position, (reader, record) in enumerate(self._records()):
             if isinstance(record, Unreadable):
                 self._leave_out(record)
                 continue
             try:
-                waiting.append((record.name, position, self.preprocess(record.pixels)))
+                image = self._preprocessed(reader, record)
             except ValueError as error:
                 self._leave_out(Unreadable(record.name, str(error)))
                 continue
+            waiting.append((record.name, position, image, record.origin.label))
             used += 1
             if len(waiting) == size:
                 yield _batch(waiting)
@@ -177,6 +239,14 @@ class ImageStream:
             raise UserError(self._nothing_left())
         if len(self.left_out) > NAMED:
             log.warning("%d images were left out in all", len(self.left_out))
+
+    def _records(self) -> Iterator[tuple[Reader, Record | Unreadable]]:
+        return ((reader, record) for reader in self.readers for record in reader)
+
+    def _preprocessed(self, reader: Reader, record: Record) -> Array:
+        if isinstance(reader, PackedReader):  # has been already
+            return np.moveaxis(record.pixels, -1, 0)
+        return self.preprocess(record.pixels)
 
     def _leave_out(self, image: Unreadable) -> None:
         self.left_out.append(image)
@@ -190,3 +260,14 @@ class ImageStream:
         first = self.left_out[0].name if self.left_out else "the source"
         count = len(self.left_out)
         return f"none of the {count} images can be used, beginning with {first}: {listed}"
+
+
+def _otherwise(packed: PackedSet, preprocess: Preprocess) -> str:
+    theirs, ours = packed.preprocess.to_json(), preprocess.to_json()
+    differing = [
+        f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]
+    ]
+    return (
+        f"{packed.path}: was prepared otherwise than the model wants it ({', '.join(differing)}); "
+        "give the original images, or prepare them with --like MODEL"
+    )

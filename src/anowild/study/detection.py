@@ -30,10 +30,11 @@ from anowild.device import choose_device
 from anowild.errors import UserError
 from anowild.files import read_json, write_json
 from anowild.scoring import Detector
+from anowild.signals import Interrupted
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS, Experiment
 from anowild.study.metrics import auroc, average_precision
-from anowild.training import Interrupted, train
+from anowild.training import train
 from anowild.version import VERSION
 
 Array = np.ndarray[Any, Any]

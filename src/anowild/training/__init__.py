@@ -1,10 +1,9 @@
 """Station 4: batches and networks -> trained networks. Imports `data` and `networks`.
 
 `step` is one iteration of the paper's algorithm, with `losses` and `optimiser`; `schedule` says
-what is done when; `loop` runs it, `checkpoint` saves it, `signals` and `pictures` help.
+what is done when; `loop` runs it, `checkpoint` saves it, `pictures` shows it.
 """
 
 from anowild.training.loop import Trained, train
-from anowild.training.signals import Interrupted
 
-__all__ = ["Interrupted", "Trained", "train"]
+__all__ = ["Trained", "train"]

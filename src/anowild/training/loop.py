@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +20,13 @@ from anowild.data.batches import Batches, process_reals, shrink, to_unit
 from anowild.data.images import ImageSet
 from anowild.device import peak_memory_mb
 from anowild.errors import UserError
-from anowild.files import read_json, remove_leftovers, write_json, written_whole
+from anowild.files import locked, read_json, write_json, written_whole
 from anowild.progress import bar
+from anowild.signals import Interrupted, stop_request
 from anowild.training import checkpoint
 from anowild.training.checkpoint import Counters
 from anowild.training.pictures import grid, save_picture, save_training_grids, to_uint8
 from anowild.training.schedule import Point, Schedule, changes_level
-from anowild.training.signals import Interrupted, stop_request
 from anowild.training.step import Draws, Networks, Step
 
 log = logging.getLogger("anowild")
@@ -75,7 +71,7 @@ def train(
     if len(images) < MIN_IMAGES:
         raise UserError(f"{len(images)} images are too few to train on: {MIN_IMAGES} is the least")
     device = device or torch.device("cpu")
-    with _locked(folder):
+    with locked(folder, "another process is training there now"):
         _agree_on_settings(folder, images, settings)
         return _Run(images, settings, folder, device).run()
 
@@ -129,7 +125,7 @@ class _Run:
                         self._save(point.lod)
                 if stop.signum is not None:
                     self._save(point.lod)
-                    raise Interrupted(stop.signum, c.nimg / 1000)
+                    raise Interrupted(stop.signum, f"{c.nimg / 1000:.1f} kimg")
         if not checkpoint.checkpoints(self.folder):
             self._save(self._point().lod)  # a run of length 0: the untrained networks
         lod = c.lod if c.lod >= 0 else self.schedule.at(0).lod
@@ -273,23 +269,6 @@ def _generator(device: torch.device, *key: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed >> 1)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second process from training into the same folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process is training there now") from None
-        remove_leftovers(folder)
-        yield
-
-
 def _agree_on_settings(folder: Path, images: ImageSet, settings: Settings) -> None:
     """Save what the run depends on, or compare with what was saved.
 
@@ -302,9 +281,7 @@ def _agree_on_settings(folder: Path, images: ImageSet, settings: Settings) -> No
         "preprocess": asdict(images.preprocess),
         "images": {
             "count": len(images),
-            "blake2b": hashlib.blake2b(
-                np.ascontiguousarray(images.images).data, digest_size=16
-            ).hexdigest(),
+            "blake2b": images.digest,
         },
     }
     if path.exists():

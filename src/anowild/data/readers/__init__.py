@@ -11,10 +11,35 @@ from pathlib import Path
 
 from anowild.data.readers.arrays import ArrayReader
 from anowild.data.readers.base import Origin, Reader, Record, Unreadable
+from anowild.data.readers.cifar import CifarReader
 from anowild.data.readers.folder import FolderReader
+from anowild.data.readers.hdf5 import Hdf5Reader
+from anowild.data.readers.idx import IdxReader
+from anowild.data.readers.mvtec import MVTecReader
+from anowild.data.readers.parquet import ParquetReader
+from anowild.data.readers.tfrecord import TFRecordReader
+from anowild.data.readers.video import VideoReader
+from anowild.data.readers.webdataset import WebDatasetReader
+from anowild.data.readers.zarr_store import ZarrReader
+from anowild.data.readers.zipped import ZipReader
 from anowild.errors import UserError
 
-READERS: tuple[type[Reader], ...] = (ArrayReader, FolderReader)
+# From the particular to the general: CIFAR's archive is a tar, TFRecords may lie in a zip, and
+# almost everything may lie in a folder.
+READERS: tuple[type[Reader], ...] = (
+    ArrayReader,
+    Hdf5Reader,
+    ZarrReader,
+    IdxReader,
+    CifarReader,
+    TFRecordReader,
+    ZipReader,
+    WebDatasetReader,
+    ParquetReader,
+    VideoReader,
+    MVTecReader,
+    FolderReader,
+)
 
 __all__ = ["READERS", "Origin", "Reader", "Record", "Unreadable", "open_source"]
 

@@ -27,6 +27,8 @@ class Origin:
     split: str | None = None  # train or test
     label: str | None = None  # the class, as the source names it
     mask: str | None = None  # the file of its ground-truth mask
+    anomaly: bool | None = None  # whether a protocol calls its class anomalous
+    injected: bool | None = None  # whether it was put into training on purpose
 
 
 @dataclass(frozen=True)

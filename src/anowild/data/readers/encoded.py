@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from anowild.data.readers.base import Shape, library
 
@@ -25,7 +25,7 @@ def decode(file: File) -> Iterator[tuple[int, int, Array]]:
 
     Only TIFF has several pages; of an animation the first picture counts. Colour tables,
     transparency and CMYK become RGB; the EXIF orientation is applied. TIFFs that Pillow cannot
-    read (16 bits per colour, rare compressions) go to tifffile.
+    read as they are (16 bits per colour, rare compressions) go to tifffile.
 
     Raises:
         Exception: of many kinds, on damaged files; :func:`why` explains them.
@@ -34,14 +34,18 @@ def decode(file: File) -> Iterator[tuple[int, int, Array]]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
-                pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-                for page in range(pages):
-                    image.seek(page)
-                    yield page, pages, _pixels(image)
+                if not _is_beyond_pillow(image):
+                    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+                    for page in range(pages):
+                        image.seek(page)
+                        yield page, pages, _pixels(image)
+                    return
     except UnidentifiedImageError:
         if not _is_tiff(file):
             raise
-        yield from _decode_with_tifffile(file)
+    if not isinstance(file, Path):
+        file.seek(0)
+    yield from _decode_with_tifffile(file)
 
 
 def shape(file: File) -> Shape:
@@ -86,6 +90,16 @@ def _is_gray(mode: str) -> bool:
     return mode in ("1", "L", "LA", "La", "F", *_GRAY_16)
 
 
+def _is_beyond_pillow(image: Image.Image) -> bool:
+    """Whether Pillow would open a TIFF and give other values than it holds, without a word."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    if image.mode == "F":  # compressed and big-endian: its bytes would be swapped twice
+        return image.tag_v2.prefix == b"MM" and image.tile[0][0] == "libtiff"
+    # Of 16 bits per colour only 8 would be left.
+    return image.mode not in _GRAY_16 and max(image.tag_v2.get(258, (1,))) > 8
+
+
 def _is_tiff(file: File) -> bool:
     if isinstance(file, Path):
         with file.open("rb") as opened:
@@ -99,6 +113,8 @@ def _is_tiff(file: File) -> bool:
 
 def _decode_with_tifffile(file: File) -> Iterator[tuple[int, int, Array]]:
     with library("tifffile", file).TiffFile(file) as tiff:
+        if not tiff.pages:
+            raise ValueError("it breaks off before its first page")
         for number, page in enumerate(tiff.pages):
             pixels = page.asarray()
             if pixels.ndim == 2:
@@ -107,4 +123,6 @@ def _decode_with_tifffile(file: File) -> Iterator[tuple[int, int, Array]]:
                 pixels = np.moveaxis(pixels, 0, -1)
             elif pixels.ndim != 3:
                 raise ValueError(f"it has pages of {pixels.ndim} axes")
+            if page.photometric == 2:  # RGB, without what stands behind it, as transparency
+                pixels = pixels[:, :, :3]
             yield number, len(tiff.pages), pixels

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -60,9 +61,7 @@ class FolderReader(Reader):
                     self.others += 1
 
     def count(self) -> int | None:
-        # A TIFF may have any number of pages.
-        several = any(path.suffix.lower() in (".tif", ".tiff") for path in self.paths)
-        return None if several else len(self.paths)
+        return None if any(is_tiff(path.name) for path in self.paths) else len(self.paths)
 
     def files(self) -> Iterable[Path]:
         return self.paths
@@ -75,18 +74,16 @@ class FolderReader(Reader):
                 continue
 
     def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
-        if self.count() is not None:
-            for path in self.paths[start:]:
-                yield from read_pages(path, str(path), self.origin(path))
-            return
-        every = (r for path in self.paths for r in read_pages(path, str(path), self.origin(path)))
-        yield from islice(every, start, None)
+        entries = ((path.name, partial(self._read, path)) for path in self.paths)
+        return records_from(start, entries)
+
+    def _read(self, path: Path) -> Iterator[Record | Unreadable]:
+        return read_pages(path, str(path), self.origin(path))
 
     def origin(self, path: Path) -> Origin:
         """What the place of a file tells about it."""
         parts = path.relative_to(self.root).parts if path != self.root else (path.name,)
-        split = SPLITS.get(parts[0].lower()) if len(parts) > 1 else None
-        return Origin(source=str(path), split=split)
+        return Origin(source=str(path), split=split_of(parts))
 
 
 def read_pages(file: encoded.File, name: str, origin: Origin) -> Iterator[Record | Unreadable]:
@@ -100,3 +97,60 @@ def read_pages(file: encoded.File, name: str, origin: Origin) -> Iterator[Record
     # Pillow's decoders raise these, and more, on damaged files.
     except Exception as error:
         yield Unreadable(name, encoded.why(error), origin)
+
+
+def records_from(
+    start: int, files: Iterable[tuple[str, Callable[[], Iterator[Record | Unreadable]]]]
+) -> Iterator[Record | Unreadable]:
+    """The records of many encoded files from number ``start`` on.
+
+    Args:
+        start: how many records to pass over; only TIFFs among them are decoded.
+        files: the name of each, and what reads its records.
+    """
+    for name, read in files:
+        if start and not is_tiff(name):
+            start -= 1
+            continue
+        for record in read():
+            if start:
+                start -= 1
+            else:
+                yield record
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is an encoded image, by its ending."""
+    return Path(name).suffix.lower() in encoded.SUFFIXES
+
+
+def is_tiff(name: str) -> bool:
+    """Whether a file of this name may hold several pages, each an image."""
+    return Path(name).suffix.lower() in (".tif", ".tiff")
+
+
+def split_of(parts: Sequence[str]) -> str | None:
+    """The split that the first folder of a path below its source names, if one does."""
+    return SPLITS.get(parts[0].lower()) if len(parts) > 1 else None
+
+
+def split_of_shard(path: Path) -> str | None:
+    """The split that a packed file names as a word: ``train-00000-of-00002.parquet``."""
+    named = {SPLITS[word] for word in re.findall("[a-z]+", path.name.lower()) if word in SPLITS}
+    return named.pop() if len(named) == 1 else None
+
+
+def shards(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The packed files in a folder that holds neither image files nor folders; sorted."""
+    found = []
+    try:
+        for entry in os.scandir(folder):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir() or is_image(entry.name):
+                return []
+            if entry.name.lower().endswith(tuple(suffixes)):
+                found.append(Path(entry.path))
+    except OSError:
+        return []
+    return sorted(found)

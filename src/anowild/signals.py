@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask for a stop; the loop saves first and then stops."""
+"""Ctrl-C and SIGTERM ask for a stop; long work saves first and then stops."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; what it had reached is saved."""
+    """Long work was asked to stop; what it had reached is saved.
 
-    def __init__(self, signum: int, kimg: float) -> None:
-        super().__init__(f"stopped at {kimg:.1f} kimg; the same command goes on from there")
+    Args:
+        reached: how far it was, for the message.
+    """
+
+    def __init__(self, signum: int, reached: str) -> None:
+        super().__init__(f"stopped at {reached}; the same command goes on from there")
         self.signum = signum
 
 

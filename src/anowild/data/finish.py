@@ -1,0 +1,285 @@
+"""The end of a packing, when all images are known: quality gate, manifest, description."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from anowild.data import quality
+from anowild.data.packed import DESCRIPTION, FORMAT, IMAGES, MANIFEST, SPLITS, schema
+from anowild.data.packing import LATE, ImageFile, segments
+from anowild.data.preprocess import Preprocess
+from anowild.data.readers.base import library
+from anowild.errors import UserError
+from anowild.files import write_json, written_whole
+from anowild.version import VERSION
+
+Array = np.ndarray[Any, Any]
+Leaks = Literal["refuse", "drop", "keep"]
+LEAKS = ("refuse", "drop", "keep")
+
+#: Images compared pixel by pixel, or copied, at a time.
+_AT_A_TIME = 1024
+_TRAIN, _TEST = range(len(SPLITS))
+
+
+class _Rows:
+    """What the gate needs of every row of the manifest, as arrays; -1 stands for null."""
+
+    def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
+        pa, compute = library("pyarrow", folder), library("pyarrow.compute", folder)
+        columns = ["split", "index", "hash", "perceptual", "deviation", "clipped"]
+        table = library("pyarrow.parquet", folder).ParquetDataset(paths).read(columns)
+
+        def numbers(name: str, null: float) -> Array:
+            return table[name].fill_null(null).to_numpy()
+
+        self.folder = folder
+        self.split = compute.index_in(table["split"], pa.array(SPLITS)).to_numpy()
+        self.index = numbers("index", -1)
+        self.hash = numbers("hash", 0)
+        self.perceptual = numbers("perceptual", 0)
+        self.deviation = numbers("deviation", 0)
+        self.clipped = numbers("clipped", 0)
+
+    def of(self, split: int) -> Array:
+        """Numbers of the rows whose images are in a split, in their order."""
+        return np.flatnonzero((self.split == split) & (self.index >= 0))
+
+    def duplicates(self, preprocess: Preprocess) -> tuple[Array, Array]:
+        """For each row the row of an equal image, and of one that hardly differs, or -1.
+
+        Training images go first: a test image is held to them before it is to other test images.
+        """
+        equal = np.full(len(self.index), -1, np.int64)
+        near = np.full(len(self.index), -1, np.int64)
+        train, test = self.of(_TRAIN), self.of(_TEST)
+        every = np.concatenate([train, test])
+        first = quality.first_equal(self.hash[every])
+        again = first >= 0
+        equal[every[again]] = every[first[again]]
+
+        telling = self.deviation >= quality.NEARLY_CONSTANT * preprocess.full / 255
+        train, test = (rows[(equal[rows] < 0) & telling[rows]] for rows in (train, test))
+        images = _open_images(self.folder, preprocess)
+        self._look_for_near(near, train, None, images)
+        self._look_for_near(near, test, train, images)
+        self._look_for_near(near, test[near[test] < 0], None, images)
+        return equal, near
+
+    def _look_for_near(
+        self, near: Array, rows: Array, pool: Array | None, images: list[Array]
+    ) -> None:
+        others = rows if pool is None else pool
+
+        def same(queries: Array, found: Array) -> Array:
+            parts = [np.empty(0, bool)]
+            for start in range(0, len(queries), _AT_A_TIME):
+                part = slice(start, start + _AT_A_TIME)
+                pair = (rows[queries[part]], others[found[part]])
+                parts.append(quality.alike(*(self._pixels(side, images) for side in pair)))
+            return np.concatenate(parts)
+
+        pool_hashes = None if pool is None else self.perceptual[pool]
+        found = quality.near_pairs(self.perceptual[rows], pool_hashes, same)
+        near[rows[found >= 0]] = others[found[found >= 0]]
+
+    def _pixels(self, rows: Array, images: list[Array]) -> Array:
+        out = np.empty((len(rows), *images[_TRAIN].shape[1:]), images[_TRAIN].dtype)
+        for split, stored in enumerate(images):
+            chosen = self.split[rows] == split
+            out[chosen] = stored[self.index[rows[chosen]]]
+        return out
+
+
+def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
+    """Make a data set of what a packing has written into ``folder``.
+
+    Raises:
+        UserError: no images; or leaks from training into test that are to be refused.
+    """
+    parquet = library("pyarrow.parquet", folder)
+    preprocess = Preprocess(**recipe["preprocess"])
+    paths = segments(folder)
+    if not paths:
+        raise UserError("the sources hold no images")
+    rows = _Rows(folder, paths)
+    if not (rows.index >= 0).any():
+        raise UserError(_nothing_left(paths))
+    equal, near = rows.duplicates(preprocess)
+    test = rows.of(_TEST)
+    leaked = {
+        kind: test[(others[test] >= 0) & (rows.split[others[test]] == _TRAIN)]
+        for kind, others in (("equal", equal), ("near", near))
+    }
+    every_leak = np.concatenate(list(leaked.values()))
+    dropped: Array = np.empty(0, np.int64)
+    shortened: Path | None = None
+    if len(every_leak) and leaks == "refuse":
+        raise UserError(_leak_sentence(paths, leaked, np.where(equal >= 0, equal, near)))
+    if leaks == "drop":
+        dropped = np.sort(every_leak)
+        shortened = _drop_from_test(rows, preprocess, dropped)
+
+    sayings = _sayings(rows, preprocess)
+    start = 0
+    with (
+        written_whole(folder / MANIFEST) as temporary,
+        parquet.ParquetWriter(temporary, schema()) as writer,
+    ):
+        for path in paths:
+            table = parquet.read_table(path)
+            part = slice(start, start + len(table))
+            writer.write_table(_completed(table, part, rows, equal, near, sayings, dropped))
+            start += len(table)
+    write_json(
+        folder / DESCRIPTION,
+        {
+            "format": FORMAT,
+            "anowild": VERSION,
+            "id": _identity(rows, preprocess),
+            "images": {
+                split: len(rows.of(number))
+                for number, split in enumerate(SPLITS)
+                if len(rows.of(number))
+            },
+            "left_out": int((rows.index < 0).sum()),
+            "preprocess": preprocess.to_json(),
+            "findings": _findings(folder, equal, near, leaked, sayings, leaks),
+            "contamination": recipe["how"].get("contamination"),
+            "recipe": recipe,
+        },
+    )
+    if shortened is not None:
+        shortened.replace(folder / IMAGES / "test.npy")
+    for path in [*paths, folder / "recipe.json"]:
+        path.unlink()
+
+
+def _open_images(folder: Path, preprocess: Preprocess) -> list[Array]:
+    """The images of each split, mapped; none for a split without any."""
+    empty = np.empty((0, preprocess.channels, *[preprocess.resolution] * 2), preprocess.dtype)
+    paths = [folder / IMAGES / f"{split}.npy" for split in SPLITS]
+    return [np.load(path, mmap_mode="r") if path.exists() else empty for path in paths]
+
+
+def _drop_from_test(rows: _Rows, preprocess: Preprocess, dropped: Array) -> Path:
+    """Take rows out of the test split, in a new file of images: the others move up."""
+    stored = _open_images(rows.folder, preprocess)[_TEST]
+    test = rows.of(_TEST)
+    kept = test[~np.isin(test, dropped)]
+    path = rows.folder / IMAGES / "test-kept.npy"
+    path.unlink(missing_ok=True)
+    file = ImageFile(path, preprocess)
+    for start in range(0, len(kept), _AT_A_TIME):
+        file.append(stored[rows.index[kept[start : start + _AT_A_TIME]]])
+    file.close()
+    rows.index[kept] = np.arange(len(kept))
+    rows.index[dropped] = -1
+    return path
+
+
+def _sayings(rows: _Rows, preprocess: Preprocess) -> Array:
+    """What the gate says of each image by itself: objects [N], None where nothing."""
+    level = preprocess.full / 255
+    said = np.full(len(rows.index), None, object)
+    used = rows.index >= 0
+    said[used & (rows.clipped >= quality.CLIPPED)] = "beyond black or white"
+    said[used & (rows.deviation < quality.NEARLY_CONSTANT * level)] = "nearly constant"
+    said[used & (rows.deviation == 0)] = "constant"
+    return said
+
+
+def _completed(
+    table: Any, part: slice, rows: _Rows, equal: Array, near: Array, sayings: Array, dropped: Array
+) -> Any:
+    """A segment with the columns that were still missing."""
+    pa = library("pyarrow", rows.folder)
+
+    def nullable(values: Array) -> Any:
+        return pa.array(values, pa.int64(), mask=values < 0)
+
+    late = (nullable(equal[part]), nullable(near[part]), pa.array(sayings[part], pa.string()))
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    columns |= dict(zip(LATE, late, strict=True))
+    columns["index"] = nullable(rows.index[part])
+    here = dropped[(dropped >= part.start) & (dropped < part.stop)] - part.start
+    if len(here):
+        reasons = columns["left_out"].to_pylist()
+        for row in here:
+            kind = "equal to" if equal[row + part.start] >= 0 else "hardly different from"
+            reasons[row] = f"{kind} a training image"
+        columns["left_out"] = pa.array(reasons, pa.string())
+    return pa.table({name: columns[name] for name in schema().names}, schema=schema())
+
+
+def _identity(rows: _Rows, preprocess: Preprocess) -> str:
+    """Of the images in their order and of what was done to them."""
+    digest = hashlib.blake2b(json.dumps(preprocess.to_json()).encode(), digest_size=16)
+    for split in range(len(SPLITS)):
+        digest.update(np.ascontiguousarray(rows.hash[rows.of(split)]).data)
+        digest.update(b"|")
+    return digest.hexdigest()
+
+
+def _findings(
+    folder: Path,
+    equal: Array,
+    near: Array,
+    leaked: Mapping[str, Array],
+    sayings: Array,
+    leaks: Leaks,
+) -> dict[str, Any]:
+    """Counts of what was found; the manifest lists the images."""
+    compute = library("pyarrow.compute", folder)
+    columns = ["height", "width", "channels", "dtype", "left_out"]
+    table = library("pyarrow.parquet", folder).read_table(folder / MANIFEST, columns=columns)
+
+    def counted(*names: str) -> dict[str, int]:
+        read = table.filter(compute.field(names[0]).is_valid())
+        groups = read.group_by(list(names)).aggregate([([], "count_all")])
+        groups = groups.sort_by([("count_all", "descending")])
+        parts = zip(*(groups[name].to_pylist() for name in (*names, "count_all")), strict=True)
+        return {" x ".join(map(str, part[:-1])): part[-1] for part in parts}
+
+    return {
+        "equal": int((equal >= 0).sum()),
+        "near_equal": int((near >= 0).sum()),
+        "leaks": {kind: len(found) for kind, found in leaked.items()} | {"done": leaks},
+        "images": dict(Counter(said for said in sayings if said is not None)),
+        "modes": counted("dtype", "channels"),
+        "sizes": dict(list(counted("height", "width").items())[:10]),
+        "different_sizes": len(counted("height", "width")),
+        "left_out": counted("left_out"),
+    }
+
+
+def _names(paths: Sequence[Path], rows: Sequence[int]) -> list[str]:
+    """Names of a few rows."""
+    table = library("pyarrow.parquet", "").ParquetDataset(paths).read(["name"])
+    return [str(table["name"][int(row)].as_py()) for row in rows]
+
+
+def _leak_sentence(paths: Sequence[Path], leaked: Mapping[str, Array], others: Array) -> str:
+    first = int(next(found[0] for found in leaked.values() if len(found)))
+    test, training = _names(paths, [first, int(others[first])])
+    return (
+        f"{len(leaked['equal'])} test images are also in training, and {len(leaked['near'])} "
+        f"hardly differ from one there, the first: {test}, as {training}; give --leaks drop to "
+        "leave them out of the test split, or --leaks keep (nothing is read again)"
+    )
+
+
+def _nothing_left(paths: Sequence[Path]) -> str:
+    """The sentence for a user whose images were all left out."""
+    table = library("pyarrow.parquet", "").ParquetDataset(paths).read(["name", "left_out"])
+    reasons = Counter(table["left_out"].to_pylist()).most_common(3)
+    listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
+    first = table["name"][0].as_py()
+    return f"none of the {len(table)} images can be used, beginning with {first}: {listed}"

@@ -1,0 +1,79 @@
+"""Labels from a file: a CSV with the columns ``path`` and ``label``, or an array."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.data.readers.arrays import SUFFIXES, load_array
+from anowild.data.readers.base import split_key
+from anowild.errors import UserError
+
+Array = np.ndarray[Any, Any]
+
+
+class LabelFile:
+    """Labels by path, or by position among the images of the source.
+
+    Args:
+        source: a CSV file; or an array file (``labels.npy``, ``file.npz:key``) with as many
+            entries as the source has images, in the same order.
+
+    Raises:
+        UserError: it cannot be read as labels.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.by_path: dict[str, tuple[str, int]] | None = None  # label and line in the file
+        self.by_position: list[str] | None = None
+        path, _ = split_key(source, SUFFIXES)
+        if not path.is_file():
+            raise UserError(f"{source}: there is no such file of labels")
+        if path.suffix.lower() not in SUFFIXES:
+            self.by_path = _read_csv(path)
+            return
+        values = load_array(source)
+        if values.ndim != 1 or values.dtype.kind not in "biuU":
+            raise UserError(f"{source}: labels are a list of whole numbers or words")
+        if values.dtype.kind == "b":
+            values = values.astype(np.uint8)
+        self.by_position = [str(value) for value in values.tolist()]
+
+    def of(self, name: str, position: int) -> str:
+        """The label of an image.
+
+        Raises:
+            UserError: it has none.
+        """
+        if self.by_position is not None:
+            if position >= len(self.by_position):
+                raise UserError(
+                    f"{self.source}: has {len(self.by_position)} labels, and there are more images"
+                )
+            return self.by_position[position]
+        assert self.by_path is not None
+        # The list may have been written from another place: the longest end of the path counts.
+        parts = Path(name).parts
+        for start in range(len(parts)):
+            found = self.by_path.get(str(Path(*parts[start:])))
+            if found is not None:
+                return found[0]
+        raise UserError(f"{self.source}: has no label for {name}")
+
+
+def _read_csv(path: Path) -> dict[str, tuple[str, int]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = csv.DictReader(file)
+            if not {"path", "label"} <= set(rows.fieldnames or ()):
+                raise UserError(f"{path}: labels need a header with 'path' and 'label'")
+            return {
+                str(Path(row["path"] or "")): ((row["label"] or "").strip(), rows.line_num)
+                for row in rows
+            }
+    except (OSError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as labels ({error})") from error

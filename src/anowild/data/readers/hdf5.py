@@ -1,0 +1,46 @@
+"""HDF5: ``images.h5``, ``images.hdf5``, ``images.h5:path/to/dataset``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from anowild.data.readers.arrays import StoreReader
+from anowild.data.readers.base import library, split_key
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+class Hdf5Reader(StoreReader):
+    """One dataset of an HDF5 file, in blocks of whole chunks."""
+
+    KIND: ClassVar[str] = "HDF5 file"
+    SUFFIXES: ClassVar[tuple[str, ...]] = SUFFIXES
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        path, _ = split_key(source, SUFFIXES)
+        return path.suffix.lower() in SUFFIXES and path.is_file()
+
+    @contextmanager
+    def _open(self) -> Iterator[Mapping[str, Any]]:
+        h5py = library("h5py", self.path)
+        with h5py.File(self.path, "r") as file:
+            arrays: dict[str, Any] = {}
+
+            def note(name: str, item: Any) -> None:
+                # Data that lie in other files (external storage, virtual) could be anyone's.
+                if (
+                    isinstance(item, h5py.Dataset)
+                    and item.shape is not None
+                    and not _elsewhere(item)
+                ):
+                    arrays[name] = item
+
+            file.visititems(note)  # follows no links to other files either
+            yield arrays
+
+
+def _elsewhere(dataset: Any) -> bool:
+    return bool(dataset.is_virtual or dataset.external)

@@ -1,0 +1,207 @@
+"""The idx files of MNIST and its relatives: ``train-images-idx3-ubyte``, ``.gz`` or not."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+import numpy as np
+
+from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable
+from anowild.errors import UserError
+
+Array = np.ndarray[Any, Any]
+
+_NAME = re.compile(r"[.-]idx3-ubyte(\.gz)?$", re.IGNORECASE)
+_IMAGES, _LABELS = 0x0803, 0x0801  # the first four bytes: of unsigned bytes, with 3 or 1 axes
+_CHUNK = 1 << 20
+_LARGEST = 1 << 28  # pixels of an image; more is damage, not an image
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of images, as its header describes it."""
+
+    path: Path
+    count: int
+    height: int
+    width: int
+    labels: Path | None
+
+    @property
+    def split(self) -> str | None:
+        name = self.path.name.lower()
+        if "train" in name:
+            return "train"
+        return "test" if "t10k" in name or "test" in name else None
+
+
+class IdxReader(Reader):
+    """One idx file of images, or a folder of them: training images first, then test images.
+
+    Labels come from the file beside it that is named in the same way, if there is one.
+    """
+
+    KIND: ClassVar[str] = "MNIST idx file, or a folder of them"
+
+    def __init__(self, source: str) -> None:
+        path = Path(source)
+        paths = _find(path) if path.is_dir() else [path]
+        if not paths:
+            raise UserError(f"{path}: holds no idx files of images (*-images-idx3-ubyte)")
+        self.parts = sorted(
+            (_describe(path) for path in paths),
+            key=lambda part: (("train", "test", None).index(part.split), part.path.name),
+        )
+        if not self.count():
+            raise UserError(f"{path}: holds no images")
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        path = Path(source)
+        try:
+            return bool(_find(path)) if path.is_dir() else _is_images(path)
+        except OSError:
+            return False
+
+    def count(self) -> int:
+        return sum(part.count for part in self.parts)
+
+    def files(self) -> Iterable[Path]:
+        return [path for part in self.parts for path in (part.path, part.labels) if path]
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        every = (
+            repeat((part.height, part.width, 1), -(-most * part.count // self.count()))
+            for part in self.parts
+        )
+        return islice(chain.from_iterable(every), most)
+
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        for part in self.parts:
+            if start < part.count:
+                yield from _read(part, start)
+            start = max(0, start - part.count)
+
+
+def _is_images(path: Path) -> bool:
+    return _NAME.search(path.name) is not None and path.is_file()
+
+
+def _find(folder: Path) -> list[Path]:
+    """The files of images; of a packed and an unpacked copy of the same, the unpacked one."""
+    found: dict[str, Path] = {}
+    # In this order the unpacked one of two comes last, and stays.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name, reverse=True):
+        if _is_images(path) and not path.name.startswith("."):
+            found[_NAME.sub("", path.name)] = path
+    return list(found.values())
+
+
+def _labels_of(images: Path) -> Path | None:
+    stem = _NAME.sub("", images.name)
+    head, middle, tail = stem.rpartition("images")
+    if not middle:
+        return None
+    for ending in ("-idx1-ubyte", ".idx1-ubyte", "-idx1-ubyte.gz", ".idx1-ubyte.gz"):
+        path = images.with_name(f"{head}labels{tail}{ending}")
+        if path.is_file():
+            return path
+    return None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open for reading; damage that shows while it is read becomes a UserError."""
+    try:
+        opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
+        with opener(path, "rb") as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise _cut_off(path) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _cut_off(path: Path) -> UserError:
+    return UserError(f"{path}: is cut off or damaged; download it again")
+
+
+def _header(file: IO[bytes], path: Path, magic: int) -> list[int]:
+    """The sizes of the axes."""
+    axes = magic & 0xFF
+    header = file.read(4 * (1 + axes))
+    if len(header) < 4 * (1 + axes):
+        raise _cut_off(path)
+    found, *sizes = np.frombuffer(header, ">u4").tolist()
+    if found != magic:
+        raise UserError(
+            f"{path}: is no idx file of bytes with {axes} {'axis' if axes == 1 else 'axes'} "
+            f"(it begins with {found:#010x}, not {magic:#010x}); download it again"
+        )
+    return sizes
+
+
+def _describe(path: Path) -> _File:
+    with _opened(path) as file:
+        count, height, width = _header(file, path, _IMAGES)
+    if not 0 < height * width <= _LARGEST:
+        raise UserError(
+            f"{path}: claims images of {height}x{width} pixels; it is damaged, download it again"
+        )
+    size, needed = path.stat().st_size, 16 + count * height * width
+    # Of a packed file only reading tells how much is in it.
+    if path.suffix.lower() != ".gz" and size != needed:
+        raise UserError(
+            f"{path}: has {size} bytes where {count} images of {height}x{width} need {needed}; "
+            "download it again"
+        )
+    return _File(path, count, height, width, _labels_of(path))
+
+
+def _read_labels(part: _File) -> Array | None:
+    if part.labels is None:
+        return None
+    with _opened(part.labels) as file:
+        (count,) = _header(file, part.labels, _LABELS)
+        if count != part.count:
+            raise UserError(
+                f"{part.labels}: has {count} labels for the {part.count} images of "
+                f"{part.path}; download both again"
+            )
+        data = file.read(count + 1)
+        if len(data) != count:
+            raise _cut_off(part.labels)
+    return np.frombuffer(data, np.uint8)
+
+
+def _read(part: _File, start: int) -> Iterator[Record]:
+    labels = _read_labels(part)
+    size = part.height * part.width
+    rows_per_chunk = max(1, _CHUNK // size)
+    with _opened(part.path) as file:
+        file.seek(16 + start * size)
+        for first in range(start, part.count, rows_per_chunk):
+            rows = min(rows_per_chunk, part.count - first)
+            data = file.read(rows * size)
+            if len(data) != rows * size:
+                raise _cut_off(part.path)
+            pixels = np.frombuffer(data, np.uint8).reshape(rows, part.height, part.width, 1)
+            for i in range(rows):
+                row = first + i
+                label = None if labels is None else str(labels[row])
+                origin = Origin(str(part.path), frame=row, split=part.split, label=label)
+                yield Record(f"{part.path}[{row}]", pixels[i], origin)
+        # Of a packed file this also compares the checksum at its end.
+        if file.read(1):
+            raise UserError(
+                f"{part.path}: goes on behind the {part.count} images it claims to hold; "
+                "download it again"
+            )

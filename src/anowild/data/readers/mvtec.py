@@ -1,0 +1,64 @@
+"""Folders laid out as MVTec AD: normal images for training, defects by kind, and their masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from anowild.data.readers.base import Origin
+from anowild.data.readers.folder import FolderReader, split_of
+
+MASKS = "ground_truth"
+
+
+class MVTecReader(FolderReader):
+    """``train/good/*``, ``test/good/*``, ``test/<defect>/*``; the folder of one category or of several.
+
+    The label is the name of the folder: ``good`` or the defect's. Masks,
+    ``ground_truth/<defect>/<name>_mask.png`` (or ``<name>.png``), are no images of the set.
+    """
+
+    KIND: ClassVar[str] = "folder in the layout of MVTec AD"
+
+    def __init__(self, source: str) -> None:
+        # How many folders stand above train and test.
+        self._depth = 0 if _is_category(Path(source)) else 1
+        super().__init__(source)
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        path = Path(source)
+        try:
+            return path.is_dir() and (_is_category(path) or _holds_categories(path))
+        except OSError:
+            return False
+
+    def _walk(self) -> Iterator[Path]:
+        for path in super()._walk():
+            if self._place(path)[:1] != (MASKS,):
+                yield path
+
+    def _place(self, path: Path) -> tuple[str, ...]:
+        """The parts of a path below its category: split, label, name."""
+        return path.relative_to(self.root).parts[self._depth :]
+
+    def origin(self, path: Path) -> Origin:
+        place = self._place(path)
+        if len(place) < 3:
+            return Origin(source=str(path), split=split_of(place))
+        label, rest = place[1], Path(*place[2:])
+        masks = Path(self.root, *path.relative_to(self.root).parts[: self._depth], MASKS, label)
+        named = (masks / rest.with_name(f"{rest.stem}{end}") for end in ("_mask.png", ".png"))
+        mask = next((str(mask) for mask in named if mask.is_file()), None)
+        return Origin(source=str(path), split=split_of(place), label=label, mask=mask)
+
+
+def _is_category(folder: Path) -> bool:
+    return (folder / "train" / "good").is_dir() and (folder / "test").is_dir()
+
+
+def _holds_categories(folder: Path) -> bool:
+    with os.scandir(folder) as entries:  # is_dir of an entry costs nothing, among many images
+        return any(entry.is_dir() and _is_category(Path(entry.path)) for entry in entries)

@@ -1,0 +1,231 @@
+"""Parquet files with a column of encoded images, as Hugging Face datasets write them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from anowild.data.readers import encoded
+from anowild.data.readers.base import (
+    Origin,
+    Reader,
+    Record,
+    Shape,
+    Unreadable,
+    library,
+    split_key,
+    spread,
+)
+from anowild.data.readers.folder import shards, split_of_shard
+from anowild.errors import UserError
+
+SUFFIXES = (".parquet",)
+
+#: Rows that are in memory at a time.
+ROWS = 16
+
+#: Bytes of a column that are read from the file at a time, instead of a whole row group.
+BUFFER = 1 << 20
+
+
+class ParquetReader(Reader):
+    """A column of image bytes, or of structs with a field ``bytes``; one file or a folder of them.
+
+    ``file.parquet:column`` picks the column. A column ``label`` or ``labels`` gives the labels, by
+    the names that the schema may list for its numbers. The split is what the file's name says
+    (``train-00000-of-00002.parquet``). Of a TIFF with several pages only the first counts.
+    """
+
+    KIND: ClassVar[str] = "Parquet file of images, or a folder of them"
+
+    def __init__(self, source: str) -> None:
+        self.root, self._wanted = split_key(source, SUFFIXES)
+        self.paths = shards(self.root, SUFFIXES) if self.root.is_dir() else [self.root]
+        self._library = library("pyarrow.parquet", self.root)
+        self._files: dict[Path, _File | Exception] = {}
+        for path in self.paths:
+            try:
+                self._files[path] = _File(path, self._library, self._wanted)
+            except UserError:
+                raise
+            except Exception as error:  # not Parquet, or damaged
+                self._files[path] = error
+        errors = [found for found in self._files.values() if isinstance(found, Exception)]
+        if len(errors) == len(self._files):
+            reason = encoded.why(errors[0]) if errors else "it holds no Parquet files"
+            raise UserError(
+                f"{self.root}: is not readable as Parquet ({reason}); copy or download it again"
+            )
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        path, _ = split_key(source, SUFFIXES)
+        if path.is_dir():
+            return bool(shards(path, SUFFIXES))
+        return path.suffix.lower() in SUFFIXES and path.is_file()
+
+    def count(self) -> int:
+        # A damaged file counts as one image that was left out.
+        return sum(file.count if isinstance(file, _File) else 1 for file in self._files.values())
+
+    def files(self) -> Iterable[Path]:
+        return self.paths
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        files = [file for file in self._files.values() if isinstance(file, _File)]
+        groups = [(file, group) for file in files for group in range(len(file.groups))]
+        chosen = spread(len(groups), most)
+        for i in chosen:
+            file, group = groups[i]
+            # The first rows of a group are read without the others.
+            yield from file.shapes(group, max(1, most // len(chosen)))
+
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        for path, file in self._files.items():
+            if isinstance(file, _File):
+                yield from file.records(start)
+                start = max(0, start - file.count)
+            elif start:
+                start -= 1
+            else:
+                yield Unreadable(str(path), encoded.why(file), Origin(source=str(path)))
+
+
+class _File:
+    """One Parquet file: where its images and labels are, and how many rows its groups have.
+
+    Raises:
+        UserError: it has no such column.
+        Exception: it is no Parquet file.
+    """
+
+    def __init__(self, path: Path, library: Any, wanted: str | None) -> None:
+        self.path = path
+        self.split = split_of_shard(path)
+        self._library = library
+        with self._open() as file:
+            schema = file.schema_arrow
+            self.groups = [
+                file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)
+            ]
+        self.count = sum(self.groups)
+        columns = {field.name: field.type for field in schema}
+        self.column = _choose(path, wanted, columns)
+        self.label = next((name for name in ("label", "labels") if name in columns), None)
+        self._names = _class_names(schema.metadata or {}, self.label)
+
+    def _open(self) -> Any:
+        return self._library.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
+
+    def records(self, start: int) -> Iterator[Record | Unreadable]:
+        first = 0
+        with self._open() as file:
+            for group, rows in enumerate(self.groups):
+                if start < first + rows:
+                    for number, cell, label in self._cells(file, group, first, start):
+                        yield self._record(number, cell, label)
+                first += rows
+
+    def shapes(self, group: int, most: int) -> Iterator[Shape]:
+        with self._open() as file:
+            for number, cell, _ in self._cells(file, group, 0, 0):
+                if number == most:
+                    return
+                try:
+                    yield encoded.shape(io.BytesIO(_bytes(cell)))
+                except Exception:
+                    continue
+
+    def _cells(
+        self, file: Any, group: int, first: int, start: int
+    ) -> Iterator[tuple[int, Any, Any]]:
+        """Number, image and label of each row of a group; of a damaged one, what was raised."""
+        number, end = first, first + self.groups[group]
+        columns = [self.column] + ([self.label] if self.label else [])
+        batches = file.iter_batches(ROWS, row_groups=[group], columns=columns, use_threads=False)
+        while number < end:
+            try:
+                batch = next(batches)
+                if number + len(batch) > start:
+                    images = batch.column(self.column).to_pylist()
+                    labels = batch.column(self.label).to_pylist() if self.label else None
+            except Exception as error:  # what stands behind the damage cannot be found either
+                if isinstance(error, StopIteration):
+                    error = ValueError("the row is not there")
+                yield from ((row, error, None) for row in range(max(number, start), end))
+                return
+            for row in range(max(number, start), number + len(batch)):
+                yield row, images[row - number], labels[row - number] if labels else None
+            number += len(batch)
+
+    def _record(self, number: int, cell: Any, label: Any) -> Record | Unreadable:
+        name = f"{self.path}[{number}]"
+        origin = Origin(
+            source=str(self.path), frame=number, split=self.split, label=self._label(label)
+        )
+        try:
+            _, _, pixels = next(encoded.decode(io.BytesIO(_bytes(cell))))
+        # Pillow's decoders raise these, and more, on damaged images.
+        except Exception as error:
+            return Unreadable(name, encoded.why(error), origin)
+        return Record(name, pixels, origin)
+
+    def _label(self, label: Any) -> str | None:
+        if isinstance(label, int) and not isinstance(label, bool) and self._names:
+            # -1 stands for images of the test set whose class is kept secret.
+            return self._names[label] if 0 <= label < len(self._names) else None
+        return None if label is None else str(label)
+
+
+def _bytes(cell: Any) -> bytes:
+    """The image in a cell.
+
+    Raises:
+        Exception: there is none, or what reading it raised.
+    """
+    if isinstance(cell, Exception):
+        raise cell
+    if isinstance(cell, dict):
+        if cell["bytes"] is None and cell.get("path"):
+            raise ValueError(f"it holds only a path, {cell['path']}, and no image")
+        cell = cell["bytes"]
+    if not cell:
+        raise ValueError("the cell is empty")
+    return bytes(cell)
+
+
+def _choose(path: Path, wanted: str | None, columns: dict[str, Any]) -> str:
+    """The column that holds the images."""
+    held = ", ".join(f"{name} ({kind})" for name, kind in columns.items()) or "none"
+    candidates = [name for name, kind in columns.items() if _may_be_images(kind)]
+    if wanted is not None:
+        if wanted not in candidates:
+            problem = "holds no images" if wanted in columns else "is not there"
+            raise UserError(f"{path}: the column '{wanted}' {problem}; the columns are {held}")
+        return wanted
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise UserError(f"{path}: has no column of encoded images; the columns are {held}")
+    raise UserError(
+        f"{path}: has several columns that may be images; name one of them, "
+        f"as in {path}:{candidates[0]} (there are {', '.join(candidates)})"
+    )
+
+
+def _may_be_images(kind: Any) -> bool:
+    fields = {field.name: field.type for field in kind} if str(kind).startswith("struct") else {}
+    return str(fields.get("bytes", kind)) in ("binary", "large_binary", "binary_view")
+
+
+def _class_names(metadata: dict[bytes, bytes], column: str | None) -> list[str]:
+    """The names of a column's classes that a Hugging Face data set notes in the schema."""
+    try:
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
+        names = feature["names"]
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []

@@ -1,0 +1,337 @@
+"""Multi-resolution TFRecords, as the tools of the progressive GAN write them.
+
+Each image is there once for every resolution, in a file of its own: ``name-r05.tfrecords`` has
+the images of 32x32 (2 to the power of 5) pixels. The largest is read.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+import numpy as np
+
+from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, library
+from anowild.errors import UserError
+
+Array = np.ndarray[Any, Any]
+
+_RESOLUTION = re.compile(r"-r(\d{1,2})$")
+_SUFFIX, _LABELS = ".tfrecords", ".labels"
+_LARGEST = 1 << 28  # bytes of a record; more is damage, not an image
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images of one set at their largest resolution, and their labels, if there are any."""
+
+    records: str
+    labels: str | None
+
+
+class TFRecordReader(Reader):
+    """A ``.tfrecords`` file, a folder of them, or a zip file of them.
+
+    Checksums of all records are compared. Labels are the numbers of the classes, from a NumPy
+    array ``name-*.labels`` beside the records.
+    """
+
+    KIND: ClassVar[str] = "TFRecords of a progressive GAN, alone, in a folder or zipped"
+
+    def __init__(self, source: str) -> None:
+        self.path = Path(source)
+        self.crc32c = library("google_crc32c", source).value
+        self.zipped = self.path.suffix.lower() == ".zip"
+        with _explained(self.path):
+            if self.path.is_file() and not self.zipped:
+                names = [name for name in _names(self.path.parent) if name.endswith(_LABELS)]
+                self.parts = [_Part(self.path.name, _labels_of(self.path.name, names))]
+            else:
+                self.parts = _largest(_names(self.path))
+        if not self.parts:
+            raise UserError(f"{source}: holds no files *{_SUFFIX}")
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        path = Path(source)
+        try:
+            if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
+                return any(name.lower().endswith(_SUFFIX) for name in _names(path))
+            return path.is_file() and path.suffix.lower() == _SUFFIX
+        except Exception:  # of a damaged zip file there are many
+            return False
+
+    def files(self) -> Iterable[Path]:
+        if self.zipped:
+            return [self.path]
+        names = [name for part in self.parts for name in (part.records, part.labels) if name]
+        return [self._folder / name for name in names]
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        for part in self.parts[:most]:  # within a part all images are of one size
+            for row, example in self._examples(part.records, 0):
+                height, width, channels = self._pixels(part.records, row, example).shape
+                yield height, width, channels
+                break
+
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        for part in self.parts:
+            labels = self._read_labels(part.labels)
+            rows = 0
+            for row, example in self._examples(part.records, start):
+                rows = row + 1
+                if row < start:
+                    continue
+                # Too few labels are reported at the end, when it is known how many are missing.
+                label = None if labels is None or row >= len(labels) else str(labels[row])
+                pixels = self._pixels(part.records, row, example)
+                source = self.path if self.zipped else self._folder / part.records
+                origin = Origin(source=str(source), frame=row, label=label)
+                yield Record(f"{self._place(part.records)}[{row}]", pixels, origin)
+            if labels is not None and len(labels) != rows:
+                raise UserError(
+                    f"{self._place(part.records)}: has {rows} images, but "
+                    f"{self._place(str(part.labels))} has {len(labels)} labels; get both again"
+                )
+            start = max(0, start - rows)
+
+    @property
+    def _folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def _place(self, name: str) -> str:
+        return f"{self.path}/{name}" if self.zipped else str(self._folder / name)
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        with _explained(self._place(name)):
+            if self.zipped:
+                with zipfile.ZipFile(self.path) as archive, archive.open(name) as member:
+                    yield member
+            else:
+                with (self._folder / name).open("rb") as file:
+                    yield file
+
+    def _examples(self, name: str, start: int) -> Iterator[tuple[int, bytes]]:
+        """The records of one file; those before ``start`` are passed over, and empty."""
+        row = 0
+        with self._opened(name) as file:
+            try:
+                while head := file.read(12):
+                    length = self._checked_length(head)
+                    if row < start:
+                        # Of the last byte it is seen that nothing is missing.
+                        file.seek(length + 3, io.SEEK_CUR)
+                        if len(file.read(1)) != 1:
+                            raise EOFError
+                        yield row, b""
+                    else:
+                        data = file.read(length + 4)
+                        if len(data) != length + 4:
+                            raise EOFError
+                        self._check(data)
+                        yield row, data[:-4]
+                    row += 1
+            except (EOFError, ValueError, *_DAMAGE) as error:
+                raise self._damaged(name, row, str(error) or "it is cut off") from error
+
+    def _checked_length(self, head: bytes) -> int:
+        if len(head) != 12:
+            raise EOFError
+        self._check(head)
+        (length,) = struct.unpack("<Q", head[:8])
+        if length > _LARGEST:
+            raise ValueError("it claims to be larger than any image")
+        return length
+
+    def _check(self, data: bytes) -> None:
+        """Compare the checksum in the last four bytes with that of the bytes before them."""
+        crc = self.crc32c(data[:-4])
+        masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+        if data[-4:] != struct.pack("<I", masked):
+            raise ValueError("its checksum is wrong")
+
+    def _pixels(self, name: str, row: int, example: bytes) -> Array:
+        """[H, W, C]"""
+        try:
+            features = _parse_example(example)
+            shape, data = features.get("shape"), features.get("data")
+            if not isinstance(shape, list) or not isinstance(data, bytes):
+                raise ValueError("it has no features 'shape' and 'data'")
+            if len(shape) != 3 or math.prod(shape) != len(data) or not data:
+                raise ValueError(f"its {len(data)} bytes do not fit its shape {shape[:4]}")
+            return np.frombuffer(data, np.uint8).reshape(shape).transpose(1, 2, 0)
+        except ValueError as error:
+            raise self._damaged(name, row, str(error)) from error
+
+    def _damaged(self, name: str, row: int, why: str) -> UserError:
+        return UserError(
+            f"{self._place(name)}: record {row} is damaged ({why}); get the file again"
+        )
+
+    def _read_labels(self, name: str | None) -> Array | None:
+        """The number of the class of each image, int64 [N]."""
+        if name is None:
+            return None
+        try:
+            with self._opened(name) as file:
+                labels = np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, EOFError, MemoryError) as error:
+            raise UserError(
+                f"{self._place(name)}: is no NumPy array of labels ({error})"
+            ) from error
+        if labels.ndim == 2 and labels.shape[1] > 1:  # one column for each class
+            labels = labels.argmax(axis=1)
+        if labels.ndim not in (1, 2) or labels.dtype.kind not in "uif":
+            raise UserError(
+                f"{self._place(name)}: has {labels.dtype} labels of shape {list(labels.shape)}; "
+                "expected [images] or [images, classes] numbers; remove it if it is something else"
+            )
+        return labels.reshape(len(labels)).astype(np.int64)
+
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
+@contextmanager
+def _explained(place: object) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise UserError(f"{place}: is damaged ({error}); get the file again") from error
+    except OSError as error:
+        raise UserError(f"{place}: cannot be read ({error.strerror or error})") from error
+    except RuntimeError as error:  # what zipfile raises for it
+        raise UserError(f"{place}: is locked with a password; unpack it first") from error
+
+
+def _names(path: Path) -> list[str]:
+    """The names of the files in a folder or in a zip file, hidden ones left out."""
+    if path.is_dir():
+        names = [entry.name for entry in path.iterdir() if entry.is_file()]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    hidden = (".", "__MACOSX")
+    return sorted(n for n in names if not any(p.startswith(hidden) for p in n.split("/")))
+
+
+def _largest(names: Iterable[str]) -> list[_Part]:
+    """For each set of records its file of the largest resolution, in the order of their names."""
+    names = list(names)
+    best: dict[str, tuple[int, str]] = {}
+    for name in names:
+        if name.lower().endswith(_SUFFIX):
+            prefix, resolution = _split_name(name)
+            best[prefix] = max(best.get(prefix, (-1, "")), (resolution, name))
+    return [_Part(name, _labels_of(name, names)) for _, (_, name) in sorted(best.items())]
+
+
+def _split_name(name: str) -> tuple[str, int]:
+    """``x/name-r05.tfrecords`` -> ``x/name`` and 5."""
+    stem = name[: -len(_SUFFIX)]
+    found = _RESOLUTION.search(stem)
+    return (stem[: found.start()], int(found[1])) if found else (stem, 0)
+
+
+def _labels_of(records: str, names: Iterable[str]) -> str | None:
+    prefix, _ = _split_name(records)
+    pattern = re.compile(rf"{re.escape(prefix)}(-r\w+)?{re.escape(_LABELS)}")
+    return next((name for name in names if pattern.fullmatch(name)), None)
+
+
+# Of protocol buffers only as much as a tf.train.Example needs. A message is a row of fields: a
+# number, then either a varint or that many bytes.
+
+
+def _parse_example(data: bytes) -> dict[str, bytes | list[int]]:
+    """The features of an Example that hold one string of bytes, or integers.
+
+    Raises:
+        ValueError: not an Example.
+    """
+    features: dict[str, bytes | list[int]] = {}
+    for entry in _nested(memoryview(data), 1, 1):
+        key, value = b"", memoryview(b"")
+        for number, field in _fields(entry):
+            if number == 1:
+                key = bytes(_message(field))
+            elif number == 2:
+                value = _message(field)
+        name = key.decode("utf-8", "replace")
+        if strings := list(_nested(value, 1, 1)):
+            features[name] = bytes(strings[0])
+        elif integers := list(_integers(value)):
+            features[name] = integers
+    return features
+
+
+def _nested(data: memoryview, *path: int) -> Iterator[memoryview]:
+    """The messages at a path of field numbers."""
+    for number, field in _fields(data):
+        if number == path[0]:
+            if len(path) == 1:
+                yield _message(field)
+            else:
+                yield from _nested(_message(field), *path[1:])
+
+
+def _integers(feature: memoryview) -> Iterator[int]:
+    for values in _nested(feature, 3):
+        for number, field in _fields(values):
+            if number == 1 and isinstance(field, int):
+                yield field
+            elif number == 1:  # several in one field
+                at, packed = 0, _message(field)
+                while at < len(packed):
+                    value, at = _varint(packed, at)
+                    yield value
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield tag >> 3, value
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError("it is no tf.train.Example")
+        if at + size > len(data):
+            raise ValueError("it is no tf.train.Example")
+        yield tag >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """A number of 7 bits in each byte, the lowest first, and where it ends."""
+    value = 0
+    for place in range(10):
+        if at + place >= len(data):
+            break
+        byte = data[at + place]
+        value |= (byte & 127) << 7 * place
+        if byte < 128:
+            return value, at + place + 1
+    raise ValueError("it is no tf.train.Example")
+
+
+def _message(field: int | memoryview) -> memoryview:
+    if isinstance(field, int):
+        raise ValueError("it is no tf.train.Example")
+    return field

@@ -1,0 +1,195 @@
+"""Videos and animated GIFs, frame by frame."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, library
+from anowild.data.readers.encoded import why
+from anowild.errors import UserError
+
+Array = np.ndarray[Any, Any]
+
+SUFFIXES = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm", ".gif"})
+
+#: Frames that claim more pixels are not decoded; as Pillow has it.
+MOST_PIXELS = 178_956_970
+
+
+class VideoReader(Reader):
+    """Every frame of the first video stream, as it is stored: neither turned nor mirrored.
+
+    Gray videos give [H, W, 1] of their stored values, uint8 or (above 8 bits) uint16; colour gives
+    RGB, uint8, as ffmpeg converts it by default. GIFs give RGB, each frame drawn over the ones
+    before.
+    """
+
+    KIND: ClassVar[str] = "video (AVI, MP4, MOV, MKV, WebM) or GIF"
+
+    def __init__(self, source: str) -> None:
+        self.path = Path(source)
+        self._is_gif = self.path.suffix.lower() == ".gif"
+        # Pillow is exact on GIFs, and always there.
+        self._av = None if self._is_gif else library("av", source)
+        try:
+            self._shape, self._count = self._about_gif() if self._is_gif else self._about_video()
+        except UserError:
+            raise
+        except Exception as error:  # of many kinds, on damaged files
+            raise UserError(
+                f"{self.path}: is not a readable video ({_clause(error)}); copy or convert it again"
+            ) from error
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        path = Path(source)
+        return path.suffix.lower() in SUFFIXES and path.is_file()
+
+    def count(self) -> int | None:
+        return self._count
+
+    def files(self) -> Iterable[Path]:
+        return [self.path]
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        return repeat(self._shape, min(most, self._count or most))
+
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        return self._gif(start) if self._is_gif else self._video(start)
+
+    def _name(self, number: int) -> tuple[str, Origin]:
+        return f"{self.path}[{number}]", Origin(source=str(self.path), frame=number)
+
+    def _unreadable(self, number: int, reason: str) -> Unreadable:
+        name, origin = self._name(number)
+        return Unreadable(name, reason, origin)
+
+    def _record(self, number: int, pixels: Array) -> Record:
+        name, origin = self._name(number)
+        return Record(name, pixels, origin)
+
+    def _about_gif(self) -> tuple[Shape, int]:
+        with _open_gif(self.path) as image:
+            return (image.height, image.width, 3), getattr(image, "n_frames", 1)
+
+    def _gif(self, start: int) -> Iterator[Record | Unreadable]:
+        assert self._count is not None
+        with _open_gif(self.path) as image:
+            for number in range(start, self._count):
+                try:
+                    image.seek(number)
+                    pixels = np.array(image.convert("RGB"))
+                except Exception as error:
+                    # The frames behind it are drawn over this one: they are lost too.
+                    yield from (
+                        self._unreadable(lost, why(error)) for lost in range(number, self._count)
+                    )
+                    return
+                yield self._record(number, pixels)
+
+    def _open(self) -> Any:
+        assert self._av is not None
+        return self._av.open(str(self.path))
+
+    def _stream(self, container: Any) -> Any:
+        if not container.streams.video:
+            raise UserError(f"{self.path}: holds no video; give a file that has pictures")
+        stream = container.streams.video[0]
+        # With threads for several frames, what follows a damaged one changes from run to run.
+        stream.thread_type = "SLICE"
+        options = {"max_pixels": str(MOST_PIXELS)}
+        if stream.codec_context.name == "mjpeg":
+            # Without a word, it would fill up what is missing with gray.
+            options["err_detect"] = "explode"
+        stream.codec_context.options = options
+        return stream
+
+    def _about_video(self) -> tuple[Shape, int | None]:
+        with self._open() as container:
+            stream = self._stream(container)
+            context = stream.codec_context
+            if min(context.width, context.height) < 1:
+                raise UserError(f"{self.path}: has frames of no size; convert it again")
+            if context.width * context.height > MOST_PIXELS:
+                raise UserError(
+                    f"{self.path}: claims frames of {context.width}x{context.height} pixels; "
+                    "convert it to a smaller size"
+                )
+            channels = 1 if _is_gray(context.pix_fmt or "") else 3
+            return (context.height, context.width, channels), stream.frames or None
+
+    def _video(self, start: int) -> Iterator[Record | Unreadable]:
+        number = 0
+        with self._open() as container:
+            for frame in self._frames(container, self._stream(container)):
+                if number >= start:  # frames build on each other: all are decoded
+                    if isinstance(frame, str):
+                        yield self._unreadable(number, frame)
+                    else:
+                        yield self._record(number, _pixels(frame))
+                number += 1
+        if self._count is not None and number < self._count and number >= start:
+            yield self._unreadable(
+                number, f"the file announces {self._count} frames, only {number} can be found"
+            )
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+        """The decoded frames; in place of a damaged one, a clause that says so."""
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except self._av.error.FFmpegError as error:  # type: ignore[union-attr]
+                yield f"the file is damaged here: {_clause(error)}"
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except self._av.error.FFmpegError as error:  # type: ignore[union-attr]
+                yield f"its data are damaged: {_clause(error)}"
+                continue
+            for frame in frames:
+                yield "its data are damaged" if frame.is_corrupt else frame
+
+
+def _open_gif(path: Path) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(path, formats=["GIF"])
+
+
+def _clause(error: Exception) -> str:
+    """Why a video cannot be read, without the number and function that ffmpeg adds."""
+    return getattr(error, "strerror", None) or why(error)
+
+
+def _is_gray(pixel_format: str) -> bool:
+    return pixel_format.startswith(("gray", "mono", "ya"))
+
+
+def _pixels(frame: Any) -> Array:
+    """The values of a frame: [H, W, 1] if it is gray, else RGB."""
+    kind = frame.format.name
+    if not _is_gray(kind):
+        return frame.to_ndarray(format="rgb24")
+    dtype: np.dtype[Any]
+    if kind == "gray":
+        dtype = np.dtype(np.uint8)
+    elif kind.startswith("gray") and kind.endswith(("le", "be")) and "f" not in kind:
+        dtype = np.dtype(np.uint16).newbyteorder("<" if kind.endswith("le") else ">")
+    else:  # black and white, or with transparency
+        deep = kind.startswith("ya16")
+        return frame.to_ndarray(format="gray16" if deep else "gray")[:, :, None]
+    # Taken as they are: a conversion would spread 10 or 12 bits over 16.
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
+    native = np.uint8 if dtype.itemsize == 1 else np.uint16
+    return rows[: frame.height, : frame.width].astype(native)[:, :, None]

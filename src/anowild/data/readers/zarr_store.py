@@ -1,0 +1,60 @@
+"""Zarr, versions 2 and 3: ``images.zarr``, ``images.zarr.zip``, ``images.zarr:path/to/array``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from anowild.data.readers.arrays import StoreReader
+from anowild.data.readers.base import library, split_key
+
+SUFFIXES = (".zarr", ".zarr.zip")
+
+
+class ZarrReader(StoreReader):
+    """One array of a Zarr store, a folder or a zip file, in blocks of whole chunks.
+
+    A chunk that is not there counts as the array's fill value, as the format has it.
+    """
+
+    KIND: ClassVar[str] = "Zarr store"
+    SUFFIXES: ClassVar[tuple[str, ...]] = SUFFIXES
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        path, _ = split_key(source, SUFFIXES)
+        if path.name.lower().endswith(".zarr.zip"):
+            return path.is_file()
+        return path.suffix.lower() == ".zarr" and path.is_dir()
+
+    def files(self) -> Iterable[Path]:
+        if self.path.is_file():
+            return [self.path]
+        return sorted(path for path in self.path.rglob("*") if path.is_file())
+
+    @contextmanager
+    def _open(self) -> Iterator[Mapping[str, Any]]:
+        zarr = library("zarr", self.path)
+        if self.path.is_file():
+            store = zarr.storage.ZipStore(self.path, mode="r")
+        else:
+            store = zarr.storage.LocalStore(self.path, read_only=True)
+        with store:
+            root = zarr.open(store, mode="r")
+            if isinstance(root, zarr.Array):
+                found = {"": root}
+            else:
+                found = {
+                    name: item
+                    for name, item in sorted(root.members(max_depth=None))
+                    if isinstance(item, zarr.Array)
+                }
+            yield {name: array for name, array in found.items() if not _unpickles(array)}
+
+
+def _unpickles(array: Any) -> bool:
+    """Whether reading an array would run what its writer wished."""
+    codecs = (*array.filters, *array.compressors)
+    return any("pickle" in f"{type(codec).__name__} {codec}".lower() for codec in codecs)

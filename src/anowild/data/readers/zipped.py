@@ -1,0 +1,117 @@
+"""Zip files of encoded images."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, ClassVar, cast
+
+from anowild.data.readers import encoded
+from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, spread
+from anowild.data.readers.folder import (
+    SPLITS,
+    is_image,
+    is_tiff,
+    read_pages,
+    records_from,
+    split_of,
+)
+from anowild.errors import UserError
+
+#: No packed image is larger than this, in bytes: what claims to be so is not unpacked.
+LARGEST = 1 << 30
+
+
+class ZipReader(Reader):
+    """PNG, JPEG, TIFF, BMP and WebP files in a zip, in the order of their names, page by page.
+
+    Names that begin with a dot and ``__MACOSX`` are passed over; of members with the same name
+    the last one counts, as when unpacking. What lies in a folder ``train`` or ``test`` belongs to
+    that split; the folder may stand in one that holds everything.
+    """
+
+    KIND: ClassVar[str] = "zip file of images"
+
+    def __init__(self, source: str) -> None:
+        self.path = Path(source)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                self.members = sorted(set(filter(_is_wanted, archive.namelist())))
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise UserError(
+                f"{self.path}: is not a readable zip file ({error}); copy or download it again"
+            ) from error
+        if not self.members:
+            raise UserError(
+                f"{self.path}: holds no images; "
+                f"these endings are read: {', '.join(sorted(encoded.SUFFIXES))}"
+            )
+        tops = {PurePosixPath(name).parts[0] for name in self.members}
+        self._depth = 1 if len(tops) == 1 and tops.pop().lower() not in SPLITS else 0
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        path = Path(source)
+        if path.suffix.lower() != ".zip" or not path.is_file():
+            return False
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return any(map(_is_wanted, archive.namelist()))
+        except Exception:
+            return True  # made from it, a reader says what is wrong
+
+    def count(self) -> int | None:
+        return None if any(map(is_tiff, self.members)) else len(self.members)
+
+    def files(self) -> Iterable[Path]:
+        return [self.path]
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        with zipfile.ZipFile(self.path) as archive:
+            for i in spread(len(self.members), most):
+                try:
+                    with archive.open(self.members[i]) as file:
+                        yield encoded.shape(cast(BinaryIO, file))
+                except Exception:
+                    continue
+
+    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        with zipfile.ZipFile(self.path) as archive:
+            entries = ((name, partial(self._read, archive, name)) for name in self.members)
+            yield from records_from(start, entries)
+
+    def _read(self, archive: zipfile.ZipFile, member: str) -> Iterator[Record | Unreadable]:
+        name = f"{self.path}/{member}"
+        parts = PurePosixPath(member).parts[self._depth :]
+        origin = Origin(source=str(self.path), split=split_of(parts))
+        info = archive.getinfo(member)
+        if info.flag_bits & 1:
+            yield Unreadable(name, "it is encrypted; unpack the zip file first", origin)
+        elif info.file_size > LARGEST:
+            yield Unreadable(name, f"it claims to hold {info.file_size} bytes", origin)
+        else:
+            try:
+                data = _content(archive, info)
+            except Exception as error:
+                yield Unreadable(name, encoded.why(error), origin)
+            else:
+                yield from read_pages(io.BytesIO(data), name, origin)
+
+
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member, without unpacking much more than it claims to hold."""
+    # read() of everything would unpack all there is and then cut it off. Only deflate obeys a
+    # limit; of what other methods unpack, few packed bytes at a time are taken.
+    exact = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    step = max(1, info.file_size) if exact else 4096
+    with archive.open(info) as file:
+        return b"".join(iter(lambda: file.read(step), b""))
+
+
+def _is_wanted(member: str) -> bool:
+    parts = PurePosixPath(member).parts
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return is_image(member) and not hidden and not member.endswith("/")

@@ -1,0 +1,148 @@
+"""TIFF in all the forms that cameras and microscopes write, against tifffile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anowild.data.readers.folder import FolderReader
+from tests.data.readers.checks import (
+    PICTURES,
+    SHARED,
+    Array,
+    check,
+    crops,
+    needs_shared,
+    picture,
+    reasons,
+)
+
+tifffile = pytest.importorskip("tifffile")
+pytest.importorskip("imagecodecs")
+
+GRAY = crops("cell.png", 1)[0]
+COLOUR = crops("astronaut.png", 1)[0]
+DEEP_GRAY = GRAY.astype(np.uint16) * 257 + np.arange(56, dtype=np.uint16)
+DEEP_COLOUR = COLOUR.astype(np.uint16) * 257 + 13
+IMAGES = {
+    "gray": GRAY,
+    "colour": COLOUR,
+    "deep gray": DEEP_GRAY,
+    "deep colour": DEEP_COLOUR,
+    "float": GRAY.astype(np.float32) / 255,
+}
+
+
+def save(path: Path, image: Array, **options: Any) -> str:
+    if image.ndim == 3 and "photometric" not in options:
+        options["photometric"] = "rgb"
+    tifffile.imwrite(path, image, **options)
+    return str(path)
+
+
+def as_tifffile_reads(path: Path | str) -> list[Array]:
+    """Every page, channels last, in the machine's byte order."""
+    with tifffile.TiffFile(path) as file:
+        pages = [page.asarray() for page in file.pages]
+        planar = [page.planarconfig == 2 and page.samplesperpixel > 1 for page in file.pages]
+    pages = [np.moveaxis(p, 0, -1) if apart else p for p, apart in zip(pages, planar, strict=True)]
+    return [page.astype(page.dtype.newbyteorder("=")) for page in pages]
+
+
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES.keys())
+@pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"bigtiff": True}, {"tile": (16, 16)}])
+def test_depths_and_layouts(tmp_path: Path, image: Array, options: dict[str, Any]) -> None:
+    path = save(tmp_path / "x.tif", image, **options)
+    expected = as_tifffile_reads(path)
+    assert np.array_equal(expected[0], image)
+    check(FolderReader(path), expected)
+
+
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES.keys())
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd"])
+@pytest.mark.parametrize("predictor", [False, True])
+def test_compressions(tmp_path: Path, image: Array, compression: str, predictor: bool) -> None:
+    path = save(tmp_path / "x.tif", image, compression=compression, predictor=predictor)
+    expected = as_tifffile_reads(path)
+    assert np.array_equal(expected[0], image)
+    check(FolderReader(path), expected)
+
+
+@pytest.mark.parametrize("image", [COLOUR, DEEP_COLOUR], ids=["colour", "deep colour"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_planes_one_behind_the_other(tmp_path: Path, image: Array, compression: str | None) -> None:
+    planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
+    options = {"planarconfig": "separate", "compression": compression}
+    path = save(tmp_path / "x.tif", planes, **options)
+    expected = as_tifffile_reads(path)
+    assert np.array_equal(expected[0], image)
+    check(FolderReader(path), expected)
+
+
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES.keys())
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_pages(tmp_path: Path, image: Array, byteorder: str) -> None:
+    pages = np.stack([np.roll(image, 5 * i, axis=0) for i in range(4)])
+    path = save(
+        tmp_path / "x.tif",
+        pages,
+        photometric="rgb" if image.ndim == 3 else "minisblack",
+        byteorder=byteorder,
+        compression="zlib",
+    )
+    records = check(FolderReader(path), list(pages))
+    assert [r.name for r in records] == [f"{path}[{i}]" for i in range(4)]
+    assert [r.origin.frame for r in records] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["multipage.tif", "multipage_rgb.tif"])
+def test_real_files_with_pages(name: str) -> None:
+    check(FolderReader(str(PICTURES / name)), as_tifffile_reads(PICTURES / name))
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "pages", "dtype"),
+    [
+        ("original_set20_raw.tif", 1, np.uint16),
+        ("t98g_512_masks_u8.tif", 37, np.uint8),
+        ("t98g_frames01-03_512_u16.tif", 3, np.uint16),
+    ],
+)
+def test_real_files_of_a_microscope(name: str, pages: int, dtype: type) -> None:
+    path = SHARED / "cells_video" / name
+    expected = list(tifffile.imread(path).reshape(pages, *tifffile.imread(path).shape[-2:]))
+    assert expected[0].dtype == dtype
+    check(FolderReader(str(path)), expected)
+
+
+def test_minimum_is_white(tmp_path: Path) -> None:
+    # What is stored is inverted; Pillow and we show what is meant.
+    path = save(tmp_path / "x.tif", GRAY, photometric="miniswhite")
+    check(FolderReader(path), [255 - GRAY])
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
+@pytest.mark.parametrize("image", [GRAY, DEEP_COLOUR], ids=["gray", "deep colour"])
+def test_files_that_break_off(tmp_path: Path, image: Array, compression: str | None) -> None:
+    path = Path(save(tmp_path / "x.tif", image, compression=compression))
+    data = path.read_bytes()
+    for length in (len(data) * 2 // 3, 100, 8, 4, 0):
+        path.write_bytes(data[:length])
+        assert list(reasons(FolderReader(str(path)))) == [str(path)], length
+
+
+def test_pages_before_the_damage_are_read(tmp_path: Path) -> None:
+    pages = np.stack([picture("cell.png")[:40, i : i + 56] for i in range(4)])
+    path = Path(save(tmp_path / "x.tif", pages, photometric="minisblack", metadata=None))
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages[2].offset
+    data[offset : offset + 60] = bytes(60)
+    path.write_bytes(data)
+    reader = FolderReader(str(path))
+    assert len(reasons(reader)) == 1
+    assert [r.name for r in reader][-1] == str(path)
