@@ -8,7 +8,7 @@ because PyTorch takes two seconds:
 >>> for row in anowild.score("model", "images").rows()[:10]:                           # doctest: +SKIP
 ...     print(row.rank, row.path, row.score)
 
-- ``prepare``, ``contaminate``: packed data sets, and experiments with known anomalies
+- ``prepare``, ``contaminate``: packed data sets, experiments (`anowild.preparation`)
 - ``train``, ``score``, ``evaluate``: the main jobs, as the command line has them (`anowild.api`)
 - ``Detector``: a trained model; ``ImageSet``, ``PackedSet``: preprocessed images
 - ``Settings``, ``preset``, ``PRESETS``: all that can be set
@@ -24,8 +24,9 @@ from anowild.errors import UserError
 from anowild.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from anowild.api import contaminate, evaluate, prepare, score, train
+    from anowild.api import evaluate, score, train
     from anowild.data import ImageSet, PackedSet
+    from anowild.preparation import contaminate, prepare
     from anowild.scoring import Detector
 
 __all__ = [
@@ -48,9 +49,9 @@ _LATE = {
     "Detector": "anowild.scoring",
     "ImageSet": "anowild.data",
     "PackedSet": "anowild.data",
-    "contaminate": "anowild.api",
+    "contaminate": "anowild.preparation",
     "evaluate": "anowild.api",
-    "prepare": "anowild.api",
+    "prepare": "anowild.preparation",
     "score": "anowild.api",
     "train": "anowild.api",
 }

@@ -1,4 +1,4 @@
-"""The main jobs, station by station: prepare and spoil data sets, train, score, evaluate."""
+"""The main jobs, station by station: train on a source, score a source, evaluate with labels."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from anowild.config import Settings, preset
-from anowild.data import ImageSet, ImageStream, PackedSet, choose_preprocess, open_all
-from anowild.data.contact_sheet import SheetCollector
-from anowild.data.contamination import contaminate_set
-from anowild.data.crops import CropReader, CropSettings
-from anowild.data.finish import Leaks
+from anowild.data import ImageSet, ImageStream, open_all
 from anowild.data.images import Source
-from anowild.data.labels import LabelFile
-from anowild.data.packed import PackedReader
-from anowild.data.packing import Part
-from anowild.data.prepare import prepare as pack
-from anowild.data.readers import open_source
 from anowild.device import choose_device
 from anowild.errors import UserError
 from anowild.files import printable, written_whole
@@ -40,8 +31,6 @@ COLUMNS = ("path", "score", "rank", *CUES)
 CHUNK = 32 * PASS
 #: Fewer training images than this get a warning.
 FEW_IMAGES = 200
-#: What images are prepared with, unless told otherwise.
-PREPARED = Settings().but(max_resolution=64)
 
 
 def train(
@@ -83,86 +72,6 @@ def train(
     detector = Detector.from_training(trained, images, settings)
     detector.save(out)
     return detector
-
-
-def prepare(
-    sources: Source | Sequence[Source],
-    out: str | Path,
-    settings: Settings | None = None,
-    *,
-    test: Sequence[Source] = (),
-    labels: str | None = None,
-    crops: CropSettings | None = None,
-    masks: Sequence[str] = (),
-    like: str | Path | None = None,
-    leaks: Leaks = "refuse",
-) -> PackedSet:
-    """Turn sources into a packed data set, or go on with a preparation that was stopped.
-
-    Args:
-        sources: whatever can be read; see ``anowild.data.readers``.
-        settings: of them those under "Images" count. Unless given, images are at most 64x64.
-        test: sources of the test split.
-        labels: file of labels, for sources that do not know their classes.
-        crops: cut objects out of the sources' images, which are frames then.
-        masks: instance masks instead of the detection of objects, a source for each of
-            ``sources`` and ``test``.
-        like: folder of a model whose preprocessing is to be used, so that it can score them.
-        leaks: what to do with test images that are in training as well, or nearly.
-
-    Raises:
-        UserError: nothing to prepare; leaks; another data set in ``out``; a full disk.
-        anowild.signals.Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
-    """
-    listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-    readers = open_all([*listed, *test])
-    sheet = None
-    if masks and (crops is None or len(masks) != len(readers)):
-        raise UserError(
-            "give one source of masks for each source, and cut objects (--crop-objects)"
-        )
-    if crops is not None:
-        sheet = SheetCollector()
-        mask_readers = [open_source(mask) for mask in masks] or [None] * len(readers)
-        readers = [
-            CropReader(reader, crops, mask, sheet)
-            for reader, mask in zip(readers, mask_readers, strict=True)
-        ]
-    if like is not None:
-        preprocess = Detector.load(like, "cpu").preprocess
-    else:
-        preprocess = choose_preprocess(readers, settings or PREPARED)
-    how = {
-        "sources": [_name(source) for source in listed],
-        "test": [_name(source) for source in test],
-        "labels": labels,
-        "crops": None if crops is None else crops.to_json(),
-        "masks": list(masks),
-    }
-    if any(isinstance(reader, PackedReader) for reader in readers):
-        raise UserError("a packed data set is prepared already; give what it was made of")
-    parts = [Part(readers[: len(listed)]), Part(readers[len(listed) :], "test")]
-    named = None if labels is None else LabelFile(labels)
-    return pack(parts, Path(out), preprocess, how, named, leaks, sheet)
-
-
-def contaminate(
-    dataset: str | Path,
-    out: str | Path,
-    rate: float,
-    seed: int = 0,
-    normal: Sequence[str] = (),
-    protocol: str | None = None,
-) -> PackedSet:
-    """A data set like another, whose training split holds a known share of anomalies.
-
-    See :func:`anowild.data.contamination.contaminate_set`.
-    """
-    return contaminate_set(PackedSet(dataset), Path(out), rate, seed, normal, protocol)
-
-
-def _name(source: Source) -> str:
-    return "array" if isinstance(source, np.ndarray) else str(source)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def prepare(
     every: Annotated[int | None, typer.Option(min=1, help="Read only every so many frames.")] = None,
 ) -> None:  # fmt: skip
     """Turn images, arrays, archives or videos into a packed data set that trains fast."""
-    from anowild import api
+    from anowild import preparation
     from anowild.data.findings import sentences
     from anowild.data.finish import LEAKS
 
@@ -117,8 +117,8 @@ def prepare(
     if thin is not None:
         still, changed = (0.0, 0.0) if thin == "0" else _two(thin, "--thin")
         given |= {"still": still, "changed": changed}
-    packed = api.prepare(
-        sources, out, _changed(api.PREPARED, changes, resolution=size),
+    packed = preparation.prepare(
+        sources, out, _changed(preparation.PREPARED, changes, resolution=size),
         test=test or (), labels=labels, like=like, leaks=leaks,  # type: ignore[arg-type]
         crops=_crop_settings(crop_objects, given), masks=masks or (),
     )  # fmt: skip
@@ -142,9 +142,9 @@ def contaminate(
     ] = None,
 ) -> None:
     """Put known anomalies into the training split, for honest experiments."""
-    from anowild import api
+    from anowild import preparation
 
-    packed = api.contaminate(dataset, out, rate, seed, normal or (), protocol)
+    packed = preparation.contaminate(dataset, out, rate, seed, normal or (), protocol)
     facts = packed.description["contamination"]
     counts = ", ".join(f"{split}: {count}" for split, count in packed.counts.items())
     print(

@@ -62,16 +62,18 @@ class _Listing:
 
     def __init__(self, packed: PackedSet, most: int) -> None:
         self.packed, self.most = packed, most
-        self.field = library("pyarrow.compute", packed.path).field
+        self.compute = library("pyarrow.compute", packed.path)
 
     def where(self, column: str, value: str) -> str:
-        table = self.packed.manifest(["name", column]).filter(self.field(column) == value)
+        """Images whose ``column`` begins with ``value``."""
+        found = self.compute.starts_with(self.compute.field(column), value)
+        table = self.packed.manifest(["name", column]).filter(found)
         return self._text(table["name"].slice(0, self.most).to_pylist(), len(table))
 
     def pairs(self, column: str) -> str:
         table = self.packed.manifest(["name", column])
         names: Any = table["name"]
-        with_other = table.filter(self.field(column).is_valid())
+        with_other = table.filter(self.compute.field(column).is_valid())
         first = with_other.slice(0, self.most).to_pylist()
         pairs = [f"{row['name']} = {names[row[column]].as_py()}" for row in first]
         return self._text(pairs, len(with_other))

@@ -26,6 +26,8 @@ LEAKS = ("refuse", "drop", "keep")
 
 #: Images compared pixel by pixel, or copied, at a time.
 _AT_A_TIME = 1024
+#: Reasons for leaving images out that are told apart in the description.
+_REASONS = 20
 _TRAIN, _TEST = range(len(SPLITS))
 
 
@@ -256,8 +258,18 @@ def _findings(
         "modes": counted("dtype", "channels"),
         "sizes": dict(list(counted("height", "width").items())[:10]),
         "different_sizes": len(counted("height", "width")),
-        "left_out": counted("left_out"),
+        "left_out": _most_common(counted("left_out")),
     }
+
+
+def _most_common(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Reasons without their details in brackets, the most common first, the rest summed up."""
+    counts: Counter[str] = Counter()
+    for reason, count in reasons.items():
+        counts[reason.partition(" (")[0]] += count
+    listed = dict(counts.most_common(_REASONS))
+    rest = counts.total() - sum(listed.values())
+    return listed | ({"other reasons": rest} if rest else {})
 
 
 def _names(paths: Sequence[Path], rows: Sequence[int]) -> list[str]:
@@ -279,7 +291,7 @@ def _leak_sentence(paths: Sequence[Path], leaked: Mapping[str, Array], others: A
 def _nothing_left(paths: Sequence[Path]) -> str:
     """The sentence for a user whose images were all left out."""
     table = library("pyarrow.parquet", "").ParquetDataset(paths).read(["name", "left_out"])
-    reasons = Counter(table["left_out"].to_pylist()).most_common(3)
-    listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
+    reasons = _most_common(Counter(table["left_out"].to_pylist()))
+    listed = "; ".join(f"{reason} ({count}x)" for reason, count in list(reasons.items())[:3])
     first = table["name"][0].as_py()
     return f"none of the {len(table)} images can be used, beginning with {first}: {listed}"

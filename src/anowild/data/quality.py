@@ -17,8 +17,9 @@ Array = np.ndarray[Any, Any]
 #: Perceptual hashes of near duplicates differ in at most so many of their 64 bits ...
 NEAR_BITS = 8
 #: ... and their pixels by a root mean square below this share of the lesser standard deviation
-#: (a correlation of about 0.99): recompression and noise pass, another image does not.
-NEAR_DIFFERENCE = 0.15
+#: (a correlation of about 0.95). Of 5,000 CIFAR-10 automobiles 42 have such a twin, prints of one
+#: photograph all; of 5,958 handwritten 2s none has: the nearest two differ by 0.315.
+NEAR_DIFFERENCE = 0.3
 #: Images whose standard deviation is below so many levels of 255 say nothing.
 NEARLY_CONSTANT = 1.0
 #: Share of pixels beyond black or white from which an image is listed.
@@ -51,7 +52,7 @@ def perceptual_hashes(images: Array) -> Array:
     basis, chosen = _cosines(small)
     frequencies = np.einsum("ki,nij,lj->nkl", basis, gray, basis, optimize=True)
     bits = frequencies.reshape(count, -1)[:, chosen] > 0
-    return np.packbits(bits, axis=1).view(np.uint64).ravel()
+    return np.ascontiguousarray(np.packbits(bits, axis=1)).view(np.uint64).ravel()
 
 
 @cache
