@@ -40,7 +40,7 @@ class _Rows:
         table = library("pyarrow.parquet", folder).ParquetDataset(paths).read(columns)
 
         def numbers(name: str, null: float) -> Array:
-            return table[name].fill_null(null).to_numpy()
+            return table[name].fill_null(null).to_numpy().copy()  # it may be changed
 
         self.folder = folder
         self.split = compute.index_in(table["split"], pa.array(SPLITS)).to_numpy()
