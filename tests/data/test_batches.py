@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anowild.data import contaminate
 from anowild.data.batches import Batches, process_reals, shrink
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 2, 16, 16), dtype=np.uint8)
@@ -101,27 +99,3 @@ def test_images_that_lie_on_the_device_give_the_same_minibatches() -> None:
         streamed, resident = Batches(images, seed=5), Batches(images, seed=5)
         resident._resident = resident._on_device()
         assert torch.equal(streamed.reals(30, 12, 1.5), resident.reals(30, 12, 1.5))
-
-
-@pytest.mark.parametrize(("rate", "count"), [(0.0, 0), (0.05, 11), (0.1, 22), (0.2, 50)])
-def test_contamination_follows_the_paper_s_rule(rate: float, count: int) -> None:
-    normal, odd = (
-        np.zeros((200, 1, 2, 2), np.uint8),
-        np.arange(60, dtype=np.uint8).reshape(-1, 1, 1, 1),
-    )
-    odd = np.broadcast_to(odd + 100, (60, 1, 2, 2))
-    images, facts = contaminate(normal, odd, rate, seed=4)
-    assert len(images) == 200 + count
-    assert facts.indices == np.flatnonzero(images[:, 0, 0, 0]).tolist()
-    assert len(np.unique(images[facts.indices], axis=0)) == count
-    assert abs(count / len(images) - rate) < 0.01
-    again, _ = contaminate(normal, odd, rate, seed=4)
-    assert np.array_equal(images, again)
-
-
-def test_impossible_contamination_is_refused() -> None:
-    images = np.zeros((10, 1, 2, 2), np.uint8)
-    with pytest.raises(ValueError, match="from 0 to below 1"):
-        contaminate(images, images, 1.0, 0)
-    with pytest.raises(ValueError, match="takes 90 anomalies, there are 10"):
-        contaminate(images, images, 0.9, 0)
