@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from anowild import api
+from anowild.cli import main
 from anowild.config import Settings, preset
 from anowild.data import ImageSet
 from anowild.scoring import Detector
@@ -76,3 +78,25 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, digits: Array) -> Pat
 @pytest.fixture(scope="session")
 def detector(model_folder: Path) -> Detector:
     return Detector.load(model_folder)
+
+
+#: Runs a command in this process: exit code, stdout, stderr.
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def anowild(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["anowild", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run

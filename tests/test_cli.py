@@ -15,35 +15,12 @@ import pytest
 from PIL import Image
 
 from anowild.api import COLUMNS
-from anowild.cli import main
+from tests.conftest import Run
 from tests.networks.test_tables import TOTALS
 
 TINY = [f"--set={change}" for change in (
     "resolution=16", "fmap_base=64", "fmap_max=8", "minibatch=16", "tick_kimg=0.2", "kimg=0.4",
 )]  # fmt: skip
-
-
-@pytest.fixture
-def anowild(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["anowild", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
-
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 def test_a_folder_becomes_a_ranked_table(

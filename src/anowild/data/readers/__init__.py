@@ -41,7 +41,7 @@ READERS: tuple[type[Reader], ...] = (
     FolderReader,
 )
 
-__all__ = ["READERS", "Origin", "Reader", "Record", "Unreadable", "open_source"]
+__all__ = ["READERS", "FolderReader", "Origin", "Reader", "Record", "Unreadable", "open_source"]
 
 
 def open_source(source: str | Path) -> Reader:
