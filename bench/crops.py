@@ -17,7 +17,15 @@ import time
 
 import numpy as np
 
-from anowild.data.crops import Coverage, CropSettings, Found, coverage, find_objects, to_gray
+from anowild.data.crops import (
+    Coverage,
+    CropSettings,
+    Found,
+    coverage,
+    find_objects,
+    to_cut,
+    to_gray,
+)
 from anowild.data.readers import Record, open_source
 
 
@@ -52,9 +60,9 @@ def measure(video: str, masks: str, settings: CropSettings, quiet: bool = False)
             continue
         gray, ids = to_gray(frame.pixels), mask.pixels[:, :, 0]
         started = time.perf_counter()
-        found = find_objects(gray, settings)
+        found = to_cut(find_objects(gray, settings), gray.shape, settings)
         seconds.append(time.perf_counter() - started)
-        parts.append(coverage(found, ids, side))
+        parts.append(coverage(found, ids, side, padding=settings.padding))
         grids.append(coverage(regular_grid(len(found), *gray.shape), ids, side))
         if not quiet:
             print(f"{line(number, parts[-1])}  {seconds[-1]:7.3f}", flush=True)

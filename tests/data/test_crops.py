@@ -21,6 +21,8 @@ from anowild.data.crops import (
     cut,
     find_objects,
     objects_in_mask,
+    placed,
+    to_cut,
     to_gray,
     video_levels,
 )
@@ -207,7 +209,7 @@ def test_crops_are_centred_squares_of_the_frame(side: int) -> None:
 def test_at_the_border_a_crop_is_padded_or_not_cut() -> None:
     frames = [drawn([(5, 6), (75, 85)])]
     # Odd, so that the middle is a pixel. Of the first disc, the border has cut off a part.
-    crops = kept(cells_of(frames, side=33))
+    crops = kept(cells_of(frames, side=33, padding="reflect"))
     assert [c.origin.position for c in crops] == [(-10, -10), (59, 69)]
     inside = kept(cells_of(frames, side=33, padding="skip"))
     assert [c.origin.position for c in inside] == [(59, 69)]
@@ -215,6 +217,21 @@ def test_at_the_border_a_crop_is_padded_or_not_cut() -> None:
     assert (black[:10] == 0).all()
     assert (black[:, :10] == 0).all()
     assert np.array_equal(black[10:, 10:], crops[0].pixels[10:, 10:])
+    moved = kept(cells_of(frames, side=33))
+    assert [c.origin.position for c in moved] == [(0, 0), (59, 69)]
+    assert [c.name for c in moved] == [c.name for c in crops]
+    assert np.array_equal(moved[0].pixels[:23, :23], crops[0].pixels[10:, 10:])
+
+
+def test_crops_that_were_moved_to_the_same_place_are_cut_once() -> None:
+    settings = CropSettings(16, side=33)
+    found = [Found(row, 80, 16) for row in (4, 12, 90, 92)]
+    assert to_cut(found, (150, 170), settings) == [found[0], *found[2:]]  # inside, both are cut
+    assert to_cut(found, (150, 170), settings, merge=False) == found
+    far = [Found(140, 30, 16), Found(140, 60, 16), Found(148, 60, 16)]
+    assert to_cut(far, (150, 170), settings) == far[:2]
+    assert placed(Found(149, 169, 16), (150, 170), 33, "shift") == (117, 137)
+    assert placed(Found(10, 10, 16), (20, 50), 33, "shift") == (-6, 0)
 
 
 def test_frames_smaller_than_a_crop() -> None:
@@ -448,7 +465,7 @@ def test_memory_does_not_grow_with_the_frames() -> None:
         ({"object_size": float("nan")}, "typical diameter"),
         ({"contrast": 1}, "above 1"),
         ({"side": 3}, "at least 4"),
-        ({"padding": "mirror"}, "choose one of reflect, edge, zero, skip"),
+        ({"padding": "mirror"}, "choose one of shift, reflect, edge, zero, skip"),
         ({"levels": "clip"}, "choose one of frame, video, fixed"),
         ({"percentiles": (50, 50)}, "have to rise"),
         ({"percentiles": (-1, 50)}, "have to rise"),

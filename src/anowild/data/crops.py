@@ -24,7 +24,7 @@ from anowild.errors import UserError
 
 Array = np.ndarray[Any, Any]
 
-PADDINGS = ("reflect", "edge", "zero", "skip")
+PADDINGS = ("shift", "reflect", "edge", "zero", "skip")
 LEVELS = ("frame", "video", "fixed")
 
 # All lengths of the detection are in object sizes. Chosen on one real phase-contrast video
@@ -65,9 +65,11 @@ class CropSettings:
     contrast: float = 4.0
     #: Side of a crop in pixels; None: twice the object size, to the next even number.
     side: int | None = None
-    #: Beyond the border of the frame: 'reflect', 'edge' (repeat the last pixel) or 'zero'
-    #: (black); with 'skip', objects whose crop would leave the frame are not cut.
-    padding: str = "reflect"
+    #: At the border of the frame: 'shift' moves the crop until it lies in the frame, so that its
+    #: object is no longer in the middle; 'reflect', 'edge' (repeat the last pixel) and 'zero'
+    #: (black) keep it there and make up the pixels beyond, which a detector then finds odd;
+    #: with 'skip', objects whose crop would leave the frame are not cut.
+    padding: str = "shift"
     #: The grey values that become 0 and 255: ``percentiles`` of each 'frame', or of the whole
     #: 'video' (read twice), or the two 'fixed' ``greys``.
     levels: str = "frame"
@@ -307,7 +309,9 @@ class Coverage:
         )
 
 
-def coverage(found: Iterable[Found], mask: Array, side: int, near: float = 0.0) -> Coverage:
+def coverage(
+    found: Iterable[Found], mask: Array, side: int, near: float = 0.0, padding: str = "shift"
+) -> Coverage:
     """Compare crops with an instance mask; :class:`Coverage` says what counts.
 
     Large crops cover much by chance: compare with as many crops on a regular grid.
@@ -318,6 +322,7 @@ def coverage(found: Iterable[Found], mask: Array, side: int, near: float = 0.0) 
         side: of the crops, in pixels.
         near: a centre at most so many pixels off an instance counts as on it, for
             ``on_instance``.
+        padding: how the crops are cut at the border.
     """
     labels = _instances(mask)
     areas = np.bincount(labels.ravel())
@@ -328,7 +333,7 @@ def coverage(found: Iterable[Found], mask: Array, side: int, near: float = 0.0) 
     covered, centred = np.zeros(len(areas), bool), np.zeros(len(areas), bool)
     crops = on_instance = 0
     for f in found:
-        top, left = f.corner(side)
+        top, left = placed(f, labels.shape, side, padding)
         inside = labels[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
         share = np.bincount(inside.ravel(), minlength=len(areas)) / np.maximum(areas, 1)
         middle = (centres >= (top, left)) & (centres <= (top + side - 1, left + side - 1))
@@ -343,8 +348,47 @@ def coverage(found: Iterable[Found], mask: Array, side: int, near: float = 0.0) 
     return Coverage(len(ids), int(covered[ids].sum()), int(centred[ids].sum()), crops, on_instance)
 
 
+def placed(found: Found, shape: Sequence[int], side: int, padding: str) -> tuple[int, int]:
+    """Top and left of the crop of an object in a frame of a shape [H, W]."""
+    top, left = found.corner(side)
+    if padding != "shift":
+        return top, left
+    # A frame smaller than the crop stays in the middle.
+    return (
+        min(max(top, min(0, shape[0] - side)), max(0, shape[0] - side)),
+        min(max(left, min(0, shape[1] - side)), max(0, shape[1] - side)),
+    )
+
+
+def to_cut(
+    found: Iterable[Found], shape: Sequence[int], settings: CropSettings, merge: bool = True
+) -> list[Found]:
+    """The objects of a frame [H, W] that get a crop.
+
+    With padding 'skip' those whose crop leaves the frame do not; with 'shift' and ``merge``
+    those do not whose crop, once moved, hardly differs in its place from one before.
+    """
+    side, chosen = settings.crop_side, []
+    corners: list[tuple[int, int]] = []
+    for f in found:
+        top, left = corner = placed(f, shape, side, settings.padding)
+        leaves = top < 0 or left < 0 or top + side > shape[0] or left + side > shape[1]
+        if settings.padding == "skip" and leaves:
+            continue
+        near = _SAME * settings.object_size
+        moved = merge and corner != f.corner(side)
+        if moved and any(math.dist(corner, other) < near for other in corners):
+            continue
+        chosen.append(f)
+        corners.append(corner)
+    return chosen
+
+
 def cut(frame: Array, top: int, left: int, side: int, padding: str) -> Array:
-    """A square [side, side] of a frame [H, W], padded where it leaves it."""
+    """A square [side, side] of a frame [H, W]; what lies beyond it is made up.
+
+    'shift' reflects where the frame is smaller than the crop.
+    """
     height, width = frame.shape
     if padding == "zero":
         out = np.zeros((side, side), frame.dtype)
@@ -360,16 +404,10 @@ def cut(frame: Array, top: int, left: int, side: int, padding: str) -> Array:
 
 
 def _beyond(index: Array, count: int, padding: str) -> Array:
-    if padding == "reflect" and count > 1:
+    if padding in ("reflect", "shift") and count > 1:
         # The border itself is not repeated; small frames are reflected again and again.
         index = np.abs((index + count - 1) % (2 * count - 2) - (count - 1))
     return np.asarray(index.clip(0, count - 1))
-
-
-def leaves(frame: Array, top: int, left: int, side: int) -> bool:
-    """Whether a crop reaches beyond the border of the frame [H, W]."""
-    height, width = frame.shape
-    return top < 0 or left < 0 or top + side > height or left + side > width
 
 
 def to_8_bit(frame: Array, black: float, white: float) -> Array:
@@ -496,11 +534,9 @@ class CropReader(Reader):
         corners: list[tuple[int, int]] = []
         names: set[str] = set()
         earlier = list(kept)  # crops of one frame never thin each other
-        for f in found:
-            corner = f.corner(side)
+        for f in to_cut(found, gray.shape, settings, merge=self.masks is None):
+            corner = placed(f, gray.shape, side, settings.padding)
             name = f"{frame.name}@{math.floor(f.row + 0.5)},{math.floor(f.column + 0.5)}"
-            if settings.padding == "skip" and leaves(gray, *corner, side):
-                continue
             if name in names:  # two instances of a mask with one centre give one crop
                 continue
             names.add(name)

@@ -26,8 +26,8 @@ LEAKS = ("refuse", "drop", "keep")
 
 #: Images compared pixel by pixel, or copied, at a time.
 _AT_A_TIME = 1024
-#: Reasons for leaving images out that are told apart in the description.
-_REASONS = 20
+#: Modes, sizes, reasons for leaving images out that are told apart in the description.
+_LISTED = 20
 _TRAIN, _TEST = range(len(SPLITS))
 
 
@@ -36,19 +36,22 @@ class _Rows:
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
         pa, compute = library("pyarrow", folder), library("pyarrow.compute", folder)
-        columns = ["split", "index", "hash", "perceptual", "deviation", "clipped"]
-        table = library("pyarrow.parquet", folder).ParquetDataset(paths).read(columns)
+        dataset = library("pyarrow.parquet", folder).ParquetDataset(paths)
 
-        def numbers(name: str, null: float) -> Array:
-            return table[name].fill_null(null).to_numpy().copy()  # it may be changed
+        def column(name: str, null: float) -> Array:
+            # One at a time, so that no more than one is there twice; a copy may be changed.
+            values = dataset.read([name])[name].fill_null(null).to_numpy().copy()
+            pa.default_memory_pool().release_unused()
+            return values
 
+        splits = compute.index_in(dataset.read(["split"])["split"], pa.array(SPLITS))
         self.folder = folder
-        self.split = compute.index_in(table["split"], pa.array(SPLITS)).to_numpy()
-        self.index = numbers("index", -1)
-        self.hash = numbers("hash", 0)
-        self.perceptual = numbers("perceptual", 0)
-        self.deviation = numbers("deviation", 0)
-        self.clipped = numbers("clipped", 0)
+        self.split = splits.to_numpy().astype(np.int8)
+        self.index = column("index", -1)
+        self.hash = column("hash", 0)
+        self.perceptual = column("perceptual", 0)
+        self.deviation = column("deviation", 0)
+        self.clipped = column("clipped", 0)
 
     def of(self, split: int) -> Array:
         """Numbers of the rows whose images are in a split, in their order."""
@@ -130,6 +133,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
         shortened = _drop_from_test(rows, preprocess, dropped)
 
     sayings = _sayings(rows, preprocess)
+    counters = {name: Counter[Any]() for name in ("modes", "sizes", "left_out")}
     start = 0
     with (
         written_whole(folder / MANIFEST) as temporary,
@@ -138,7 +142,9 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
         for path in paths:
             table = parquet.read_table(path)
             part = slice(start, start + len(table))
-            writer.write_table(_completed(table, part, rows, equal, near, sayings, dropped))
+            table = _completed(table, part, rows, equal, near, sayings, dropped)
+            writer.write_table(table)
+            _count(table, counters)
             start += len(table)
     write_json(
         folder / DESCRIPTION,
@@ -153,7 +159,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
             },
             "left_out": int((rows.index < 0).sum()),
             "preprocess": preprocess.to_json(),
-            "findings": _findings(folder, equal, near, leaked, sayings, leaks),
+            "findings": _findings(counters, equal, near, leaked, sayings, leaks),
             "contamination": recipe["how"].get("contamination"),
             "recipe": recipe,
         },
@@ -230,8 +236,25 @@ def _identity(rows: _Rows, preprocess: Preprocess) -> str:
     return digest.hexdigest()
 
 
+def _count(table: Any, counters: Mapping[str, Counter[Any]]) -> None:
+    """Add what a segment holds to the counts of modes, sizes and reasons."""
+
+    def add(counter: Counter[Any], *names: str) -> None:
+        groups = table.group_by(list(names)).aggregate([([], "count_all")])
+        for *values, count in zip(*(groups[n].to_pylist() for n in groups.column_names)):  # noqa: B905
+            if values[0] is not None:
+                counter[tuple(values)] += count
+
+    add(counters["modes"], "dtype", "channels")
+    add(counters["sizes"], "height", "width")
+    reasons: Counter[Any] = Counter()
+    add(reasons, "left_out")
+    for (reason,), count in reasons.items():
+        counters["left_out"][reason.partition(" (")[0]] += count  # details stand in brackets
+
+
 def _findings(
-    folder: Path,
+    counters: Mapping[str, Counter[Any]],
     equal: Array,
     near: Array,
     leaked: Mapping[str, Array],
@@ -239,37 +262,22 @@ def _findings(
     leaks: Leaks,
 ) -> dict[str, Any]:
     """Counts of what was found; the manifest lists the images."""
-    compute = library("pyarrow.compute", folder)
-    columns = ["height", "width", "channels", "dtype", "left_out"]
-    table = library("pyarrow.parquet", folder).read_table(folder / MANIFEST, columns=columns)
 
-    def counted(*names: str) -> dict[str, int]:
-        read = table.filter(compute.field(names[0]).is_valid())
-        groups = read.group_by(list(names)).aggregate([([], "count_all")])
-        groups = groups.sort_by([("count_all", "descending")])
-        parts = zip(*(groups[name].to_pylist() for name in (*names, "count_all")), strict=True)
-        return {" x ".join(map(str, part[:-1])): part[-1] for part in parts}
+    def listed(counter: Counter[Any]) -> dict[str, int]:
+        return {" x ".join(map(str, key)): n for key, n in counter.most_common(_LISTED)}
 
+    reasons = dict(counters["left_out"].most_common(_LISTED))
+    rest = counters["left_out"].total() - sum(reasons.values())
     return {
         "equal": int((equal >= 0).sum()),
         "near_equal": int((near >= 0).sum()),
         "leaks": {kind: len(found) for kind, found in leaked.items()} | {"done": leaks},
         "images": dict(Counter(said for said in sayings if said is not None)),
-        "modes": counted("dtype", "channels"),
-        "sizes": dict(list(counted("height", "width").items())[:10]),
-        "different_sizes": len(counted("height", "width")),
-        "left_out": _most_common(counted("left_out")),
+        "modes": listed(counters["modes"]),
+        "sizes": listed(counters["sizes"]),
+        "different_sizes": len(counters["sizes"]),
+        "left_out": reasons | ({"other reasons": rest} if rest else {}),
     }
-
-
-def _most_common(reasons: Mapping[str, int]) -> dict[str, int]:
-    """Reasons without their details in brackets, the most common first, the rest summed up."""
-    counts: Counter[str] = Counter()
-    for reason, count in reasons.items():
-        counts[reason.partition(" (")[0]] += count
-    listed = dict(counts.most_common(_REASONS))
-    rest = counts.total() - sum(listed.values())
-    return listed | ({"other reasons": rest} if rest else {})
 
 
 def _names(paths: Sequence[Path], rows: Sequence[int]) -> list[str]:
@@ -291,7 +299,7 @@ def _leak_sentence(paths: Sequence[Path], leaked: Mapping[str, Array], others: A
 def _nothing_left(paths: Sequence[Path]) -> str:
     """The sentence for a user whose images were all left out."""
     table = library("pyarrow.parquet", "").ParquetDataset(paths).read(["name", "left_out"])
-    reasons = _most_common(Counter(table["left_out"].to_pylist()))
-    listed = "; ".join(f"{reason} ({count}x)" for reason, count in list(reasons.items())[:3])
+    reasons = Counter(reason.partition(" (")[0] for reason in table["left_out"].to_pylist())
+    listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons.most_common(3))
     first = table["name"][0].as_py()
     return f"none of the {len(table)} images can be used, beginning with {first}: {listed}"

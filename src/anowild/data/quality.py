@@ -28,6 +28,9 @@ CLIPPED = 0.01
 MOST_PAIRS = 2_000_000_000
 
 _NONE = -1
+_PLACE_BITS = 48
+_FAR = np.iinfo(np.int64).max
+_BLOCK = 1 << 17  # images at a time, so that what is in between stays small
 
 
 def content_hashes(images: Array) -> Array:
@@ -68,9 +71,15 @@ def _cosines(side: int) -> tuple[Array, Array]:
 
 def first_equal(hashes: Array) -> Array:
     """For each entry the first one with the same value, or -1 for the first itself: int64 [N]."""
-    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    found = first[inverse]
-    found[found == np.arange(len(hashes))] = _NONE
+    order = np.argsort(hashes, kind="stable")
+    in_order = hashes[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = in_order[1:] != in_order[:-1]
+    # Equal values lie together, the earliest in front: each looks back to where its group begins.
+    back = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    found = np.full(len(order), _NONE, np.int64)
+    again = ~begins
+    found[order[again]] = order[back[again]]
     return found
 
 
@@ -130,18 +139,19 @@ def _nearest_in_order(hashes: Array, pool: Array | None, window: int = 4) -> tup
     """
     every = hashes if pool is None else np.concatenate([pool, hashes])
     known = 0 if pool is None else len(pool)
-    best = np.full(len(every), np.iinfo(np.int64).max, np.int64)
+    best = np.full(len(every), _FAR, np.int64)  # bits that differ, and in the low part the place
     for turn in (0, 16, 32, 48):
         turned = (every << np.uint64(turn)) | (every >> np.uint64(64 - turn)) if turn else every
         order = np.argsort(turned, kind="stable")
         for shift in range(1, window + 1):
-            ahead, behind = order[:-shift], order[shift:]
-            bits = np.bitwise_count(every[ahead] ^ every[behind]).astype(np.int64)
-            for query, other in ((ahead, behind), (behind, ahead)):
-                valid = query > other if pool is None else (query >= known) & (other < known)
-                key = (bits[valid] << 48) | other[valid]
-                best[query[valid]] = np.minimum(best[query[valid]], key)
+            for start in range(0, len(order) - shift, _BLOCK):
+                end = min(start + _BLOCK, len(order) - shift)
+                ahead, behind = order[start:end], order[start + shift : end + shift]
+                bits = np.bitwise_count(every[ahead] ^ every[behind]).astype(np.int64)
+                for query, other in ((ahead, behind), (behind, ahead)):
+                    before = query > other if pool is None else (query >= known) & (other < known)
+                    keys = (bits[before] << _PLACE_BITS) | other[before]
+                    best[query[before]] = np.minimum(best[query[before]], keys)
     best = best[known:]
-    none = best == np.iinfo(np.int64).max
-    nearest = np.where(none, _NONE, best & ((1 << 48) - 1))
-    return nearest, np.where(none, 255, best >> 48).astype(np.uint8)
+    distance = np.minimum(best >> _PLACE_BITS, 255).astype(np.uint8)
+    return np.where(best == _FAR, _NONE, best & ((1 << _PLACE_BITS) - 1)), distance
