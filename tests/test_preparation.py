@@ -147,7 +147,7 @@ def test_a_set_prepared_like_a_model_can_be_scored_by_it(
         (["--set", "black=3"], "given together with white"),
         (["--set", "fit=x"], "fit"),
         (["--like", "absent"], "cannot be read"),
-        (["--labels", "absent.csv"], "no such file of labels"),
+        (["--labels", "absent.csv"], "cannot be read as a file of labels"),
     ],
 )
 def test_mistakes_get_a_sentence(

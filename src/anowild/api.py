@@ -13,6 +13,7 @@ import numpy as np
 from anowild.config import Settings, preset
 from anowild.data import ImageSet, ImageStream, open_all
 from anowild.data.images import Source
+from anowild.data.readers import Origin
 from anowild.device import choose_device
 from anowild.errors import UserError
 from anowild.files import printable, written_whole
@@ -94,7 +95,7 @@ class Table:
     positions: list[int]  # of each image among all of the source, those left out included
     scores: Scores
     left_out: int
-    labels: list[str | None]  # as the source names them; never used for a score
+    origins: list[Origin]
 
     def rows(self) -> list[Row]:
         """Ranked, the oddest first."""
@@ -116,20 +117,20 @@ def score_table(model: Detector | str | Path, sources: Source | Sequence[Source]
     stream = ImageStream(open_all(sources), detector.preprocess)
     names: list[str] = []
     positions: list[int] = []
-    labels: list[str | None] = []
+    origins: list[Origin] = []
     parts: list[Scores] = []
     with bar("scoring, images", stream.count()) as shown:
         for batch in stream.batches(CHUNK):
             names += batch.names
             positions += batch.positions
-            labels += batch.labels
+            origins += batch.origins
             parts.append(detector.score(batch.images))
             shown.update(len(names) + len(stream.left_out))
     scores = Scores(
         np.concatenate([part.score for part in parts]),
         {cue: np.concatenate([part.cues[cue] for part in parts]) for cue in CUES},
     )
-    return Table(names, positions, scores, len(stream.left_out), labels)
+    return Table(names, positions, scores, len(stream.left_out), origins)
 
 
 def score(
@@ -188,7 +189,7 @@ def evaluate(
     """
     table = score_table(model, sources)
     total = len(table.names) + table.left_out
-    truth = labels.of(table.names, table.positions, total, table.labels)
+    truth = labels.of(table.names, table.positions, total, table.origins)
     if len(np.unique(truth)) < 2:
         raise UserError(
             f"{labels.source}: all {len(truth)} images have the label {truth[0]}; "

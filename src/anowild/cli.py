@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -232,6 +233,8 @@ def evaluate(
     from anowild.scoring import Detector
     from anowild.study.labels import Labels
 
+    if threshold is not None and not math.isfinite(threshold):
+        raise UserError(f"--threshold {threshold}: has to be a number")
     truth = Labels(labels, normal or ())
     detector = Detector.load(model, choose_device(device, threads))
     result = api.evaluate(detector, sources, truth, threshold)
@@ -421,8 +424,14 @@ def main() -> None:
     except Interrupted as stopped:
         _say(str(stopped))
         sys.exit(128 + stopped.signum)
+    except KeyboardInterrupt:
+        _say("stopped; the same command goes on")
+        sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        _say(f"anowild: {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -226,10 +227,10 @@ def _parse(name: str, value: Any) -> Any:
             if isinstance(value, str):
                 return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
             return bool(value)
-        if kind is int and float(value) != int(float(value)):
+        if not math.isfinite(float(value)) or (kind is int and float(value) != int(float(value))):
             raise ValueError
         return int(float(value)) if kind is int else float(value)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         allowed = typing.get_args(kind) if typing.get_origin(kind) is Literal else kind
         expected = getattr(allowed, "__name__", None) or str(allowed)
         raise UserError(f"setting '{name}' cannot be {value!r}: it takes {expected}") from None

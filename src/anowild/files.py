@@ -58,8 +58,11 @@ def explained(error: Exception, path: Path) -> Exception:
 
 
 def printable(name: str) -> str:
-    """A file name that is not UTF-8, made so."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name, or other text, that cannot be written as UTF-8, made so."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, which stands for no byte
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,7 +84,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is damaged, not valid JSON ({error})") from error
 
 

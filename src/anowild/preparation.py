@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def prepare(
     out: str | Path,
     settings: Settings | None = None,
     *,
-    test: Sequence[Source] = (),
+    test: Source | Sequence[Source] = (),
     labels: str | None = None,
     crops: CropSettings | None = None,
     masks: Sequence[str] = (),
@@ -55,8 +56,14 @@ def prepare(
         UserError: nothing to prepare; leaks; another data set in ``out``; a full disk.
         anowild.signals.Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
-    listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-    readers = open_all([*listed, *test])
+    listed, tested = (
+        [given] if isinstance(given, str | Path | np.ndarray) else list(given)
+        for given in (sources, test)
+    )
+    names = [_name(source) for source in (*listed, *tested)]
+    if len(set(names)) < len(names):
+        raise UserError(f"{max(names, key=names.count)}: is given twice")
+    readers = open_all([*listed, *tested])
     sheet = None
     if masks and (crops is None or len(masks) != len(readers)):
         raise UserError(
@@ -71,12 +78,16 @@ def prepare(
             for reader, mask in zip(readers, mask_readers, strict=True)
         ]
     if like is not None:
+        if settings is not None and settings != PREPARED:
+            raise UserError(
+                f"the model {like} says how images are prepared: leave the settings away"
+            )
         preprocess = _preprocess_of(Path(like))
     else:
         preprocess = choose_preprocess(readers, settings or PREPARED)
     how = {
-        "sources": [_name(source) for source in listed],
-        "test": [_name(source) for source in test],
+        "sources": names[: len(listed)],
+        "test": names[len(listed) :],
         "labels": labels,
         "crops": None if crops is None else crops.to_json(),
         "masks": list(masks),
@@ -104,7 +115,10 @@ def contaminate(
 
 
 def _name(source: Source) -> str:
-    return "array" if isinstance(source, np.ndarray) else str(source)
+    if not isinstance(source, np.ndarray):
+        return str(source)
+    digest = hashlib.blake2b(np.ascontiguousarray(source).data, digest_size=16).hexdigest()
+    return f"array {source.dtype} {list(source.shape)} {digest}"
 
 
 def _preprocess_of(model: Path) -> Preprocess:
@@ -112,5 +126,5 @@ def _preprocess_of(model: Path) -> Preprocess:
     value = read_json(path)
     try:
         return Preprocess(**value["preprocess"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no model's description ({error!r})") from error

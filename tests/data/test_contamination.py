@@ -14,6 +14,7 @@ from anowild.data.contamination import PROTOCOLS, draw
 from anowild.errors import UserError
 from anowild.preparation import contaminate as contaminate_set
 from anowild.preparation import prepare
+from anowild.study.labels import Labels
 
 Array = np.ndarray[Any, Any]
 
@@ -191,7 +192,10 @@ def test_contamination_of_normalised_images_does_not_normalise_again(tmp_path: P
 def test_evaluation_knows_what_a_protocol_calls_anomalous(tmp_path: Path) -> None:
     packed = cifar_like(tmp_path / "a")
     spoilt = contaminate_set(packed.path, tmp_path / "b", 0.1, 0, ["3"], "mnist-one-vs-rest")
-    labels = [r.origin.label for r in open_all(f"{spoilt.path}:test")[0]]
-    truth = spoilt.manifest(["anomaly"], "test")["anomaly"].to_pylist()
-    assert labels == ["anomaly" if odd else "normal" for odd in truth]
+    origins = [record.origin for record in open_all(f"{spoilt.path}:test")[0]]
+    names = list(spoilt.names("test"))
+    truth = spoilt.manifest(["label"], "test")["label"].to_pylist()
+    for labels in (Labels("source"), Labels("source", ["3"])):
+        found = labels.of(names, range(len(names)), len(names), origins)
+        assert found.tolist() == [label != "3" for label in truth]
     assert len(ImageSet.load(spoilt.path, Settings())) == spoilt.counts["train"]

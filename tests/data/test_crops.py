@@ -464,7 +464,7 @@ def test_memory_does_not_grow_with_the_frames() -> None:
         ({"object_size": 2}, "typical diameter"),
         ({"object_size": float("nan")}, "typical diameter"),
         ({"contrast": 1}, "above 1"),
-        ({"side": 3}, "at least 4"),
+        ({"side": 3}, "from 4 to 8192"),
         ({"padding": "mirror"}, "choose one of shift, reflect, edge, zero, skip"),
         ({"levels": "clip"}, "choose one of frame, video, fixed"),
         ({"percentiles": (50, 50)}, "have to rise"),

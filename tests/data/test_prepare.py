@@ -17,6 +17,7 @@ from PIL import Image
 from anowild.config import Settings
 from anowild.data import ImageSet, ImageStream, PackedSet, Preprocess, open_all, packing
 from anowild.data import prepare as prepare_module
+from anowild.data.crops import CropReader, CropSettings
 from anowild.data.findings import sentences
 from anowild.data.packed import COLUMNS
 from anowild.data.packing import Part
@@ -183,14 +184,14 @@ def test_an_unfinished_packing_is_not_mixed_with_another(
     folder_of: Callable[..., Path], tmp_path: Path
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8)
-    folder, out = folder_of(images), tmp_path / "set"
+    folder, copy, out = folder_of(images), folder_of(images, "copy"), tmp_path / "set"
     with pytest.raises(UserError, match="20 test images are also in training"):
-        prepare(folder, out, test=[folder])
+        prepare(folder, out, test=[copy])
     with pytest.raises(UserError, match="unfinished data set, with other options"):
-        prepare(folder, out, Settings().but(resolution=8), test=[folder])
+        prepare(folder, out, Settings().but(resolution=8), test=[copy])
     os.utime(folder / "0001.png", (1, 1))
     with pytest.raises(UserError, match="the source files have changed since"):
-        prepare(folder, out, test=[folder])
+        prepare(folder, out, test=[copy])
 
 
 def test_leaks_are_refused_dropped_or_kept(folder_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_a_data_set_is_mapped_and_read_like_any_source(tmp_path: Path) -> None:
     batches = list(stream.batches(7))
     every = np.concatenate([packed.images("train"), packed.images("test")])
     assert np.array_equal(np.concatenate([batch.images for batch in batches]), every)
-    assert {label for batch in batches for label in batch.labels} == set("0123")
+    assert {origin.label for batch in batches for origin in batch.origins} == set("0123")
     reader = open_all(tmp_path / "set")[0]
     names = [record.name for record in reader]
     for start in (0, 5, 40, 54):
@@ -306,10 +307,10 @@ def test_a_data_set_is_mapped_and_read_like_any_source(tmp_path: Path) -> None:
         (lambda f: (f / "dataset.json").write_text("{"), "damaged"),
         (lambda f: (f / "dataset.json").write_text('{"format": 9}'), "not of format"),
         (lambda f: (f / "dataset.json").write_text('{"format": 1}'), "damaged"),
-        (lambda f: (f / "images" / "train.npy").unlink(), "missing or damaged"),
-        (lambda f: (f / "images" / "train.npy").write_bytes(b"x"), "missing or damaged"),
+        (lambda f: (f / "images" / "train.npy").unlink(), "is missing"),
+        (lambda f: (f / "images" / "train.npy").write_bytes(b"x"), "damaged"),
         (lambda f: np.save(f / "images" / "train.npy", np.zeros((3, 1, 8, 8))), "says"),
-        (lambda f: (f / "manifest.parquet").write_bytes(b"x"), "missing or damaged"),
+        (lambda f: (f / "manifest.parquet").write_bytes(b"x"), "damaged"),
     ],
 )
 def test_a_spoilt_data_set_is_refused_with_a_sentence(
@@ -350,3 +351,161 @@ def test_sources_without_images_are_refused(tmp_path: Path) -> None:
         UserError, match=r"none of the 1 images can be used, beginning with x: it is broken \(1x\)"
     ):
         pack(tmp_path / "other", Broken(1))
+
+
+# What an attack found
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("leaks", ["drop", "keep"])
+def test_a_kill_while_it_ends_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaks: str
+) -> None:
+    monkeypatch.setattr(packing, "CHUNK_IMAGES", 8)
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "a.npy", rng.integers(0, 256, (30, 16, 16), dtype=np.uint8))
+    np.save(tmp_path / "b.npy", np.load(tmp_path / "a.npy")[20:28])
+    sources, test = [tmp_path / "a.npy"], [tmp_path / "b.npy"]
+    whole = prepare(sources, tmp_path / "whole", test=test, leaks=leaks)  # type: ignore[arg-type]
+    real = {name: getattr(Path, name) for name in ("unlink", "replace", "rmdir")}
+    for last in range(1, 40):
+        out = tmp_path / f"set{last}"
+        calls = iter(range(1, 1000))
+
+        def killed(name: str, calls: Iterator[int] = calls, last: int = last) -> Any:
+            def call(self: Path, *args: Any, **kwargs: Any) -> Any:
+                if next(calls) == last:
+                    raise _Killed
+                return real[name](self, *args, **kwargs)
+
+            return call
+
+        for name in real:
+            monkeypatch.setattr(Path, name, killed(name))
+        finished = False
+        try:
+            prepare(sources, out, test=test, leaks=leaks)  # type: ignore[arg-type]
+            finished = True
+        except _Killed:
+            pass
+        for name, function in real.items():
+            monkeypatch.setattr(Path, name, function)
+        again = prepare(sources, out, test=test, leaks=leaks)  # type: ignore[arg-type]
+        assert contents(again.path) == contents(whole.path), last
+        if finished:
+            break
+    assert finished
+    assert last > 10
+
+
+def test_copies_of_a_near_duplicate_are_leaks_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = np.kron(rng.integers(0, 256, (30, 8, 8)), np.ones((2, 2)))
+    near = images[3] + rng.normal(0, 4, (16, 16))
+    np.save(tmp_path / "a.npy", images[:20].astype(np.uint8))
+    both = np.stack([near, near, *images[20:]]).clip(0, 255)
+    np.save(tmp_path / "b.npy", both.astype(np.uint8))
+    packed = prepare(tmp_path / "a.npy", tmp_path / "set", test=tmp_path / "b.npy", leaks="drop")
+    assert packed.counts["test"] == 10
+    assert packed.description["findings"]["leaks"] == {"equal": 0, "near": 2, "done": "drop"}
+
+
+def test_a_data_set_made_with_other_leaks_is_not_passed_off(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
+    np.save(tmp_path / "b.npy", np.load(tmp_path / "a.npy")[:3])
+    prepare(tmp_path / "a.npy", tmp_path / "set", test=tmp_path / "b.npy", leaks="keep")
+    with pytest.raises(UserError, match="made with --leaks keep"):
+        prepare(tmp_path / "a.npy", tmp_path / "set", test=tmp_path / "b.npy", leaks="drop")
+
+
+def test_other_arrays_and_other_labels_are_other_sources(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8), dtype=np.uint8)
+    prepare(images, tmp_path / "set")
+    with pytest.raises(UserError, match="another data set there"):
+        prepare(255 - images, tmp_path / "set")
+    with pytest.raises(UserError, match="is given twice"):
+        prepare([images, images], tmp_path / "twice")
+    np.save(tmp_path / "l.npy", np.arange(9))
+    prepare(images, tmp_path / "labelled", labels=str(tmp_path / "l.npy"))
+    np.save(tmp_path / "l.npy", np.arange(9) + 1)
+    with pytest.raises(UserError, match="another data set there"):
+        prepare(images, tmp_path / "labelled", labels=str(tmp_path / "l.npy"))
+    np.save(tmp_path / "l.npy", np.arange(11))
+    with pytest.raises(UserError, match="has 11 labels for 9 images"):
+        prepare(images, tmp_path / "other", labels=str(tmp_path / "l.npy"))
+
+
+def test_text_that_is_not_utf_8_is_written_as_it_can_be(tmp_path: Path) -> None:
+    class Strange(Made):
+        def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+            pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 1), dtype=np.uint8)
+            yield Record("a\udcff", pixels, Origin("b\udcff", label="d\udce9faut", mask="\ud800"))
+            yield Unreadable("x", "like a\udcff (\ud800)")
+
+    rows = pack(tmp_path / "set", Strange(2)).manifest().to_pylist()
+    assert rows[0]["label"] == "d\\xe9faut"
+    assert rows[1]["left_out"].startswith("like a\\")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "here", "mount"])
+def test_places_that_are_no_plain_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8), dtype=np.uint8)
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "link"
+    if kind in ("link", "dangling"):
+        out.symlink_to(tmp_path / ("empty" if kind == "link" else "absent"))
+        assert len(prepare(images, out)) == 9
+        assert len(PackedSet(out)) == 9
+        assert out.is_symlink()
+    elif kind == "here":
+        monkeypatch.chdir(tmp_path / "empty")
+        assert len(prepare(images, ".")) == 9
+    else:
+        monkeypatch.setattr(os.path, "ismount", lambda path: True)
+        with pytest.raises(UserError, match="name a new folder in it"):
+            prepare(images, tmp_path / "empty")
+
+
+def test_pipes_are_passed_over_and_broken_links_left_out(
+    folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 16, 16), dtype=np.uint8)
+    folder = folder_of(images)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "zz.png").symlink_to("absent")
+    packed = prepare(folder, folder / "set")
+    assert len(packed) == 9
+    assert "No such file" in packed.manifest(["left_out"])["left_out"][9].as_py()
+    # The data set lies in its own source, and is no part of it.
+    Image.fromarray(images[0]).save(folder / "set" / "contact_sheet.png")
+    assert prepare(folder, folder / "set").id == packed.id
+
+
+def test_frames_without_objects_can_be_stopped_and_are_said(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Blank(Made):
+        def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+            for i in range(50):
+                asked.append(i)
+                if i == 5 and self.before:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield Record(f"f[{i}]", np.full((64, 64, 1), 7, np.uint8), Origin("f", i))
+
+    stopped = CropReader(Blank(50, {0: lambda: None}), CropSettings(16))
+    with pytest.raises(Interrupted):
+        pack(tmp_path / "set", stopped)
+    assert max(asked) < 10
+    how: dict[str, Any] = {"crops": {"side": 32}}
+    with pytest.raises(UserError, match="no objects were found"):
+        prepare_module.prepare(
+            [Part([CropReader(Blank(50), CropSettings(16))])],
+            tmp_path / "b",
+            Preprocess(16, 1),
+            how,
+        )

@@ -77,11 +77,24 @@ def test_near_duplicates_are_found_and_nothing_else(patches: Array) -> None:
     }
     hashes = quality.perceptual_hashes(images)
     found = quality.near_pairs(
-        hashes[500:], hashes[:500], lambda q, p: quality.alike(images[500:][q], images[:500][p])
+        hashes[500:],
+        hashes[:500],
+        lambda q, p: quality.alike(images[500:][q], images[:500][p], np.zeros(1)),
     )
     assert {(500 + i, int(j)) for i, j in enumerate(found) if j >= 0} <= truth
     telling = images[500:].std(axis=(1, 2, 3)) > 20  # noise is small against these
     assert (found[telling] == np.flatnonzero(telling)).mean() > 0.9
+
+
+def test_a_scene_that_never_changes_makes_no_duplicates(patches: Array) -> None:
+    rng = np.random.default_rng(3)
+    scene = patches[0].astype(float)
+    shots = scene + rng.normal(0, 8, (40, *scene.shape))
+    again = shots[:10] + rng.normal(0, 1, shots[:10].shape)
+    common = shots.mean(axis=0)
+    assert not quality.alike(shots[:20], shots[20:], common).any()
+    assert quality.alike(shots[:20], shots[20:], np.zeros(1)).all()  # what it is held against
+    assert quality.alike(shots[:10], again, common).all()
 
 
 def test_among_themselves_only_earlier_ones_count(patches: Array) -> None:

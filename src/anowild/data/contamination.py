@@ -267,7 +267,8 @@ def _odd(
     if protocol is not None and not set(found.values()) <= set(protocol.classes):
         strange = sorted(set(found.values()) - set(protocol.classes))
         raise UserError(f"{packed.path}: '{strange[0]}' is no class of this protocol")
-    return np.array([label is not None and found[label] not in normal for label in labels])
+    words = {word.lower() for word in normal}
+    return np.array([label is not None and found[label].lower() not in words for label in labels])
 
 
 def _tested(test: Array, odd: Array, protocol: Protocol) -> Array:

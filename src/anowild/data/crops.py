@@ -38,6 +38,8 @@ _LEAST_AREA = 1 / 64  # in squared object sizes: a speck of an eighth of its dia
 _QUIET = 10  # percentile of local contrast that counts as noise: holds while 1/10 is empty
 _WORKING_SIZE = 64.0  # larger objects are sought in a reduced frame, which is much faster
 
+_LARGEST = 8192  # side of a crop
+
 # Frames for which the last kept crop of an object that is not found again is remembered.
 _PATIENCE = 3
 
@@ -94,8 +96,10 @@ class CropSettings:
                 f"contrast {self.contrast:g}: is in multiples of the noise and has to be above 1; "
                 "4 is usual"
             )
-        if self.side is not None and self.side < MIN_SIDE:
-            raise UserError(f"crop side {self.side}: has to be at least {MIN_SIDE} pixels")
+        if not MIN_SIDE <= self.crop_side <= _LARGEST:
+            raise UserError(
+                f"crop side {self.crop_side}: has to be from {MIN_SIDE} to {_LARGEST} pixels"
+            )
         if self.padding not in PADDINGS:
             raise UserError(f"padding '{self.padding}': choose one of {', '.join(PADDINGS)}")
         if self.levels not in LEVELS:
@@ -108,6 +112,10 @@ class CropSettings:
                 "fixed levels and two grey values go together: give levels 'fixed' and the grey "
                 "values that become black and white, or neither"
             )
+        if self.greys is not None and not all(map(math.isfinite, self.greys)):
+            raise UserError(
+                f"grey values {self.greys[0]:g} and {self.greys[1]:g}: have to be finite"
+            )
         if self.greys is not None and not self.greys[0] < self.greys[1]:
             raise UserError(
                 f"grey values {self.greys[0]:g} and {self.greys[1]:g}: the first becomes black, "
@@ -118,8 +126,8 @@ class CropSettings:
                 f"thinning at {self.still:g} object sizes and a change of {self.changed:g}: the "
                 "first is 0 (off) or more, the second from 0 (off) to 1"
             )
-        if self.every < 1:
-            raise UserError(f"every {self.every} frames: has to be at least 1")
+        if not 1 <= self.every < 2**31:
+            raise UserError(f"every {self.every} frames: has to be at least 1, and no such number")
 
     @property
     def crop_side(self) -> int:
@@ -582,6 +590,7 @@ class CropReader(Reader):
     def _searched(self) -> Iterator[tuple[Record | Unreadable, list[Found]]]:
         """Every frame, with its objects."""
         for frame, mask in self._pairs():
+            self.idle()
             if isinstance(frame, Unreadable):
                 yield frame, []
                 continue
@@ -625,6 +634,7 @@ class CropReader(Reader):
 
     def _grays(self) -> Iterator[Array]:
         for frame in islice(self.frames.records(), 0, None, self.settings.every):
+            self.idle()
             if isinstance(frame, Record):
                 try:
                     yield to_gray(frame.pixels)

@@ -17,7 +17,7 @@ from anowild.data.packing import LATE, ImageFile, segments
 from anowild.data.preprocess import Preprocess
 from anowild.data.readers.base import library
 from anowild.errors import UserError
-from anowild.files import write_json, written_whole
+from anowild.files import read_json, write_json, written_whole
 from anowild.version import VERSION
 
 Array = np.ndarray[Any, Any]
@@ -28,6 +28,8 @@ LEAKS = ("refuse", "drop", "keep")
 _AT_A_TIME = 1024
 #: Modes, sizes, reasons for leaving images out that are told apart in the description.
 _LISTED = 20
+#: What is left of the test split once leaks are dropped, until all is done.
+_KEPT = "test-kept.npy"
 _TRAIN, _TEST = range(len(SPLITS))
 
 
@@ -73,13 +75,19 @@ class _Rows:
         telling = self.deviation >= quality.NEARLY_CONSTANT * preprocess.full / 255
         train, test = (rows[(equal[rows] < 0) & telling[rows]] for rows in (train, test))
         images = _open_images(self.folder, preprocess)
-        self._look_for_near(near, train, None, images)
-        self._look_for_near(near, test, train, images)
-        self._look_for_near(near, test[near[test] < 0], None, images)
+        some = max(images, key=len)
+        common = some[:: -(-len(some) // quality.IN_COMMON)].mean(axis=0, dtype=np.float64)
+        self._look_for_near(near, train, None, images, common)
+        self._look_for_near(near, test, train, images, common)
+        self._look_for_near(near, test[near[test] < 0], None, images, common)
+        # What is true of a test image is true of its copies.
+        copies = np.flatnonzero((equal >= 0) & (self.split == _TEST))
+        copies = copies[self.split[equal[copies]] == _TEST]
+        near[copies] = near[equal[copies]]
         return equal, near
 
     def _look_for_near(
-        self, near: Array, rows: Array, pool: Array | None, images: list[Array]
+        self, near: Array, rows: Array, pool: Array | None, images: list[Array], common: Array
     ) -> None:
         others = rows if pool is None else pool
 
@@ -88,7 +96,8 @@ class _Rows:
             for start in range(0, len(queries), _AT_A_TIME):
                 part = slice(start, start + _AT_A_TIME)
                 pair = (rows[queries[part]], others[found[part]])
-                parts.append(quality.alike(*(self._pixels(side, images) for side in pair)))
+                first, second = (self._pixels(side, images) for side in pair)
+                parts.append(quality.alike(first, second, common))
             return np.concatenate(parts)
 
         pool_hashes = None if pool is None else self.perceptual[pool]
@@ -113,7 +122,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
     preprocess = Preprocess(**recipe["preprocess"])
     paths = segments(folder)
     if not paths:
-        raise UserError("the sources hold no images")
+        raise UserError(_no_images(recipe))
     rows = _Rows(folder, paths)
     if not (rows.index >= 0).any():
         raise UserError(_nothing_left(paths))
@@ -125,12 +134,12 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
     }
     every_leak = np.concatenate(list(leaked.values()))
     dropped: Array = np.empty(0, np.int64)
-    shortened: Path | None = None
+    (folder / IMAGES / _KEPT).unlink(missing_ok=True)  # of a try that was killed
     if len(every_leak) and leaks == "refuse":
         raise UserError(_leak_sentence(paths, leaked, np.where(equal >= 0, equal, near)))
     if leaks == "drop":
         dropped = np.sort(every_leak)
-        shortened = _drop_from_test(rows, preprocess, dropped)
+        _drop_from_test(rows, preprocess, dropped)
 
     sayings = _sayings(rows, preprocess)
     counters = {name: Counter[Any]() for name in ("modes", "sizes", "left_out")}
@@ -164,10 +173,21 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
             "recipe": recipe,
         },
     )
-    if shortened is not None:
-        shortened.replace(folder / IMAGES / "test.npy")
-    for path in [*paths, folder / "recipe.json"]:
+
+
+def tidy_up(folder: Path) -> None:
+    """Remove from a data set that :func:`finish` has described what it was made with.
+
+    The description is what makes it whole: if this is interrupted, it can be done again.
+    """
+    shortened, test = folder / IMAGES / _KEPT, folder / IMAGES / "test.npy"
+    if shortened.exists():
+        shortened.replace(test)
+    if "test" not in read_json(folder / DESCRIPTION)["images"]:
+        test.unlink(missing_ok=True)
+    for path in segments(folder):
         path.unlink()
+    (folder / "recipe.json").unlink(missing_ok=True)
 
 
 def _open_images(folder: Path, preprocess: Preprocess) -> list[Array]:
@@ -177,20 +197,17 @@ def _open_images(folder: Path, preprocess: Preprocess) -> list[Array]:
     return [np.load(path, mmap_mode="r") if path.exists() else empty for path in paths]
 
 
-def _drop_from_test(rows: _Rows, preprocess: Preprocess, dropped: Array) -> Path:
+def _drop_from_test(rows: _Rows, preprocess: Preprocess, dropped: Array) -> None:
     """Take rows out of the test split, in a new file of images: the others move up."""
     stored = _open_images(rows.folder, preprocess)[_TEST]
     test = rows.of(_TEST)
     kept = test[~np.isin(test, dropped)]
-    path = rows.folder / IMAGES / "test-kept.npy"
-    path.unlink(missing_ok=True)
-    file = ImageFile(path, preprocess)
+    file = ImageFile(rows.folder / IMAGES / _KEPT, preprocess)
     for start in range(0, len(kept), _AT_A_TIME):
         file.append(stored[rows.index[kept[start : start + _AT_A_TIME]]])
     file.close()
     rows.index[kept] = np.arange(len(kept))
     rows.index[dropped] = -1
-    return path
 
 
 def _sayings(rows: _Rows, preprocess: Preprocess) -> Array:
@@ -294,6 +311,12 @@ def _leak_sentence(paths: Sequence[Path], leaked: Mapping[str, Array], others: A
         f"hardly differ from one there, the first: {test}, as {training}; give --leaks drop to "
         "leave them out of the test split, or --leaks keep (nothing is read again)"
     )
+
+
+def _no_images(recipe: Mapping[str, Any]) -> str:
+    if recipe["how"].get("crops"):
+        return "no objects were found in the frames: check --object-size, or lower --contrast"
+    return "the sources hold no images"
 
 
 def _nothing_left(paths: Sequence[Path]) -> str:

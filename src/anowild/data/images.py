@@ -17,7 +17,7 @@ import numpy as np
 from anowild.config import Settings
 from anowild.data.packed import PackedReader, PackedSet
 from anowild.data.preprocess import Preprocess
-from anowild.data.readers import Reader, Record, Unreadable, open_source
+from anowild.data.readers import Origin, Reader, Record, Unreadable, open_source
 from anowild.data.readers.arrays import to_images
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
@@ -183,12 +183,12 @@ class Batch(NamedTuple):
     names: list[str]
     positions: list[int]
     images: Array
-    labels: list[str | None]  # as the source names them
+    origins: list[Origin]
 
 
-def _batch(parts: list[tuple[str, int, Array, str | None]]) -> Batch:
-    names, positions, images, labels = zip(*parts, strict=True)
-    return Batch(list(names), list(positions), np.stack(images), list(labels))
+def _batch(parts: list[tuple[str, int, Array, Origin]]) -> Batch:
+    names, positions, images, origins = zip(*parts, strict=True)
+    return Batch(list(names), list(positions), np.stack(images), list(origins))
 
 
 class ImageStream:
@@ -217,7 +217,7 @@ class ImageStream:
         Raises:
             UserError: at the end, if there was none.
         """
-        waiting: list[tuple[str, int, Array, str | None]] = []
+        waiting: list[tuple[str, int, Array, Origin]] = []
         used = 0
         for position, (reader, record) in enumerate(self._records()):
             if isinstance(record, Unreadable):
@@ -228,7 +228,7 @@ class ImageStream:
             except ValueError as error:
                 self._leave_out(Unreadable(record.name, str(error)))
                 continue
-            waiting.append((record.name, position, image, record.origin.label))
+            waiting.append((record.name, position, image, record.origin))
             used += 1
             if len(waiting) == size:
                 yield _batch(waiting)

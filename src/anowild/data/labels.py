@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,14 @@ class LabelFile:
         self.by_path: dict[str, tuple[str, int]] | None = None  # label and line in the file
         self.by_position: list[str] | None = None
         path, _ = split_key(source, SUFFIXES)
-        if not path.is_file():
-            raise UserError(f"{source}: there is no such file of labels")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{source}: cannot be read as a file of labels ({error.strerror})"
+            ) from error
+        #: Tells these labels from any others.
+        self.digest = hashlib.blake2b(source.encode() + data, digest_size=16).hexdigest()
         if path.suffix.lower() not in SUFFIXES:
             self.by_path = _read_csv(path)
             return
@@ -57,12 +64,21 @@ class LabelFile:
             return self.by_position[position]
         assert self.by_path is not None
         # The list may have been written from another place: the longest end of the path counts.
-        parts = Path(name).parts
-        for start in range(len(parts)):
-            found = self.by_path.get(str(Path(*parts[start:])))
-            if found is not None:
-                return found[0]
+        # What has no label of its own has its frame's, and a frame its file's.
+        for whole in (name, name.rpartition("@")[0], name.rpartition("[")[0]):
+            parts = Path(whole).parts
+            for start in range(len(parts)):
+                found = self.by_path.get(str(Path(*parts[start:])))
+                if found is not None:
+                    return found[0]
         raise UserError(f"{self.source}: has no label for {name}")
+
+    def check_count(self, images: int) -> None:
+        """Raises UserError if the labels are counted, and not as many as the images."""
+        if self.by_position is not None and len(self.by_position) != images:
+            raise UserError(
+                f"{self.source}: has {len(self.by_position)} labels for {images} images"
+            )
 
 
 def _read_csv(path: Path) -> dict[str, tuple[str, int]]:

@@ -87,6 +87,8 @@ class PackedSet:
             self.counts = {str(split): int(n) for split, n in value["images"].items()}
             if not set(self.counts) <= set(SPLITS):
                 raise ValueError(f"splits {list(self.counts)}")
+            if not {"equal", "near_equal", "leaks", "left_out"} <= set(value["findings"]):
+                raise KeyError("findings")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{description}: is damaged ({error!r})") from error
         self.description = value
@@ -105,8 +107,10 @@ class PackedSet:
         try:
             # Copy on write: PyTorch warns of arrays that it could not write to.
             images = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: is missing or damaged ({error})") from error
+        except OSError as error:
+            raise UserError(f"{path}: is missing ({error.strerror}); prepare it again") from error
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{path}: is damaged; prepare the data set again") from error
         expected = (self.counts[split], p.channels, p.resolution, p.resolution)
         if images.shape != expected or images.dtype != p.dtype:
             raise UserError(
@@ -131,6 +135,11 @@ class PackedSet:
             field = compute.field
             table = table.filter((field("split") == split) & field("index").is_valid())
             table = table.sort_by("index")
+            if len(table) != self.counts[split]:
+                raise UserError(
+                    f"{path}: tells of {len(table)} images for {split} where {DESCRIPTION} says "
+                    f"{self.counts[split]}; prepare the data set again"
+                )
         return table if columns is None else table.select(list(columns))
 
     def names(self, split: str) -> Sequence[str]:
@@ -205,10 +214,10 @@ class PackedReader(Reader):
             rows = (row for part in table.to_batches(4096) for row in part.to_pylist())
             for image, row in zip(images[first:], rows, strict=True):
                 position = None if row["top"] is None else (row["top"], row["left"])
-                label = row["label"]
-                if row["anomaly"] is not None:  # what a protocol says goes before the class
-                    label = "anomaly" if row["anomaly"] else "normal"
-                origin = Origin(row["source"], row["frame"], position, split, label, row["mask"])
+                origin = Origin(
+                    row["source"], row["frame"], position, split, row["label"], row["mask"],
+                    row["anomaly"],
+                )  # fmt: skip
                 yield Record(row["name"], np.moveaxis(image, 0, -1), origin)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from anowild.data.readers.base import library
 from anowild.errors import UserError
 from anowild.files import explained, printable, written_whole
 from anowild.progress import bar
-from anowild.signals import Interrupted, stop_request
+from anowild.signals import Interrupted, StopRequest, stop_request
 
 Array = np.ndarray[Any, Any]
 
@@ -138,19 +139,26 @@ class Packing:
                     continue
                 start = self.position if number == self.reader else 0
                 self.reader, self.position = number, start
+                reader.idle = partial(self._stop_if_asked, stop)
                 for record in reader.records(start):
                     self._take(record, part)
-                    if len(self.rows) >= self.chunk or stop.signum is not None:
+                    if len(self.rows) >= self.chunk:
                         self._flush()
                     if self.total % 64 == 0:
                         shown.update(self.total)
-                    if stop.signum is not None:
-                        raise Interrupted(stop.signum, f"image {self.total}")
+                    self._stop_if_asked(stop)
             self._flush()
+        if self.labels is not None:
+            self.labels.check_count(self.total)
         for file in self.files.values():
             file.close()
             if not file.count:
                 file.path.unlink()
+
+    def _stop_if_asked(self, stop: StopRequest) -> None:
+        if stop.signum is not None:
+            self._flush()
+            raise Interrupted(stop.signum, f"image {self.total}")
 
     def _take(self, record: Record | Unreadable, part: Part) -> None:
         origin = record.origin
@@ -160,7 +168,7 @@ class Packing:
             "source": None if origin.source is None else printable(origin.source),
             "frame": origin.frame,
             "split": part.split or origin.split or "train",
-            "label": origin.label,
+            "label": None if origin.label is None else printable(origin.label),
             "anomaly": origin.anomaly,
             "injected": origin.injected,
             "mask": None if origin.mask is None else printable(origin.mask),
@@ -168,9 +176,9 @@ class Packing:
         if origin.position is not None:
             row["top"], row["left"] = origin.position
         if self.labels is not None:
-            row["label"] = self.labels.of(record.name, self.total)
+            row["label"] = printable(self.labels.of(record.name, self.total))
         if isinstance(record, Unreadable):
-            row["left_out"] = record.reason
+            row["left_out"] = printable(record.reason)
         else:
             self._preprocess(record.pixels, row, part.prepared)
         self.rows.append(row)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from anowild.data.contact_sheet import SheetCollector
-from anowild.data.finish import Leaks, finish
+from anowild.data.finish import Leaks, finish, tidy_up
 from anowild.data.labels import LabelFile
-from anowild.data.packed import FORMAT, PackedSet
+from anowild.data.packed import DESCRIPTION, FORMAT, PackedSet
 from anowild.data.packing import Packing, Part
 from anowild.data.preprocess import Preprocess
 from anowild.data.readers import Reader
 from anowild.errors import UserError
-from anowild.files import locked, read_json, write_json, written_whole
+from anowild.files import locked, printable, read_json, write_json, written_whole
 
 CONTACT_SHEET = "contact_sheet.png"
 
@@ -52,23 +52,48 @@ def prepare(
         "format": FORMAT,
         "how": json.loads(json.dumps(dict(how))),
         "preprocess": preprocess.to_json(),
+        "labels": None if labels is None else labels.digest,
         "sources": _fingerprint([reader for part in parts for reader in part.readers]),
     }
+    out = _usable(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        return _there_already(out, recipe)
+        return _there_already(out, recipe, leaks)
     folder = out.with_name(f"{out.name}.part")
     with locked(folder, "another process is preparing this data set now"):
-        _agree_on_recipe(folder, recipe)
-        Packing(folder, preprocess, labels).run(parts)
-        if sheet is not None:
-            with written_whole(folder / CONTACT_SHEET) as temporary:
-                sheet.sheet().save(temporary, format="PNG")
-        finish(folder, recipe, leaks)
-        (folder / "lock").unlink()
-        if out.exists():
-            out.rmdir()  # it is empty
-        folder.replace(out)
+        if (folder / DESCRIPTION).exists():  # all is done but the tidying up
+            _there_already(folder, recipe, leaks)
+        else:
+            _agree_on_recipe(folder, recipe)
+            Packing(folder, preprocess, labels).run(parts)
+            if sheet is not None:
+                with written_whole(folder / CONTACT_SHEET) as temporary:
+                    sheet.sheet().save(temporary, format="PNG")
+            finish(folder, recipe, leaks)
+        tidy_up(folder)
+        try:
+            (folder / "lock").unlink()
+            if out.exists():
+                out.rmdir()  # it is empty
+            folder.replace(out)
+        except OSError as error:
+            raise UserError(
+                f"{out}: cannot be put there ({error.strerror}); the whole data set lies in {folder}"
+            ) from error
     return PackedSet(out)
+
+
+def _usable(out: Path) -> Path:
+    """Where ``out`` really is; a folder of that name has to fit beside it.
+
+    Raises:
+        UserError: it cannot be a data set's place.
+    """
+    if printable(str(out)) != str(out):
+        raise UserError(f"{printable(str(out))}: the name of a data set has to be plain text")
+    out = Path(os.path.realpath(out))
+    if not out.name or os.path.ismount(out):
+        raise UserError(f"{out}: is no folder to replace; name a new folder in it")
+    return out
 
 
 def _fingerprint(readers: Sequence[Reader]) -> str:
@@ -77,13 +102,14 @@ def _fingerprint(readers: Sequence[Reader]) -> str:
     for path in chain.from_iterable(reader.files() for reader in readers):
         try:
             facts = path.stat()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        digest.update(os.fsencode(path) + f"\0{facts.st_size} {facts.st_mtime_ns}\0".encode())
+            state = f"{facts.st_size} {facts.st_mtime_ns}"
+        except OSError:
+            state = "unreadable"  # its reader leaves it out and says why
+        digest.update(os.fsencode(path) + f"\0{state}\0".encode())
     return digest.hexdigest()
 
 
-def _there_already(out: Path, recipe: Mapping[str, Any]) -> PackedSet:
+def _there_already(out: Path, recipe: Mapping[str, Any], leaks: Leaks) -> PackedSet:
     if not PackedSet.is_one(out):
         raise UserError(f"{out}: there is something else there; name another output")
     packed = PackedSet(out)
@@ -91,6 +117,12 @@ def _there_already(out: Path, recipe: Mapping[str, Any]) -> PackedSet:
         raise UserError(
             f"{out}: there is another data set there, or its sources have changed since; "
             "name another output, or delete it"
+        )
+    found = packed.description["findings"]["leaks"]
+    if (found["equal"] or found["near"]) and found["done"] != leaks:
+        raise UserError(
+            f"{out}: is there already, made with --leaks {found['done']}; name another output, or "
+            "delete it"
         )
     return packed
 

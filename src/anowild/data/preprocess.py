@@ -46,6 +46,11 @@ class Preprocess:
     white: float | None = None
     contrast: str = "kept"
 
+    def __post_init__(self) -> None:
+        whole = isinstance(self.resolution, int) and isinstance(self.channels, int)
+        if not whole or self.bits not in (8, 16) or (self.black is None) != (self.white is None):
+            raise ValueError(f"no such preprocessing: {asdict(self)}")
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the result: uint8 or uint16."""
@@ -73,7 +78,8 @@ class Preprocess:
                 f"{pixels.shape[1]}x{pixels.shape[0]} pixels are too few, "
                 f"{MIN_SIDE}x{MIN_SIDE} is the least"
             )
-        return self._to_square(self._to_channels(self._to_depth(pixels)))
+        native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        return self._to_square(self._to_channels(self._to_depth(native)))
 
     def _to_depth(self, pixels: Array) -> Array:
         """Values from 0 to full, not rounded where the depth or range was another."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from anowild.data.contamination import NORMAL_WORDS
 from anowild.data.labels import LabelFile
+from anowild.data.readers import Origin
 from anowild.errors import UserError
 
 Array = np.ndarray[Any, Any]
@@ -52,12 +53,13 @@ class Labels:
         names: Sequence[str],
         positions: Sequence[int],
         total: int,
-        known: Sequence[str | None] = (),
+        known: Sequence[Origin] = (),
     ) -> Array:
         """Labels, int64 [N], of images by name and by position among the ``total`` of the source.
 
         Args:
-            known: the classes that the source itself knows, one for each name.
+            known: where the images are from, one for each name. What a protocol says of a
+                class holds unless ``normal`` was given.
 
         Raises:
             UserError: an image has no label.
@@ -66,16 +68,20 @@ class Labels:
             words = [Path(name).parent.name for name in names]
             return np.array([not self._is_normal(word) for word in words], np.int64)
         if self.source == "source":
-            for name, label in zip(names, known, strict=True):
-                if label is None:
-                    raise UserError(f"{name}: its source tells no class; give a file of labels")
-            return np.array([not self._is_normal(str(label)) for label in known], np.int64)
+            return np.array(list(map(self._known, names, known)), np.int64)
         assert self._file is not None
         listed = self._file.by_position
         if listed is not None and len(listed) != total:
             raise UserError(f"{self.source}: has {len(listed)} labels for {total} images")
         words = [self._file.of(n, p) for n, p in zip(names, positions, strict=True)]
         return np.array([self._value(word, self.source) for word in words], np.int64)
+
+    def _known(self, name: str, origin: Origin) -> bool:
+        if origin.anomaly is not None and not self.normal:
+            return origin.anomaly
+        if origin.label is None:
+            raise UserError(f"{name}: its source tells no class; give a file of labels")
+        return not self._is_normal(origin.label)
 
     def _is_normal(self, word: str) -> bool:
         return word.lower() in (self.normal or NORMAL_WORDS)

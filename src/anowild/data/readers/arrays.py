@@ -244,7 +244,7 @@ def _check(shape: Sequence[int], dtype: np.dtype[Any], name: str) -> None:
         raise UserError(f"{name}: has shape {list(shape)}; {expected}")
     if 0 in shape:
         raise UserError(f"{name}: is empty, of shape {list(shape)}")
-    if dtype.kind not in "ubf" or dtype.itemsize > 8:
+    if dtype.kind not in "iubf" or dtype.itemsize > 8:
         raise UserError(
             f"{name}: holds values of type {dtype}; images are uint8, uint16, or float in [0, 1]"
         )

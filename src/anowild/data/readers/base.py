@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,6 +57,9 @@ class Reader(ABC):
     """
 
     KIND: ClassVar[str]  # for a message: what this reader takes
+    #: Called now and then by readers that may work for long without an image to show for it; it
+    #: may raise, to stop them.
+    idle: Callable[[], None] = staticmethod(lambda: None)
 
     @abstractmethod
     def __init__(self, source: str) -> None: ...

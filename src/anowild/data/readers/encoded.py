@@ -58,7 +58,10 @@ def shape(file: File) -> Shape:
             raise
         with library("tifffile", file).TiffFile(file) as tiff:
             page = tiff.pages[0]
-            return page.imagelength, page.imagewidth, page.samplesperpixel
+            channels = page.samplesperpixel
+            if page.photometric == 2:  # RGB: transparency is cut off
+                channels = min(channels, 3)
+            return page.imagelength, page.imagewidth, channels
 
 
 def why(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,13 +22,16 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 class FolderReader(Reader):
     """PNG, JPEG, TIFF, BMP and WebP files, in the order of their paths, page by page.
 
-    Links to folders are not followed; names that begin with a dot are passed over. What lies in
+    Links to folders are not followed; names that begin with a dot, and packed data sets, finished
+    or not, are passed over. What lies in
     a folder ``train`` or ``test`` right below the source belongs to that split.
     """
 
     KIND: ClassVar[str] = "folder of images, or an image file"
 
     def __init__(self, source: str) -> None:
+        if not source:
+            raise UserError("a source has to have a name; '.' is the current folder")
         self.root = Path(source)
         self.others = 0
         if self.root.is_file():
@@ -51,11 +55,15 @@ class FolderReader(Reader):
             raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
         for folder, folders, files in os.walk(self.root, onerror=failed):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = [
+                name
+                for name in folders
+                if not name.startswith(".") and not _is_packed(Path(folder, name))
+            ]
             for name in files:
                 if name.startswith("."):
                     continue
-                if Path(name).suffix.lower() in encoded.SUFFIXES:
+                if Path(name).suffix.lower() in encoded.SUFFIXES and not _waits(Path(folder, name)):
                     yield Path(folder, name)
                 else:
                     self.others += 1
@@ -154,3 +162,17 @@ def shards(folder: Path, suffixes: Collection[str]) -> list[Path]:
     except OSError:
         return []
     return sorted(found)
+
+
+def _is_packed(folder: Path) -> bool:
+    made = (folder / "dataset.json").is_file() or (folder / "recipe.json").is_file()
+    return made and (folder / "images").is_dir()
+
+
+def _waits(path: Path) -> bool:
+    """Whether reading would wait for somebody to write: a pipe, a device, a socket."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return False  # reading it will tell
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
