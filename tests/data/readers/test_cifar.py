@@ -227,10 +227,12 @@ def test_a_cut_archive_is_told(tmp_path: Path, pixels: Array, name: str) -> None
             list(CifarReader(str(tmp_path / name)))
 
 
-def test_a_damaged_archive_is_told(tmp_path: Path, pixels: Array) -> None:
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("bit", [1, 255])
+def test_a_damaged_archive_is_told(tmp_path: Path, pixels: Array, place: float, bit: int) -> None:
     path = pack(tmp_path / "x.tar.gz", "cifar-10-batches-py", ten(pixels, python_2))
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 255
+    content[int(len(content) * place)] ^= bit
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"x\.tar\.gz.*download it again"):
         list(CifarReader(str(path)))

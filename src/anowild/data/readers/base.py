@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -118,3 +119,9 @@ def library(name: str, source: object) -> Any:
 def spread(count: int, most: int) -> range:
     """At most ``most`` of the numbers below ``count``, evenly spread."""
     return range(0, count, max(1, -(-count // most)))
+
+
+def drain(archive: tarfile.TarFile) -> None:
+    """Read a packed tar to its very end, where the checksum stands: damage before is told by it."""
+    while archive.fileobj is not None and archive.fileobj.read(1 << 14):
+        pass

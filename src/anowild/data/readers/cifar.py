@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anowild.data.readers import plain_pickle
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable
+from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, drain
 from anowild.errors import UserError
 
 Array = np.ndarray[Any, Any]
@@ -177,6 +177,7 @@ class _Archive:
         try:
             with tarfile.open(path) as archive:
                 members = [m for m in archive if m.isreg() and not m.issparse()]
+                drain(archive)
         except OSError as error:
             raise self._failed(error) from error
         except _DAMAGE as error:

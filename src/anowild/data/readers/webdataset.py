@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable
+from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, drain
 from anowild.data.readers.folder import (
     is_image,
     is_tiff,
@@ -140,6 +140,7 @@ def _items(path: Path, wanted: Callable[[str], bool]) -> Iterator[_Item]:
                     group.append((member.name, data))
                 elif ending.lower() in ("cls", "json"):
                     label = _label(ending.lower(), _content(tar, member, LONGEST_LABEL)) or label
+            drain(tar)
     # Damaged and broken-off files raise these, and more.
     except Exception as error:
         damage = error
