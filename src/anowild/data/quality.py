@@ -18,9 +18,9 @@ Array = np.ndarray[Any, Any]
 NEAR_BITS = 8
 #: ... and their pixels by a root mean square below this share of the lesser standard deviation,
 #: once what all images have in common is taken away (a correlation of about 0.95): where a camera
-#: always sees the same scene, all images are alike without being duplicates. Chosen on CIFAR-10
-#: automobiles, of which 0.8 % have such a twin, prints of one photograph all those looked at;
-#: of 5,958 handwritten 2s and 2,740 cells none has.
+#: always sees the same scene, all images are alike without being duplicates. Of the 5,000
+#: CIFAR-10 automobiles 15 repeat an earlier one, other prints of the same photograph; of the
+#: 5,958 handwritten 2s none does.
 NEAR_DIFFERENCE = 0.3
 #: Images whose mean is taken for what all have in common, at most.
 IN_COMMON = 2048
