@@ -49,7 +49,7 @@ class _Rows:
         splits = compute.index_in(dataset.read(["split"])["split"], pa.array(SPLITS))
         self.folder = folder
         self.split = splits.to_numpy().astype(np.int8)
-        self.index = column("index", -1)
+        self.index = column("index", -1).astype(np.int32)
         self.hash = column("hash", 0)
         self.perceptual = column("perceptual", 0)
         self.deviation = column("deviation", 0)
@@ -64,8 +64,8 @@ class _Rows:
 
         Training images go first: a test image is held to them before it is to other test images.
         """
-        equal = np.full(len(self.index), -1, np.int64)
-        near = np.full(len(self.index), -1, np.int64)
+        equal = np.full(len(self.index), -1, np.int32)
+        near = np.full(len(self.index), -1, np.int32)
         train, test = self.of(_TRAIN), self.of(_TEST)
         every = np.concatenate([train, test])
         first = quality.first_equal(self.hash[every])
@@ -76,7 +76,8 @@ class _Rows:
         train, test = (rows[(equal[rows] < 0) & telling[rows]] for rows in (train, test))
         images = _open_images(self.folder, preprocess)
         some = max(images, key=len)
-        common = some[:: -(-len(some) // quality.IN_COMMON)].mean(axis=0, dtype=np.float64)
+        few = np.arange(0, len(some), -(-len(some) // quality.IN_COMMON))
+        common = some[few].mean(axis=0, dtype=np.float64)
         self._look_for_near(near, train, None, images, common)
         self._look_for_near(near, test, train, images, common)
         self._look_for_near(near, test[near[test] < 0], None, images, common)
@@ -87,7 +88,7 @@ class _Rows:
         return equal, near
 
     def _look_for_near(
-        self, near: Array, rows: Array, pool: Array | None, images: list[Array], common: Array
+        self, near: Array, rows: Array, pool: Array | None, images: list[_Stored], common: Array
     ) -> None:
         others = rows if pool is None else pool
 
@@ -104,8 +105,8 @@ class _Rows:
         found = quality.near_pairs(self.perceptual[rows], pool_hashes, same)
         near[rows[found >= 0]] = others[found[found >= 0]]
 
-    def _pixels(self, rows: Array, images: list[Array]) -> Array:
-        out = np.empty((len(rows), *images[_TRAIN].shape[1:]), images[_TRAIN].dtype)
+    def _pixels(self, rows: Array, images: list[_Stored]) -> Array:
+        out = np.empty((len(rows), *images[_TRAIN].shape), images[_TRAIN].dtype)
         for split, stored in enumerate(images):
             chosen = self.split[rows] == split
             out[chosen] = stored[self.index[rows[chosen]]]
@@ -190,11 +191,38 @@ def tidy_up(folder: Path) -> None:
     (folder / "recipe.json").unlink(missing_ok=True)
 
 
-def _open_images(folder: Path, preprocess: Preprocess) -> list[Array]:
-    """The images of each split, mapped; none for a split without any."""
-    empty = np.empty((0, preprocess.channels, *[preprocess.resolution] * 2), preprocess.dtype)
-    paths = [folder / IMAGES / f"{split}.npy" for split in SPLITS]
-    return [np.load(path, mmap_mode="r") if path.exists() else empty for path in paths]
+class _Stored:
+    """The images of a split, read row by row.
+
+    A mapped file would be counted as this process's memory, wherever it was touched.
+    """
+
+    def __init__(self, path: Path, preprocess: Preprocess) -> None:
+        p = preprocess
+        self.shape, self.dtype = (p.channels, p.resolution, p.resolution), p.dtype
+        self._size = int(np.prod(self.shape)) * self.dtype.itemsize
+        self._file = path.open("rb") if path.exists() else None
+        self._count = 0
+        if self._file is not None:
+            np.lib.format.read_magic(self._file)
+            (self._count, *_), _, _ = np.lib.format.read_array_header_1_0(self._file)
+            self._start = self._file.tell()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: Array) -> Array:
+        """[n] -> [n, C, R, R]."""
+        out = np.empty((len(rows), *self.shape), self.dtype)
+        for image, row in zip(out, rows.tolist(), strict=True):
+            assert self._file is not None
+            self._file.seek(self._start + row * self._size)
+            image[...] = np.frombuffer(self._file.read(self._size), self.dtype).reshape(self.shape)
+        return out
+
+
+def _open_images(folder: Path, preprocess: Preprocess) -> list[_Stored]:
+    return [_Stored(folder / IMAGES / f"{split}.npy", preprocess) for split in SPLITS]
 
 
 def _drop_from_test(rows: _Rows, preprocess: Preprocess, dropped: Array) -> None:
