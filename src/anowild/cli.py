@@ -48,6 +48,11 @@ Changes = Annotated[
 ]  # fmt: skip
 
 
+def _crops(text: str, *names: str, **more: Any) -> Any:
+    """An option under a heading of its own in the help."""
+    return typer.Option(*names, help=text, rich_help_panel="Crops of objects", **more)
+
+
 @app.command()
 def prepare(
     sources: Sources,
@@ -67,37 +72,41 @@ def prepare(
         str, typer.Option(help="Test images that are in training too: refuse, drop or keep them.")
     ] = "refuse",
     crop_objects: Annotated[
-        bool, typer.Option("--crop-objects", help="The images are frames: cut objects out of them.")
+        bool, _crops("The images are frames: cut objects out of them.", "--crop-objects")
     ] = False,
     object_size: Annotated[
-        float | None, typer.Option(help="Typical diameter of an object, in pixels of the frame.")
+        float | None, _crops("Typical diameter of an object, in pixels of the frame.")
     ] = None,
     contrast: Annotated[
-        float | None, typer.Option(help="Least contrast of an object, in multiples of the noise.")
+        float | None,
+        _crops("Least contrast of an object, in multiples of the noise; 4 by default."),
     ] = None,
     crop_side: Annotated[
-        int | None, typer.Option(help="Side of a crop in pixels; else twice the object size.")
+        int | None, _crops("Side of a crop in pixels; else twice the object size.")
     ] = None,
     padding: Annotated[
-        str | None, typer.Option(help="At the frame's border: reflect, edge, zero or skip.")
+        str | None,
+        _crops("At the frame's border: shift the crop (default), reflect, edge, zero, or skip it."),
     ] = None,
     levels: Annotated[
         str | None,
-        typer.Option(help="Black and white by percentiles of each 'frame' or the whole 'video', or LOW,HIGH."),
+        _crops(
+            "Black and white by percentiles of each 'frame' (default) or the whole 'video', or LOW,HIGH."
+        ),
     ] = None,
-    percentiles: Annotated[
-        str | None, typer.Option(help="The two percentiles, as 0.1,99.9.")
-    ] = None,
+    percentiles: Annotated[str | None, _crops("The two percentiles; 0.1,99.9 by default.")] = None,
     masks: Annotated[
         list[str] | None,
-        typer.Option(help="Instance masks instead of detection, a source for each of the others."),
+        _crops("Instance masks instead of detection, a source for each of the others."),
     ] = None,
     thin: Annotated[
         str | None,
-        typer.Option(help="Drop crops that hardly moved and changed: SIZES,SHARE as 0.1,0.02; 0: off."),
+        _crops(
+            "Drop crops that hardly moved and changed: SIZES,SHARE as 0.1,0.03 (default); 0: off."
+        ),
     ] = None,
-    every: Annotated[int | None, typer.Option(min=1, help="Read only every so many frames.")] = None,
-) -> None:  # fmt: skip
+    every: Annotated[int | None, _crops("Read only every so many frames.", min=1)] = None,
+) -> None:
     """Turn images, arrays, archives or videos into a packed data set that trains fast."""
     from anowild import preparation
     from anowild.data.findings import sentences
