@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,18 +32,22 @@ def decode(file: File) -> Iterator[tuple[int, int, Array]]:
         Exception: of many kinds, on damaged files; :func:`why` explains them.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if not _is_beyond_pillow(image):
-                    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-                    for page in range(pages):
-                        image.seek(page)
-                        yield page, pages, _pixels(image)
-                    return
+        with _strict():
+            image = Image.open(file)
     except UnidentifiedImageError:
         if not _is_tiff(file):
             raise
+    else:
+        with image:
+            if not _is_beyond_pillow(image):
+                with _strict():
+                    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+                for page in range(pages):
+                    with _strict():
+                        image.seek(page)
+                        pixels = _pixels(image)
+                    yield page, pages, pixels
+                return
     if not isinstance(file, Path):
         file.seek(0)
     yield from _decode_with_tifffile(file)
@@ -51,7 +56,7 @@ def decode(file: File) -> Iterator[tuple[int, int, Array]]:
 def shape(file: File) -> Shape:
     """Height, width and channels that :func:`decode` will give, from the header alone."""
     try:
-        with Image.open(file) as image:
+        with _strict(), Image.open(file) as image:
             return image.height, image.width, 1 if _is_gray(image.mode) else 3
     except UnidentifiedImageError:
         if not _is_tiff(file):
@@ -72,6 +77,15 @@ def why(error: Exception) -> str:
         return "it does not fit into memory"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.replace("\n", " ") or type(error).__name__
+
+
+@contextmanager
+def _strict() -> Iterator[None]:
+    """Implausible sizes are errors; what else Pillow warns of is told by what it raises next."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def _pixels(image: Image.Image) -> Array:
