@@ -23,6 +23,10 @@ Array = np.ndarray[Any, Any]
 
 torch.set_num_threads(2)
 
+#: Image sets that a fresh clone does not have.
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared image sets are not here")
+
 
 def tiny_settings(**changes: Any) -> Settings:
     """16x16 networks of a few maps that grow from 8x8 within 1.4 kimg."""

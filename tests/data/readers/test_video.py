@@ -17,17 +17,8 @@ from PIL import Image
 from anowild.data.readers import Record
 from anowild.data.readers.video import VideoReader
 from anowild.errors import UserError
-from tests.data.readers.checks import (
-    PICTURES,
-    SHARED,
-    Array,
-    check,
-    check_starts,
-    crops,
-    needs_shared,
-    picture,
-    reasons,
-)
+from tests.conftest import SHARED, needs_shared
+from tests.data.readers.checks import PICTURES, Array, check, check_starts, crops, picture, reasons
 
 pytest.importorskip("av")
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
