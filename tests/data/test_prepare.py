@@ -139,6 +139,19 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert read == list(range(42, 60))
 
 
+def test_slow_sources_are_written_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "CHUNK_SECONDS", 0.0)
+    read: list[int] = []
+    child = os.fork()
+    if child == 0:
+        pack(tmp_path / "set", Made(30, {20: lambda: os.kill(os.getpid(), signal.SIGKILL)}))
+    os.waitpid(child, 0)
+    pack(tmp_path / "set", Made(30, {i: lambda i=i: read.append(i) for i in range(30)}))  # type: ignore[misc]
+    assert read == list(range(20, 30))
+
+
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "CHUNK_IMAGES", 8)
     real = os.fsync

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,9 @@ from anowild.signals import Interrupted, StopRequest, stop_request
 
 Array = np.ndarray[Any, Any]
 
-#: Images are written some at a time: at most so many, and at most so many bytes.
-CHUNK_IMAGES, CHUNK_BYTES = 4096, 32 << 20
+#: Images are written some at a time: at most so many, at most so many bytes, and those of at most
+#: so many seconds: a kill loses no more.
+CHUNK_IMAGES, CHUNK_BYTES, CHUNK_SECONDS = 4096, 32 << 20, 10.0
 #: Columns that are filled in at the end, when all images are known.
 LATE = ("duplicate_of", "near_duplicate_of", "finding")
 _EARLY = tuple(name for name in COLUMNS if name not in LATE)
@@ -121,6 +123,7 @@ class Packing:
             for split, count in zip(SPLITS, reached[4:], strict=True)
         }
         self.rows: list[dict[str, Any]] = []
+        self.flushed = time.monotonic()
         self.waiting: dict[str, list[Array]] = {split: [] for split in SPLITS}
 
     def run(self, parts: Sequence[Part]) -> None:
@@ -142,7 +145,8 @@ class Packing:
                 reader.idle = partial(self._stop_if_asked, stop)
                 for record in reader.records(start):
                     self._take(record, part)
-                    if len(self.rows) >= self.chunk:
+                    waited = time.monotonic() - self.flushed
+                    if len(self.rows) >= self.chunk or waited > CHUNK_SECONDS:
                         self._flush()
                     if self.total % 64 == 0:
                         shown.update(self.total)
@@ -202,6 +206,7 @@ class Packing:
 
     def _flush(self) -> None:
         """Write what is waiting: the images first, then the segment that tells of them."""
+        self.flushed = time.monotonic()
         if not self.rows:
             return
         for split, waiting in self.waiting.items():
