@@ -44,7 +44,7 @@ def measure(preset_name: str, minibatch: int, iterations: int, device: torch.dev
                 torch.randn(latent, device=device),
                 torch.randn(latent, device=device),
             )
-            report = step.gan_and_encoder(reals, draws, float(lod), 0.001, 0.999)
+            report = step(reals, draws, float(lod), 0.001, 0.999)
             assert all(bool(torch.isfinite(v).all()) for v in report.values())
             if device.type == "cuda":
                 torch.cuda.synchronize(device)

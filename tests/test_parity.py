@@ -41,7 +41,7 @@ def test_every_golden_output_is_looked_at() -> None:
 
 
 def test_notices_a_wrong_leak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anowild.networks.layers.LEAK", 0.21)
+    monkeypatch.setattr("anowild.networks.operators.LEAK", 0.21)
     assert max(error for _, error in parity.networks(GOLDEN)) > 1e-4
 
 

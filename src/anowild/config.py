@@ -142,6 +142,29 @@ class Settings:
         0.0, "weight of E's loss in G's (10 in the released signatures, unused)", source=RELEASED
     )
 
+    # Speed
+    precision: Literal["float32", "bfloat16", "auto"] = setting(
+        "float32",
+        "of convolutions in training (scores are float32); auto: bfloat16 where the machine "
+        "multiplies it faster",
+        source=APPENDIX,
+    )
+    shared_fakes: bool = setting(
+        False, "D, G and E learn from the same generated images, else each from its own",
+        source=RELEASED,
+    )  # fmt: skip
+    simultaneous: bool = setting(
+        False,
+        "D, G and E learn at the same time from the same generated images, with one pass back "
+        "through D; else in turn",
+        source=RELEASED,
+    )
+    penalty_interval: int = setting(
+        1, "iterations to one with the gradient penalty, whose weight is multiplied by it",
+        source=RELEASED,
+    )  # fmt: skip
+    encoder_interval: int = setting(1, "iterations to one in which E learns", source=RELEASED)
+
     # Averages of G and E
     average_decay: float = setting(
         0.999, "per D step; used where no half-life is given", source=RELEASED
@@ -257,7 +280,7 @@ def _check(s: Settings) -> None:
         f"one of {[4, *powers]}, or none",
     )
     for name in ("fmap_base", "fmap_max", "minibatch_base", "minibatch_repeats",
-                 "checkpoint_ticks", "nonfinite_limit"):  # fmt: skip
+                 "checkpoint_ticks", "nonfinite_limit", "penalty_interval", "encoder_interval"):  # fmt: skip
         need(getattr(s, name) >= 1, name, "at least 1")
     for name in ("channels", "latent_size"):
         need(getattr(s, name) is None or getattr(s, name) >= 1, name, "at least 1")
@@ -267,6 +290,7 @@ def _check(s: Settings) -> None:
         need(getattr(s, name) > 0, name, "more than 0")
     for name in ("adam_beta1", "adam_beta2", "average_decay"):
         need(0 <= getattr(s, name) < 1, name, "from 0 to below 1")
+    need(not (s.simultaneous and s.cycle_weight), "cycle_weight", "0 where simultaneous is true")
     half_life = s.average_half_life_kimg
     need(half_life is None or half_life > 0, "average_half_life_kimg", "more than 0")
     need(

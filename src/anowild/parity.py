@@ -115,6 +115,7 @@ def losses(folder: Path) -> Iterator[Error]:
             d, reals, g(z["D"], lod).detach(), mix, lod,
             penalty=settings.gradient_penalty, target=settings.gradient_target, drift=settings.drift,
         )  # fmt: skip
+        assert parts.mixed is not None
         e_loss = encoder_loss(g, e, g(z["E"], lod).detach(), lod)
         yield f"{at}/G_loss_per_sample", relative_error(g_losses, golden[f"{at}/G_loss_per_sample"])
         ours: dict[str, Tensor] = {
@@ -122,11 +123,11 @@ def losses(folder: Path) -> Iterator[Error]:
             "D_loss": parts.loss,
             "D_real_scores": parts.real_scores,
             "D_fake_scores": parts.fake_scores,
-            "D_mixed_scores": parts.mixed_scores,
-            "D_mixed_norms": parts.mixed_norms,
+            "D_mixed_scores": parts.mixed.scores,
+            "D_mixed_norms": parts.mixed.norms,
             "D_epsilon_penalty": parts.real_scores.square(),
             "D_term_wasserstein": (parts.fake_scores - parts.real_scores).mean(),
-            "D_term_gp_unweighted": (parts.mixed_norms - 1).square().mean(),
+            "D_term_gp_unweighted": (parts.mixed.norms - 1).square().mean(),
             "D_term_epsilon_unweighted": parts.real_scores.square().mean(),
             "E_loss": e_loss,
         }
@@ -188,7 +189,7 @@ def traces(folder: Path) -> Iterator[Error]:
             if reset:
                 for optimiser in step.optimisers.values():
                     optimiser.reset()
-            report = step.gan_and_encoder(
+            report = step(
                 _pooled(golden.tensor("reals", i), lod),
                 Draws(*(golden.tensor(k, i) for k in ("z_normal_D", "mix", "z_normal_G", "z_normal_E"))),
                 lod, settings.learning_rate, settings.average_decay,

@@ -51,7 +51,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory, image_set: ImageSet) -> 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, iteration: int, signum: int) -> None:
     """Send this process a signal in the middle of an iteration."""
-    original, count = Step.gan_and_encoder, 0
+    original, count = Step.__call__, 0
 
     def counted(self: Step, *args: Any) -> Any:
         nonlocal count
@@ -60,7 +60,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, iteration: int, signum: int) -
             os.kill(os.getpid(), signum)
         return original(self, *args)
 
-    monkeypatch.setattr(Step, "gan_and_encoder", counted)
+    monkeypatch.setattr(Step, "__call__", counted)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def iterate(step: Step, count: int = 1, **replaced: Tensor) -> dict[str, Tensor]
               for i in range(4))
         )  # fmt: skip
         reals = replaced.get("reals", torch.rand(8, 1, 16, 16, generator=rng) * 2 - 1)
-        report = step.gan_and_encoder(reals, draws, 0.0, 1e-3, 0.9)
+        report = step(reals, draws, 0.0, 1e-3, 0.9)
     return report
 
 
@@ -100,13 +100,15 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_counted(value: float) -
     step = build()
     iterate(step)
     before = parameters(step)
-    counts = {name: o.count for name, o in step.optimisers.items()}
+    moments = {k: v.clone() for k, v in step.optimisers["discriminator"].tensors().items()}
     reals = torch.zeros(8, 1, 16, 16)
     reals[3, 0, 2, 2] = value
     iterate(step, reals=reals)
     assert step.skipped == 1
     assert "discriminator" not in moved(before, step)
-    assert step.optimisers["discriminator"].count == counts["discriminator"]
+    after = step.optimisers["discriminator"].tensors()
+    assert moments.keys() == after.keys()
+    assert all(torch.equal(moments[key], after[key]) for key in moments)
     assert {"generator", "encoder"} <= moved(before, step)
     assert all(torch.isfinite(p).all() for p in parameters(step).values())
 
@@ -133,7 +135,7 @@ def test_adam_does_not_depend_on_memory_layout() -> None:
                 torch.randn(8, latent, generator=rng).double(),
                 torch.randn(8, latent, generator=rng).double(),
             )
-            step.gan_and_encoder(torch.zeros(8, 1, 16, 16).double(), draws, 0.0, 1e-3, 0.9)
+            step(torch.zeros(8, 1, 16, 16).double(), draws, 0.0, 1e-3, 0.9)
         return networks.discriminator.conv.weight.detach().contiguous()
 
     assert torch.allclose(run(torch.channels_last), run(torch.contiguous_format), atol=1e-10)

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anowild.networks.growth import feature_maps, log2_resolution, split_lod
-from anowild.networks.layers import Conv2d, LatentToMap, UpConv2d, leaky_relu, pixel_norm
+from anowild.networks.layers import Conv2d, LatentToMap, UpConv2d, pixel_norm
+from anowild.networks.operators import normalised_leaky_relu_, to_body
 
 
 class GeneratorBlock(nn.Module):
@@ -18,8 +19,8 @@ class GeneratorBlock(nn.Module):
         self.conv1 = Conv2d(outputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pixel_norm(leaky_relu(self.conv0_up(x)))
-        return pixel_norm(leaky_relu(self.conv1(x)))
+        x = normalised_leaky_relu_(self.conv0_up(x))
+        return normalised_leaky_relu_(self.conv1(x))
 
 
 class Generator(nn.Module):
@@ -70,13 +71,15 @@ class Generator(nn.Module):
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level
-        x = pixel_norm(leaky_relu(self.dense(pixel_norm(latents))))
-        x = pixel_norm(leaky_relu(self.conv(x)))
+        x = normalised_leaky_relu_(self.dense(pixel_norm(latents)))
+        x = to_body(normalised_leaky_relu_(self.conv(x)))
         below = x
         for block in self.blocks[:top]:
             below, x = x, block(x)
-        images = self.to_rgb[top](x)
+        images = self.to_rgb[top](x.to(latents.dtype))
         if coarser > 0:
-            old = F.interpolate(self.to_rgb[top - 1](below), scale_factor=2, mode="nearest")
+            old = F.interpolate(
+                self.to_rgb[top - 1](below.to(latents.dtype)), scale_factor=2, mode="nearest"
+            )
             images = images + (old - images) * coarser
         return images

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anowild.networks.operators import (
+    EPSILON,
+    Geometry,
+    convolve,
+    convolve_and_halve,
+    double_and_convolve,
+)
+
 #: He's gain for a layer that a (leaky) ReLU follows.
 HE_GAIN = math.sqrt(2.0)
-LEAK = 0.2
-EPSILON = 1e-8
-
-
-def leaky_relu(x: Tensor) -> Tensor:
-    """``max(0.2 x, x)``, elementwise."""
-    return F.leaky_relu(x, LEAK)
 
 
 def pixel_norm(x: Tensor) -> Tensor:
@@ -32,6 +33,11 @@ def pixel_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPSILON)
 
 
+def _at_use(layer: Conv2d | UpConv2d | DownConv2d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight, scaled, and bias of a layer, in the type of what it is applied to."""
+    return (layer.weight * layer.scale).to(x.dtype), layer.bias.to(x.dtype)
+
+
 class Conv2d(nn.Module):
     """Convolution that keeps the size, [N, in, H, W] -> [N, out, H, W]; no activation."""
 
@@ -40,28 +46,16 @@ class Conv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.scale = gain / math.sqrt(inputs * kernel * kernel)
-        self.padding = kernel // 2
+        self.geometry = Geometry(padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
-
-
-def _spread(weight: Tensor) -> Tensor:
-    """Sum a 3x3 kernel over the four positions of a 2x2 box: [a, b, 3, 3] -> [a, b, 4, 4]."""
-    padded = F.pad(weight, (1, 1, 1, 1))
-    return (
-        padded[:, :, 1:, 1:]
-        + padded[:, :, :-1, 1:]
-        + padded[:, :, 1:, :-1]
-        + padded[:, :, :-1, :-1]
-    )
+        return convolve(x, *_at_use(self, x), self.geometry)
 
 
 class UpConv2d(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution in one: [N, in, H, W] -> [N, out, 2H, 2W].
+    """Nearest-neighbour doubling and a 3x3 convolution in one: [N, in, H, H] -> [N, out, 2H, 2H].
 
-    One 4x4 transposed convolution of stride 2 does both, on a quarter of the positions. The
-    stored kernel is flipped in space against the plain convolution, as the reference has it.
+    The stored kernel is flipped in space against the plain convolution, as the reference has it.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -71,12 +65,12 @@ class UpConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = _spread(self.weight * self.scale)
-        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+        weight, bias = _at_use(self, x)
+        return double_and_convolve(x, weight).add_(bias.view(1, -1, 1, 1))
 
 
 class DownConv2d(nn.Module):
-    """A 3x3 convolution and 2x2 average pooling in one: [N, in, H, W] -> [N, out, H/2, W/2]."""
+    """A 3x3 convolution and 2x2 average pooling in one: [N, in, H, H] -> [N, out, H/2, H/2]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -85,8 +79,7 @@ class DownConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = _spread(self.weight * (self.scale / 4))
-        return F.conv2d(x, kernel, self.bias, stride=2, padding=1)
+        return convolve_and_halve(x, *_at_use(self, x))
 
 
 class Dense(nn.Module):
@@ -139,13 +132,15 @@ class MinibatchStddev(nn.Module):
         self.register_buffer("started", torch.zeros(()))  # 0 until the first update, then 1
         self.tracking = True
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, parts: int = 1) -> Tensor:
+        """``parts`` minibatches one after the other in [N, C, H, W] keep to themselves."""
         count, _, height, width = x.shape
         if self.training:
-            statistic = self._of_groups(x)
+            statistics = [self._of_groups(part) for part in x.chunk(parts)]
             if self.tracking:
-                self._track(statistic)
-            column = statistic.repeat(count // statistic.shape[0])
+                for statistic in statistics:
+                    self._track(statistic)
+            column = torch.cat([s.repeat(count // parts // len(s)) for s in statistics])
         else:
             column = self.running.expand(count)
         return torch.cat([x, column.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anowild.networks.growth import feature_maps, log2_resolution, split_lod
-from anowild.networks.layers import Conv2d, Dense, DownConv2d, MinibatchStddev, leaky_relu
+from anowild.networks.layers import Conv2d, Dense, DownConv2d, MinibatchStddev
+from anowild.networks.operators import leaky_relu_, to_body
 
 
 class TrunkBlock(nn.Module):
@@ -22,7 +23,7 @@ class TrunkBlock(nn.Module):
         self.conv1_down = DownConv2d(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky_relu(self.conv1_down(leaky_relu(self.conv0(x))))
+        return leaky_relu_(self.conv1_down(leaky_relu_(self.conv0(x))))
 
 
 class Trunk(nn.Module):
@@ -61,19 +62,19 @@ class Trunk(nn.Module):
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level
-        x = leaky_relu(self.from_rgb[top](images))
+        x = to_body(leaky_relu_(self.from_rgb[top](images)))
         for stage in range(top, 0, -1):
             x = self.blocks[stage - 1](x)
             if stage == top and coarser > 0:
-                old = leaky_relu(self.from_rgb[top - 1](F.avg_pool2d(images, 2)))
+                old = to_body(leaky_relu_(self.from_rgb[top - 1](F.avg_pool2d(images, 2))))
                 x = x + (old - x) * coarser
-        return x
+        return x.to(images.dtype)
 
-    def head(self, features: Tensor) -> Tensor:
+    def head(self, features: Tensor, parts: int = 1) -> Tensor:
         """The 4x4 block: [N, maps, 4, 4] -> [N, outputs]."""
-        x = leaky_relu(self.conv(self.minibatch_stddev(features)))
+        x = leaky_relu_(self.conv(self.minibatch_stddev(features, parts)))
         # Channel slowest, then row, column, whatever the memory layout.
-        return leaky_relu(self.dense0(x.reshape(x.shape[0], -1)))
+        return leaky_relu_(self.dense0(x.reshape(x.shape[0], -1)))
 
 
 class Discriminator(Trunk):
@@ -91,9 +92,12 @@ class Discriminator(Trunk):
         )
         self.dense1 = Dense(self.outputs, 1, gain=1.0)
 
-    def forward(self, images: Tensor, lod: float = 0.0) -> Tensor:
-        """Scores, unbounded, higher for images that look real: [N, C, r, r] -> [N, 1]."""
-        scores: Tensor = self.dense1(self.head(self.features(images, lod)))
+    def forward(self, images: Tensor, lod: float = 0.0, parts: int = 1) -> Tensor:
+        """Scores, unbounded, higher for images that look real: [N, C, r, r] -> [N, 1].
+
+        ``parts`` minibatches, one after the other in ``images``, do not see each other.
+        """
+        scores: Tensor = self.dense1(self.head(self.features(images, lod), parts))
         return scores
 
 

@@ -115,6 +115,8 @@ class _Run:
                 point = self._point()
                 self._iterate(point)
                 c.repeats = (c.repeats + 1) % self.settings.minibatch_repeats
+                if self.device.type == "cpu":  # to ask a GPU is to wait for it: at ticks only
+                    self._check_finite()
                 if time.perf_counter() - last_shown > 1:
                     last_shown = time.perf_counter()
                     shown.update(c.nimg / 1000, self._note(point))
@@ -149,15 +151,9 @@ class _Run:
             report = self.step.encoder_alone(draws, point.lod, point.learning_rate, decay)
         else:
             reals = self.batches.reals(c.nimg, point.minibatch, point.lod)
-            report = self.step.gan_and_encoder(reals, draws, point.lod, point.learning_rate, decay)
+            report = self.step(reals, draws, point.lod, point.learning_rate, decay)
         for name, value in report.items():
             self.sums[name].append(value.mean())
-        if self.step.skipped_in_a_row >= s.nonfinite_limit:
-            raise UserError(
-                f"{self.folder}: gradients were not finite in {self.step.skipped_in_a_row} steps "
-                f"in a row, at {c.nimg / 1000:.1f} kimg: the training has diverged; start again "
-                "with a lower learning_rate (the last checkpoint is kept)"
-            )
         c.lod = point.lod
         c.nimg += point.minibatch
         c.seconds += time.perf_counter() - started
@@ -182,6 +178,7 @@ class _Run:
         return float(0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
 
     def _tick(self, point: Point) -> None:
+        self._check_finite()
         c = self.counters
         now = time.perf_counter()
         kimg = (c.nimg - c.tick_nimg) / 1000
@@ -203,6 +200,15 @@ class _Run:
         )
         self.sums.clear()
         self.tick_started = now
+
+    def _check_finite(self) -> None:
+        """Raise where the training has diverged."""
+        if self.step.skipped_in_a_row >= self.settings.nonfinite_limit:
+            raise UserError(
+                f"{self.folder}: gradients were not finite in {self.step.skipped_in_a_row} steps "
+                f"in a row, at {self.counters.nimg / 1000:.1f} kimg: the training has diverged; "
+                "start again with a lower learning_rate (the last checkpoint is kept)"
+            )
 
     def _means(self) -> dict[str, float]:
         return {name: round(float(torch.stack(v).mean()), 6) for name, v in self.sums.items() if v}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.growth import split_lod
+from anowild.networks.operators import only_for_images
 
 
 class DiscriminatorLoss(NamedTuple):
@@ -20,8 +21,14 @@ class DiscriminatorLoss(NamedTuple):
     loss: Tensor
     real_scores: Tensor
     fake_scores: Tensor
-    mixed_scores: Tensor
-    mixed_norms: Tensor
+    mixed: Mixed | None
+
+
+class Mixed(NamedTuple):
+    """D's scores of images between real and generated ones, and their gradient's length: [N]."""
+
+    scores: Tensor
+    norms: Tensor
 
 
 def discriminator_loss(
@@ -39,23 +46,30 @@ def discriminator_loss(
 
     Args:
         mix: [N, 1, 1, 1] in [0, 1], the share of the fake in each mixed image.
-        penalty, target: the reference divides the penalty by the square of the target.
+        penalty, target: the reference divides the penalty by the square of the target. Where
+            the penalty is 0, no mixed image is looked at.
     """
-    real_scores = discriminator(reals, lod).squeeze(1)
-    fake_scores = discriminator(fakes, lod).squeeze(1)
-    mixed = (reals + (fakes - reals) * mix).detach().requires_grad_(True)
-    mixed_scores = discriminator(mixed, lod).squeeze(1)
-    (gradient,) = torch.autograd.grad(mixed_scores.sum(), mixed, create_graph=True)
+    scores = discriminator(torch.cat([reals, fakes]), lod, parts=2).squeeze(1)
+    real_scores, fake_scores = scores.chunk(2)
+    loss = (fake_scores - real_scores).mean() + real_scores.square().mean() * drift
+    if penalty == 0:
+        return DiscriminatorLoss(loss, real_scores, fake_scores, None)
+    mixed = _between(discriminator, reals, fakes.detach(), mix, lod)
+    loss = loss + (mixed.norms - target).square().mean() * (penalty / target**2)
+    return DiscriminatorLoss(loss, real_scores, fake_scores, mixed)
+
+
+def _between(
+    discriminator: Discriminator, reals: Tensor, fakes: Tensor, mix: Tensor, lod: float
+) -> Mixed:
+    mixed = (reals + (fakes - reals) * mix).requires_grad_(True)
+    scores = discriminator(mixed, lod).squeeze(1)
+    with only_for_images():
+        (gradient,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
     # The reference differentiates by the full-size image, where each of our pixels stands
     # 4^level times and has 4^-level of the gradient: the norm is smaller by 2^level.
     level, _ = split_lod(lod, discriminator.max_lod)
-    mixed_norms = gradient.square().sum(dim=(1, 2, 3)).sqrt() / 2**level
-    loss = (
-        (fake_scores - real_scores).mean()
-        + (mixed_norms - target).square().mean() * (penalty / target**2)
-        + real_scores.square().mean() * drift
-    )
-    return DiscriminatorLoss(loss, real_scores, fake_scores, mixed_scores, mixed_norms)
+    return Mixed(scores, gradient.square().sum(dim=(1, 2, 3)).sqrt() / 2**level)
 
 
 def generator_loss(discriminator: Discriminator, fakes: Tensor, lod: float) -> Tensor:

@@ -33,15 +33,23 @@ class Adam:
             lr=s.learning_rate,
             betas=(s.adam_beta1, s.adam_beta2),
             eps=s.adam_epsilon,
-            # Not fused: that kernel reads flat memory, and gradients may lie in another layout.
-            foreach=True,
+            fused=True,
         )
 
-    def step(self, gradients: Iterable[Tensor | None], learning_rate: float) -> None:
+    def step(
+        self,
+        gradients: Iterable[Tensor | None],
+        learning_rate: float,
+        skip: Tensor | None = None,
+    ) -> None:
         """One update. A parameter without a gradient (of a level that does not run) stays.
 
         The reference hands those a gradient of zero; that is the same here, because the levels
         that run change only where the moments are reset.
+
+        Args:
+            skip: a scalar; where it is 1, parameters and moments stay as they are. (``count``
+                goes on, so that nobody has to wait for a GPU's answer: it decides epsilon alone.)
         """
         self.count += 1
         (group,) = self._adam.param_groups
@@ -50,7 +58,12 @@ class Adam:
             correction = math.sqrt(1.0 - self.settings.adam_beta2**self.count)
             group["eps"] = self.settings.adam_epsilon / correction
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            # The fused kernel reads flat memory: both have to lie in the same layout.
+            if gradient is not None and gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)
             parameter.grad = gradient
+        # What torch's gradient scaler sets for the same purpose.
+        self._adam.found_inf = skip  # type: ignore[attr-defined]
         self._adam.step()
         for parameter in self.parameters:
             parameter.grad = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,8 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from anowild.config import Settings
+from anowild.device import training_dtype
 from anowild.networks import Discriminator, Encoder, Generator, initialised_by
-from anowild.training.losses import discriminator_loss, encoder_loss, generator_loss
+from anowild.networks.operators import computing_in
+from anowild.training.losses import (
+    DiscriminatorLoss,
+    discriminator_loss,
+    encoder_loss,
+    generator_loss,
+)
 from anowild.training.optimiser import Adam
 
 
@@ -73,7 +81,7 @@ class Draws(NamedTuple):
 
 
 class Step:
-    """Updates D, the averages, G and E, in the reference's order."""
+    """Updates D, the averages, G and E: in the reference's order, or in the fast one."""
 
     def __init__(self, networks: Networks, settings: Settings) -> None:
         self.networks = networks
@@ -83,31 +91,56 @@ class Step:
             "generator": Adam(networks.generator.parameters(), settings),
             "encoder": Adam(networks.encoder.parameters(), settings),
         }
-        self.skipped_in_a_row = 0
-        self.skipped = 0
+        device = next(networks.generator.parameters()).device
+        self._dtype = training_dtype(settings.precision, device)
+        # Updates left out for a gradient that is not finite: in all, and the last ones in a row.
+        # Counted where the gradients are, so that a GPU is not waited for.
+        self._skipped = torch.zeros(2, device=device)
+        self.iterations = 0
 
-    def gan_and_encoder(
+    @property
+    def skipped(self) -> int:
+        """Updates left out because a gradient was not finite."""
+        return int(self._skipped[0])
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """How many of those were the last ones."""
+        return int(self._skipped[1])
+
+    def set_skipped(self, skipped: int, in_a_row: int) -> None:
+        """Take up the counts of a checkpoint."""
+        self._skipped.copy_(torch.tensor([skipped, in_a_row]))
+
+    def __call__(
         self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
-        """The paper's iteration; with ``encoder = "sequential"``, all of it but the last part.
+        """One iteration, of the kind that the settings ask for.
 
         Args:
             reals: [N, C, r, r] in [-1, 1], of the size of level ``floor(lod)``.
             decay: of the averages.
 
         Returns:
-            Losses and scores, scalars or [N], each from just before its own update.
+            Losses and scores, scalars or [N], each from just before its own update; without
+            those that this iteration leaves out.
         """
+        iteration = self._at_once if self.settings.simultaneous else self._in_turn
+        with computing_in(self._dtype):
+            report = iteration(reals, draws, lod, learning_rate, decay)
+        self.iterations += 1
+        return {name: value.detach() for name, value in report.items()}
+
+    def _in_turn(
+        self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
+    ) -> dict[str, Tensor]:
+        """The paper's iteration; with ``encoder = "sequential"``, all of it but the last part."""
         s, n = self.settings, self.networks
-        scale = s.latent_scale
 
         # Discriminator.
-        with torch.no_grad():
-            fakes = n.generator(draws.discriminator * scale, lod)
-        d = discriminator_loss(
-            n.discriminator, reals, fakes, draws.mix, lod,
-            penalty=s.gradient_penalty, target=s.gradient_target, drift=s.drift,
-        )  # fmt: skip
+        with torch.set_grad_enabled(s.shared_fakes):
+            fakes = n.generator(draws.discriminator * s.latent_scale, lod)
+        d = self._discriminator_loss(reals, fakes.detach(), draws, lod)
         self._descend("discriminator", d.loss, learning_rate)
 
         # Averages, of G and E as they were before this iteration's update.
@@ -115,58 +148,129 @@ class Step:
         average(n.average_encoder, n.encoder, decay)
 
         # Generator, against the new discriminator.
-        fakes = n.generator(draws.generator * scale, lod)
-        g_losses = generator_loss(n.discriminator, fakes, lod)
-        g_loss = g_losses.mean()
-        if s.cycle_weight:
-            g_loss = g_loss + s.cycle_weight * encoder_loss(n.generator, n.encoder, fakes, lod)
+        if not s.shared_fakes:
+            fakes = n.generator(draws.generator * s.latent_scale, lod)
+        with frozen(n.discriminator), frozen(n.encoder):
+            g_losses = generator_loss(n.discriminator, fakes, lod)
+            g_loss = g_losses.mean()
+            if s.cycle_weight:
+                g_loss = g_loss + s.cycle_weight * encoder_loss(n.generator, n.encoder, fakes, lod)
         self._descend("generator", g_loss, learning_rate)
 
-        report = {
-            "D_loss": d.loss,
-            "G_loss": g_losses.mean(),
-            "real_score": d.real_scores,
-            "fake_score": d.fake_scores,
-            "gradient_norm": d.mixed_norms,
-        }
-        if s.encoder == "joint":
-            report["E_loss"] = self._encoder(n.generator, draws, lod, learning_rate)
-        return {name: value.detach() for name, value in report.items()}
+        report = {"G_loss": g_losses.mean(), **_reported(d)}
+        # Encoder, against the new generator.
+        if s.encoder == "joint" and self._due(s.encoder_interval):
+            if not s.shared_fakes:
+                fakes = self._generated(n.generator, draws.encoder, lod)
+            report["E_loss"] = self._encoder(n.generator, fakes.detach(), lod, learning_rate)
+        return report
+
+    def _at_once(
+        self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
+    ) -> dict[str, Tensor]:
+        """All three learn from the same generated images, before any of them moves.
+
+        G's loss is the part of D's that the generated images are in, with the other sign. So one
+        pass back through D serves both.
+        """
+        s, n = self.settings, self.networks
+        fakes = n.generator(draws.generator * s.latent_scale, lod)
+        seen = fakes.detach().requires_grad_(True)
+        d = self._discriminator_loss(reals, seen, draws, lod)
+        *for_d, for_fakes = torch.autograd.grad(
+            d.loss, [*self.optimisers["discriminator"].parameters, seen], allow_unused=True
+        )
+        assert for_fakes is not None
+        for_g = torch.autograd.grad(
+            fakes, self.optimisers["generator"].parameters, -for_fakes, allow_unused=True
+        )
+        report = {"G_loss": -d.fake_scores.mean(), **_reported(d)}
+        if s.encoder == "joint" and self._due(s.encoder_interval):
+            with frozen(n.generator):
+                e_loss = encoder_loss(n.generator, n.encoder, fakes.detach(), lod)
+            report["E_loss"] = e_loss
+        average(n.average_generator, n.generator, decay)
+        average(n.average_encoder, n.encoder, decay)
+        self._update("discriminator", for_d, learning_rate)
+        self._update("generator", for_g, learning_rate)
+        if "E_loss" in report:
+            self._descend("encoder", e_loss, learning_rate)
+        return report
 
     def encoder_alone(
         self, draws: Draws, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
         """Sequential training's second part: E learns to invert the finished, averaged G."""
         average(self.networks.average_encoder, self.networks.encoder, decay)
-        loss = self._encoder(self.networks.average_generator, draws, lod, learning_rate)
+        with computing_in(self._dtype):
+            fakes = self._generated(self.networks.average_generator, draws.encoder, lod)
+            loss = self._encoder(self.networks.average_generator, fakes, lod, learning_rate)
         return {"E_loss": loss.detach()}
 
+    def _due(self, interval: int) -> bool:
+        """Whether something done once in so many iterations is done in this one."""
+        return self.iterations % interval == 0
+
+    def _discriminator_loss(
+        self, reals: Tensor, fakes: Tensor, draws: Draws, lod: float
+    ) -> DiscriminatorLoss:
+        s = self.settings
+        # What is left out of the other iterations is made up for in this one.
+        penalty = s.gradient_penalty * s.penalty_interval if self._due(s.penalty_interval) else 0.0
+        return discriminator_loss(
+            self.networks.discriminator, reals, fakes, draws.mix, lod,
+            penalty=penalty, target=s.gradient_target, drift=s.drift,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _generated(self, generator: Generator, normals: Tensor, lod: float) -> Tensor:
+        return generator(normals * self.settings.latent_scale, lod)
+
     def _encoder(
-        self, generator: Generator, draws: Draws, lod: float, learning_rate: float
+        self, generator: Generator, fakes: Tensor, lod: float, learning_rate: float
     ) -> Tensor:
         """Encoder, against the generator as it is now; only E learns from it."""
-        with torch.no_grad():
-            fakes = generator(draws.encoder * self.settings.latent_scale, lod)
-        loss = encoder_loss(generator, self.networks.encoder, fakes, lod)
+        with frozen(generator):
+            loss = encoder_loss(generator, self.networks.encoder, fakes, lod)
         self._descend("encoder", loss, learning_rate)
         return loss
 
     def _descend(self, name: str, loss: Tensor, learning_rate: float) -> None:
+        parameters = self.optimisers[name].parameters
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        self._update(name, gradients, learning_rate)
+
+    def _update(self, name: str, gradients: Sequence[Tensor | None], learning_rate: float) -> None:
         """Update one network; leave it as it is when a gradient is not finite, and count that."""
-        optimiser = self.optimisers[name]
-        gradients = torch.autograd.grad(loss, optimiser.parameters, allow_unused=True)
-        if _all_finite(g for g in gradients if g is not None):
-            optimiser.step(gradients, learning_rate)
-            self.skipped_in_a_row = 0
-        else:
-            self.skipped_in_a_row += 1
-            self.skipped += 1
+        skip = _any_not_finite([g for g in gradients if g is not None])
+        self.optimisers[name].step(gradients, learning_rate, skip)
+        self._skipped[0] += skip
+        self._skipped[1] = (self._skipped[1] + 1) * skip
 
 
-def _all_finite(tensors: Iterable[Tensor]) -> bool:
+def _reported(d: DiscriminatorLoss) -> dict[str, Tensor]:
+    report = {"D_loss": d.loss, "real_score": d.real_scores, "fake_score": d.fake_scores}
+    return report if d.mixed is None else report | {"gradient_norm": d.mixed.norms}
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Record what the network does with its inputs, but no derivative by its parameters."""
+    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
+def _any_not_finite(tensors: list[Tensor]) -> Tensor:
+    """1 if there is a NaN or an infinity in them, else 0; a scalar on their device."""
     # The largest absolute value: NaN passes through it, and it cannot overflow.
-    peaks = torch.stack(torch._foreach_norm(list(tensors), float("inf")))
-    return bool(peaks.isfinite().all())
+    peaks = torch.stack(torch._foreach_norm(tensors, float("inf")))
+    return 1.0 - peaks.isfinite().all().float()
 
 
 @torch.no_grad()

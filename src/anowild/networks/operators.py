@@ -1,0 +1,277 @@
+"""The operators of the networks, with derivatives that cost no more than they must.
+
+*Convolutions.* y = w * x is linear in x and in w. Its two adjoints, the one that takes y back to x
+and the one that takes (x, y) to w, are linear in their arguments as well, and each of the three is
+the derivative of the others. Three operators that name each other as their derivatives are all
+that a gradient penalty needs, each with a kernel of its own. (PyTorch's own second derivative
+writes the one for w as a convolution with a kernel as large as the image, and its transposed
+convolution takes a slower kernel than the adjoint does.)
+
+*Resampling by two.* The mean over boxes of 2x2 commutes with a convolution. So a 3x3 kernel of
+stride 2 beside a box does in 9 multiplications what a fused 4x4 kernel does in 16. The box is its
+own adjoint, but for the border.
+
+*Activations* work in place, and their derivatives need the results alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+LEAK = 0.2
+EPSILON = 1e-8
+
+_backward = torch.ops.aten.convolution_backward
+_weights_wanted = True
+_dtype: torch.dtype | None = None
+
+
+@contextmanager
+def only_for_images() -> Iterator[None]:
+    """Leave out first derivatives by weights and biases, as in the inner gradient of a penalty.
+
+    An autograd function is not told which of its gradients end in nothing, so it is told here.
+    """
+    global _weights_wanted
+    before, _weights_wanted = _weights_wanted, False
+    try:
+        yield
+    finally:
+        _weights_wanted = before
+
+
+@contextmanager
+def computing_in(dtype: torch.dtype | None) -> Iterator[None]:
+    """Have the layers between the images and the 4x4 maps compute in ``dtype``; None: in their own.
+
+    For training: parameters, images, the 4x4 layers and all that is summed over them keep their
+    type.
+    """
+    global _dtype
+    before, _dtype = _dtype, dtype
+    try:
+        yield
+    finally:
+        _dtype = before
+
+
+def to_body(x: Tensor) -> Tensor:
+    """Feature maps in the type that :func:`computing_in` asks for."""
+    return x if _dtype is None else x.to(_dtype)
+
+
+class Geometry(NamedTuple):
+    """Stride and padding, the same along both axes."""
+
+    stride: int = 1
+    padding: int = 0
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """[N, in, H, W], [out, in, k, k], [out] -> [N, out, h, w]; cross-correlation, as everywhere."""
+    result: Tensor = _Convolve.apply(x, weight, bias, geometry)
+    return result
+
+
+def convolve_transposed(y: Tensor, weight: Tensor, size: int, geometry: Geometry) -> Tensor:
+    """The adjoint of :func:`convolve` in x: [N, out, h, w], [out, in, k, k] -> [N, in, size, size]."""
+    result: Tensor = _Transposed.apply(y, weight, (size, size), geometry)
+    return result
+
+
+def convolve_and_halve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 3x3 convolution that keeps the size, then 2x2 average pooling: [N, ., H, H] -> [N, ., H/2, H/2]."""
+    return convolve(_Box.apply(x, 1), weight, bias, Geometry(stride=2))
+
+
+def double_and_convolve(x: Tensor, weight: Tensor) -> Tensor:
+    """Nearest-neighbour doubling, then a 3x3 convolution: [N, in, H, H] -> [N, out, 2H, 2H].
+
+    Args:
+        weight: [in, out, 3, 3], flipped in space against that of :func:`convolve`.
+    """
+    spaced = convolve_transposed(x, weight * 4, 2 * x.shape[-1] + 1, Geometry(stride=2))
+    result: Tensor = _Box.apply(spaced, 0)
+    return result
+
+
+def leaky_relu_(x: Tensor) -> Tensor:
+    """``max(0.2 x, x)``, elementwise, in place."""
+    result: Tensor = _LeakyRelu.apply(x)
+    return result
+
+
+def normalised_leaky_relu_(x: Tensor) -> Tensor:
+    """:func:`leaky_relu_`, then :func:`pixel_norm`, in place. Has a first derivative only."""
+    result: Tensor = _NormalisedLeakyRelu.apply(x)
+    return result
+
+
+class _Box(Function):
+    """Mean over boxes of 2x2, one for each position: [.., H, H] -> H - 1 + 2 * padding a side."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: int) -> Any:
+        ctx.padding = padding
+        return F.avg_pool2d(x, 2, stride=1, padding=padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return _Box.apply(gradients[0], 1 - ctx.padding), None
+
+
+class _LeakyRelu(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Any:
+        F.leaky_relu_(x, LEAK)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return _Leak.apply(gradients[0], ctx.saved_tensors[0].detach())
+
+
+class _Leak(Function):
+    """Multiply by the slope of the leaky ReLU that gave ``activated``; linear, so its own derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, activated: Tensor) -> Any:
+        ctx.save_for_backward(activated)
+        return _leak(x, activated)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return _Leak.apply(gradients[0], ctx.saved_tensors[0]), None
+
+
+class _NormalisedLeakyRelu(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Any:
+        F.leaky_relu_(x, LEAK)
+        scale = _inverse_root_mean_square(x)
+        x.mul_(scale)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x, scale)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        normalised, scale = ctx.saved_tensors
+        product = gradient * normalised
+        along = product.mean(dim=1, keepdim=True)
+        # (gradient - normalised * along) * scale, in the memory of the product.
+        inner = torch.mul(normalised, along, out=product)
+        inner = torch.sub(gradient, inner, out=inner).mul_(scale)
+        return _leak(inner, normalised)
+
+
+def _inverse_root_mean_square(x: Tensor) -> Tensor:
+    """1 / sqrt(mean over axis 1 of x^2 + epsilon), kept as an axis of length 1; at least in float32."""
+    wide = torch.float32 if x.dtype.itemsize < 4 else x.dtype
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=wide)
+    return norm.square_().div_(x.shape[1]).add_(EPSILON).rsqrt_()
+
+
+def _leak(x: Tensor, activated: Tensor) -> Tensor:
+    return torch.ops.aten.leaky_relu_backward(x, activated, LEAK, True)
+
+
+class _Convolve(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
+    ) -> Any:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = geometry
+        ctx.set_materialize_grads(False)
+        return F.conv2d(x, weight, bias, geometry.stride, geometry.padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        for_x = for_weight = for_bias = None
+        if gradient is not None:
+            if ctx.needs_input_grad[0]:
+                for_x = _Transposed.apply(gradient, weight, x.shape[2:], ctx.geometry)
+            if _weights_wanted and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
+                for_weight, for_bias = _Correlate.apply(x, gradient, weight.shape, ctx.geometry)
+        return for_x, for_weight, for_bias if ctx.needs_input_grad[2] else None, None
+
+
+class _Transposed(Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, weight: Tensor, size: Any, geometry: Geometry) -> Any:
+        ctx.save_for_backward(y, weight)
+        ctx.geometry = geometry
+        ctx.set_materialize_grads(False)
+        shape = (y.shape[0], weight.shape[1], *size)
+        return _adjoint(y, _only_shape(y, shape), weight, geometry, for_x=True)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = gradients
+        y, weight = ctx.saved_tensors
+        for_y = for_weight = None
+        if gradient is not None:
+            if ctx.needs_input_grad[0]:
+                for_y = _Convolve.apply(gradient, weight, None, ctx.geometry)
+            if _weights_wanted and ctx.needs_input_grad[1]:
+                for_weight, _ = _Correlate.apply(gradient, y, weight.shape, ctx.geometry)
+        return for_y, for_weight, None, None
+
+
+class _Correlate(Function):
+    """(x, y) -> the adjoint in the weight, and that in the bias, which is the sum of y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, shape: torch.Size, geometry: Geometry) -> Any:
+        ctx.save_for_backward(x, y)
+        ctx.geometry = geometry
+        ctx.set_materialize_grads(False)
+        return _adjoint(y, x, _only_shape(x, shape), geometry, for_x=False)[1:]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        for_weight, for_bias = gradients
+        x, y = ctx.saved_tensors
+        for_x = for_y = None
+        if for_weight is not None:
+            if ctx.needs_input_grad[0]:
+                for_x = _Transposed.apply(y, for_weight, x.shape[2:], ctx.geometry)
+            if ctx.needs_input_grad[1]:
+                for_y = _Convolve.apply(x, for_weight, for_bias, ctx.geometry)
+        elif for_bias is not None and ctx.needs_input_grad[1]:
+            for_y = for_bias.view(1, -1, 1, 1).expand_as(y)
+        return for_x, for_y, None, None
+
+
+def _adjoint(
+    y: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, for_x: bool
+) -> tuple[Any, Any, Any]:
+    """The adjoint in x alone, or those in weight and bias."""
+    stride, padding = [geometry.stride] * 2, [geometry.padding] * 2
+    mask = [for_x, not for_x, not for_x]
+    result: tuple[Any, Any, Any] = _backward(
+        y, x, weight, [y.shape[1]], stride, padding, [1, 1], False, [0, 0], 1, mask
+    )
+    return result
+
+
+def _only_shape(like: Tensor, shape: Any) -> Tensor:
+    """A tensor that the kernels ask for its shape and layout, and never read."""
+    return torch.empty(
+        shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
+    )

@@ -1,0 +1,118 @@
+"""The operators against PyTorch's own, and their derivatives against finite differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn import functional as F
+
+from anowild.networks import operators
+from anowild.networks.operators import Geometry
+
+GEOMETRIES = [(Geometry(1, 1), 3, 5), (Geometry(2, 0), 3, 7), (Geometry(1, 0), 1, 3)]
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(("geometry", "kernel", "size"), GEOMETRIES)
+def test_convolution_and_its_derivatives(geometry: Geometry, kernel: int, size: int) -> None:
+    x, weight, bias = draw(2, 3, size, size), draw(4, 3, kernel, kernel), draw(4)
+
+    def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return operators.convolve(x, weight, bias, geometry)
+
+    expected = F.conv2d(x, weight, bias, geometry.stride, geometry.padding)
+    assert torch.allclose(ours(x, weight, bias), expected, atol=1e-12)
+    assert gradcheck(ours, (x, weight, bias))
+    assert gradgradcheck(ours, (x, weight, bias))
+
+
+@pytest.mark.parametrize(("geometry", "kernel", "size"), GEOMETRIES)
+def test_transposed_convolution_and_its_derivatives(
+    geometry: Geometry, kernel: int, size: int
+) -> None:
+    weight = draw(4, 3, kernel, kernel)
+    y = torch.randn_like(F.conv2d(draw(2, 3, size, size), weight, None, *geometry)).requires_grad_()
+
+    def ours(y: Tensor, weight: Tensor) -> Tensor:
+        return operators.convolve_transposed(y, weight, size, geometry)
+
+    expected = F.conv_transpose2d(y, weight, None, *geometry)
+    assert torch.allclose(ours(y, weight), expected, atol=1e-12)
+    assert gradcheck(ours, (y, weight))
+    assert gradgradcheck(ours, (y, weight))
+
+
+def test_convolution_with_averaging_is_the_two_in_turn() -> None:
+    x, weight, bias = draw(2, 3, 6, 6), draw(4, 3, 3, 3), draw(4)
+    expected = F.avg_pool2d(F.conv2d(x, weight, bias, padding=1), 2)
+    assert torch.allclose(operators.convolve_and_halve(x, weight, bias), expected, atol=1e-12)
+    assert gradgradcheck(operators.convolve_and_halve, (x, weight, bias))
+
+
+def test_doubling_with_convolution_is_the_two_in_turn() -> None:
+    x, weight = draw(2, 3, 6, 6), draw(3, 4, 3, 3)
+    doubled = F.interpolate(x, scale_factor=2, mode="nearest")
+    expected = F.conv2d(doubled, weight.flip(2, 3).transpose(0, 1), padding=1)
+    assert torch.allclose(operators.double_and_convolve(x, weight), expected, atol=1e-12)
+    assert gradgradcheck(operators.double_and_convolve, (x, weight))
+
+
+def test_activations_and_their_derivatives() -> None:
+    x = draw(3, 4, 2, 2)
+    expected = F.leaky_relu(x, 0.2)
+    assert torch.equal(operators.leaky_relu_(x.clone()), expected)
+    assert gradcheck(lambda x: operators.leaky_relu_(x.clone()), (x,))
+    assert gradgradcheck(lambda x: operators.leaky_relu_(x.clone()).square(), (x,))
+    normalised = expected / (expected.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    assert torch.allclose(operators.normalised_leaky_relu_(x.clone()), normalised, atol=1e-12)
+    assert gradcheck(lambda x: operators.normalised_leaky_relu_(x.clone()), (x,))
+
+
+def test_second_derivatives_of_the_normalised_activation_are_refused() -> None:
+    x = draw(1, 4, 1, 1)
+    y = operators.normalised_leaky_relu_(x.clone())
+    (gradient,) = torch.autograd.grad((y * draw(1, 4, 1, 1)).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(gradient.sum(), x)
+
+
+def test_the_inner_gradient_of_a_penalty_leaves_out_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    original = operators._backward
+
+    def noted(*arguments: Any) -> Any:
+        asked.append(arguments[-1])
+        return original(*arguments)
+
+    monkeypatch.setattr(operators, "_backward", noted)
+    x, weight, bias = draw(2, 3, 5, 5), draw(4, 3, 3, 3), draw(4)
+    y = operators.leaky_relu_(operators.convolve(x, weight, bias, Geometry(1, 1)))
+    with operators.only_for_images():
+        (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    assert asked == [[True, False, False]]
+    (second,) = torch.autograd.grad(gradient.square().sum(), weight)
+    assert second.abs().max() > 0
+
+
+def test_the_body_computes_in_the_type_asked_for() -> None:
+    x = torch.randn(2, 3)
+    assert operators.to_body(x).dtype == torch.float32
+    with operators.computing_in(torch.bfloat16):
+        assert operators.to_body(x).dtype == torch.bfloat16
+        with operators.computing_in(None):
+            assert operators.to_body(x).dtype == torch.float32
+    assert operators.to_body(x).dtype == torch.float32
