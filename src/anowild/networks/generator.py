@@ -76,10 +76,10 @@ class Generator(nn.Module):
         below = x
         for block in self.blocks[:top]:
             below, x = x, block(x)
-        images = self.to_rgb[top](x.to(latents.dtype))
+        images = self.to_rgb[top](x).to(latents.dtype)
         if coarser > 0:
             old = F.interpolate(
-                self.to_rgb[top - 1](below.to(latents.dtype)), scale_factor=2, mode="nearest"
+                self.to_rgb[top - 1](below).to(latents.dtype), scale_factor=2, mode="nearest"
             )
             images = images + (old - images) * coarser
         return images

@@ -158,7 +158,7 @@ class _NormalisedLeakyRelu(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Any:
         F.leaky_relu_(x, LEAK)
-        scale = _inverse_root_mean_square(x)
+        scale = _inverse_root_mean_square(x).to(x.dtype)
         x.mul_(scale)
         ctx.mark_dirty(x)
         ctx.save_for_backward(x, scale)
@@ -196,7 +196,7 @@ class _Convolve(Function):
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
         ctx.set_materialize_grads(False)
-        return F.conv2d(x, weight, bias, geometry.stride, geometry.padding)
+        return F.conv2d(_channels_last(x), weight, bias, geometry.stride, geometry.padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -265,9 +265,31 @@ def _adjoint(
     stride, padding = [geometry.stride] * 2, [geometry.padding] * 2
     mask = [for_x, not for_x, not for_x]
     result: tuple[Any, Any, Any] = _backward(
-        y, x, weight, [y.shape[1]], stride, padding, [1, 1], False, [0, 0], 1, mask
+        _channels_last(y),
+        _channels_last(x),
+        weight,
+        [y.shape[1]],
+        stride,
+        padding,
+        [1, 1],
+        False,
+        [0, 0],
+        1,
+        mask,
     )
     return result
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same values with the channels of a pixel side by side, and strides that say so.
+
+    With one channel the other layout is the same memory, and PyTorch takes it for that: then the
+    kernels of gray images' layers are ten times slower, and all that follows is reordered.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = x.shape
+    strides = (height * width * channels, 1, width * channels, channels)
+    return x if x.stride() == strides else x.as_strided(x.shape, strides)
 
 
 def _only_shape(like: Tensor, shape: Any) -> Tensor:

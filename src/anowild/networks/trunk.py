@@ -62,11 +62,11 @@ class Trunk(nn.Module):
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level
-        x = to_body(leaky_relu_(self.from_rgb[top](images)))
+        x = leaky_relu_(self.from_rgb[top](to_body(images)))
         for stage in range(top, 0, -1):
             x = self.blocks[stage - 1](x)
             if stage == top and coarser > 0:
-                old = to_body(leaky_relu_(self.from_rgb[top - 1](F.avg_pool2d(images, 2))))
+                old = leaky_relu_(self.from_rgb[top - 1](to_body(F.avg_pool2d(images, 2))))
                 x = x + (old - x) * coarser
         return x.to(images.dtype)
 
