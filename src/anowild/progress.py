@@ -6,16 +6,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Bar:
@@ -54,11 +48,24 @@ class Bar:
 
 @contextmanager
 def bar(name: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
-    """A progress bar on stderr, with rate, time passed and time left.
+    """A progress bar on stderr, with rate, time passed and time left; lines where Rich is missing.
 
     Args:
         total: None where only the end tells.
     """
+    try:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+    except ImportError:  # the GPU kit runs where there is little more than PyTorch
+        yield Bar(None, name, total, done)
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Bar(None, name, total, done)

@@ -18,13 +18,15 @@ from torch import Tensor
 from anowild.config import Settings
 from anowild.data.batches import Batches, process_reals, shrink, to_unit
 from anowild.data.images import ImageSet
-from anowild.device import peak_memory_mb
+from anowild.device import matrix_product_peak, peak_memory_mb, training_dtype
 from anowild.errors import UserError
 from anowild.files import locked, read_json, write_json, written_whole
 from anowild.progress import bar
 from anowild.signals import Interrupted, stop_request
 from anowild.training import checkpoint
 from anowild.training.checkpoint import Counters
+from anowild.training.cost import encoder_flops_per_image, flops_per_image
+from anowild.training.graphs import GraphedStep
 from anowild.training.pictures import grid, save_picture, save_training_grids, to_uint8
 from anowild.training.schedule import Point, Schedule, changes_level
 from anowild.training.step import Draws, Networks, Step
@@ -89,6 +91,10 @@ class _Run:
         )  # fmt: skip
         self.networks = Networks.build(settings, resolution, channels).to(device)
         self.step = Step(self.networks, settings)
+        graphs = settings.cuda_graphs and device.type == "cuda"
+        self.iteration = GraphedStep(self.step) if graphs else self.step
+        dtype = training_dtype(settings.precision, device) or torch.float32
+        self.peak_flops = matrix_product_peak(device, dtype)
 
         # In sequential training the encoder follows the GAN, for as many images again.
         self.gan_nimg = round(settings.kimg * 1000)
@@ -151,7 +157,7 @@ class _Run:
             report = self.step.encoder_alone(draws, point.lod, point.learning_rate, decay)
         else:
             reals = self.batches.reals(c.nimg, point.minibatch, point.lod)
-            report = self.step(reals, draws, point.lod, point.learning_rate, decay)
+            report = self.iteration(reals, draws, point.lod, point.learning_rate, decay)
         for name, value in report.items():
             self.sums[name].append(value.mean())
         c.lod = point.lod
@@ -182,6 +188,12 @@ class _Run:
         c = self.counters
         now = time.perf_counter()
         kimg = (c.nimg - c.tick_nimg) / 1000
+        seconds = now - self.tick_started
+        if c.nimg > self.gan_nimg:
+            work = encoder_flops_per_image(self.networks, point.lod)
+        else:
+            work = flops_per_image(self.networks, self.settings, point.lod)
+        flops = work * kimg * 1000 / seconds
         c.ticks += 1
         c.tick_nimg = c.nimg
         self.log.write(
@@ -192,7 +204,9 @@ class _Run:
                 "resolution": point.resolution,
                 "minibatch": point.minibatch,
                 **self._means(),
-                "s_per_kimg": round((now - self.tick_started) / max(kimg, 1e-9), 4),
+                "s_per_kimg": round(seconds / max(kimg, 1e-9), 4),
+                "gflops": round(flops / 1e9, 1),
+                "of_peak": round(flops / self.peak_flops, 3),
                 "seconds": round(c.seconds, 2),
                 "skipped": self.step.skipped,
                 "peak_memory_mb": round(peak_memory_mb(self.device)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,14 @@ class Adam:
     def __init__(self, parameters: Iterable[nn.Parameter], settings: Settings) -> None:
         self.parameters = list(parameters)
         self.settings = settings
+        self.resets = 0
         self.reset()
 
     def reset(self) -> None:
         """Forget both moments and the counter."""
         s = self.settings
         self.count = 0
+        self.resets += 1  # the moments are other tensors from now on
         self._adam = torch.optim.Adam(
             self.parameters,
             lr=s.learning_rate,
@@ -35,6 +38,21 @@ class Adam:
             eps=s.adam_epsilon,
             fused=True,
         )
+
+    @property
+    def settled(self) -> bool:
+        """Whether epsilon, as a float32, no longer depends on the count: from step 1,725 on."""
+        return not self.settings.adam_epsilon_hat or self.settings.adam_beta2**self.count < 2**-25
+
+    @contextmanager
+    def capturable(self) -> Iterator[None]:
+        """Inside, a CUDA graph can record a step, with learning rate and epsilon as they are now."""
+        (group,) = self._adam.param_groups
+        group["capturable"] = True
+        try:
+            yield
+        finally:
+            group["capturable"] = False
 
     def step(
         self,
