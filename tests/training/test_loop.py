@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from anowild.config import Settings
+from anowild.config import FAST, Settings
 from anowild.data import ImageSet
 from anowild.errors import UserError
 from anowild.files import locked
@@ -80,6 +80,20 @@ def test_a_stopped_run_ends_in_the_same_bits(
     assert counters["nimg"] == 16 * iteration
     train(image_set, tiny_settings(), tmp_path)
     assert_same_bits(whole_run, tmp_path)
+
+
+@pytest.mark.parametrize("iteration", [30, 43])
+def test_a_stopped_fast_run_ends_in_the_same_bits(
+    image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int
+) -> None:
+    settings = tiny_settings(**{**FAST, "precision": "bfloat16", "kimg": 0.8})
+    train(image_set, settings, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, iteration, signal.SIGTERM)  # between two penalties
+        with pytest.raises(Interrupted):
+            train(image_set, settings, tmp_path / "parts")
+    train(image_set, settings, tmp_path / "parts")
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
 
 
 def _metadata(path: Path) -> str:
@@ -164,9 +178,16 @@ def test_a_run_leaves_a_log_and_pictures(whole_run: Path) -> None:
     ticks = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
     assert [t["tick"] for t in ticks] == list(range(1, len(ticks) + 1))
     assert {t["resolution"] for t in ticks} == {8, 16}
-    assert {"kimg", "D_loss", "G_loss", "E_loss", "s_per_kimg", "seconds", "skipped"} <= ticks[
-        0
-    ].keys()
+    assert {
+        "kimg",
+        "D_loss",
+        "G_loss",
+        "E_loss",
+        "s_per_kimg",
+        "of_peak",
+        "seconds",
+        "skipped",
+    } <= ticks[0].keys()
     for kind in ("reals", "samples-*", "reconstructions-*"):
         found = sorted((whole_run / "grids").glob(f"{kind}.png"))
         assert found

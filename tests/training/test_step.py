@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from anowild.config import Settings
+from anowild.training.losses import generator_loss
 from anowild.training.step import Draws, Networks, Step, average
 from tests.conftest import tiny_settings
 
@@ -148,3 +149,98 @@ def test_average_includes_the_running_statistic() -> None:
     networks.encoder.minibatch_stddev.running.fill_(2.0)
     average(target, networks.encoder, 0.75)
     assert target.minibatch_stddev.running.item() == pytest.approx(0.5)
+
+
+def draws_of(latents: Tensor, mix: Tensor) -> Draws:
+    """The same latents for all three networks."""
+    return Draws(latents, mix, latents, latents)
+
+
+def iterate_once(settings: Settings, reals: Tensor, draws: Draws) -> tuple[Step, dict[str, Tensor]]:
+    step = build(settings)
+    return step, step(reals, draws, 0.0, 1e-3, 0.9)
+
+
+@pytest.fixture
+def reals() -> Tensor:
+    return torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.fixture
+def same_draws() -> Draws:
+    rng = torch.Generator().manual_seed(2)
+    latent = build().networks.generator.latent_size
+    return draws_of(torch.randn(8, latent, generator=rng), torch.rand(8, 1, 1, 1, generator=rng))
+
+
+def test_shared_images_are_those_of_equal_draws(reals: Tensor, same_draws: Draws) -> None:
+    own, _ = iterate_once(tiny_settings(), reals, same_draws)
+    shared, _ = iterate_once(tiny_settings(shared_fakes=True), reals, same_draws)
+    a, b = parameters(own), parameters(shared)
+    # E differs: its images are those of G before this update.
+    assert all(
+        torch.allclose(a[key], b[key], atol=1e-6) for key in a if not key.startswith("encoder")
+    )
+
+
+def test_at_once_d_learns_as_in_turn_and_g_against_the_old_d(
+    reals: Tensor, same_draws: Draws
+) -> None:
+    in_turn, _ = iterate_once(tiny_settings(), reals, same_draws)
+    at_once, report = iterate_once(tiny_settings(simultaneous=True), reals, same_draws)
+    a, b = parameters(in_turn), parameters(at_once)
+    d = [key for key in a if key.startswith("discriminator")]
+    assert all(torch.allclose(a[key], b[key], atol=1e-6) for key in d)
+
+    by_hand = build()
+    n = by_hand.networks
+    fakes = n.generator(same_draws.generator * by_hand.settings.latent_scale)
+    loss = generator_loss(n.discriminator, fakes, 0.0).mean()
+    assert report["G_loss"].item() == pytest.approx(loss.item(), abs=1e-5)
+    optimiser = by_hand.optimisers["generator"]
+    optimiser.step(torch.autograd.grad(loss, optimiser.parameters, allow_unused=True), 1e-3)
+    for key, expected in n.generator.named_parameters():
+        assert torch.allclose(b[f"generator/{key}"], expected, atol=1e-6), key
+
+
+def test_what_is_not_done_in_every_iteration() -> None:
+    step = build(tiny_settings(simultaneous=True, penalty_interval=3, encoder_interval=2))
+    reports = []
+    for _ in range(6):
+        before = parameters(step)
+        reports.append(iterate(step))
+        assert ("encoder" in moved(before, step)) == ("E_loss" in reports[-1])
+    assert ["gradient_norm" in report for report in reports] == [True, False, False] * 2
+    assert ["E_loss" in report for report in reports] == [True, False] * 3
+
+
+def test_a_penalty_left_out_is_made_up_for(reals: Tensor, same_draws: Draws) -> None:
+    _, every = iterate_once(tiny_settings(gradient_penalty=30.0), reals, same_draws)
+    _, third = iterate_once(tiny_settings(penalty_interval=3), reals, same_draws)
+    assert third["D_loss"].item() == pytest.approx(every["D_loss"].item(), rel=1e-6)
+
+
+def test_bfloat16_rounds_what_is_computed_and_nothing_that_is_kept(
+    reals: Tensor, same_draws: Draws
+) -> None:
+    full, expected = iterate_once(tiny_settings(), reals, same_draws)
+    half, report = iterate_once(tiny_settings(precision="bfloat16"), reals, same_draws)
+    assert report["D_loss"] != expected["D_loss"]
+    for name, value in expected.items():
+        assert report[name].dtype == torch.float32
+        assert torch.allclose(report[name], value, rtol=0.1, atol=0.1), name
+    assert all(p.dtype == torch.float32 for p in parameters(half).values())
+    # Outside of a step all is float32.
+    with torch.no_grad():
+        a = full.networks.average_encoder(reals)
+        b = half.networks.average_encoder(reals)
+    assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_minibatches_in_one_pass_do_not_see_each_other(reals: Tensor) -> None:
+    discriminator = build().networks.discriminator.double()
+    first, second = reals.double(), reals.double().flip(0) * 0.5
+    apart = torch.cat([discriminator(first), discriminator(second)])
+    together = discriminator(torch.cat([first, second]), parts=2)
+    assert torch.allclose(apart, together, atol=1e-12)
+    assert not torch.allclose(apart, discriminator(torch.cat([first, second])), atol=1e-6)
