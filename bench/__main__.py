@@ -1,6 +1,7 @@
 """``python -m bench NAME [OPTIONS]``: the benchmarks, by name.
 
 train    training speed beside a peer
+linear   cost of training against its length and the number of images
 levels   seconds per kimg of paper-size networks at every level of detail
 score    scoring speed beside a peer
 memory   memory of scoring, from ten thousand to a million images
