@@ -48,7 +48,8 @@ def measure(
     dtype = training_dtype(settings.precision, device) or torch.float32
     peak = matrix_product_peak(device, dtype)
     # Whole rounds of what is not done in every iteration.
-    rounds = max(1, iterations) * settings.penalty_interval * settings.encoder_interval
+    period = math.lcm(settings.penalty_interval, settings.encoder_interval)
+    rounds = period * -(-iterations // period)
     found = {}
     for lod in np.arange(networks.generator.max_lod, -0.5, -0.5).tolist():
         for i in range(rounds + 1):

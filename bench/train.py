@@ -6,6 +6,7 @@
 same noise for both). Ours are, in float32 and, where the CPU multiplies it faster, in bfloat16:
 
 - *like for like*: D and G, the same generated images for both;
+- *like for like, with E*: D, G and E, the same generated images for all;
 - *paper*: D, G and E, each with images of its own;
 - *fast*: D, G and E as ``anowild train --fast`` has them.
 
@@ -16,6 +17,7 @@ second, and their share of the machine's matrix-product peak.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from typing import Any
@@ -33,6 +35,7 @@ RESOLUTION, CHANNELS = 32, 3
 
 OURS: dict[str, dict[str, Any]] = {
     "like for like": {"encoder": "sequential", "shared_fakes": True},
+    "like for like, with E": {"shared_fakes": True},
     "paper": {},
     "fast": dict(FAST),
 }
@@ -44,7 +47,7 @@ def settings(kind: str, maps: int, precision: str) -> Settings:
     return preset("laptop").settings().but(**OURS[kind] | wide | {"precision": precision})
 
 
-def serve_ours(kind: str, maps: int, batch: int, precision: str) -> None:
+def serve_ours(kind: str, maps: int, batch: int, iterations: int, precision: str) -> None:
     chosen = settings(kind, maps, precision)
     device = choose_device("cpu", threads=1)
     networks = Networks.build(chosen, RESOLUTION, CHANNELS).to(device)
@@ -57,10 +60,11 @@ def serve_ours(kind: str, maps: int, batch: int, precision: str) -> None:
         draws = Draws(normals[0], torch.rand(batch, 1, 1, 1), normals[1], normals[2])
         step(reals, draws, 0.0, 0.001, 0.999)
 
-    _serve(iterate, batch, chosen.penalty_interval * chosen.encoder_interval, precision)
+    period = math.lcm(chosen.penalty_interval, chosen.encoder_interval)
+    _serve(iterate, batch, period, iterations, precision)
 
 
-def serve_peer(maps: int, batch: int, precision: str) -> None:
+def serve_peer(maps: int, batch: int, iterations: int, precision: str) -> None:
     torch.set_num_threads(1)
     without_torchvision_kernels()
     from pro_gan_pytorch.PRO_GAN import ProGAN
@@ -75,17 +79,16 @@ def serve_peer(maps: int, batch: int, precision: str) -> None:
             peer.optimize_discriminator(noise, reals, 3, 1.0)
             peer.optimize_generator(noise, reals, 3, 1.0)
 
-    _serve(iterate, batch, 1, precision)
+    _serve(iterate, batch, 1, iterations, precision)
 
 
 def _noise(batch: int) -> torch.Tensor:
     return torch.rand(batch, CHANNELS, RESOLUTION, RESOLUTION) * 2 - 1
 
 
-def _serve(iterate: Any, batch: int, period: int, precision: str) -> None:
+def _serve(iterate: Any, batch: int, period: int, iterations: int, precision: str) -> None:
     """``period``: iterations after which the work repeats itself."""
-    iterations = period * max(1, 8 // period)
-    iterate()
+    iterations = period * -(-iterations // period)
     with Flops() as flops:
         for _ in range(period):
             iterate()
@@ -98,7 +101,7 @@ def table(found: dict[str, Measured]) -> str:
     """A line for each candidate."""
     reference = found.get(f"{PEER}, float32")
     rows = [
-        f"{'':28} {'images/CPU-s':>20} {'ratio to the peer':>18} {'GFLOP/image':>12} "
+        f"{'':32} {'images/CPU-s':>20} {'ratio to the peer':>18} {'GFLOP/image':>12} "
         f"{'GFLOP/s':>8} {'of peak':>8}"
     ]
     for name, measured in found.items():
@@ -113,7 +116,7 @@ def table(found: dict[str, Measured]) -> str:
         gflop, peak = measured.facts["gflop"], measured.facts["peak"]
         sustained = gflop * statistics.median(rates)
         rows.append(
-            f"{name:28} {spread(rates):>20} {ratios:>18} {gflop:12.3f} {sustained:8.1f} "
+            f"{name:32} {spread(rates):>20} {ratios:>18} {gflop:12.3f} {sustained:8.1f} "
             f"{sustained / peak:8.2f}"
         )
     return "\n".join(rows)
@@ -127,6 +130,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--maps", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--iterations", type=int, default=8, help="of a round, at least")
     parser.add_argument(
         "--peer-python", default=sys.executable, help="Python with bench/requirements.txt"
     )
@@ -135,14 +139,14 @@ def main(arguments: list[str]) -> int:
     if given.serve:
         kind, precision = given.serve
         if kind == PEER:
-            serve_peer(given.maps, given.batch, precision)
+            serve_peer(given.maps, given.batch, given.iterations, precision)
         else:
-            serve_ours(kind, given.maps, given.batch, precision)
+            serve_ours(kind, given.maps, given.batch, given.iterations, precision)
         return 0
     precisions = ["float32"]
     if training_dtype("auto", torch.device("cpu")) is not None:
         precisions.append("bfloat16")
-    size = ["--maps", str(given.maps), "--batch", str(given.batch)]
+    size = [f"--{name}={getattr(given, name)}" for name in ("maps", "batch", "iterations")]
     commands = {
         f"{kind}, {precision}": [
             given.peer_python if kind == PEER else sys.executable,
