@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -110,7 +111,7 @@ _TINY = {"fmap_base": 32, "fmap_max": 4, "minibatch": 8}
 TINY = Size(
     changes={
         "paper-cifar10": _TINY | {"resolution": 8},
-        "paper-kth-cells": _TINY | {"resolution": 16},
+        "paper-kth-cells": _TINY | {"resolution": 8},
     },
     row_seconds=0.01,
     training=TRAINING_CHANGES
@@ -155,6 +156,10 @@ class Kit:
         self.minutes = minutes
         self.ledger = Ledger(out, self.report)
         self._networks: tuple[str, Networks] | None = None
+        self._schedules = {}
+        for name in size.changes:
+            settings = self.settings(name)
+            self._schedules[name] = schedule_kimg(settings, _resolution(settings))
 
     # Parts
 
@@ -234,12 +239,12 @@ class Kit:
         """Hours of each preset's schedule, by preset and variant; None where rows are missing."""
         found: dict[str, dict[str, float | None]] = {}
         for name in self.size.changes:
-            settings = self.settings(name)
+            kimg = self._schedules[name]
             for variant in VARIANTS:
                 plain = Variant(variant.precision, variant.order, graphs=False)
                 recorded = self._s_per_kimg(name, variant) if variant.graphs else None
                 found.setdefault(name, {})[str(variant)] = schedule_hours(
-                    settings, _resolution(settings), self._s_per_kimg(name, plain), recorded
+                    kimg, self._s_per_kimg(name, plain), recorded
                 )
         return found
 
@@ -592,33 +597,38 @@ def _wait(device: torch.device) -> None:
 SETTLING = 1725
 
 
-def schedule_hours(
-    settings: Settings,
-    resolution: int,
-    plain: Mapping[float, float],
-    recorded: Mapping[float, float] | None = None,
-) -> float | None:
-    """Hours of the whole schedule from seconds per kimg by level (k + 0.5 for a fade).
-
-    Args:
-        recorded: with CUDA graphs, at whole levels; used from the iteration on at which a
-            recording may begin. A preset that resets its optimisers does so at each level.
-
-    Returns:
-        None where a level has not been measured.
-    """
+def schedule_kimg(settings: Settings, resolution: int) -> Counter[tuple[float, bool]]:
+    """The kimg of a schedule by level (k + 0.5 for a fade), and by whether graphs can be used."""
     schedule = Schedule(settings, resolution)
-    seconds, level, settling = 0.0, math.nan, 0.0
+    found: Counter[tuple[float, bool]] = Counter()
+    level, settling = math.nan, 0.0
     for kimg in range(math.ceil(settings.kimg)):
         point = schedule.at(kimg * 1000)
         lod = point.lod if point.lod == math.floor(point.lod) else math.floor(point.lod) + 0.5
-        if lod != level:
+        if lod != level:  # here the optimisers are reset
             level, settling = lod, SETTLING * point.minibatch / 1000
-        table = plain if recorded is None or lod % 1 or settling > 0 else recorded
+        found[lod, lod % 1 == 0 and settling <= 0] += 1
         settling -= 1
+    return found
+
+
+def schedule_hours(
+    kimg: Mapping[tuple[float, bool], float],
+    plain: Mapping[float, float],
+    recorded: Mapping[float, float] | None = None,
+) -> float | None:
+    """Hours of a schedule from seconds per kimg by level; None where a level was not measured.
+
+    Args:
+        kimg: as :func:`schedule_kimg` gives it.
+        recorded: with CUDA graphs, at whole levels.
+    """
+    seconds = 0.0
+    for (lod, can_be_recorded), count in kimg.items():
+        table = plain if recorded is None or not can_be_recorded else recorded
         if lod not in table:
             return None
-        seconds += table[lod] * min(1.0, settings.kimg - kimg)
+        seconds += table[lod] * count
     return seconds / 3600
 
 
