@@ -17,6 +17,7 @@ Not yet run on a GPU.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import math
@@ -164,6 +165,7 @@ class Kit:
     # Parts
 
     def run(self) -> None:
+        self._agree_on_machine()
         with self.ledger.noting_time():
             self.unit("environment", lambda: environment(self.device))
             self.unit("parity", lambda: device_parity(self.device))
@@ -175,6 +177,15 @@ class Kit:
             self._networks = None
             self.train()
         self.report()
+
+    def _agree_on_machine(self) -> None:
+        before = self.ledger.units.get("environment", {})
+        name = device_name(self.device)
+        if before.get("device", name) != name:
+            raise UserError(
+                f"{self.out}: was measured on {before['device']}, and this is {name}; "
+                "take another output"
+            )
 
     def unit(self, name: str, work: Callable[[], Any]) -> Any:
         new = name not in self.ledger.units
@@ -273,8 +284,10 @@ class Kit:
             unit = f"training/{run.name}/failure"
             try:
                 more = failure(self.ledger.units.get(unit)) is None and run.go_on(share, left)
-            except (RuntimeError, UserError) as error:
-                why = str(error)
+            except Interrupted:
+                raise
+            except Exception as error:  # the other set is wanted all the same
+                why = str(error) or repr(error)
                 self.unit(unit, lambda: _fail(why))  # noqa: B023
                 more = False
             if not more:
@@ -306,6 +319,7 @@ class Kit:
             "environment": units.get("environment"),
             "parity": units.get("parity"),
             "scores": units.get("scores"),
+            "scores_tolerance": SCORES_AGREE,
             "speed": speed,
             "hours": self.hours(),
             "training": training,
@@ -452,10 +466,16 @@ def _resolution(settings: Settings) -> int:
     return settings.resolution
 
 
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """The machine, and the best matrix product of each type, in operations a second."""
     facts: dict[str, Any] = {
-        "device": platform.processor() or platform.machine(),
+        "device": device_name(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cpu_threads": torch.get_num_threads(),
@@ -463,7 +483,6 @@ def environment(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         gpu = torch.cuda.get_device_properties(device)
         facts |= {
-            "device": gpu.name,
             "capability": f"{gpu.major}.{gpu.minor}",
             "multiprocessors": gpu.multi_processor_count,
             "memory_gb": round(gpu.total_memory / 1e9, 1),
@@ -489,7 +508,10 @@ def _driver() -> str | None:
     if command is None:
         return None
     query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
     return answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else None
 
 
@@ -562,6 +584,8 @@ def measure(
         return time.perf_counter() - started
 
     if device.type == "cuda":
+        gc.collect()  # what an earlier row has left would count here
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with Flops() as flops:
         iterate(cycle)

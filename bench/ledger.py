@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from anowild.errors import UserError
 from anowild.files import read_json, write_json
+from anowild.signals import Interrupted
 
 #: A unit is given up after the process has ended in the middle of it so often.
 ATTEMPTS = 3
@@ -85,9 +85,11 @@ class Ledger:
     def _tried(self, work: Callable[[], Any]) -> Any:
         try:
             return work()
+        except Interrupted:
+            raise
         except torch.OutOfMemoryError:
             why = "out of memory"
-        except (RuntimeError, UserError, OSError, ValueError) as error:
+        except Exception as error:  # whatever it is, the other parts are wanted
             why = (str(error).splitlines() or [repr(error)])[0]
         gc.collect()
         return {FAILED: why}

@@ -23,6 +23,7 @@ from PIL import Image
 from anowild.config import preset
 from anowild.errors import UserError
 from anowild.scoring import Detector
+from anowild.signals import Interrupted
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import cifar10_automobile
 from anowild.training.step import Networks
@@ -324,6 +325,36 @@ def test_needs_a_gpu_for_the_real_thing(data: Path, tmp_path: Path, capsys: Any)
     assert "--tiny" in capsys.readouterr().err
 
 
+def test_another_machine_needs_another_output(
+    data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert gpu.main(arguments(data, tmp_path, minutes=0)) == 0
+    monkeypatch.setattr(gpu, "device_name", lambda device: "another")
+    assert gpu.main(arguments(data, tmp_path, minutes=0)) == 1
+    assert "this is another; take another output" in capsys.readouterr().err
+
+
+def test_a_gpu_that_no_longer_answers_gets_a_new_process(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr("os.execv", lambda *given: started.append(given))
+    one = kit(data, tmp_path)
+    one.device = torch.device("cuda")
+
+    def sticky() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("torch.cuda.empty_cache", sticky)
+    name = "speed/paper-cifar10/0/bfloat16, in turn"
+    assert "illegal memory access" in (failure(one.unit(name, sticky)) or "")
+    ((program, argv),) = started
+    assert program == sys.executable
+    assert argv == [sys.executable, *sys.orig_argv[1:]]
+    one.unit(name, sticky)  # known: nothing is tried, nothing started
+    assert len(started) == 1
+
+
 # Speed
 
 
@@ -408,6 +439,18 @@ def test_what_fails_or_kills_the_process_is_given_up(tmp_path: Path) -> None:
 
     assert failure(again.unit("c", memory)) == "out of memory"
 
+    def unforeseen() -> None:
+        raise KeyError("peaks")
+
+    assert failure(again.unit("e", unforeseen)) == "'peaks'"
+
+    def stopped() -> None:
+        raise Interrupted(signal.SIGTERM, "0.1 kimg")
+
+    with pytest.raises(Interrupted):
+        again.unit("f", stopped)
+    assert again.unit("f", lambda: 1) == 1
+
     def killed() -> None:
         raise KeyboardInterrupt
 
@@ -489,3 +532,14 @@ def test_graphs_are_measured_on_a_gpu(order: str) -> None:
     settings = preset("paper-cifar10").settings().but(**changes, **gpu.ORDERS[order])
     networks = Networks.build(settings, 8, 3).to(torch.device("cuda"))
     assert gpu.measure(settings, networks, 0.0, 0.1, 1e12, graphs=True)["s_per_iteration"] > 0
+
+
+@pytest.mark.gpu
+def test_the_kit_on_a_gpu(data: Path, tmp_path: Path) -> None:
+    given = ["--tiny", "--device", "cuda", "--data", str(data), "-o", str(tmp_path)]
+    assert gpu.main(given) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [row for row in results["speed"] if failure(row) is not None] == []
+    assert max(results["scores"].values()) < gpu.SCORES_AGREE
+    for run in results["training"].values():
+        assert run["measured"][-1]["kimg"] >= 0.1
