@@ -357,7 +357,6 @@ PRESETS: dict[str, Preset] = {
 FAST: Mapping[str, Any] = {
     "simultaneous": True,
     "penalty_interval": 4,
-    "encoder_interval": 2,
     "precision": "auto",
 }
 
