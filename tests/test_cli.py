@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from anowild.api import COLUMNS
+from anowild.scoring.table import COLUMNS
 from tests.conftest import Run
 from tests.networks.test_tables import TOTALS
 

@@ -95,7 +95,7 @@ def test_a_packed_set_trains_to_the_same_bits_as_its_images(digits: Array, tmp_p
         for key, value in network.state_dict().items():
             assert value.equal(second.networks[name].state_dict()[key]), (name, key)
     images = ImageSet.load(digits, preprocess=first.preprocess)
-    table = api.score_table(second, packed.path)
+    table = api.score(second, packed.path)
     assert np.array_equal(first.score(images).score, table.scores.score)
 
 
@@ -125,8 +125,8 @@ def test_a_set_prepared_like_a_model_can_be_scored_by_it(
     like = ("prepare", tmp_path / "x.npy", "-o", tmp_path / "like", "--like", model_folder)
     assert anowild(*like)[0] == 0
     assert anowild("score", model_folder, tmp_path / "like", "-o", tmp_path / "s.csv")[0] == 0
-    direct = api.score_table(model_folder, tmp_path / "x.npy").scores.score
-    packed = api.score_table(model_folder, tmp_path / "like").scores.score
+    direct = api.score(model_folder, tmp_path / "x.npy").scores.score
+    packed = api.score(model_folder, tmp_path / "like").scores.score
     assert np.array_equal(direct, packed)
 
 

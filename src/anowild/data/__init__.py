@@ -1,12 +1,14 @@
 """Stations 1 and 2: pixels -> data set -> batches. Imports what lies beside it in `anowild`, no more.
 
 `readers` decode sources, `crops` cuts objects out of frames, `preprocess` brings an image to the
-networks' form, `images` collects or streams them, `batches` hands them to training.
+networks' form, `images` collects or streams them (`ahead`: read in a thread of its own), `batches`
+hands them to training.
 `prepare` turns sources into a packed data set (`packed`): `packing` writes it, `finish` ends it
 with the gate of `quality`, `contact_sheet` shows it. `contamination` spoils a set on purpose,
 `fetch` downloads known ones, `labels` reads files of labels.
 """
 
+from anowild.data.ahead import ahead
 from anowild.data.contamination import Contamination, contaminate
 from anowild.data.images import ImageSet, ImageStream, choose_preprocess, open_all
 from anowild.data.packed import PackedSet
@@ -18,6 +20,7 @@ __all__ = [
     "ImageStream",
     "PackedSet",
     "Preprocess",
+    "ahead",
     "choose_preprocess",
     "contaminate",
     "open_all",

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
@@ -205,13 +205,14 @@ class ImageStream:
         self.readers = readers
         self.preprocess = preprocess
         self.left_out: list[Unreadable] = []
+        self._stopped = False
 
     def count(self) -> int | None:
         """Number of images, readable or not; None where only reading tells."""
         counts = [reader.count() for reader in self.readers]
         return None if None in counts else sum(count or 0 for count in counts)
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self, size: int) -> Generator[Batch, None, None]:
         """All images that can be used, ``size`` at a time.
 
         Raises:
@@ -220,6 +221,8 @@ class ImageStream:
         waiting: list[tuple[str, int, Array, Origin]] = []
         used = 0
         for position, (reader, record) in enumerate(self._records()):
+            if self._stopped:
+                return
             if isinstance(record, Unreadable):
                 self._leave_out(record)
                 continue
@@ -239,6 +242,10 @@ class ImageStream:
             raise UserError(self._nothing_left())
         if len(self.left_out) > NAMED:
             log.warning("%d images were left out in all", len(self.left_out))
+
+    def stop(self) -> None:
+        """End :meth:`batches` before its next image; from whatever thread."""
+        self._stopped = True
 
     def _records(self) -> Iterator[tuple[Reader, Record | Unreadable]]:
         return ((reader, record) for reader in self.readers for record in reader)

@@ -52,12 +52,13 @@ class Labels:
         self,
         names: Sequence[str],
         positions: Sequence[int],
-        total: int,
+        total: int | None = None,
         known: Sequence[Origin] = (),
     ) -> Array:
-        """Labels, int64 [N], of images by name and by position among the ``total`` of the source.
+        """Labels, int64 [N], of images by name and by position in the source.
 
         Args:
+            total: how many images the source has; None: :meth:`check_count` is asked later.
             known: where the images are from, one for each name. What a protocol says of a
                 class holds unless ``normal`` was given.
 
@@ -70,11 +71,15 @@ class Labels:
         if self.source == "source":
             return np.array(list(map(self._known, names, known)), np.int64)
         assert self._file is not None
-        listed = self._file.by_position
-        if listed is not None and len(listed) != total:
-            raise UserError(f"{self.source}: has {len(listed)} labels for {total} images")
+        if total is not None:
+            self._file.check_count(total)
         words = [self._file.of(n, p) for n, p in zip(names, positions, strict=True)]
         return np.array([self._value(word, self.source) for word in words], np.int64)
+
+    def check_count(self, images: int) -> None:
+        """Raises UserError if the labels are counted, and not as many as the images."""
+        if self._file is not None:
+            self._file.check_count(images)
 
     def _known(self, name: str, origin: Origin) -> bool:
         if origin.anomaly is not None and not self.normal:

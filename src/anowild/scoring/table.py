@@ -1,0 +1,176 @@
+"""Tables of scores: a few bytes an image in memory, the rest on disk until it is written in order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import struct
+import tempfile
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from anowild.errors import UserError
+from anowild.files import explained, printable, written_whole
+from anowild.scoring.cues import CUES
+from anowild.scoring.detector import Scores, oddest_first
+
+Array = np.ndarray[Any, Any]
+
+#: Columns of a table of scores.
+COLUMNS = ("path", "score", "rank", *CUES)
+#: Rows of a Parquet file that are held in memory, and lie together in the file.
+ROW_GROUP = 1 << 15
+
+_CUES = struct.Struct(f"={len(CUES)}d")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image in a table of scores; rank 1 is the oddest."""
+
+    path: str
+    score: float
+    rank: int
+    residual: float
+    feature_distance: float
+    latent_norm: float
+
+
+class Table:
+    """Scores of a source; ``rows()`` are ranked, the oddest first.
+
+    Only scores stay in memory, and where the rest of an image stands: 16 bytes an image. Names and
+    cues are written away as they come, and read back when they are asked for.
+
+    Args:
+        out: where the table will be written. Names and cues wait on the same disk, in a file
+            without a name, of which nothing can be left behind. None: they wait in memory.
+
+    Raises:
+        UserError: that disk is full, or cannot be written.
+    """
+
+    def __init__(self, out: Path | None = None) -> None:
+        self.left_out = 0  # images of the source that could not be read
+        self._out = out
+        self._score = array("d")
+        self._ends = array("q", [0])
+        self._file: IO[bytes] = io.BytesIO()
+        if out is not None:
+            try:
+                self._file = tempfile.TemporaryFile(dir=out.absolute().parent)  # noqa: SIM115
+            except OSError as error:
+                raise explained(error, out) from error
+        weakref.finalize(self, self._file.close)
+
+    def append(self, names: Sequence[str], scores: Scores) -> None:
+        """Add images, in the order of the source, before anything is read."""
+        cues = np.stack([scores.cues[cue] for cue in CUES], axis=1)
+        end, entries = self._ends[-1], []
+        for name, row in zip(names, cues.tolist(), strict=True):
+            # File names may hold halves of characters, which UTF-8 does not know.
+            entries.append(_CUES.pack(*row) + name.encode("utf-8", "surrogatepass"))
+            end += len(entries[-1])
+            self._ends.append(end)
+        self._score.frombytes(scores.score.astype(np.float64).tobytes())
+        try:
+            self._file.write(b"".join(entries))
+            self._file.flush()
+        except OSError as error:
+            assert self._out is not None
+            raise explained(error, self._out) from error
+
+    def __len__(self) -> int:
+        return len(self._score)
+
+    @property
+    def score(self) -> Array:
+        """The combined score, float64 [N], in the order of the source."""
+        return np.frombuffer(self._score, np.float64)
+
+    @property
+    def scores(self) -> Scores:
+        """Score and cues, in the order of the source."""
+        cues = np.array([self._read(i)[0] for i in range(len(self))]).reshape(-1, len(CUES))
+        return Scores(self.score, {cue: cues[:, k] for k, cue in enumerate(CUES)})
+
+    def rows(self) -> list[Row]:
+        """Ranked, the oddest first."""
+        return list(self.ranked())
+
+    def ranked(self) -> Iterator[Row]:
+        """The same rows one by one, in memory that does not grow with them."""
+        for rank, i in enumerate(oddest_first(self.score), start=1):
+            cues, name = self._read(i)
+            yield Row(name, self._score[i], rank, *cues)
+
+    def write(self, path: Path) -> None:
+        """Write the ranked rows as .csv or .parquet.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        write_rows(self.ranked(), path)
+
+    def _read(self, i: int) -> tuple[tuple[float, ...], str]:
+        start, end = self._ends[i], self._ends[i + 1]
+        self._file.seek(start)
+        entry = self._file.read(end - start)
+        return _CUES.unpack_from(entry), entry[_CUES.size :].decode("utf-8", "surrogatepass")
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """Write a table of scores as .csv or .parquet.
+
+    Raises:
+        UserError: it has another ending, or cannot be written.
+    """
+    check_output(path)
+    with written_whole(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            _write_parquet(iter(rows), temporary)
+            return
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            for row in rows:
+                writer.writerow([getattr(row, name) for name in COLUMNS])
+
+
+def _write_parquet(rows: Iterator[Row], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"path": pa.string(), "rank": pa.int64()}
+    schema = pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
+    with pq.ParquetWriter(path, schema) as writer:
+        while group := list(islice(rows, ROW_GROUP)):
+            columns = {name: [getattr(row, name) for row in group] for name in COLUMNS}
+            columns["path"] = [printable(name) for name in columns["path"]]
+            writer.write_table(pa.table(columns, schema))
+
+
+def check_output(path: Path) -> None:
+    """Say before the work, not after it, that its result could not be written.
+
+    Raises:
+        UserError: it has another ending, or lies in no folder, or a library is missing.
+    """
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"{path}: a table is written as .csv or .parquet; give it such an ending")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: cannot be written there; name a file in an existing folder")
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError:
+            raise UserError(
+                f"{path}: Parquet needs pyarrow: pip install 'anowild[formats]', or write .csv"
+            ) from None

@@ -1,0 +1,294 @@
+"""Scoring a source: what is written, what is kept in memory, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from anowild import api
+from anowild.data.ahead import ahead
+from anowild.data.images import ImageSet, ImageStream, open_all
+from anowild.data.readers import FolderReader
+from anowild.errors import UserError
+from anowild.files import printable
+from anowild.scoring import CUES, Detector, Scores, table
+from anowild.scoring.table import COLUMNS, Row, Table
+from tests.conftest import Run
+
+Array = np.ndarray[Any, Any]
+
+#: Names as they come: a comma, a quote, a line break, other alphabets, bytes that are not UTF-8,
+#: half a character.
+NAMES = (
+    "a,b.png",
+    'say "no".png',
+    "two\nlines.png",
+    "Ä/猫.png",
+    os.fsdecode(b"\xff.png"),
+    "\ud83d",
+)
+
+
+def plain_csv(rows: list[Row]) -> bytes:
+    """The table written at once, from memory."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows(astuple(row) for row in rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def plain_rows(names: list[str], scores: Scores) -> list[Row]:
+    """The rows, ranked by sorting them."""
+    columns = np.stack([scores.score, *(scores.cues[cue] for cue in CUES)], axis=1).tolist()
+    ranked = sorted(zip(names, columns, strict=True), key=lambda pair: -pair[1][0])
+    return [Row(name, row[0], i + 1, *row[1:]) for i, (name, row) in enumerate(ranked)]
+
+
+def some_scores(count: int) -> Scores:
+    """Cues of every magnitude, and scores of which many are equal."""
+    rng = np.random.default_rng(0)
+    cues = {cue: 10 ** rng.uniform(-9, 9, count) for cue in CUES}
+    return Scores(rng.integers(0, 20, count) / 7 - 1, cues)
+
+
+def part_of(scores: Scores, part: slice) -> Scores:
+    return Scores(scores.score[part], {cue: v[part] for cue, v in scores.cues.items()})
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_table_is_written_as_from_memory(
+    on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "ROW_GROUP", 64)
+    # What stands for no byte cannot be written as text, but as a printable name in Parquet.
+    names = [f"{i}-{NAMES[i % (len(NAMES) - 1)]}" for i in range(200)]
+    scores = some_scores(200)
+    expected = plain_rows(names, scores)
+    found = Table(tmp_path / "scores.csv" if on_disk else None)
+    for start in range(0, 200, 37):
+        part = slice(start, start + 37)
+        found.append(names[part], part_of(scores, part))
+    assert list(tmp_path.iterdir()) == []  # what waits on the disk has no name
+    assert found.rows() == expected
+    assert len(found) == 200
+    assert np.array_equal(found.score, scores.score)
+    for cue in CUES:
+        assert np.array_equal(found.scores.cues[cue], scores.cues[cue])
+
+    found.write(tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_bytes() == plain_csv(expected)
+    found.write(tmp_path / "scores.parquet")
+    assert pq.ParquetFile(tmp_path / "scores.parquet").num_row_groups == 4
+    columns = {name: [getattr(row, name) for row in expected] for name in COLUMNS}
+    columns["path"] = [printable(name) for name in columns["path"]]
+    assert pq.read_table(tmp_path / "scores.parquet").equals(pa.table(columns))
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "scores.parquet"}
+
+
+def test_a_parquet_file_of_one_group_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    rows = plain_rows([str(i) for i in range(300)], some_scores(300))
+    table.write_rows(rows, tmp_path / "a.parquet")
+    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+    pq.write_table(pa.table(columns), tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_every_name_comes_back(tmp_path: Path) -> None:
+    found = Table(tmp_path / "scores.csv")
+    found.append(list(NAMES), some_scores(len(NAMES)))
+    assert {row.path for row in found.rows()} == set(NAMES)
+
+
+def test_a_source_is_written_as_from_memory(
+    detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", digits)
+    images = ImageSet.load(tmp_path / "x.npy", preprocess=detector.preprocess)
+    expected = plain_rows(list(images.names), detector.score(images))
+    assert api.score(detector, tmp_path / "x.npy").rows() == expected
+    api.score(detector, tmp_path / "x.npy", tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_bytes() == plain_csv(expected)
+
+
+def test_a_full_disk_is_told(
+    detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: Full())
+    with pytest.raises(UserError, match=r"scores.csv: the disk is full"):
+        api.score(detector, digits, tmp_path / "scores.csv")
+    assert list(tmp_path.iterdir()) == []
+    assert not reading_threads()
+
+
+def test_bfloat16_is_chosen_and_ranks_nearly_the_same(
+    anowild: Run, model_folder: Path, detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    scores = detector.score(ImageSet.load(digits, preprocess=detector.preprocess))
+    rough = api.score(Detector.load(model_folder, precision="bfloat16"), digits).scores
+    assert not np.array_equal(scores.score, rough.score)
+    for name, values in scores.columns().items():
+        ranks, others = (np.argsort(np.argsort(v)) for v in (values, rough.columns()[name]))
+        assert np.corrcoef(ranks, others)[0, 1] > 0.99, name
+
+    np.save(tmp_path / "x.npy", digits)
+    arguments = ("score", model_folder, tmp_path / "x.npy", "-o", tmp_path / "s.csv")
+    assert anowild(*arguments, "--precision", "bfloat16")[0] == 0
+    with (tmp_path / "s.csv").open(newline="") as file:
+        assert float(next(csv.DictReader(file))["score"]) == rough.score.max()
+    code, _, err = anowild(*arguments, "--precision", "int8")
+    assert code == 1
+    assert "precision 'int8': has to be float32 or bfloat16" in err
+
+
+def test_labels_are_checked_before_the_work(
+    anowild: Run, model_folder: Path, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", digits)
+    np.save(tmp_path / "l.npy", np.arange(299) % 2)
+    monkeypatch.setattr(Detector, "score", lambda *_: pytest.fail("it was scored"))
+    arguments = ("evaluate", model_folder, tmp_path / "x.npy", "--labels", tmp_path / "l.npy")
+    code, _, err = anowild(*arguments)
+    assert code == 1
+    assert "has 299 labels for 300 images" in err
+
+
+# Reading ahead
+
+
+def reading_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "anowild-ahead"]
+
+
+def test_items_come_in_order_and_no_more_than_so_many_ahead() -> None:
+    made = 0
+
+    def items() -> Any:
+        nonlocal made
+        while made < 50:
+            made += 1
+            yield made
+
+    with ahead(items(), depth=3) as read:
+        for taken, item in enumerate(read, start=1):
+            assert item == taken
+            time.sleep(0.001)
+            assert made <= taken + 4  # three that wait, and one that wants to
+    assert taken == 50
+    assert not reading_threads()
+
+
+def test_an_exception_comes_where_its_item_would_have_come() -> None:
+    def items() -> Any:
+        yield from range(5)
+        raise UserError("broken")
+
+    taken = []
+    with pytest.raises(UserError, match="broken"), ahead(items()) as read:  # noqa: PT012
+        for item in read:
+            taken.append(item)
+    assert taken == [0, 1, 2, 3, 4]
+    assert not reading_threads()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("wait", [0.0, 0.01])
+def test_leaving_early_ends_the_thread_and_the_generator(depth: int, wait: float) -> None:
+    closed = threading.Event()
+
+    def items() -> Any:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    with pytest.raises(KeyboardInterrupt), ahead(items(), depth) as read:  # noqa: PT012
+        next(iter(read))
+        time.sleep(wait)
+        raise KeyboardInterrupt
+    assert closed.is_set()
+    assert not reading_threads()
+
+
+def test_a_stream_is_left_between_two_images(image_set: ImageSet, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", image_set.images[:, 0])
+    stream = ImageStream(open_all(tmp_path / "x.npy"), image_set.preprocess)
+    with ahead(stream.batches(10), hurry=stream.stop) as read:
+        first = next(iter(read))
+    assert len(first.names) == 10
+    assert list(stream.batches(10)) == []
+    assert stream.left_out == []
+
+
+def test_ctrl_c_leaves_nothing(model_folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((60_000, 16, 16), np.uint8))
+    command = [sys.executable, "-m", "anowild", "score", str(model_folder)]
+    process = subprocess.Popen(
+        [*command, "x.npy", "-o", "s.csv", "--threads", "1"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whether Ctrl-C is heeded is inherited: not below a shell's background job.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        while process.poll() is None and not waiting_file_of(process.pid, tmp_path):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+def waiting_file_of(pid: int, folder: Path) -> bool:
+    """Whether a process holds a file without a name in a folder."""
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue
+        if target.startswith(str(folder)) and "(deleted)" in target:
+            return True
+    return False
+
+
+def test_reading_ahead_is_what_scoring_does(
+    detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set()
+    original = FolderReader._read
+
+    def watched(self: FolderReader, path: Path) -> Any:
+        threads.add(threading.current_thread().name)
+        return original(self, path)
+
+    monkeypatch.setattr(FolderReader, "_read", watched)
+    for i, image in enumerate(digits[:30]):
+        Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+    assert len(api.score(detector, tmp_path)) == 30
+    assert threads == {"anowild-ahead"}
+    assert not reading_threads()
