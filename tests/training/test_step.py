@@ -203,15 +203,10 @@ def test_at_once_d_learns_as_in_turn_and_g_against_the_old_d(
         assert torch.allclose(b[f"generator/{key}"], expected, atol=1e-6), key
 
 
-def test_what_is_not_done_in_every_iteration() -> None:
-    step = build(tiny_settings(simultaneous=True, penalty_interval=3, encoder_interval=2))
-    reports = []
-    for _ in range(6):
-        before = parameters(step)
-        reports.append(iterate(step))
-        assert ("encoder" in moved(before, step)) == ("E_loss" in reports[-1])
+def test_the_penalty_is_not_in_every_iteration() -> None:
+    step = build(tiny_settings(simultaneous=True, penalty_interval=3))
+    reports = [iterate(step) for _ in range(6)]
     assert ["gradient_norm" in report for report in reports] == [True, False, False] * 2
-    assert ["E_loss" in report for report in reports] == [True, False] * 3
 
 
 def test_a_penalty_left_out_is_made_up_for(reals: Tensor, same_draws: Draws) -> None:

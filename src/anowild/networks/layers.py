@@ -160,6 +160,8 @@ class MinibatchStddev(nn.Module):
 
     @torch.no_grad()
     def _track(self, statistic: Tensor) -> None:
+        new = statistic.mean().to(self.running.dtype)
         share = torch.where(self.started > 0, 1.0 - self.DECAY, 1.0).to(self.running.dtype)
-        self.running.lerp_(statistic.mean().to(self.running.dtype), share)
-        self.started.fill_(1)
+        # One minibatch that is not finite would stay in the average for good.
+        self.running.copy_(torch.where(new.isfinite(), self.running.lerp(new, share), self.running))
+        self.started.masked_fill_(new.isfinite(), 1)

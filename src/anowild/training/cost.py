@@ -11,7 +11,7 @@ from anowild.training.step import Networks
 def flops_per_image(networks: Networks, settings: Settings, lod: float) -> float:
     """Floating-point operations of convolutions and dense layers, for each real image.
 
-    An average over the iterations between two penalties and two updates of E. Two for each
+    An average over the iterations from one penalty to the next. Two for each
     multiplication and addition; a resampling convolution counts with its 3x3 kernel at the
     coarser size. What works element by element, or updates parameters, is left out.
     """
@@ -29,7 +29,7 @@ def flops_per_image(networks: Networks, settings: Settings, lod: float) -> float
     work += g if own_fakes else 0
     if s.encoder == "joint":
         # E: forward and back; through G and back; images of its own.
-        work += (3 * e + 2 * g + (g if own_fakes else 0)) / s.encoder_interval
+        work += 3 * e + 2 * g + (g if own_fakes else 0)
     return work
 
 

@@ -92,8 +92,8 @@ class GraphedStep:
         self.failure: str | None = None
         self.replayed = 0
         self._fixed: Any = None
-        self._warmed: Counter[tuple[bool, bool]] = Counter()
-        self._recordings: dict[tuple[bool, bool], _Recording] = {}
+        self._warmed: Counter[bool] = Counter()
+        self._recordings: dict[bool, _Recording] = {}
 
     def __call__(
         self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
@@ -111,7 +111,7 @@ class GraphedStep:
             self._fixed = fixed
             self._warmed.clear()
             self._recordings.clear()
-        kind = self._kind()
+        kind = self.step.penalty_due
         if kind not in self._recordings:
             self._warmed[kind] += 1
             if self._warmed[kind] <= self.WARM_UP:
@@ -138,13 +138,8 @@ class GraphedStep:
             and all(o.settled for o in self.step.optimisers.values() if o.count)
         )
 
-    def _kind(self) -> tuple[bool, bool]:
-        """Which of the losses that may be left out are due in this iteration."""
-        s, done = self.step.settings, self.step.iterations
-        return done % s.penalty_interval == 0, done % s.encoder_interval == 0
-
     def _record(
-        self, kind: tuple[bool, bool], inputs: list[Tensor], lod: float, lr: float, decay: float
+        self, kind: bool, inputs: list[Tensor], lod: float, lr: float, decay: float
     ) -> bool:
         """Record an iteration of a kind, and leave the step as it was; False where that fails."""
         own = [tensor.clone() for tensor in inputs]

@@ -103,7 +103,7 @@ class _Run:
         self.counters = checkpoint.load_latest(folder, self.step) or Counters()
         self.log = _TickLog(folder / "log.jsonl", self.counters.nimg)
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
-        self.tick_started = time.perf_counter()
+        self.tick_started = self.clock = time.perf_counter()
 
     def run(self) -> Trained:
         c, total = self.counters, self.total_nimg
@@ -146,7 +146,6 @@ class _Run:
     def _iterate(self, point: Point) -> None:
         """One update of all networks, and of the counters."""
         s, c = self.settings, self.counters
-        started = time.perf_counter()
         encoder_alone = c.nimg >= self.gan_nimg
         if s.reset_optimisers and (c.lod < 0 or changes_level(c.lod, point.lod)):
             for optimiser in self.step.optimisers.values():
@@ -162,7 +161,9 @@ class _Run:
             self.sums[name].append(value.mean())
         c.lod = point.lod
         c.nimg += point.minibatch
-        c.seconds += time.perf_counter() - started
+        now = time.perf_counter()
+        c.seconds += now - self.clock
+        self.clock = now
 
     def _draws(self, count: int) -> Draws:
         """The iteration's random numbers: a function of (seed, rank, images seen)."""

@@ -159,7 +159,7 @@ class Step:
 
         report = {"G_loss": g_losses.mean(), **_reported(d)}
         # Encoder, against the new generator.
-        if s.encoder == "joint" and self._due(s.encoder_interval):
+        if s.encoder == "joint":
             if not s.shared_fakes:
                 fakes = self._generated(n.generator, draws.encoder, lod)
             report["E_loss"] = self._encoder(n.generator, fakes.detach(), lod, learning_rate)
@@ -185,7 +185,7 @@ class Step:
             fakes, self.optimisers["generator"].parameters, -for_fakes, allow_unused=True
         )
         report = {"G_loss": -d.fake_scores.mean(), **_reported(d)}
-        if s.encoder == "joint" and self._due(s.encoder_interval):
+        if s.encoder == "joint":
             with frozen(n.generator):
                 e_loss = encoder_loss(n.generator, n.encoder, fakes.detach(), lod)
             report["E_loss"] = e_loss
@@ -207,16 +207,17 @@ class Step:
             loss = self._encoder(self.networks.average_generator, fakes, lod, learning_rate)
         return {"E_loss": loss.detach()}
 
-    def _due(self, interval: int) -> bool:
-        """Whether something done once in so many iterations is done in this one."""
-        return self.iterations % interval == 0
+    @property
+    def penalty_due(self) -> bool:
+        """Whether the next iteration has the gradient penalty."""
+        return self.iterations % self.settings.penalty_interval == 0
 
     def _discriminator_loss(
         self, reals: Tensor, fakes: Tensor, draws: Draws, lod: float
     ) -> DiscriminatorLoss:
         s = self.settings
         # What is left out of the other iterations is made up for in this one.
-        penalty = s.gradient_penalty * s.penalty_interval if self._due(s.penalty_interval) else 0.0
+        penalty = s.gradient_penalty * s.penalty_interval if self.penalty_due else 0.0
         return discriminator_loss(
             self.networks.discriminator, reals, fakes, draws.mix, lod,
             penalty=penalty, target=s.gradient_target, drift=s.drift,
@@ -268,9 +269,11 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 def _any_not_finite(tensors: list[Tensor]) -> Tensor:
     """1 if there is a NaN or an infinity in them, or their sum is one; else 0, on their device."""
-    # Both pass through a sum, which costs a twentieth of the largest absolute value.
-    sums = torch.stack([tensor.sum() for tensor in tensors])
-    return 1.0 - sums.isfinite().all().float()
+    # Both pass through a sum, which on a CPU costs a twentieth of the largest absolute value; on a
+    # GPU launches are what costs, and a norm of them all takes few.
+    on_cpu = tensors[0].device.type == "cpu"
+    sums = [tensor.sum() for tensor in tensors] if on_cpu else torch._foreach_norm(tensors)
+    return 1.0 - torch.stack(list(sums)).isfinite().all().float()
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """A model's weights in half precision, in files small enough to be sent one by one.
 
-    python -m bench.halves PARTS -o MODEL      joins them to a model that `anowild score` takes
+    python -m bench.gpu.halves PARTS -o MODEL      joins them to a model that `anowild score` takes
 
 Scores of the joined model differ a little from those of the model that was halved: a weight keeps
 11 bits. The calibration stays that of the original.
@@ -113,7 +113,7 @@ def _digest(path: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.halves")
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu.halves")
     parser.add_argument("parts", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anowild.parity import TOLERANCE
-from bench.ledger import failure
+from bench.gpu.ledger import failure
 
 _TITLES = {"score": "combined score", "residual": "residual",
            "feature_distance": "feature distance", "latent_norm": "latent norm"}  # fmt: skip
@@ -77,8 +77,8 @@ def _parity(groups: Any, scores: Any, tolerance: float) -> list[str]:
 def _speed(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Speed", "",
-        "At the preset's own minibatch; level k.5 is the middle of a fade. FLOPs are those that "
-        "convolutions and matrix products really did; the share is of the peak of that type.", "",
+        "At the preset's own minibatch; level k.5 is the middle of a fade. FLOPs are those of "
+        "convolutions and matrix products; the share is of the peak of that type.", "",
         "| preset | level | precision | step | s/iteration | s/kimg | images/s | GFLOP/s | of peak "
         "| peak MB |",
         "|---|---|---|---|---|---|---|---|---|---|",

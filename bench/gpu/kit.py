@@ -9,7 +9,7 @@ networks on contaminated CIFAR-10 automobiles and cells, measured every few minu
 
 It may be cut off at any time: what is finished is on disk, and the same command goes on. OUT gets
 results.json and results.md (rewritten after each part), auroc.jsonl, and weights/ in half precision
-(bench.halves joins them). Training states, 0.9 GB each, lie in ``--work`` (OUT/work). Needs torch,
+(bench.gpu.halves joins them). Training states, 0.9 GB each, lie in ``--work`` (OUT/work). Needs torch,
 numpy, pillow, scikit-learn and safetensors, and this repository with PYTHONPATH=src.
 Not yet run on a GPU.
 """
@@ -17,17 +17,14 @@ Not yet run on a GPU.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import logging
-import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -40,8 +37,7 @@ import torch
 from anowild import parity
 from anowild.config import FAST, Settings, preset
 from anowild.data import ImageSet
-from anowild.data.batches import Batches
-from anowild.device import choose_device, matrix_product_peak, peak_memory_mb
+from anowild.device import choose_device, matrix_product_peak
 from anowild.errors import UserError
 from anowild.files import locked, read_json, write_json, write_text
 from anowild.scoring import CUES, Detector
@@ -50,17 +46,16 @@ from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS
 from anowild.study.metrics import auroc
 from anowild.training import checkpoint, train
-from anowild.training.graphs import GraphedStep
 from anowild.training.schedule import Schedule
-from anowild.training.step import Draws, Networks, Step
-from bench.flops import Flops
-from bench.gpu_report import markdown
-from bench.halves import halve
-from bench.ledger import Ledger, failure
+from anowild.training.step import Networks
+from bench.gpu.halves import halve
+from bench.gpu.ledger import Ledger, failure
+from bench.gpu.report import markdown
+from bench.levels import measure, schedule_hours, schedule_kimg
 
 log = logging.getLogger("anowild")
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 #: Share of the minutes at which speed has to be done, and that at which training ends.
 SPEED_UNTIL, TRAINING_UNTIL = 0.4, 0.97
 #: Largest relative difference between cues or scores computed on the device and on the CPU.
@@ -543,119 +538,6 @@ def relative(ours: Array, expected: Array) -> float:
     return float(np.abs(ours - expected).max() / np.abs(expected).max())
 
 
-def measure(
-    settings: Settings, networks: Networks, lod: float, seconds: float, peak: float, *, graphs: bool
-) -> dict[str, Any]:
-    """One row of the speed table: the preset's minibatch, noise for images.
-
-    Args:
-        seconds: how long to measure, about.
-        peak: operations a second that count as all.
-    """
-    device = next(networks.generator.parameters()).device
-    side = networks.generator.resolution >> math.floor(lod)
-    schedule = Schedule(
-        settings.but(initial_resolution=side, stable_kimg=1e9), settings.resolution or side
-    )
-    count = schedule.at(0).minibatch
-    shape = (4 * count, networks.generator.channels, *[networks.generator.resolution] * 2)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    batches = Batches(noise, seed=0, device=device)
-    step = Step(networks, settings)
-    graphed = GraphedStep(step) if graphs else None
-    for optimiser in step.optimisers.values() if graphs else ():
-        optimiser.count = 10_000  # where epsilon has settled, and a recording may begin
-    # Iterations until everything that is not done in each of them is done.
-    cycle = math.lcm(settings.penalty_interval, settings.encoder_interval)
-    done = 0
-
-    def iterate(iterations: int) -> float:
-        nonlocal done
-        _wait(device)
-        started = time.perf_counter()
-        for _ in range(iterations):
-            reals = batches.reals(done * count, count, lod)
-            latent = (count, networks.generator.latent_size)
-            normals = [torch.randn(latent, device=device) for _ in range(3)]
-            mix = torch.rand((count, 1, 1, 1), device=device)
-            (graphed or step)(reals, Draws(normals[0], mix, *normals[1:]), lod, 0.001, 0.999)
-            done += 1
-        _wait(device)
-        return time.perf_counter() - started
-
-    if device.type == "cuda":
-        gc.collect()  # what an earlier row has left would count here
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-    with Flops() as flops:
-        iterate(cycle)
-    work = flops.total / cycle
-    # Before the clock: what the first iterations prepare, recordings above all.
-    iterate(cycle * (GraphedStep.WARM_UP + 1) if graphed else cycle)
-    if graphed is not None and (graphed.failure or not graphed.replayed):
-        raise RuntimeError(graphed.failure or "nothing was recorded")
-    rounds = max(1, round(seconds / 3 / max(iterate(cycle), 1e-9)))
-    times = [iterate(cycle * rounds) / (cycle * rounds) for _ in range(3)]
-    best = min(times)
-    return {
-        "resolution": side,
-        "minibatch": count,
-        "s_per_iteration": best,
-        "slowest": max(times),
-        "s_per_kimg": best / count * 1000,
-        "images_per_s": count / best,
-        "gflop_per_iteration": work / 1e9,
-        "gflops": work / best / 1e9,
-        "of_peak": work / best / peak,
-        "peak_memory_mb": round(peak_memory_mb(device)),
-        "iterations": 3 * cycle * rounds,
-    }
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-#: Iterations after the optimisers were reset in which epsilon still changes.
-SETTLING = 1725
-
-
-def schedule_kimg(settings: Settings, resolution: int) -> Counter[tuple[float, bool]]:
-    """The kimg of a schedule by level (k + 0.5 for a fade), and by whether graphs can be used."""
-    schedule = Schedule(settings, resolution)
-    found: Counter[tuple[float, bool]] = Counter()
-    level, settling = math.nan, 0.0
-    for kimg in range(math.ceil(settings.kimg)):
-        point = schedule.at(kimg * 1000)
-        lod = point.lod if point.lod == math.floor(point.lod) else math.floor(point.lod) + 0.5
-        if lod != level:  # here the optimisers are reset
-            level, settling = lod, SETTLING * point.minibatch / 1000
-        found[lod, lod % 1 == 0 and settling <= 0] += 1
-        settling -= 1
-    return found
-
-
-def schedule_hours(
-    kimg: Mapping[tuple[float, bool], float],
-    plain: Mapping[float, float],
-    recorded: Mapping[float, float] | None = None,
-) -> float | None:
-    """Hours of a schedule from seconds per kimg by level; None where a level was not measured.
-
-    Args:
-        kimg: as :func:`schedule_kimg` gives it.
-        recorded: with CUDA graphs, at whole levels.
-    """
-    seconds = 0.0
-    for (lod, can_be_recorded), count in kimg.items():
-        table = plain if recorded is None or not can_be_recorded else recorded
-        if lod not in table:
-            return None
-        seconds += table[lod] * count
-    return seconds / 3600
-
-
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu")
     parser.add_argument("--minutes", type=float, default=25, help="of all starts together")
@@ -682,7 +564,3 @@ def main(arguments: list[str]) -> int:
         return 1
     print((given.out / "results.md").read_text(encoding="utf-8"))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
