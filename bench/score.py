@@ -7,6 +7,11 @@ three cues (E, G, and D's features of image and reconstruction) of stored images
 float64; the peer is anomalib's GANomaly (encoder, decoder, encoder), as its model scores a batch of
 float images. The two do not do the same amount of work. So beside images per CPU-second stands
 what decides at equal multiply-adds: counted GFLOP an image, and GFLOP a second.
+
+    python -m bench score --model MODEL --images SOURCE
+
+prints instead how well a trained model's scores in bfloat16 rank a source as those in float32 do
+(Spearman's rank correlation), and the seconds that each takes.
 """
 
 from __future__ import annotations
@@ -14,16 +19,19 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 
+from anowild import api
 from anowild.config import Settings, preset
 from anowild.device import choose_device
-from anowild.scoring import cues
-from anowild.scoring.detector import cue_computer
+from anowild.scoring import Detector, cues
+from anowild.scoring.detector import PRECISIONS, cue_computer
 from anowild.training.step import Networks
 from bench.flops import Flops
 from bench.peers import Measured, alternate, serve, spread, without_torchvision_kernels
@@ -113,6 +121,23 @@ def table(found: dict[str, Measured]) -> str:
     return "\n".join(rows)
 
 
+def agreement(model: str, source: str) -> None:
+    """Print the rank correlation of each column between the precisions."""
+    device = choose_device("cpu")
+    columns, seconds = {}, {}
+    for precision in PRECISIONS:
+        detector = Detector.load(model, device, precision)
+        started = time.process_time()
+        columns[precision] = api.score(detector, source).scores.columns()
+        seconds[precision] = time.process_time() - started
+    full, rough = (columns[precision] for precision in PRECISIONS)
+    count = len(full["score"])
+    for precision, taken in seconds.items():
+        print(f"{precision}: {count} images in {taken:.1f} CPU-seconds, reading included")
+    for name, values in full.items():
+        print(f"{name:20} rank correlation {spearmanr(values, rough[name]).statistic:.5f}")
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench score", description=__doc__,
@@ -124,6 +149,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--peer-python", default=sys.executable, help="Python with bench/requirements.txt"
     )
+    parser.add_argument("--model", help="compare this model's precisions instead")
+    parser.add_argument("--images", help="the source that it scores")
     parser.add_argument("--serve", nargs=2, metavar=("KIND", "PRECISION"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.serve:
@@ -133,6 +160,9 @@ def main(arguments: list[str]) -> int:
             serve_peer(batch)
         else:
             serve_ours(given.maps, batch, precision)
+        return 0
+    if given.model:
+        agreement(given.model, given.images)
         return 0
     for batch in given.batches:
         size = ["--maps", str(given.maps), "--batches", str(batch)]
