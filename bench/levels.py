@@ -44,7 +44,7 @@ def measure(
     """Speed at one level of detail, on noise, on the device where the networks are.
 
     Args:
-        seconds: how long to measure, about; at least from one penalty to the next.
+        seconds: how long to measure, about; at least one iteration.
         peak: operations a second that count as all.
         minibatch: in place of the settings' own.
         graphs: with CUDA graphs.
@@ -61,7 +61,6 @@ def measure(
     graphed = GraphedStep(step) if graphs else None
     for optimiser in step.optimisers.values() if graphs else ():
         optimiser.count = 10_000  # where epsilon has settled, and a recording may begin
-    period = settings.penalty_interval  # iterations after which the work repeats itself
     done = 0
 
     def iterate(iterations: int) -> float:
@@ -84,12 +83,12 @@ def measure(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     # Before the clock: what the first iterations prepare, recordings above all.
-    iterate(period * (GraphedStep.WARM_UP + 1) if graphed else 1)
+    iterate(GraphedStep.WARM_UP + 1 if graphed else 1)
     if graphed is not None and (graphed.failure or not graphed.replayed):
         raise RuntimeError(graphed.failure or "nothing was recorded")
-    times, counted = [iterate(period)], period
-    if times[0] * period < seconds:
-        counted = period * max(1, round(seconds / 3 / (times[0] * period)))
+    times, counted = [iterate(1)], 1
+    if times[0] < seconds:
+        counted = max(1, round(seconds / 3 / times[0]))
         times = [iterate(counted) for _ in range(3)]
     best = min(times)
     work = flops_per_image(networks, settings, lod) * minibatch

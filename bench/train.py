@@ -59,7 +59,7 @@ def serve_ours(kind: str, maps: int, batch: int, iterations: int, precision: str
         draws = Draws(normals[0], torch.rand(batch, 1, 1, 1), normals[1], normals[2])
         step(reals, draws, 0.0, 0.001, 0.999)
 
-    _serve(iterate, batch, chosen.penalty_interval, iterations, precision)
+    _serve(iterate, batch, iterations, precision)
 
 
 def serve_peer(maps: int, batch: int, iterations: int, precision: str) -> None:
@@ -77,22 +77,19 @@ def serve_peer(maps: int, batch: int, iterations: int, precision: str) -> None:
             peer.optimize_discriminator(noise, reals, 3, 1.0)
             peer.optimize_generator(noise, reals, 3, 1.0)
 
-    _serve(iterate, batch, 1, iterations, precision)
+    _serve(iterate, batch, iterations, precision)
 
 
 def _noise(batch: int) -> torch.Tensor:
     return torch.rand(batch, CHANNELS, RESOLUTION, RESOLUTION) * 2 - 1
 
 
-def _serve(iterate: Any, batch: int, period: int, iterations: int, precision: str) -> None:
-    """``period``: iterations after which the work repeats itself."""
-    iterations = period * -(-iterations // period)
+def _serve(iterate: Any, batch: int, iterations: int, precision: str) -> None:
     with Flops() as flops:
-        for _ in range(period):
-            iterate()
+        iterate()
     dtype = training_dtype(precision, torch.device("cpu")) or torch.float32  # type: ignore[arg-type]
     peak = matrix_product_peak(torch.device("cpu"), dtype)
-    serve(iterate, batch, iterations, gflop=flops.total / period / batch / 1e9, peak=peak / 1e9)
+    serve(iterate, batch, iterations, gflop=flops.total / batch / 1e9, peak=peak / 1e9)
 
 
 def table(found: dict[str, Measured]) -> str:
@@ -128,7 +125,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--maps", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--iterations", type=int, default=8, help="of a round, at least")
+    parser.add_argument("--iterations", type=int, default=8, help="of a round")
     parser.add_argument(
         "--peer-python", default=sys.executable, help="Python with bench/requirements.txt"
     )

@@ -159,10 +159,9 @@ class Settings:
         "through D; else in turn",
         source=RELEASED,
     )
-    penalty_interval: int = setting(
-        1, "iterations to one with the gradient penalty, whose weight is multiplied by it",
-        source=RELEASED,
-    )  # fmt: skip
+    penalty_share: float = setting(
+        1.0, "of each minibatch that the gradient penalty looks at", source=RELEASED
+    )
     cuda_graphs: bool = setting(
         False,
         "on a GPU, record iterations at a whole level once and replay them (not yet run on one)",
@@ -284,8 +283,9 @@ def _check(s: Settings) -> None:
         f"one of {[4, *powers]}, or none",
     )
     for name in ("fmap_base", "fmap_max", "minibatch_base", "minibatch_repeats",
-                 "checkpoint_ticks", "nonfinite_limit", "penalty_interval"):  # fmt: skip
+                 "checkpoint_ticks", "nonfinite_limit"):  # fmt: skip
         need(getattr(s, name) >= 1, name, "at least 1")
+    need(0 < s.penalty_share <= 1, "penalty_share", "more than 0, and at most 1")
     for name in ("channels", "latent_size"):
         need(getattr(s, name) is None or getattr(s, name) >= 1, name, "at least 1")
     for name in ("stable_kimg", "fade_kimg", "gradient_penalty", "drift", "cycle_weight", "kimg"):
@@ -355,7 +355,7 @@ PRESETS: dict[str, Preset] = {
 #: What ``anowild train --fast`` changes in any preset: less work a step than the paper's.
 FAST: Mapping[str, Any] = {
     "simultaneous": True,
-    "penalty_interval": 4,
+    "penalty_share": 0.25,
     "precision": "auto",
 }
 

@@ -370,8 +370,7 @@ def test_counts_what_a_step_does() -> None:
     assert row["of_peak"] == pytest.approx(row["gflops"])
     assert row["images_per_s"] * row["s_per_iteration"] == pytest.approx(8)
     assert row["s_per_kimg"] == pytest.approx(1000 / row["images_per_s"])
-    # The penalty in one of four iterations: the mean of four is counted.
-    sparing = settings.but(penalty_interval=4)
+    sparing = settings.but(penalty_share=0.25)
     less = measure(sparing, networks, 0.0, 0.01, 1e9, graphs=False)
     assert less["gflop_per_iteration"] < 0.85 * row["gflop_per_iteration"]
 

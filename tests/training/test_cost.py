@@ -23,7 +23,7 @@ BATCH = 8
         {},
         {"encoder": "sequential"},
         {"shared_fakes": True},
-        {"simultaneous": True, "penalty_interval": 4},
+        {"simultaneous": True, "penalty_share": 0.5},
     ],
 )
 def test_cost_of_an_iteration(changes: dict[str, Any], lod: float) -> None:
@@ -31,13 +31,11 @@ def test_cost_of_an_iteration(changes: dict[str, Any], lod: float) -> None:
     networks = Networks.build(settings, 16, 1)
     step = Step(networks, settings)
     side = 16 >> int(lod)
-    iterations = settings.penalty_interval
+    normals = [torch.randn(BATCH, networks.generator.latent_size) for _ in range(3)]
+    draws = Draws(normals[0], torch.rand(BATCH, 1, 1, 1), *normals[1:])
     with Flops() as flops:
-        for _ in range(iterations):
-            normals = [torch.randn(BATCH, networks.generator.latent_size) for _ in range(3)]
-            draws = Draws(normals[0], torch.rand(BATCH, 1, 1, 1), *normals[1:])
-            step(torch.rand(BATCH, 1, side, side), draws, lod, 1e-3, 0.9)
-    counted = flops.total / iterations / BATCH
+        step(torch.rand(BATCH, 1, side, side), draws, lod, 1e-3, 0.9)
+    counted = flops.total / BATCH
     # The model takes the layers at the border of the networks to be as dear as those inside.
     assert flops_per_image(networks, settings, lod) == pytest.approx(counted, rel=0.04)
 

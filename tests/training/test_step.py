@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anowild.config import Settings
-from anowild.training.losses import generator_loss
+from anowild.training.losses import discriminator_loss, generator_loss, penalised
 from anowild.training.step import Draws, Networks, Step, average
 from tests.conftest import tiny_settings
 
@@ -203,16 +203,29 @@ def test_at_once_d_learns_as_in_turn_and_g_against_the_old_d(
         assert torch.allclose(b[f"generator/{key}"], expected, atol=1e-6), key
 
 
-def test_the_penalty_is_not_in_every_iteration() -> None:
-    step = build(tiny_settings(simultaneous=True, penalty_interval=3))
-    reports = [iterate(step) for _ in range(6)]
-    assert ["gradient_norm" in report for report in reports] == [True, False, False] * 2
+def test_the_penalty_of_a_share_looks_at_whole_groups(reals: Tensor, same_draws: Draws) -> None:
+    step, report = iterate_once(tiny_settings(penalty_share=0.3), reals, same_draws)
+    assert len(reals) == 8
+    assert len(report["gradient_norm"]) == 4
+    assert len(report["real_score"]) == 8
+    # As if these four alone had been mixed; the weight stays.
+    discriminator = build().networks.discriminator
+    with torch.no_grad():
+        fakes = build().networks.generator(same_draws.discriminator * step.settings.latent_scale)
+    whole = discriminator_loss(discriminator, reals, fakes, same_draws.mix, 0.0)
+    part = discriminator_loss(discriminator, reals[:4], fakes[:4], same_draws.mix[:4], 0.0)
+    assert torch.allclose(report["gradient_norm"], part.mixed.norms, atol=1e-5)
+    penalties = [10 * (found.mixed.norms - 1).square().mean() for found in (whole, part)]
+    expected = whole.loss - penalties[0] + penalties[1]
+    assert report["D_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_penalty_left_out_is_made_up_for(reals: Tensor, same_draws: Draws) -> None:
-    _, every = iterate_once(tiny_settings(gradient_penalty=30.0), reals, same_draws)
-    _, third = iterate_once(tiny_settings(penalty_interval=3), reals, same_draws)
-    assert third["D_loss"].item() == pytest.approx(every["D_loss"].item(), rel=1e-6)
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(16, 1.0, 16), (16, 0.25, 4), (16, 0.26, 8), (4, 0.25, 4), (2, 0.25, 2), (64, 0.001, 4)],
+)
+def test_how_many_images_are_penalised(count: int, share: float, expected: int) -> None:
+    assert penalised(count, share) == expected
 
 
 def test_bfloat16_rounds_what_is_computed_and_nothing_that_is_kept(

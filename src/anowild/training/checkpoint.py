@@ -46,7 +46,6 @@ def save(folder: Path, counters: Counters, step: Step) -> Path:
     plain = {
         "counters": asdict(counters),
         "adam_counts": {name: optimiser.count for name, optimiser in step.optimisers.items()},
-        "iterations": step.iterations,
         "skipped": step.skipped,
         "skipped_in_a_row": step.skipped_in_a_row,
     }
@@ -107,6 +106,5 @@ def _load(path: Path, step: Step) -> Counters:
             plain["adam_counts"][name],
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)},
         )
-    step.iterations = plain["iterations"]
     step.set_skipped(plain["skipped"], plain["skipped_in_a_row"])
     return counters

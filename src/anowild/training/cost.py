@@ -11,9 +11,8 @@ from anowild.training.step import Networks
 def flops_per_image(networks: Networks, settings: Settings, lod: float) -> float:
     """Floating-point operations of convolutions and dense layers, for each real image.
 
-    An average over the iterations from one penalty to the next. Two for each
-    multiplication and addition; a resampling convolution counts with its 3x3 kernel at the
-    coarser size. What works element by element, or updates parameters, is left out.
+    Two for each multiplication and addition; a resampling convolution counts with its 3x3 kernel
+    at the coarser size. What works element by element, or updates parameters, is left out.
     """
     s = settings
     g = forward(networks.generator, lod)
@@ -22,7 +21,7 @@ def flops_per_image(networks: Networks, settings: Settings, lod: float) -> float
     # D: two passes forward; back for each by features and by weights. The penalty: forward, the
     # gradient by the image, what that depends on (by features and by weights), and back through
     # minibatch stddev (by features and by weights).
-    work = 6 * d + 6 * d / s.penalty_interval
+    work = 6 * d + 6 * d * s.penalty_share
     # G: forward and back by features and weights. Against a new D: through it and back.
     work += 3 * g + (0 if s.simultaneous else 2 * d)
     own_fakes = not (s.shared_fakes or s.simultaneous)

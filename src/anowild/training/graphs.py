@@ -1,7 +1,7 @@
 """Whole iterations recorded as CUDA graphs, for levels so small that launching kernels is the cost.
 
 What Python decides is fixed in a recording: level, learning rate, decay of the averages, Adam's
-epsilon, which losses are due. So an iteration is recorded only where all of these stay as they
+epsilon. So an iteration is recorded only where all of these stay as they
 are (at a whole level, once epsilon has settled), and recorded anew where one of them changes.
 Everything else lies in tensors, Adam's step counters and the count of skipped updates among them.
 
@@ -69,7 +69,7 @@ class _Recording:
     replay: Callable[[], None]
     inputs: list[Tensor]  # reals and draws of the next replay are copied into these
     report: Report
-    advanced: Counter[str]  # Adam counts that one iteration of this kind moves on
+    advanced: Counter[str]  # Adam counts that one iteration moves on
 
 
 class GraphedStep:
@@ -81,7 +81,7 @@ class GraphedStep:
         recorder: by default records on the device of the step's networks, a GPU.
     """
 
-    #: Iterations of a kind before one is recorded: kernels are chosen, work spaces made.
+    #: Iterations before one is recorded: kernels are chosen, work spaces made.
     WARM_UP = 3
 
     def __init__(self, step: Step, recorder: Recorder | None = None) -> None:
@@ -92,8 +92,8 @@ class GraphedStep:
         self.failure: str | None = None
         self.replayed = 0
         self._fixed: Any = None
-        self._warmed: Counter[bool] = Counter()
-        self._recordings: dict[bool, _Recording] = {}
+        self._warmed = 0
+        self._recording: _Recording | None = None
 
     def __call__(
         self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
@@ -109,22 +109,21 @@ class GraphedStep:
         )  # fmt: skip
         if fixed != self._fixed:
             self._fixed = fixed
-            self._warmed.clear()
-            self._recordings.clear()
-        kind = self.step.penalty_due
-        if kind not in self._recordings:
-            self._warmed[kind] += 1
-            if self._warmed[kind] <= self.WARM_UP:
+            self._warmed = 0
+            self._recording = None
+        if self._recording is None:
+            self._warmed += 1
+            if self._warmed <= self.WARM_UP:
                 return self.recorder.warm_up(
                     lambda: self.step(reals, draws, lod, learning_rate, decay)
                 )
-            if not self._record(kind, inputs, lod, learning_rate, decay):
+            self._recording = self._record(inputs, lod, learning_rate, decay)
+            if self._recording is None:
                 return self.step(reals, draws, lod, learning_rate, decay)
-        recording = self._recordings[kind]
+        recording = self._recording
         for own, tensor in zip(recording.inputs, inputs, strict=True):
             own.copy_(tensor)
         recording.replay()
-        self.step.iterations += 1
         for name, count in recording.advanced.items():
             optimisers[name].count += count
         self.replayed += 1
@@ -139,11 +138,11 @@ class GraphedStep:
         )
 
     def _record(
-        self, kind: bool, inputs: list[Tensor], lod: float, lr: float, decay: float
-    ) -> bool:
-        """Record an iteration of a kind, and leave the step as it was; False where that fails."""
+        self, inputs: list[Tensor], lod: float, lr: float, decay: float
+    ) -> _Recording | None:
+        """Record an iteration, and leave the step as it was; None where that fails."""
         own = [tensor.clone() for tensor in inputs]
-        iterations, counts = self.step.iterations, self._counts()
+        counts = self._counts()
         try:
             with ExitStack() as stack:
                 for optimiser in self.step.optimisers.values():
@@ -151,16 +150,15 @@ class GraphedStep:
                 replay, report = self.recorder.record(
                     lambda: self.step(own[0], Draws(*own[1:]), lod, lr, decay)
                 )
-            self._recordings[kind] = _Recording(replay, own, report, self._counts() - counts)
+            return _Recording(replay, own, report, self._counts() - counts)
         except RuntimeError as error:
             self.failure = str(error).splitlines()[0]
             log.warning("CUDA graphs cannot be used here (%s): going on without", self.failure)
+            return None
         finally:
             # Nothing has been computed yet.
-            self.step.iterations = iterations
             for name, optimiser in self.step.optimisers.items():
                 optimiser.count = counts[name]
-        return self.failure is None
 
     def _counts(self) -> Counter[str]:
         return Counter({name: o.count for name, o in self.step.optimisers.items()})

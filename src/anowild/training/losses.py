@@ -5,6 +5,7 @@ Images are [N, C, r, r], of the size of the level of detail ``lod``; latents [N,
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -12,16 +13,17 @@ from torch import Tensor
 
 from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.growth import split_lod
+from anowild.networks.layers import MinibatchStddev
 from anowild.networks.operators import only_for_images
 
 
 class DiscriminatorLoss(NamedTuple):
-    """D's loss, a scalar, and what it is made of, each [N]."""
+    """D's loss, a scalar, and what it is made of, each [N]; for the mixed images a share of that."""
 
     loss: Tensor
     real_scores: Tensor
     fake_scores: Tensor
-    mixed: Mixed | None
+    mixed: Mixed
 
 
 class Mixed(NamedTuple):
@@ -41,22 +43,29 @@ def discriminator_loss(
     penalty: float = 10.0,
     target: float = 1.0,
     drift: float = 0.001,
+    share: float = 1.0,
 ) -> DiscriminatorLoss:
     """mean(D(fake) - D(real)) + penalty * mean((|grad D(mixed)| - target)^2) + drift * mean(D(real)^2).
 
     Args:
         mix: [N, 1, 1, 1] in [0, 1], the share of the fake in each mixed image.
-        penalty, target: the reference divides the penalty by the square of the target. Where
-            the penalty is 0, no mixed image is looked at.
+        penalty, target: the reference divides the penalty by the square of the target.
+        share: of the minibatch whose mixed images are looked at, rounded up to whole groups of
+            minibatch stddev. The penalty's mean, and so its weight, stay what they are.
     """
     scores = discriminator(torch.cat([reals, fakes]), lod, parts=2).squeeze(1)
     real_scores, fake_scores = scores.chunk(2)
     loss = (fake_scores - real_scores).mean() + real_scores.square().mean() * drift
-    if penalty == 0:
-        return DiscriminatorLoss(loss, real_scores, fake_scores, None)
-    mixed = _between(discriminator, reals, fakes.detach(), mix, lod)
+    count = penalised(len(reals), share)
+    mixed = _between(discriminator, reals[:count], fakes[:count].detach(), mix[:count], lod)
     loss = loss + (mixed.norms - target).square().mean() * (penalty / target**2)
     return DiscriminatorLoss(loss, real_scores, fake_scores, mixed)
+
+
+def penalised(count: int, share: float) -> int:
+    """How many images of a minibatch the gradient penalty looks at."""
+    groups = math.ceil(count * share / MinibatchStddev.GROUP)
+    return min(count, groups * MinibatchStddev.GROUP)
 
 
 def _between(

@@ -96,7 +96,6 @@ class Step:
         # Updates left out for a gradient that is not finite: in all, and the last ones in a row.
         # Counted where the gradients are, so that a GPU is not waited for.
         self._skipped = torch.zeros(2, device=device)
-        self.iterations = 0
 
     @property
     def skipped(self) -> int:
@@ -122,13 +121,11 @@ class Step:
             decay: of the averages.
 
         Returns:
-            Losses and scores, scalars or [N], each from just before its own update; without
-            those that this iteration leaves out.
+            Losses and scores, scalars or [N], each from just before its own update.
         """
         iteration = self._at_once if self.settings.simultaneous else self._in_turn
         with computing_in(self._dtype):
             report = iteration(reals, draws, lod, learning_rate, decay)
-        self.iterations += 1
         return {name: value.detach() for name, value in report.items()}
 
     def _in_turn(
@@ -207,20 +204,14 @@ class Step:
             loss = self._encoder(self.networks.average_generator, fakes, lod, learning_rate)
         return {"E_loss": loss.detach()}
 
-    @property
-    def penalty_due(self) -> bool:
-        """Whether the next iteration has the gradient penalty."""
-        return self.iterations % self.settings.penalty_interval == 0
-
     def _discriminator_loss(
         self, reals: Tensor, fakes: Tensor, draws: Draws, lod: float
     ) -> DiscriminatorLoss:
         s = self.settings
-        # What is left out of the other iterations is made up for in this one.
-        penalty = s.gradient_penalty * s.penalty_interval if self.penalty_due else 0.0
         return discriminator_loss(
             self.networks.discriminator, reals, fakes, draws.mix, lod,
-            penalty=penalty, target=s.gradient_target, drift=s.drift,
+            penalty=s.gradient_penalty, target=s.gradient_target, drift=s.drift,
+            share=s.penalty_share,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -250,8 +241,12 @@ class Step:
 
 
 def _reported(d: DiscriminatorLoss) -> dict[str, Tensor]:
-    report = {"D_loss": d.loss, "real_score": d.real_scores, "fake_score": d.fake_scores}
-    return report if d.mixed is None else report | {"gradient_norm": d.mixed.norms}
+    return {
+        "D_loss": d.loss,
+        "real_score": d.real_scores,
+        "fake_score": d.fake_scores,
+        "gradient_norm": d.mixed.norms,
+    }
 
 
 @contextmanager
