@@ -91,7 +91,7 @@ def measure(
         counted = max(1, round(seconds / 3 / times[0]))
         times = [iterate(counted) for _ in range(3)]
     best = min(times)
-    work = flops_per_image(networks, settings, lod) * minibatch
+    work = flops_per_image(networks, settings, lod, minibatch) * minibatch
     return {
         "resolution": side,
         "minibatch": minibatch,
@@ -184,6 +184,7 @@ def main(arguments: list[str]) -> int:
         s_per_kimg = {}
         for lod in np.arange(networks.generator.max_lod, -0.5, -0.5).tolist():
             row = measure(settings, networks, lod, given.seconds, peak, minibatch=given.minibatch)
+            assert row["skipped"] == 0
             s_per_kimg[lod] = row["s_per_kimg"]
             size = f"{row['resolution']}x{row['resolution']}"
             print(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from anowild.config import Settings
 from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.growth import split_lod
+from anowild.training.losses import penalised
 from anowild.training.step import Networks
 
 
-def flops_per_image(networks: Networks, settings: Settings, lod: float) -> float:
+def flops_per_image(networks: Networks, settings: Settings, lod: float, minibatch: int) -> float:
     """Floating-point operations of convolutions and dense layers, for each real image.
 
     Two for each multiplication and addition; a resampling convolution counts with its 3x3 kernel
@@ -21,7 +22,7 @@ def flops_per_image(networks: Networks, settings: Settings, lod: float) -> float
     # D: two passes forward; back for each by features and by weights. The penalty: forward, the
     # gradient by the image, what that depends on (by features and by weights), and back through
     # minibatch stddev (by features and by weights).
-    work = 6 * d + 6 * d * s.penalty_share
+    work = 6 * d + 6 * d * penalised(minibatch, s.penalty_share) / minibatch
     # G: forward and back by features and weights. Against a new D: through it and back.
     work += 3 * g + (0 if s.simultaneous else 2 * d)
     own_fakes = not (s.shared_fakes or s.simultaneous)

@@ -193,7 +193,7 @@ class _Run:
         if c.nimg > self.gan_nimg:
             work = encoder_flops_per_image(self.networks, point.lod)
         else:
-            work = flops_per_image(self.networks, self.settings, point.lod)
+            work = flops_per_image(self.networks, self.settings, point.lod, point.minibatch)
         flops = work * kimg * 1000 / seconds
         c.ticks += 1
         c.tick_nimg = c.nimg
