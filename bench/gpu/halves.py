@@ -1,6 +1,6 @@
 """A model's weights in half precision, in files small enough to be sent one by one.
 
-    python -m bench.gpu.halves PARTS -o MODEL      joins them to a model that `anowild score` takes
+    python -m bench.gpu.halves PARTS -o MODEL      # joins them to a model that `anowild score` takes
 
 Scores of the joined model differ a little from those of the model that was halved: a weight keeps
 11 bits. The calibration stays that of the original.
@@ -23,6 +23,7 @@ from torch import Tensor
 from anowild.errors import UserError
 from anowild.files import read_json, write_json, written_whole
 from anowild.scoring.detector import DESCRIPTION, WEIGHTS
+from anowild.signals import exit_status
 
 #: Bytes of a file, at most.
 LIMIT = 16_000_000
@@ -117,12 +118,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("parts", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> int:
         join(given.parts, given.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

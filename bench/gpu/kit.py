@@ -9,8 +9,8 @@ networks on contaminated CIFAR-10 automobiles and cells, measured every few minu
 
 It may be cut off at any time: what is finished is on disk, and the same command goes on. OUT gets
 results.json and results.md (rewritten after each part), auroc.jsonl, and weights/ in half precision
-(bench.gpu.halves joins them). Training states, 0.9 GB each, lie in ``--work`` (OUT/work). Needs torch,
-numpy, pillow, scikit-learn and safetensors, and this repository with PYTHONPATH=src.
+(bench.gpu.halves joins them). Training states, 0.9 GB each, lie in ``--work`` (OUT/work). Needs
+torch, numpy, pillow, scikit-learn and safetensors, and this repository with PYTHONPATH=src.
 Not yet run on a GPU.
 """
 
@@ -41,7 +41,7 @@ from anowild.device import choose_device, matrix_product_peak
 from anowild.errors import UserError
 from anowild.files import locked, read_json, write_json, write_text
 from anowild.scoring import CUES, Detector
-from anowild.signals import Interrupted
+from anowild.signals import Interrupted, exit_status
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS
 from anowild.study.metrics import auroc
@@ -548,19 +548,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the kit itself")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+
+    def work() -> int:
         device = choose_device(given.device)
         if device.type == "cpu" and not given.tiny:
             raise UserError("there is no GPU here; --tiny tries the kit on a CPU")
         size = TINY if given.tiny else PAPER
         with locked(given.out, "another process is measuring there now"):
-            work = given.work or given.out / "work"
-            Kit(given.out, work, given.data, given.minutes, size, device).run()
-    except Interrupted as error:
-        print(error, file=sys.stderr)
-        return 128 + error.signum
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print((given.out / "results.md").read_text(encoding="utf-8"))
-    return 0
+            states = given.work or given.out / "work"
+            Kit(given.out, states, given.data, given.minutes, size, device).run()
+        print((given.out / "results.md").read_text(encoding="utf-8"))
+        return 0
+
+    return exit_status(work)

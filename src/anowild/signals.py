@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from anowild.errors import UserError
 
 
 class Interrupted(Exception):
@@ -46,3 +49,15 @@ def stop_request() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """What a module's command returns; where it was stopped or refused, that is said on stderr."""
+    try:
+        return command()
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.signum
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

@@ -30,7 +30,7 @@ from anowild.device import choose_device
 from anowild.errors import UserError
 from anowild.files import read_json, write_json
 from anowild.scoring import Detector
-from anowild.signals import Interrupted
+from anowild.signals import exit_status
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS, Experiment
 from anowild.study.metrics import auroc, average_precision
@@ -181,7 +181,8 @@ def main(arguments: list[str]) -> int:
     tables.add_argument("--metric", choices=["auroc", "average_precision"], default="auroc")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
+
+    def work() -> int:
         if given.command == "table":
             print(table(given.runs, given.metric))
             return 0
@@ -195,12 +196,8 @@ def main(arguments: list[str]) -> int:
             for title, row in rows.items():
                 print(f"{part:10} {title:32} {row['auroc']:.3f} {row['average_precision']:.3f}")
         return 0
-    except Interrupted as error:
-        print(error, file=sys.stderr)
-        return 128 + error.signum
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Whole iterations recorded as CUDA graphs, for levels so small that launching kernels is the cost.
 
 What Python decides is fixed in a recording: level, learning rate, decay of the averages, Adam's
-epsilon. So an iteration is recorded only where all of these stay as they
-are (at a whole level, once epsilon has settled), and recorded anew where one of them changes.
-Everything else lies in tensors, Adam's step counters and the count of skipped updates among them.
+epsilon. So an iteration is recorded only where all of these stay as they are (at a whole level, once
+epsilon has settled), and recorded anew where one of them changes. Everything else lies in tensors,
+Adam's step counters and the count of skipped updates among them.
 
 Not yet run on a GPU: the tests put something in the recorder's place that computes on a CPU.
 """

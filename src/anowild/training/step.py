@@ -268,7 +268,7 @@ def _any_not_finite(tensors: list[Tensor]) -> Tensor:
     # GPU launches are what costs, and a norm of them all takes few.
     on_cpu = tensors[0].device.type == "cpu"
     sums = [tensor.sum() for tensor in tensors] if on_cpu else torch._foreach_norm(tensors)
-    return 1.0 - torch.stack(list(sums)).isfinite().all().float()
+    return 1.0 - torch.stack(sums).isfinite().all().float()
 
 
 @torch.no_grad()
