@@ -308,7 +308,9 @@ def test_stops_before_the_time_is_over(data: Path, tmp_path: Path) -> None:
     one.go_on(100, 100)
     last = one.lines[-1]
     tick = min(one.settings.tick_kimg.values())
-    assert one._target(one.reached or 0, 100, 0.1) is None
+    least = last["apart_from_training"] + tick * last["s_per_kimg"]
+    assert one._target(one.reached or 0, 100, 0.99 * least) is None
+    assert one._target(one.reached or 0, 100, 1.01 * least) is not None
     # In a hundred seconds, as much as is measured at once: but no more than the whole run.
     target = one._target(0.05, 100, 100)
     assert target is not None
