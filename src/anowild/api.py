@@ -17,6 +17,8 @@ from anowild.device import choose_device
 from anowild.errors import UserError
 from anowild.progress import bar
 from anowild.scoring import Detector, Scores, Table
+from anowild.scoring.judge import judge_of
+from anowild.scoring.suspects import write_suspects
 from anowild.scoring.table import check_output
 from anowild.study.labels import Labels
 from anowild.study.metrics import Estimate, auroc, average_precision, estimate, f1_at
@@ -44,7 +46,8 @@ def train(
 
     Args:
         sources: folders, image files or array files (``file.npz:key``), or arrays.
-        out: the model's folder; the training state lies in its subfolder ``training``.
+        out: the model's folder; the training state lies in its subfolder ``training``. Robust
+            training leaves suspects.csv there: which training images are odd, and why.
         settings: the preset ``laptop`` unless given.
 
     Raises:
@@ -62,7 +65,8 @@ def train(
     )  # fmt: skip
     if len(images) < FEW_IMAGES:
         log.warning("only %d images: expect little of what is learnt from them", len(images))
-    trained = train_networks(images, settings, out / "training", torch_device)
+    judge = judge_of(images, settings) if settings.robust else None
+    trained = train_networks(images, settings, out / "training", torch_device, judge)
     if trained.lod > 0:
         log.warning(
             "the training ended at level of detail %.2f, before it had grown to full resolution: "
@@ -71,6 +75,8 @@ def train(
         )  # fmt: skip
     detector = Detector.from_training(trained, images, settings)
     detector.save(out)
+    if trained.suspects is not None:
+        write_suspects(detector, images, trained.suspects, out / "suspects.csv")
     return detector
 
 

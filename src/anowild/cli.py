@@ -180,6 +180,10 @@ def train(
     fast: Annotated[
         bool, typer.Option("--fast", help="Less work a step than the paper's: see docs/speed.md.")
     ] = False,
+    robust: Annotated[
+        bool,
+        typer.Option("--robust", help="Leave suspects out; they are listed in suspects.csv."),
+    ] = False,
     changes: Changes = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -187,7 +191,7 @@ def train(
 ) -> None:
     """Train a detector on unlabelled images, or go on with a training that was stopped."""
     settings = _changed(
-        preset(preset_name).settings().but(**(FAST if fast else {})), changes,
+        preset(preset_name).settings().but(**(FAST if fast else {}), robust=robust), changes,
         kimg=kimg, seed=seed, resolution=resolution,
     )  # fmt: skip
     if dry_run:
@@ -198,6 +202,8 @@ def train(
     detector = api.train(sources, out, settings, device, threads)
     minutes = detector.facts["seconds"] / 60
     print(f"{out}: trained for {detector.facts['kimg']:g} kimg in {minutes:.1f} minutes")
+    if settings.robust:
+        print(f"suspects, the oddest first: {out / 'suspects.csv'}")
     print(f"next: anowild score {out} IMAGES -o scores.csv")
 
 
@@ -373,6 +379,82 @@ def show(
         print(line)
 
 
+study_app = typer.Typer(
+    help="Experiments: how well methods find known anomalies at known contamination.",
+    no_args_is_help=True,
+)
+app.add_typer(study_app, name="study")
+Study = Annotated[Path, typer.Option("-o", "--out", help="Folder of the study.")]
+
+
+@study_app.command("run")
+def study_run(
+    data: Annotated[Path, typer.Option(help="Folder of the image sets.")],
+    out: Study,
+    sets: Annotated[str, typer.Option(help="With commas: see docs/results.md.")] = "mnist2,cells64",
+    rates: Annotated[str, typer.Option(help="Contamination, with commas.")] = "0,0.05,0.1",
+    methods: Annotated[str, typer.Option(help="With commas.")] = "joint,untrained,pca,knn,contrast",
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0.")] = 3,
+    kimg: Annotated[float | None, typer.Option(help="Length of each training.")] = None,
+    preset_name: Annotated[str, typer.Option("--preset", help=", ".join(PRESETS))] = "laptop",
+    changes: Changes = None,
+    search_steps: Annotated[int, typer.Option(min=0, help="Of AnoGAN's latent search.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = 1,
+    dry_run: Annotated[bool, typer.Option(help="Print the cost and stop.")] = False,
+) -> None:
+    """Run what is not done yet of a study: sets x rates x methods x seeds."""
+    import os
+
+    from anowild.device import choose_device, gpus
+    from anowild.study import sweep
+
+    settings = _changed(preset(preset_name).settings(), changes, kimg=kimg)
+    cells = sweep.plan(
+        data, sets.split(","), _numbers(rates, "--rates"), methods.split(","), range(seeds),
+        settings, search_steps,
+    )  # fmt: skip
+    devices = gpus() or ["cpu"]
+    print(sweep.cost(cells, out, choose_device(devices[0], threads)), flush=True)
+    if dry_run:
+        return
+    if jobs is None:
+        jobs = len(devices) if gpus() else max(1, (os.cpu_count() or 1) // threads)
+    failed = sweep.run(cells, out, jobs, threads, devices)
+    for folder in failed:
+        reason = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
+        _say(f"anowild: {folder}: failed ({reason[-1] if reason else 'no reason given'})")
+    print(f"next: anowild study table -o {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@study_app.command("table")
+def study_table(
+    out: Study,
+    metric: Annotated[str, typer.Option(help="auroc or average_precision.")] = "auroc",
+    parquet: Annotated[Path | None, typer.Option(help="Also write all rows there.")] = None,
+    rates: Annotated[str, typer.Option(help="Of the paired differences.")] = "0.05,0.1",
+    plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
+) -> None:
+    """Print the results of a study as Markdown: tables, paired differences, lists of suspects."""
+    from anowild.study import tables
+
+    if metric not in ("auroc", "average_precision"):
+        raise UserError(f"--metric is auroc or average_precision, not '{metric}'")
+    results = tables.collect(out)
+    if parquet is not None:
+        tables.write_parquet(tables.rows_of(results), parquet)
+    print(tables.markdown(results, metric))
+    print(tables.comparisons(results, _numbers(rates, "--rates"), metric))
+    print(tables.suspects(results))
+    if plots is not None:
+        from anowild.study.plots import draw_all
+
+        for path in draw_all(results, out, plots):
+            print(path)
+
+
 @app.callback(invoke_without_command=True)
 def _common(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -410,12 +492,18 @@ def _changed(before: Settings, changes: list[str] | None, **given: float | None)
     return before.but(**pairs)
 
 
-def _two(text: str, option: str) -> tuple[float, float]:
+def _numbers(text: str, option: str) -> list[float]:
     try:
-        first, second = map(float, text.split(","))
+        return [float(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"{option} takes two numbers with a comma, not '{text}'") from None
-    return first, second
+        raise UserError(f"{option} takes numbers with commas, not '{text}'") from None
+
+
+def _two(text: str, option: str) -> tuple[float, float]:
+    numbers = _numbers(text, option)
+    if len(numbers) != 2:
+        raise UserError(f"{option} takes two numbers with a comma, not '{text}'")
+    return numbers[0], numbers[1]
 
 
 def _crop_settings(wanted: bool, given: dict[str, Any]) -> CropSettings | None:

@@ -37,6 +37,11 @@ def choose_device(name: str = "auto", threads: int | None = None) -> torch.devic
     return device
 
 
+def gpus() -> list[str]:
+    """The names of all GPUs here."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+
+
 def _keep_freed_memory() -> None:
     """Have glibc keep blocks of up to 32 MB that were freed, for the next ones of their size.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+T = TypeVar("T")
 
 
 class Bar:
@@ -44,6 +47,12 @@ class Bar:
                 left = (self._total - done) / rate if rate > 0 else float("inf")
                 reached = f"{done:.6g} of {self._total:.6g}, {left / 60:.1f} min left"
             print(f"{self._name}: {reached}, {note}", file=sys.stderr, flush=True)
+
+    def counting(self, parts: Iterable[T], size: int) -> Iterator[T]:
+        """The parts, each of which counts as ``size`` once the next one is asked for."""
+        for number, part in enumerate(parts):
+            self.update(number * size)
+            yield part
 
 
 @contextmanager

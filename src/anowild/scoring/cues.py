@@ -1,14 +1,19 @@
-"""The three cues of the paper, each a property of one image, and how they are computed."""
+"""The cues, each a property of one image, and how they are computed.
+
+The paper's three are residual, feature distance and latent norm; the others are ours.
+docs/results.md says which of all make the score, and why.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from anowild.data.batches import process_reals, shrink
 from anowild.networks import Discriminator, Encoder, Generator
@@ -18,7 +23,15 @@ from anowild.networks.operators import computing_in
 Array = np.ndarray[Any, Any]
 
 #: The cues by name, in the order of every table.
-CUES = ("residual", "feature_distance", "latent_norm")
+CUES = (
+    "residual",
+    "squared_residual",
+    "structure",
+    "feature_distance",
+    "latent_norm",
+    "latent_distance",
+    "hidden_distance",
+)
 
 #: Images in one pass, at most; on a GPU, which small networks leave idle, 16 times as many.
 PASS = 64
@@ -32,6 +45,30 @@ def residual(images: Tensor, rebuilt: Tensor) -> Tensor:
     return (images - rebuilt).abs().double().mean(dim=(1, 2, 3))
 
 
+def squared_residual(images: Tensor, rebuilt: Tensor) -> Tensor:
+    """Mean squared difference over pixels and channels: [N, C, H, W] -> [N]."""
+    return (images - rebuilt).double().square().mean(dim=(1, 2, 3))
+
+
+def structure(images: Tensor, rebuilt: Tensor, window: int = 5) -> Tensor:
+    """1 - SSIM (Wang et al. 2004) with a flat window, over pixels and channels: [N, C, H, W] -> [N].
+
+    0 for equal images, at most 2; images in [-1, 1].
+    """
+    x, y = images.double(), rebuilt.double()
+
+    def mean(image: Tensor) -> Tensor:
+        return F.avg_pool2d(image, min(window, x.shape[-1]), stride=1)
+
+    mean_x, mean_y = mean(x), mean(y)
+    variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2
+    covariance = mean(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity = similarity / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    return 1 - similarity.mean(dim=(1, 2, 3))
+
+
 def feature_distance(features: Tensor, rebuilt_features: Tensor) -> Tensor:
     """Mean absolute difference of D's 4x4 maps before minibatch stddev: [N, M, 4, 4] -> [N]."""
     return (features - rebuilt_features).abs().double().mean(dim=(1, 2, 3))
@@ -40,6 +77,49 @@ def feature_distance(features: Tensor, rebuilt_features: Tensor) -> Tensor:
 def latent_norm(latents: Tensor) -> Tensor:
     """Euclidean length: [N, latent] -> [N]."""
     return latents.double().square().sum(dim=1).sqrt()
+
+
+class Usual(nn.Module):
+    """A normal distribution of features, and how far from its middle others lie.
+
+    Until it is fitted or loaded it has mean 0 and covariance 1.
+    """
+
+    mean: Tensor
+    whitening: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("whitening", torch.eye(size, dtype=torch.float64))
+
+    @staticmethod
+    def fit(features: Array) -> Usual:
+        """Mean and covariance of features [N, D].
+
+        The covariance is shrunk towards a multiple of the identity by as much as its own error
+        asks for (Ledoit and Wolf 2004).
+        """
+        x = np.asarray(features, np.float64)
+        count, size = x.shape
+        mean = x.mean(axis=0)
+        x = x - mean
+        covariance = x.T @ x / count
+        middle = np.trace(covariance) / size
+        spread = np.square(covariance - middle * np.eye(size)).sum()
+        error = (np.square(np.square(x).sum(axis=1)).mean() - np.square(covariance).sum()) / count
+        share = min(1.0, error / spread) if spread > 0 else 1.0
+        values, axes = np.linalg.eigh((1 - share) * covariance + share * middle * np.eye(size))
+        # A feature that never changes says nothing; a value that differs all the same does.
+        values = np.maximum(values, max(1e-6 * values[-1], 1e-12))
+        usual = Usual(size)
+        usual.mean.copy_(torch.from_numpy(mean))
+        usual.whitening.copy_(torch.from_numpy(axes / np.sqrt(values)))
+        return usual
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mahalanobis distances, float64: [N, D] -> [N]."""
+        return ((features.double() - self.mean) @ self.whitening).square().sum(dim=1).sqrt()
 
 
 class CueComputer:
@@ -53,6 +133,8 @@ class CueComputer:
             encoder's minibatch stddev is frozen.
         lod: level of detail the training ended with.
         dtype: what the convolutions compute in; None: in the type of the weights.
+        latents: what is usual of E's latents of G's own images.
+        hidden: what is usual of D's last hidden layer of training images.
     """
 
     def __init__(
@@ -62,6 +144,8 @@ class CueComputer:
         encoder: Encoder,
         lod: float,
         dtype: torch.dtype | None = None,
+        latents: Usual | None = None,
+        hidden: Usual | None = None,
     ) -> None:
         self.generator = generator.eval()
         self.discriminator = discriminator.eval()
@@ -69,6 +153,8 @@ class CueComputer:
         self.lod = lod
         self.dtype = dtype
         self.device = next(encoder.parameters()).device
+        self.latents = (latents or Usual(encoder.latent_size)).to(self.device)
+        self.hidden = (hidden or Usual(discriminator.outputs)).to(self.device)
         first = encoder.from_rgb[encoder.max_lod - math.floor(lod)]
         assert isinstance(first, Conv2d)
         side = encoder.resolution >> math.floor(lod)
@@ -82,31 +168,44 @@ class CueComputer:
 
     def __call__(self, images: Array) -> dict[str, Array]:
         """uint8 or uint16 [N, C, R, R] -> by name of the cue, float64 [N]."""
-        return self._table([self._cues(x) for x in self._passes(images)], len(images))
+        measured = self.measured(self.passes(images), len(images))
+        return {name: measured[name] for name in CUES}
+
+    def measured(self, passes: Iterable[Tensor], count: int) -> dict[str, Array]:
+        """The cues of the first ``count`` images, and what they were computed from.
+
+        Returns:
+            By name, in an order of its own: the cues, float64 [N]; ``latent`` and ``hidden``,
+            float32 [N, D], E's output and the last hidden layer of D.
+        """
+        parts = [self.measure(x) for x in passes]
+        if not parts:
+            return {name: np.empty(0) for name in CUES}
+        return {
+            name: torch.cat([part[name] for part in parts])[:count].cpu().numpy()
+            for name in parts[0]
+        }
 
     def rebuild(self, images: Array) -> tuple[Array, Array]:
         """What the networks see of the images, and G(E(x)): both float32 [N, C, r, r]."""
         seen, rebuilt = [], []
-        for x in self._passes(images):
+        for x in self.passes(images):
             seen.append(x.cpu().numpy())
-            rebuilt.append(self._rebuild(x)[1].cpu().numpy())
+            rebuilt.append(self.rebuilt(x)[1].cpu().numpy())
         return np.concatenate(seen)[: len(images)], np.concatenate(rebuilt)[: len(images)]
 
-    @torch.no_grad()
-    def of_samples(self, count: int, latent_scale: float, seed: int) -> dict[str, Array]:
-        """The cues of G's own images G(z), z = latent_scale * N(0, I)."""
+    def samples(self, count: int, latent_scale: float, seed: int) -> Iterator[Tensor]:
+        """G's own images G(z), z = latent_scale * N(0, I), in passes: ``count`` in all, or more."""
         size = self.size
         rng = torch.Generator().manual_seed(seed)
         whole = -(-count // size) * size
         latents = torch.randn((whole, self.generator.latent_size), generator=rng) * latent_scale
-        found = []
         for z in torch.split(latents, size):
-            with computing_in(self.dtype):
-                x = self.generator(z.to(self.device), self.lod)
-            found.append(self._cues(x))
-        return self._table(found, count)
+            with torch.no_grad(), computing_in(self.dtype):
+                yield self.generator(z.to(self.device), self.lod)
 
-    def _passes(self, images: Array) -> Iterator[Tensor]:
+    def passes(self, images: Array) -> Iterator[Tensor]:
+        """Stored images as the networks see them, [N, C, r, r]; the last pass is filled up."""
         level, size = math.floor(self.lod), self.size
         for start in range(0, len(images), size):
             part = images[start : start + size]
@@ -116,27 +215,27 @@ class CueComputer:
             yield process_reals(shrink(stored, level), self.lod)
 
     @torch.no_grad()
-    def _rebuild(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def rebuilt(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x) and G(E(x)) of images as the networks see them."""
         with computing_in(self.dtype):
             latents = self.encoder(x, self.lod)
             return latents, self.generator(latents, self.lod)
 
     @torch.no_grad()
-    def _cues(self, x: Tensor) -> Tensor:
-        """[N, cues], in the order of ``CUES``."""
-        latents, rebuilt = self._rebuild(x)
+    def measure(self, x: Tensor) -> dict[str, Tensor]:
+        """What :meth:`measured` returns, of images as the networks see them, in one pass."""
+        latents, rebuilt = self.rebuilt(x)
         with computing_in(self.dtype):
             features = self.discriminator.features(torch.cat([x, rebuilt]), self.lod)
-        return torch.stack(
-            [
-                residual(x, rebuilt),
-                feature_distance(*features.chunk(2)),
-                latent_norm(latents),
-            ],
-            dim=1,
-        )
-
-    @staticmethod
-    def _table(found: list[Tensor], count: int) -> dict[str, Array]:
-        table = torch.cat(found)[:count].cpu().numpy() if found else np.empty((0, len(CUES)))
-        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(CUES)}
+            hidden = self.discriminator.head(features[: len(x)])
+        return {
+            "residual": residual(x, rebuilt),
+            "squared_residual": squared_residual(x, rebuilt),
+            "structure": structure(x, rebuilt),
+            "feature_distance": feature_distance(*features.chunk(2)),
+            "latent_norm": latent_norm(latents),
+            "latent_distance": self.latents(latents),
+            "hidden_distance": self.hidden(hidden),
+            "latent": latents.float(),
+            "hidden": hidden.float(),
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +24,12 @@ from anowild.files import read_json, write_json, written_whole
 from anowild.networks import Discriminator, Encoder, Generator
 from anowild.progress import bar
 from anowild.scoring.calibration import Calibration
-from anowild.scoring.cues import CueComputer
+from anowild.scoring.cues import CUES, CueComputer, Usual
 from anowild.training.loop import Trained
+from anowild.training.step import Networks
 from anowild.version import VERSION
 
-FORMAT = 2  # 1 knew no depth, range or contrast, and 'pad' was what 'letterbox' is
+FORMAT = 3  # 2 knew no distances from what is usual
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 #: Samples of G that calibration looks at.
 SAMPLES = 2048
@@ -100,32 +101,13 @@ class Detector:
     @staticmethod
     def from_training(trained: Trained, images: ImageSet, settings: Settings) -> Detector:
         """Freeze the networks and learn what is usual, from training images and G's samples."""
-        n = trained.networks
-        averaged = settings.scoring_weights == "averaged"
-        networks: dict[str, nn.Module] = {
-            "generator": n.average_generator if averaged else n.generator,
-            "discriminator": n.discriminator,
-            "encoder": n.average_encoder if averaged else n.encoder,
-        }
+        networks = scoring_networks(trained.networks, settings)
         computer = cue_computer(networks, trained.lod)
-        chosen = images.images
-        if len(chosen) > MOST_CALIBRATED:
-            rng = np.random.default_rng(settings.seed)
-            chosen = chosen[np.sort(rng.permutation(len(chosen))[:MOST_CALIBRATED])]
-        found = []
+        chosen = calibrated_on(images, settings)
         with bar("calibrating, images", len(chosen)) as shown:
-            step = 16 * computer.size
-            for start in range(0, len(chosen), step):
-                found.append(computer(chosen[start : start + step]))
-                shown.update(min(start + step, len(chosen)))
-        training = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-        samples = computer.of_samples(SAMPLES, settings.latent_scale, settings.seed)
-        for name, values in training.items():
-            if not np.isfinite(values).all():
-                raise UserError(
-                    f"the trained networks give {name} values that are not finite: the training "
-                    "has diverged; start again with a lower learning_rate"
-                )
+            passes = shown.counting(computer.passes(chosen), computer.size)
+            training, usual = what_is_usual(computer, passes, len(chosen), settings)
+        networks |= usual
         facts = {
             "kimg": trained.kimg,
             "seconds": round(trained.seconds, 1),
@@ -133,7 +115,7 @@ class Detector:
             "images": len(images),
             "settings": settings.to_json(),
         }
-        calibration = Calibration.fit(training, samples)
+        calibration = Calibration.fit(training)
         return Detector(networks, images.preprocess, calibration, trained.lod, facts)
 
     @property
@@ -249,6 +231,8 @@ class Detector:
                 "discriminator": Discriminator(**size),
                 "encoder": Encoder(**size, **latent),
             }
+            computer = cue_computer(networks, 0.0)
+            networks |= {"latents": computer.latents, "hidden": computer.hidden}
             _load_weights(networks, weights, value["weights_id"])
             for network in networks.values():
                 network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -274,8 +258,63 @@ def cue_computer(
     assert isinstance(generator, Generator)
     assert isinstance(discriminator, Discriminator)
     assert isinstance(encoder, Encoder)
+    latents, hidden = networks.get("latents"), networks.get("hidden")
+    assert latents is None or isinstance(latents, Usual)
+    assert hidden is None or isinstance(hidden, Usual)
     dtype = torch.bfloat16 if precision == "bfloat16" else None
-    return CueComputer(generator, discriminator, encoder, lod, dtype)
+    return CueComputer(generator, discriminator, encoder, lod, dtype, latents, hidden)
+
+
+def calibrated_on(images: ImageSet, settings: Settings) -> Array:
+    """The training images that calibration looks at: all, or some of them by chance."""
+    if len(images) <= MOST_CALIBRATED:
+        return images.images
+    rng = np.random.default_rng(settings.seed)
+    return images.images[np.sort(rng.permutation(len(images))[:MOST_CALIBRATED])]
+
+
+def scoring_networks(networks: Networks, settings: Settings) -> dict[str, nn.Module]:
+    """Those of a training that score, by name."""
+    averaged = settings.scoring_weights == "averaged"
+    return {
+        "generator": networks.average_generator if averaged else networks.generator,
+        "discriminator": networks.discriminator,
+        "encoder": networks.average_encoder if averaged else networks.encoder,
+    }
+
+
+def what_is_usual(
+    computer: CueComputer, passes: Iterable[Tensor], count: int, settings: Settings
+) -> tuple[dict[str, Array], dict[str, nn.Module]]:
+    """Fit what is usual, of the training images and of G's own, and measure the training images.
+
+    Returns:
+        The cues of the training images, float64 [N] by name; and by name as in ``networks``, what
+        is usual of E's latents and of D's hidden layer.
+
+    Raises:
+        UserError: some are not finite.
+    """
+    training = computer.measured(passes, count)
+    samples = computer.measured(
+        computer.samples(SAMPLES, settings.latent_scale, settings.seed), SAMPLES
+    )
+    for name, values in [*training.items(), ("latent", samples["latent"])]:
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"the trained networks give {name} values that are not finite: the training "
+                "has diverged; start again with a lower learning_rate"
+            )
+    usual = {
+        "latents": Usual.fit(samples["latent"]),
+        "hidden": Usual.fit(training["hidden"]),
+    }
+    for cue, name, feature in (
+        ("latent_distance", "latents", "latent"),
+        ("hidden_distance", "hidden", "hidden"),
+    ):
+        training[cue] = usual[name](torch.from_numpy(training[feature])).numpy()
+    return {name: training[name] for name in CUES}, dict(usual)
 
 
 def _load_weights(networks: Mapping[str, nn.Module], path: Path, weights_id: str) -> None:

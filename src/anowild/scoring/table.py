@@ -39,8 +39,12 @@ class Row:
     score: float
     rank: int
     residual: float
+    squared_residual: float
+    structure: float
     feature_distance: float
     latent_norm: float
+    latent_distance: float
+    hidden_distance: float
 
 
 class Table:

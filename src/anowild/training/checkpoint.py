@@ -15,6 +15,7 @@ from torch import Tensor
 
 from anowild.errors import UserError
 from anowild.files import written_whole
+from anowild.training.robust import Suspects
 from anowild.training.step import Step
 
 log = logging.getLogger("anowild")
@@ -36,13 +37,15 @@ class Counters:
     seconds: float = 0.0  # of training, over all sessions
 
 
-def save(folder: Path, counters: Counters, step: Step) -> Path:
+def save(folder: Path, counters: Counters, step: Step, suspects: Suspects | None = None) -> Path:
     """Write ``state-<images>.safetensors`` into ``folder`` and remove all but the newest two."""
     tensors: dict[str, Tensor] = {}
     for name, network in step.networks.named().items():
         tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
     for name, optimiser in step.optimisers.items():
         tensors |= {f"optimiser/{name}/{key}": value for key, value in optimiser.tensors().items()}
+    if suspects is not None:
+        tensors |= {f"suspects/{key}": value for key, value in suspects.tensors().items()}
     plain = {
         "counters": asdict(counters),
         "adam_counts": {name: optimiser.count for name, optimiser in step.optimisers.items()},
@@ -66,7 +69,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("state-*.safetensors"), reverse=True)
 
 
-def load_latest(folder: Path, step: Step) -> Counters | None:
+def load_latest(folder: Path, step: Step) -> tuple[Counters, Suspects | None] | None:
     """Take up the newest readable checkpoint; None where there is none.
 
     Raises:
@@ -85,11 +88,13 @@ def load_latest(folder: Path, step: Step) -> Counters | None:
     return None
 
 
-def _load(path: Path, step: Step) -> Counters:
+def _load(path: Path, step: Step) -> tuple[Counters, Suspects | None]:
     with safe_open(path, framework="pt") as file:
         plain: dict[str, Any] = json.loads((file.metadata() or {})["anowild"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     counters = Counters(**plain["counters"])
+    of_images = _below("suspects/", tensors)
+    suspects = Suspects.of(of_images) if of_images else None
     # Everything is looked up and compared before anything is changed.
     sources = {}
     for name, network in step.networks.named().items():
@@ -101,10 +106,10 @@ def _load(path: Path, step: Step) -> Counters:
         for key, own in sources.items():
             own.copy_(tensors[key])
     for name, optimiser in step.optimisers.items():
-        prefix = f"optimiser/{name}/"
-        optimiser.load(
-            plain["adam_counts"][name],
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)},
-        )
+        optimiser.load(plain["adam_counts"][name], _below(f"optimiser/{name}/", tensors))
     step.set_skipped(plain["skipped"], plain["skipped_in_a_row"])
-    return counters
+    return counters, suspects
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -27,7 +27,9 @@ from anowild.training import checkpoint
 from anowild.training.checkpoint import Counters
 from anowild.training.cost import encoder_flops_per_image, flops_per_image
 from anowild.training.graphs import GraphedStep
+from anowild.training.losses import worst_rebuilt
 from anowild.training.pictures import grid, save_picture, save_training_grids, to_uint8
+from anowild.training.robust import Judge, Suspects, due
 from anowild.training.schedule import Point, Schedule, changes_level
 from anowild.training.step import Draws, Networks, Step
 
@@ -53,10 +55,15 @@ class Trained:
     kimg: float
     seconds: float
     skipped: int  # updates left out because a gradient was not finite
+    suspects: Suspects | None  # of robust training
 
 
 def train(
-    images: ImageSet, settings: Settings, folder: Path, device: torch.device | None = None
+    images: ImageSet,
+    settings: Settings,
+    folder: Path,
+    device: torch.device | None = None,
+    judge: Judge | None = None,
 ) -> Trained:
     """Train G, D and E, or go on with a run that ``folder`` holds.
 
@@ -64,6 +71,7 @@ def train(
         images: the training set, anomalies and all.
         settings: a run that is taken up must have the same, but for ``CHANGEABLE``.
         folder: receives settings.json, log.jsonl, state-*.safetensors and grids/.
+        judge: says how odd each training image is; robust training needs one.
 
     Raises:
         UserError: too few images; another run in the folder; too many steps in a row without
@@ -72,17 +80,25 @@ def train(
     """
     if len(images) < MIN_IMAGES:
         raise UserError(f"{len(images)} images are too few to train on: {MIN_IMAGES} is the least")
+    if settings.robust and judge is None:
+        raise ValueError("robust training needs somebody to say what is odd")
     device = device or torch.device("cpu")
     with locked(folder, "another process is training there now"):
         _agree_on_settings(folder, images, settings)
-        return _Run(images, settings, folder, device).run()
+        return _Run(images, settings, folder, device, judge).run()
 
 
 class _Run:
     def __init__(
-        self, images: ImageSet, settings: Settings, folder: Path, device: torch.device
+        self,
+        images: ImageSet,
+        settings: Settings,
+        folder: Path,
+        device: torch.device,
+        judge: Judge | None,
     ) -> None:
         self.images, self.settings, self.folder, self.device = images, settings, folder, device
+        self.judge = judge
         resolution, channels = images.preprocess.resolution, images.preprocess.channels
         self.schedule = Schedule(settings, resolution)
         self.batches = Batches(
@@ -100,7 +116,12 @@ class _Run:
         self.gan_nimg = round(settings.kimg * 1000)
         self.total_nimg = self.gan_nimg * (2 if settings.encoder == "sequential" else 1)
 
-        self.counters = checkpoint.load_latest(folder, self.step) or Counters()
+        loaded = checkpoint.load_latest(folder, self.step)
+        self.counters, self.suspects = loaded or (Counters(), None)
+        if settings.robust and self.suspects is None:
+            self.suspects = Suspects.none(len(images))
+        if self.suspects is not None:
+            self.batches.leave_out(self.suspects.dropped)
         self.log = _TickLog(folder / "log.jsonl", self.counters.nimg)
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
         self.tick_started = self.clock = time.perf_counter()
@@ -119,6 +140,9 @@ class _Run:
                 if c.repeats == 0:
                     c.held_nimg = c.nimg
                 point = self._point()
+                # Right after a log line, and before what the checkpoint there will go on with.
+                if self.suspects is not None and c.nimg == c.tick_nimg:
+                    self._look(self.suspects, point)
                 self._iterate(point)
                 c.repeats = (c.repeats + 1) % self.settings.minibatch_repeats
                 if self.device.type == "cpu":  # to ask a GPU is to wait for it: at ticks only
@@ -137,7 +161,9 @@ class _Run:
         if not checkpoint.checkpoints(self.folder):
             self._save(self._point().lod)  # a run of length 0: the untrained networks
         lod = c.lod if c.lod >= 0 else self.schedule.at(0).lod
-        return Trained(self.networks, lod, c.nimg / 1000, c.seconds, self.step.skipped)
+        return Trained(
+            self.networks, lod, c.nimg / 1000, c.seconds, self.step.skipped, self.suspects
+        )
 
     def _point(self) -> Point:
         # The encoder of a sequential run stays at the level that the GAN ended with.
@@ -155,7 +181,7 @@ class _Run:
         if encoder_alone:
             report = self.step.encoder_alone(draws, point.lod, point.learning_rate, decay)
         else:
-            reals = self.batches.reals(c.nimg, point.minibatch, point.lod)
+            reals = self._reals(point)
             report = self.iteration(reals, draws, point.lod, point.learning_rate, decay)
         for name, value in report.items():
             self.sums[name].append(value.mean())
@@ -164,6 +190,32 @@ class _Run:
         now = time.perf_counter()
         c.seconds += now - self.clock
         self.clock = now
+
+    def _reals(self, point: Point) -> Tensor:
+        s, c, count = self.settings, self.counters, point.minibatch
+        if not s.refine_rate or c.nimg < s.robust_start * self.gan_nimg:
+            return self.batches.reals(c.nimg, count, point.lod)
+        # More than are wanted, and of them the best rebuilt. Image numbers beyond the minibatch
+        # come again in the next one, where they are candidates as well.
+        candidates = round(count / (1 - s.refine_rate))
+        reals = self.batches.reals(c.nimg, candidates, point.lod)
+        n = self.networks
+        worst = worst_rebuilt(n.average_generator, n.average_encoder, reals, point.lod)
+        return reals[worst[candidates - count :].sort().values]
+
+    def _look(self, suspects: Suspects, point: Point) -> None:
+        """Judge all training images where that is due, and leave the oddest out from now on."""
+        s, c = self.settings, self.counters
+        if not due(c.nimg, self.gan_nimg, len(self.images), s.robust_start, suspects.look_nimg):
+            return
+        assert self.judge is not None
+        suspects.look(self.judge(self.networks, point.lod), c.nimg, s.robust_most)
+        self.batches.leave_out(suspects.dropped)
+        log.info(
+            "look %d at %.1f kimg: %d of %d images left out; about %.1f %% look like anomalies",
+            suspects.looks, c.nimg / 1000, suspects.dropped.sum(), len(self.images),
+            100 * suspects.rate,
+        )  # fmt: skip
 
     def _draws(self, count: int) -> Draws:
         """The iteration's random numbers: a function of (seed, rank, images seen)."""
@@ -237,7 +289,7 @@ class _Run:
 
     def _save(self, lod: float) -> None:
         c = self.counters
-        path = checkpoint.save(self.folder, c, self.step)
+        path = checkpoint.save(self.folder, c, self.step, self.suspects)
         log.debug("saved %s", path)
         shown = shrink(self._shown(32).to(self.device), math.floor(lod))
         reals = process_reals(shown, lod)

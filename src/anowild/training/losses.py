@@ -89,3 +89,10 @@ def generator_loss(discriminator: Discriminator, fakes: Tensor, lod: float) -> T
 def encoder_loss(generator: Generator, encoder: Encoder, fakes: Tensor, lod: float) -> Tensor:
     """mean |G(z) - G(E(G(z)))| over batch and pixels, a scalar. No real image enters it."""
     return (fakes - generator(encoder(fakes, lod), lod)).abs().mean()
+
+
+@torch.no_grad()
+def worst_rebuilt(generator: Generator, encoder: Encoder, images: Tensor, lod: float) -> Tensor:
+    """Numbers of the images by falling mean squared difference from G(E(x)): int64 [N]."""
+    difference = images - generator(encoder(images, lod), lod)
+    return difference.square().mean(dim=(1, 2, 3)).argsort(descending=True, stable=True)

@@ -1,0 +1,46 @@
+"""What robust training asks at every look: how odd each training image is, by the networks as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from anowild.config import Settings
+from anowild.data.images import ImageSet
+from anowild.scoring.calibration import Calibration
+from anowild.scoring.cues import CUES
+from anowild.scoring.detector import calibrated_on, cue_computer, scoring_networks, what_is_usual
+from anowild.training.robust import Judge
+from anowild.training.step import Networks
+
+Array = np.ndarray[Any, Any]
+
+#: Images scored at a time, where there are too many to look at all before.
+CHUNK = 4096
+
+
+def judge_of(images: ImageSet, settings: Settings) -> Judge:
+    """A judge that scores the images just as the finished detector would; in nats of surprise."""
+    chosen = calibrated_on(images, settings)
+
+    def judge(networks: Networks, lod: float) -> Array:
+        modes = {name: network.training for name, network in networks.named().items()}
+        try:
+            scoring = scoring_networks(networks, settings)
+            computer = cue_computer(scoring, lod)
+            cues, usual = what_is_usual(computer, computer.passes(chosen), len(chosen), settings)
+            calibration = Calibration.fit(cues)
+            if len(chosen) < len(images):
+                computer = cue_computer(scoring | usual, lod)
+                parts = [
+                    computer(images.images[start : start + CHUNK])
+                    for start in range(0, len(images), CHUNK)
+                ]
+                cues = {name: np.concatenate([part[name] for part in parts]) for name in CUES}
+        finally:
+            for name, network in networks.named().items():
+                network.train(modes[name])
+        return calibration.oddness(cues)
+
+    return judge

@@ -1,0 +1,90 @@
+"""What a study compares: ways of training our networks, and detectors from other libraries.
+
+A method takes a contaminated training set and gives scores of the test set, one row or several;
+all of them see the same images, preprocessed in the same way, and no label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from anowild.errors import UserError
+from anowild.study import baselines
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A way of training our networks."""
+
+    summary: str
+    changes: Mapping[str, Any]  # of the study's settings
+    knows_rate: bool = False  # whether it is told the rate, as ``refine_rate``
+    untrained: bool = False
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A detector from elsewhere, on pixels: (training images, images, seed) -> [N], higher is odder."""
+
+    summary: str
+    score: Callable[[Array, Array, int], Array]
+    needs: str | None = None  # a package that is not always there
+
+    def available(self) -> bool:
+        return self.needs is None or find_spec(self.needs) is not None
+
+
+#: The paper's own step; the fast one cannot carry E's loss to G.
+_IN_TURN = {"simultaneous": False, "penalty_share": 1.0}
+
+TRAININGS: dict[str, Training] = {
+    "joint": Training("G, D and E together, as in the paper", {}),
+    "sequential": Training("E after the GAN, for as many images again", {"encoder": "sequential"}),
+    "robust": Training("joint, and suspects are left out", {"robust": True}),
+    "refine": Training("joint, and each minibatch's worst share is left out", {}, knows_rate=True),
+    "cycle": Training(
+        "joint in turn, with E's loss in G's, weight 10", {**_IN_TURN, "cycle_weight": 10.0}
+    ),
+    "in-turn": Training("joint in turn: the paper's own step", _IN_TURN),
+    "untrained": Training("the networks before the first step", {"kimg": 0.0}, untrained=True),
+}
+
+DETECTORS: dict[str, Baseline] = {
+    "pca": Baseline("PCA reconstruction", baselines.pca_residual),
+    "knn": Baseline("5 nearest neighbours", baselines.nearest_neighbours),
+    "iforest": Baseline("isolation forest", baselines.isolation_forest),
+    "ecod": Baseline("ECOD", baselines.ecod, "pyod"),
+    "deep-svdd": Baseline("Deep SVDD", baselines.deep_svdd, "pyod"),
+    "autoencoder": Baseline("autoencoder", baselines.autoencoder, "pyod"),
+    "contrast": Baseline("low contrast", baselines.low_contrast),
+    "brightness": Baseline("brightness", baselines.brightness),
+    "compressed": Baseline("size when compressed", baselines.compressed_size),
+}
+#: Those that are also tried on E's features of the joint networks.
+ON_FEATURES = ("pca", "knn", "iforest", "ecod")
+
+METHODS: dict[str, Training | Baseline] = {**TRAININGS, **DETECTORS}
+
+
+def changes_of(name: str, rate: float) -> dict[str, Any]:
+    """What a way of training changes in the study's settings."""
+    training = TRAININGS[name]
+    told = {"refine_rate": rate} if training.knows_rate else {}
+    return {**training.changes, **told}
+
+
+def check(names: list[str]) -> None:
+    """Raises UserError for an unknown method, or one whose package is not installed."""
+    for name in names:
+        if name not in METHODS:
+            raise UserError(f"there is no method '{name}': take some of {', '.join(METHODS)}")
+        method = METHODS[name]
+        if isinstance(method, Baseline) and not method.available():
+            raise UserError(f"'{name}' needs {method.needs}: pip install 'anowild[study]'")

@@ -1,0 +1,117 @@
+"""Pictures of a study: AUROC against contamination, histograms of scores and of latent norms."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.errors import UserError
+from anowild.files import read_json, written_whole
+from anowild.study import bank
+from anowild.study.cell import BANK, CELL, Cell
+from anowild.study.methods import METHODS
+from anowild.study.rules import RULES
+from anowild.study.tables import COMBINED, rows_of
+
+
+def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
+    """Raises UserError if matplotlib is not installed."""
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise UserError("plots need matplotlib: pip install 'anowild[study]'") from error
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1, columns, figsize=(3.6 * columns, height), squeeze=False, layout="constrained"
+    )
+    return figure, axes[0]
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    pyplot.close(figure)
+
+
+def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """AUROC of each method's own score, with the deviation over seeds, a panel for each set."""
+    found: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    for row in rows_of(results):
+        if row["score"] in (COMBINED, METHODS[row["method"]].summary):
+            found[row["set"]][row["method"]][row["rate"]].append(row["auroc"])
+    figure, axes = _figure(len(found))
+    for axis, (name, methods) in zip(axes, sorted(found.items()), strict=True):
+        for method in METHODS:
+            if method not in methods:
+                continue
+            rates = sorted(methods[method])
+            middle = [statistics.mean(methods[method][r]) for r in rates]
+            spread = [statistics.pstdev(methods[method][r]) for r in rates]
+            x = [100 * rate for rate in rates]
+            axis.errorbar(x, middle, spread, marker="o", markersize=3, capsize=2, label=method)
+        axis.set(title=name, xlabel="contamination, %", ylim=(0, 1.02))
+        axis.axhline(0.5, color="gray", linewidth=0.5)
+    axes[0].set_ylabel("AUROC")
+    axes[-1].legend(fontsize=6, loc="lower left")
+    _save(figure, path)
+
+
+def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = None) -> None:
+    """Normal and anomalous test images, a panel for each cell's folder.
+
+    Args:
+        cue: its logarithm, with G's own images beside; None: the combined score.
+
+    Raises:
+        UserError: a cell has no bank.
+    """
+    figure, axes = _figure(len(cells), 2.6)
+    for axis, place in zip(axes, cells, strict=True):
+        cell = Cell(**read_json(out / place / CELL))
+        measured = bank.load(out / place / BANK)
+        labels = cell.experiment().test_labels
+        if cue is None:
+            scored = RULES[COMBINED](measured["training"], measured["test"])
+            groups = {"normal": scored[labels == 0], "anomalous": scored[labels == 1]}
+        else:
+            log = {g: np.log(np.maximum(measured[g][cue], 1e-12)) for g in ("test", "samples")}
+            groups = {
+                "normal": log["test"][labels == 0],
+                "anomalous": log["test"][labels == 1],
+                "generated": log["samples"],
+            }
+        bins = np.histogram_bin_edges(np.concatenate(list(groups.values())), 60)
+        for title, values in groups.items():
+            axis.hist(values, bins, density=True, alpha=0.5, label=title)
+        axis.set(title=f"{cell.set}, {100 * cell.rate:g} %", yticks=[])
+        axis.set_xlabel("combined score" if cue is None else f"log {cue}")
+    axes[-1].legend(fontsize=7)
+    _save(figure, path)
+
+
+def draw_all(results: Sequence[dict[str, Any]], out: Path, folder: Path) -> list[Path]:
+    """All pictures of a study; histograms of the joint run with the lowest seed at the highest rate."""
+    chosen: dict[str, Path] = {}
+    for r in sorted(results, key=lambda r: (-r["rate"], r["seed"])):
+        place = Path(r["set"]) / f"{100 * r['rate']:g}pct" / r["method"] / f"seed{r['seed']}"
+        if r["method"] == "joint" and (out / place / BANK).exists():
+            chosen.setdefault(r["set"], place)
+    places = [chosen[name] for name in sorted(chosen)]
+    paths = [folder / name for name in ("contamination.png", "scores.png", "latent_norm.png")]
+    against_contamination(results, paths[0])
+    if not places:
+        return paths[:1]
+    histograms(out, places, paths[1])
+    histograms(out, places, paths[2], "latent_norm")
+    return paths

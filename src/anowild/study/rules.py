@@ -1,0 +1,115 @@
+"""Ways of making one score from several cues without labels, for comparison with the detector's own.
+
+Each takes the cues over the (contaminated) training set and over other images, by name, and gives
+those a score, higher is odder. None sees a label or a rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from anowild.scoring.calibration import COMBINED, LEADING, Tail, log_cue, lower_side, skewness
+
+Array = np.ndarray[Any, Any]
+Cues = Mapping[str, Array]
+Rule = Callable[[Cues, Cues], Array]
+
+PAPER = ("residual", "feature_distance", "latent_norm")
+
+
+def detector(
+    names: Sequence[str] = COMBINED, leading: str | None = LEADING, lower: float | None = None
+) -> Rule:
+    """The detector's: the sum of the log evidence, each cue's likely side by a skewness.
+
+    Args:
+        leading: the cue whose skewness decides; None: each cue's own.
+        lower: how likely it is that the lower side is odd; None: by the skewness.
+    """
+
+    def rule(training: Cues, images: Cues) -> Array:
+        total = np.zeros(len(images[names[0]]))
+        for name in names:
+            likely = lower_side(skewness(log_cue(training[leading or name])))
+            likely = likely if lower is None else lower
+            tail, x = Tail.fit(log_cue(training[name])), log_cue(images[name])
+            with np.errstate(divide="ignore"):
+                total += np.logaddexp(
+                    np.log1p(-likely) - tail.log_upper(x), np.log(likely) - tail.log_lower(x)
+                )
+        return total
+
+    return rule
+
+
+def ranks(names: Sequence[str] = COMBINED) -> Rule:
+    """The mean rank among the training images, upper side."""
+
+    def rule(training: Cues, images: Cues) -> Array:
+        found = [np.searchsorted(np.sort(training[n]), images[n]) / len(training[n]) for n in names]
+        return np.mean(found, axis=0)
+
+    return rule
+
+
+def robust_z(names: Sequence[str] = COMBINED) -> Rule:
+    """The mean distance of the log cue from the median, in median absolute deviations, upper side."""
+
+    def rule(training: Cues, images: Cues) -> Array:
+        total = np.zeros(len(images[names[0]]))
+        for name in names:
+            usual = log_cue(training[name])
+            middle = np.median(usual)
+            total += (log_cue(images[name]) - middle) / (np.median(np.abs(usual - middle)) + 1e-12)
+        return total / len(names)
+
+    return rule
+
+
+def conformal(names: Sequence[str] = COMBINED) -> Rule:
+    """Fisher's sum of the logarithms of conformal p-values, upper side."""
+
+    def rule(training: Cues, images: Cues) -> Array:
+        total = np.zeros(len(images[names[0]]))
+        for name in names:
+            usual = np.sort(training[name])
+            above = len(usual) - np.searchsorted(usual, images[name])
+            total -= np.log((above + 1) / (len(usual) + 1))
+        return total
+
+    return rule
+
+
+def ecod(names: Sequence[str] = COMBINED) -> Rule:
+    """ECOD over the cues (Li et al. 2022): the largest of three sums of log tail probabilities."""
+
+    def rule(training: Cues, images: Cues) -> Array:
+        upper, lower, skewed = (np.zeros(len(images[names[0]])) for _ in range(3))
+        for name in names:
+            usual = np.sort(log_cue(training[name]))
+            x, count = log_cue(images[name]), len(usual)
+            above = -np.log((count - np.searchsorted(usual, x) + 1) / (count + 1))
+            below = -np.log((np.searchsorted(usual, x, "right") + 1) / (count + 1))
+            upper, lower = upper + above, lower + below
+            skewed = skewed + (below if skewness(usual) < 0 else above)
+        return np.maximum(np.maximum(upper, lower), skewed)
+
+    return rule
+
+
+#: Rules by the title of their row.
+RULES: dict[str, Rule] = {
+    "combined score": detector(),
+    "combined, each cue by its own skewness": detector(leading=None),
+    "combined, upper sides": detector(lower=0.0),
+    "combined, both sides": detector(lower=0.5),
+    "combined with the latent norm": detector((*COMBINED, "latent_norm")),
+    "the paper's three cues, each by its own skewness": detector(PAPER, leading=None),
+    "mean of ranks": ranks(),
+    "mean of robust z": robust_z(),
+    "conformal p-values": conformal(),
+    "ECOD over the cues": ecod(),
+}

@@ -1,0 +1,195 @@
+"""A study: every data set x rate x method x seed, each cell in a folder and a process of its own.
+
+What is done is skipped, what was stopped goes on, and the cost is known before it starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from anowild.config import Settings
+from anowild.data import ImageSet
+from anowild.data.batches import process_reals, shrink
+from anowild.errors import UserError
+from anowild.files import locked, read_json
+from anowild.progress import bar
+from anowild.signals import Interrupted, stop_request
+from anowild.study import methods
+from anowild.study.cell import CELL, RESULT, Cell, write
+from anowild.study.datasets import DATASETS
+from anowild.training.cost import encoder_flops_per_image, flops_per_image
+from anowild.training.schedule import Schedule
+from anowild.training.step import Draws, Networks, Step
+
+#: Iterations that a pace is measured on.
+TIMED = 3
+#: Seconds between two looks at the processes.
+POLL = 0.2
+#: Changes in a cell that its result does not depend on.
+_FREE = {"data"}
+
+
+def plan(
+    data: Path,
+    sets: Sequence[str],
+    rates: Sequence[float],
+    names: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings,
+    search_steps: int = 0,
+) -> list[Cell]:
+    """The cells of a study, one seed after the other, so that what is there early is balanced.
+
+    Raises:
+        UserError: an unknown set or method, or one that is not installed; an impossible rate.
+    """
+    for name in sets:
+        if name not in DATASETS:
+            raise UserError(f"there is no set '{name}': take some of {', '.join(DATASETS)}")
+    methods.check(list(names))
+    for rate in rates:
+        if not 0 <= rate <= 0.5:
+            raise UserError(f"rate {rate:g}: a share of the training set, from 0 to 0.5")
+    return [
+        Cell(
+            name, rate, method, seed, str(data), settings.to_json(),
+            search_steps if method == "joint" else 0,
+        )
+        for seed, rate, name, method in itertools.product(seeds, rates, sets, names)
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is left to do."""
+
+    cells: int
+    done: int
+    hours: float  # of one process, training alone
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cells} cells, {self.done} of them done; the training of the others takes about "
+            f"{self.hours:.1f} hours of one process here (scoring and baselines not counted)"
+        )
+
+
+def cost(cells: Sequence[Cell], out: Path, device: torch.device) -> Cost:
+    """Estimate by a few iterations of each size of networks on this machine."""
+    left = [cell for cell in cells if not (out / cell.place / RESULT).exists()]
+    paces: dict[tuple[str, str], float] = {}
+    seconds = 0.0
+    for cell in left:
+        if cell.method not in methods.TRAININGS:
+            continue
+        key = cell.set, cell.method
+        if key not in paces:
+            paces[key] = _seconds_per_kimg(cell, device)
+        seconds += paces[key] * cell.full_settings().kimg
+    return Cost(len(cells), len(cells) - len(left), seconds / 3600)
+
+
+def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
+    settings = cell.full_settings()
+    experiment = cell.experiment()
+    images = ImageSet.load(experiment.training[:64], settings)
+    resolution, channels = images.preprocess.resolution, images.preprocess.channels
+    networks = Networks.build(settings, resolution, channels).to(device)
+    step = Step(networks, settings)
+    point = Schedule(settings, resolution).at(round(settings.kimg * 1000))
+    count, level = point.minibatch, int(point.lod)
+    stored = torch.from_numpy(images.images).repeat(-(-count // 64), 1, 1, 1)[:count]
+    reals = process_reals(shrink(stored.to(device), level), point.lod)
+    size = (count, networks.generator.latent_size)
+    for number in range(TIMED + 1):
+        if number == 1:
+            started = time.perf_counter()
+        normals = [torch.randn(size, device=device) for _ in range(3)]
+        mix = torch.rand((count, 1, 1, 1), device=device)
+        draws = Draws(normals[0], mix, normals[1], normals[2])
+        step(reals, draws, point.lod, point.learning_rate, 0.999)["D_loss"].item()
+    pace = (time.perf_counter() - started) / TIMED / count * 1000
+    if settings.encoder == "sequential":
+        own = encoder_flops_per_image(networks, point.lod)
+        pace *= 1 + own / flops_per_image(networks, settings, point.lod, count)
+    return pace
+
+
+def run(
+    cells: Sequence[Cell], out: Path, jobs: int, threads: int, devices: Sequence[str]
+) -> list[Path]:
+    """Run what is left, ``jobs`` cells at a time, on the devices in turn.
+
+    Returns:
+        The folders of cells that failed; each has the reason in ``error.txt``.
+
+    Raises:
+        UserError: a folder holds another cell, or another study runs there.
+        Interrupted: by Ctrl-C or SIGTERM, after all cells have saved.
+    """
+    with locked(out, "another study is running there now"):
+        left = []
+        for cell in cells:
+            folder = out / cell.place
+            _agree(cell, folder)
+            if not (folder / RESULT).exists():
+                left.append(cell)
+        done = len(cells) - len(left)
+        running: dict[subprocess.Popen[bytes], tuple[Path, str]] = {}
+        failed: list[Path] = []
+        free = list(itertools.islice(itertools.cycle(devices), jobs))
+        with stop_request() as stop, bar("cells", len(cells), done) as shown:
+            while left or running:
+                while left and free and stop.signum is None:
+                    cell, device = left.pop(0), free.pop(0)
+                    folder = out / cell.place
+                    write(cell, folder)
+                    running[_start(folder, device, threads)] = folder, device
+                if stop.signum is not None:
+                    for process in running:
+                        process.terminate()
+                    for process in running:
+                        process.wait()
+                    raise Interrupted(stop.signum, f"{done} of {len(cells)} cells")
+                time.sleep(POLL)
+                for process in [p for p in running if p.poll() is not None]:
+                    folder, device = running.pop(process)
+                    free.append(device)
+                    done += 1
+                    if process.returncode:
+                        failed.append(folder)
+                shown.update(done, f"{len(failed)} failed" if failed else "")
+        return failed
+
+
+def _start(folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "anowild.study.cell", str(folder)]
+    command += ["--device", device, "--threads", str(threads)]
+    with (folder / "error.txt").open("wb") as log:
+        # A session of its own: Ctrl-C reaches this process alone, which then stops the others.
+        return subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        )  # fmt: skip
+
+
+def _agree(cell: Cell, folder: Path) -> None:
+    """Raises UserError if the folder holds a cell of a study with other settings."""
+    if not (folder / CELL).exists():
+        return
+    before = Cell(**read_json(folder / CELL))
+    for name, value in vars(cell).items():
+        if name not in _FREE and getattr(before, name) != value:
+            raise UserError(
+                f"{folder}: holds a cell of a study with other {name}; give the same as before, "
+                "or another output"
+            )

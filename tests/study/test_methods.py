@@ -1,0 +1,137 @@
+"""Every method of a study learns, says something, and (slow) is better for having learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anowild.config import preset
+from anowild.data import ImageSet
+from anowild.errors import UserError
+from anowild.scoring.detector import cue_computer, scoring_networks
+from anowild.scoring.judge import judge_of
+from anowild.study import bank, methods
+from anowild.study.cell import Cell, run
+from anowild.study.latent_search import search
+from anowild.study.metrics import auroc
+from anowild.study.rules import RULES, detector
+from anowild.training import train
+from anowild.training.step import Networks
+from tests.conftest import SHARED, tiny_settings
+
+CPU = torch.device("cpu")
+LEARNING = [name for name, t in methods.TRAININGS.items() if not t.untrained]
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_all_parameters_move_and_scores_differ(
+    name: str, image_set: ImageSet, tmp_path: Path
+) -> None:
+    changes = methods.changes_of(name, 0.1)
+    small = {"kimg": 0.3, "initial_resolution": None, "tick_kimg": 0.1}
+    settings = tiny_settings(**{**small, **changes})
+    judge = judge_of(image_set, settings) if settings.robust else None
+    trained = train(image_set, settings, tmp_path, judge=judge)
+    fresh = Networks.build(settings, 16, 1).named()
+    for network, moved in trained.networks.named().items():
+        for key, value in moved.named_parameters():
+            # With one level there is one way to and from colours.
+            if "rgb" in key and key.split(".")[1] != "2":
+                continue
+            before = dict(fresh[network].named_parameters())[key]
+            assert not torch.equal(value, before), f"{network}: {key} did not move"
+    computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
+    images = image_set.images
+    measured = bank.make(computer, images, images[:50], settings.latent_scale, 0)
+    for cue in bank.cues(measured):
+        assert np.isfinite(measured["test"][cue]).all(), cue
+        assert measured["test"][cue].std() > 0, cue
+    for title, rule in RULES.items():
+        scores = rule(measured["training"], measured["test"])
+        assert np.isfinite(scores).all(), title
+        assert scores.std() > 0, title
+
+
+@pytest.mark.parametrize("name", methods.DETECTORS)
+def test_detectors_from_elsewhere_find_what_is_easy(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anowild.study.baselines.EPOCHS", 3)
+    rng = np.random.default_rng(0)
+    bars = np.where(np.arange(8) % 2, 200, 50)[None, None, None]
+    normal = np.clip(bars + rng.normal(0, 12, (300, 1, 8, 8)), 0, 255).astype(np.uint8)
+    odd = rng.integers(0, 256, (60, 1, 8, 8)).astype(np.uint8)
+    if name == "contrast":
+        odd = np.full_like(odd, 120)
+    if name == "brightness":
+        odd = np.clip(normal[:60].astype(int) + 60, 0, 255).astype(np.uint8)
+    test = np.concatenate([normal[:60], odd])
+    scores = methods.DETECTORS[name].score(normal[60:], test, 0)
+    least = 0.8 if methods.DETECTORS[name].needs else 0.95
+    assert auroc(np.repeat([0, 1], 60), scores) > least
+
+
+def test_an_unknown_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no method 'magic'"):
+        methods.check(["joint", "magic"])
+    monkeypatch.setattr("anowild.study.methods.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"'ecod' needs pyod: pip install 'anowild\[study\]'"):
+        methods.check(["ecod"])
+
+
+def test_the_rule_of_a_study_is_the_detector_s(image_set: ImageSet, tmp_path: Path) -> None:
+    from anowild.scoring import Detector
+
+    settings = tiny_settings(kimg=0.2, initial_resolution=None)
+    trained = train(image_set, settings, tmp_path)
+    ours = Detector.from_training(trained, image_set, settings)
+    computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
+    measured = bank.make(computer, image_set.images, image_set.images[:60], 0.1, settings.seed)
+    found = detector()(measured["training"], measured["test"])
+    expected = ours.calibration.oddness(ours.cues(image_set.images[:60]))
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_bank_survives_being_saved(image_set: ImageSet, tmp_path: Path) -> None:
+    networks = Networks.build(tiny_settings(), 16, 1).to(CPU)
+    computer = cue_computer(scoring_networks(networks, tiny_settings()), 0.0)
+    measured = bank.make(computer, image_set.images[:40], image_set.images[40:60], 0.1, 0)
+    bank.save(tmp_path / "bank.npz", measured)
+    again = bank.load(tmp_path / "bank.npz")
+    for group, cues in measured.items():
+        for name, values in cues.items():
+            assert np.allclose(again[group][name], values, rtol=1e-6), name
+    (tmp_path / "bank.npz").write_bytes(b"no")
+    with pytest.raises(UserError, match="is no bank"):
+        bank.load(tmp_path / "bank.npz")
+
+
+def test_more_search_comes_nearer(image_set: ImageSet) -> None:
+    networks = Networks.build(tiny_settings(), 16, 1).to(CPU)
+    computer = cue_computer(scoring_networks(networks, tiny_settings()), 0.0)
+    few, many = (search(computer, image_set.images[:20], n, tiny_settings()) for n in (0, 60))
+    assert few.shape == (20,)
+    assert (many < few).mean() > 0.9
+    # Not what company an image came in decides.
+    alone = search(computer, image_set.images[:3], 60, tiny_settings())
+    assert np.allclose(alone, many[:3], rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in LEARNING if n not in ("cycle", "in-turn")])
+def test_what_was_trained_beats_what_was_not(name: str, tmp_path: Path) -> None:
+    # Means over seeds: a single untrained network may rank well by luck.
+    where = ("mnist2", SHARED) if SHARED.is_dir() else ("digits_3", tmp_path)
+    settings = preset("laptop").settings().but(resolution=16, kimg=10)
+    found: dict[str, list[float]] = {name: [], "untrained": []}
+    for seed in range(3):
+        for method, aurocs in found.items():
+            cell = Cell(where[0], 0.05, method, seed, str(where[1]), settings.to_json())
+            result = run(cell, tmp_path / method / str(seed), CPU)
+            aurocs.append({r["score"]: r["auroc"] for r in result["rows"]}["combined score"])
+    trained, untrained = (np.mean(aurocs) for aurocs in found.values())
+    assert trained > untrained + 0.05
+    assert trained > 0.65

@@ -1,0 +1,178 @@
+"""A study end to end: what it costs, that it resumes, skips, survives failures; its tables and plots."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from anowild.config import Settings
+from anowild.errors import UserError
+from anowild.study import sweep, tables
+from anowild.study.cell import RESULT
+from tests.conftest import Run, tiny_settings
+
+CPU = torch.device("cpu")
+TINY = {"kimg": 0.2, "initial_resolution": None, "tick_kimg": 0.1, "fmap_max": 4}
+OPTIONS = [
+    part
+    for name, value in {**TINY, "resolution": 8, "fmap_base": 64, "minibatch": 16}.items()
+    for part in ("--set", f"{name}={value}")
+]
+
+
+def tiny() -> Settings:
+    return tiny_settings(**TINY, resolution=8)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rates, three ways of training and a baseline, with two seeds, done."""
+    out = tmp_path_factory.mktemp("study")
+    cells = sweep.plan(
+        out, ["digits_3"], [0.0, 0.1], ["joint", "robust", "untrained", "pca"], [0, 1], tiny()
+    )
+    assert sweep.run(cells, out, 2, 1, ["cpu"]) == []
+    return out
+
+
+def test_the_plan_and_its_cost(tmp_path: Path) -> None:
+    cells = sweep.plan(
+        tmp_path, ["digits_3"], [0, 0.1], ["joint", "sequential", "knn"], [0], tiny()
+    )
+    assert len(cells) == 6
+    assert len({cell.place for cell in cells}) == 6
+    joint, both = (sweep.cost(c, tmp_path, CPU).hours for c in (cells[:1], cells[:2]))
+    assert 0 < joint < both
+    (tmp_path / cells[0].place).mkdir(parents=True)
+    (tmp_path / cells[0].place / RESULT).write_text("{}")
+    assert sweep.cost(cells, tmp_path, CPU).done == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sets": ["moon"]}, "no set 'moon'"),
+        ({"names": ["moon"]}, "no method 'moon'"),
+        ({"rates": [0.7]}, "rate 0.7"),
+    ],
+)
+def test_impossible_plans_are_refused(changes: dict[str, list[str]], sentence: str) -> None:
+    given = {"sets": ["digits_3"], "rates": [0.1], "names": ["joint"], "seeds": [0]} | changes
+    with pytest.raises(UserError, match=sentence):
+        sweep.plan(Path(), settings=tiny(), **given)  # type: ignore[arg-type]
+
+
+def test_what_is_done_is_not_done_again(study: Path) -> None:
+    stamps = {path: path.stat().st_mtime_ns for path in study.glob(f"*/*/*/*/{RESULT}")}
+    assert len(stamps) == 16
+    names = ["joint", "robust", "untrained", "pca"]
+    cells = sweep.plan(study, ["digits_3"], [0.0, 0.1], names, [0, 1], tiny())
+    assert sweep.run(cells, study, 2, 1, ["cpu"]) == []
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    others = sweep.plan(study, ["digits_3"], [0.1], ["joint"], [0], tiny().but(kimg=0.3))
+    with pytest.raises(UserError, match="a study with other settings"):
+        sweep.run(others, study, 1, 1, ["cpu"])
+
+
+def test_robust_cells_tell_how_good_their_suspects_are(study: Path) -> None:
+    result = json.loads((study / "digits_3/10pct/robust/seed0" / RESULT).read_text())
+    found = result["suspects"]
+    assert 0 <= found["precision_at_k_over_looks"] <= 1
+    assert found["left_out_injected"] <= found["left_out"] <= 0.1 * result["training_images"]
+    clean = json.loads((study / "digits_3/0pct/robust/seed0" / RESULT).read_text())
+    assert clean["suspects"]["precision_at_k"] is None
+
+
+def test_tables(study: Path, anowild: Run, tmp_path: Path) -> None:
+    code, out, err = anowild(
+        "study", "table", "-o", study, "--parquet", tmp_path / "rows.parquet",
+        "--plots", tmp_path / "plots",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "### `digits_3` at 8x8" in out
+    assert "| joint: combined score | 0." in out
+    assert "| PCA reconstruction | 0." in out
+    assert "| robust - joint: combined score | " in out
+    assert "| joint: combined score - PCA reconstruction | " in out
+    assert "| digits_3, 10 % | 0." in out
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    pca = [r for r in rows if r["method"] == "pca" and r["rate"] == 0.1]
+    expected = f"{np.mean([r['auroc'] for r in pca]):.3f}"
+    assert f"| {expected} ±" in next(x for x in out.splitlines() if x.startswith("| PCA"))
+    for name in ("contamination", "scores", "latent_norm"):
+        with Image.open(tmp_path / "plots" / f"{name}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_a_difference_is_of_pairs() -> None:
+    rows = [
+        {"set": "s", "rate": 0.1, "seed": seed, "method": method, "auroc": value}
+        for method, values in {"a": [0.9, 0.8, 0.7, 0.5], "b": [0.8, 0.7, 0.6]}.items()
+        for seed, value in enumerate(values)
+    ]
+    found = tables.difference(rows, lambda r: r["method"] == "a", lambda r: r["method"] == "b")
+    assert found is not None
+    assert (round(found.mean, 6), found.pairs) == (0.1, 3)
+    assert found.low <= 0.1 <= found.high
+    assert tables.difference(rows, lambda r: r["seed"] == 3, lambda r: True) is None
+
+
+def test_a_table_needs_results(anowild: Run, tmp_path: Path) -> None:
+    code, _, err = anowild("study", "table", "-o", tmp_path)
+    assert (code, "holds no results" in err) == (1, True)
+    code, _, err = anowild("study", "table", "-o", tmp_path, "--rates", "many")
+    assert code == 1
+
+
+def arguments(data: Path, out: Path) -> list[str]:
+    return [
+        "study", "run", "--data", str(data), "-o", str(out), "--sets", "digits_3", "--rates", "0.1",
+        "--methods", "joint", "--seeds", "2", "--jobs", "2", *OPTIONS,
+    ]  # fmt: skip
+
+
+def test_a_dry_run_runs_nothing(anowild: Run, tmp_path: Path) -> None:
+    code, out, err = anowild(*arguments(tmp_path, tmp_path / "out"), "--dry-run")
+    assert code == 0, err
+    assert "2 cells, 0 of them done" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_that_fails_is_named_and_the_others_go_on(anowild: Run, tmp_path: Path) -> None:
+    command = arguments(tmp_path, tmp_path / "out")
+    place = tmp_path / "out/digits_3/10pct/joint/seed0/training"
+    place.mkdir(parents=True)
+    (place / "settings.json").write_text("{")
+    code, _, err = anowild(*command)
+    assert code == 1
+    assert "seed0: failed (error: " in err
+    assert "settings.json" in err
+    assert (tmp_path / "out/digits_3/10pct/joint/seed1" / RESULT).exists()
+
+
+def test_a_study_that_is_stopped_goes_on(anowild: Run, tmp_path: Path) -> None:
+    command = [*arguments(tmp_path, tmp_path / "out"), "--kimg", "30"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anowild", *command], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not list((tmp_path / "out").glob("*/*/*/*/training/state-*")):
+        assert time.monotonic() < deadline, "nothing was saved"
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in err
+    states = list((tmp_path / "out").glob("*/*/*/*/training/state-*"))
+    assert states
+    assert not list((tmp_path / "out").glob(f"*/*/*/*/{RESULT}"))

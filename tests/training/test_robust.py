@@ -1,0 +1,155 @@
+"""Robust training: what is left out, within which bounds, and that it resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anowild import api
+from anowild.data import ImageSet
+from anowild.data.batches import Batches
+from anowild.scoring.judge import judge_of
+from anowild.training import train
+from anowild.training.robust import Suspects, due, excess
+from anowild.training.step import Networks
+from tests.conftest import tiny_settings
+
+ROBUST = {"robust": True, "initial_resolution": None, "kimg": 0.8, "tick_kimg": 0.1}
+
+
+def gamma(rng: np.random.Generator, count: int) -> np.ndarray:
+    return rng.gamma(3.0, 1.0, count)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.1])
+def test_the_rate_is_found_where_the_rest_is_gamma_distributed(rate: float) -> None:
+    rng = np.random.default_rng(0)
+    odd = round(20_000 * rate)
+    oddness = np.concatenate([gamma(rng, 20_000 - odd), 12 + gamma(rng, odd)])
+    assert excess(oddness) == pytest.approx(rate, abs=0.02)
+
+
+def test_nothing_can_be_said_of_constant_oddness() -> None:
+    assert excess(np.ones(100)) == 0
+    assert excess(np.zeros(100)) == 0
+
+
+def test_the_oddest_are_left_out_within_the_bound() -> None:
+    rng = np.random.default_rng(1)
+    oddness = np.concatenate([gamma(rng, 700), 12 + gamma(rng, 300)])
+    suspects = Suspects.none(1000)
+    suspects.look(oddness, 100, most=0.1)
+    assert suspects.dropped.sum() == 100
+    assert suspects.dropped[700:].sum() >= 95
+    # One look that says otherwise does not outweigh those before.
+    for _ in range(3):
+        suspects.look(oddness, 200, most=0.1)
+    suspects.look(oddness[::-1].copy(), 300, most=0.1)
+    assert suspects.dropped[700:].sum() > 80
+    assert suspects.looks == 5
+    assert suspects.times_dropped.max() == 5
+
+
+def test_suspects_survive_being_saved() -> None:
+    suspects = Suspects.none(50)
+    suspects.look(np.random.default_rng(2).gamma(3, 1, 50), 123, 0.2)
+    again = Suspects.of(suspects.tensors())
+    assert (again.looks, again.look_nimg, again.rate) == (1, 123, suspects.rate)
+    assert np.array_equal(again.oddness, suspects.oddness)
+    assert np.array_equal(again.dropped, suspects.dropped)
+
+
+def test_looks_start_late_and_keep_their_distance() -> None:
+    looks, last = [], -1
+    for nimg in range(0, 10_000, 100):
+        if due(nimg, 10_000, images=2000, start=0.5, last=last):
+            looks.append(nimg)
+            last = nimg
+    assert looks == [5000, 6000, 7000, 8000, 9000]
+    assert not due(10_000, 10_000, 10, 0.5, -1)
+
+
+def test_what_is_left_out_is_not_drawn(digits: np.ndarray) -> None:
+    images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
+    batches = Batches(images, seed=0)
+    before = batches.indices(40, 200)
+    out = np.zeros(100, bool)
+    out[:30] = True
+    batches.leave_out(out)
+    after = batches.indices(40, 200)
+    assert not out[after].any()
+    assert np.array_equal(before[~out[before]], after[~out[before]])
+    assert np.array_equal(after, batches.indices(40, 200))
+    batches.leave_out(np.zeros(100, bool))
+    assert np.array_equal(batches.indices(40, 200), before)
+
+
+def weights(networks: Networks) -> torch.Tensor:
+    return torch.cat([p.flatten() for n in networks.named().values() for p in n.parameters()])
+
+
+def test_a_run_is_plain_up_to_the_first_look_and_resumes_in_the_same_bits(
+    image_set: ImageSet, tmp_path: Path
+) -> None:
+    settings = tiny_settings(**ROBUST)
+    judge = judge_of(image_set, settings)
+    whole = train(image_set, settings, tmp_path / "whole", judge=judge)
+    assert whole.suspects is not None
+    assert whole.suspects.looks >= 2
+    assert whole.suspects.dropped.any()
+
+    half = train(image_set, settings.but(kimg=0.5), tmp_path / "half", judge=judge)
+    plain = train(image_set, settings.but(kimg=0.5, robust=False), tmp_path / "plain")
+    assert half.suspects is not None
+    assert half.suspects.looks > 0
+    assert not torch.equal(weights(half.networks), weights(plain.networks))
+
+    # Longer, from where another one ended: what was left out stays so, and the rest is the same.
+    for folder in ("first", "second"):
+        train(image_set, settings.but(kimg=0.6), tmp_path / folder, judge=judge)
+        again = train(image_set, settings, tmp_path / folder, judge=judge)
+        if folder == "first":
+            expected = weights(again.networks)
+    assert torch.equal(weights(again.networks), expected)
+
+
+def test_the_judge_leaves_the_networks_as_they_were(image_set: ImageSet) -> None:
+    settings = tiny_settings(**ROBUST)
+    networks = Networks.build(settings, 16, 1).to(torch.device("cpu"))
+    modes = {name: network.training for name, network in networks.named().items()}
+    before = weights(networks)
+    oddness = judge_of(image_set, settings)(networks, 0.0)
+    assert oddness.shape == (len(image_set),)
+    assert np.isfinite(oddness).all()
+    assert oddness.std() > 0
+    assert {name: network.training for name, network in networks.named().items()} == modes
+    assert torch.equal(weights(networks), before)
+
+
+def test_robust_training_needs_a_judge(image_set: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="what is odd"):
+        train(image_set, tiny_settings(**ROBUST), tmp_path)
+
+
+def test_refining_leaves_the_worst_rebuilt_out(image_set: ImageSet, tmp_path: Path) -> None:
+    settings = tiny_settings(kimg=0.3, initial_resolution=None)
+    plain = train(image_set, settings, tmp_path / "plain")
+    refined = train(image_set, settings.but(refine_rate=0.1), tmp_path / "refined")
+    assert not torch.equal(weights(plain.networks), weights(refined.networks))
+
+
+def test_the_list_of_suspects(digits: np.ndarray, tmp_path: Path) -> None:
+    api.train(digits, tmp_path / "model", tiny_settings(**ROBUST))
+    lines = (tmp_path / "model" / "suspects.csv").read_text().splitlines()
+    assert len(lines) == len(digits) + 1
+    header = lines[0].split(",")
+    rows = [dict(zip(header, line.split(","), strict=True)) for line in lines[1:]]
+    oddness = [float(row["oddness"]) for row in rows]
+    assert oddness == sorted(oddness, reverse=True)
+    assert any(row["left_out"] == "1" for row in rows)
+    for row in rows:
+        single = {n: float(row[n]) for n in header[header.index("why") + 1 :]}
+        assert single[row["why"]] == max(single.values())
