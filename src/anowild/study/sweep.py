@@ -6,12 +6,13 @@ What is done is skipped, what was stopped goes on, and the cost is known before 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -186,9 +187,9 @@ def _agree(cell: Cell, folder: Path) -> None:
     """Raises UserError if the folder holds a cell of a study with other settings."""
     if not (folder / CELL).exists():
         return
-    before = Cell(**read_json(folder / CELL))
-    for name, value in vars(cell).items():
-        if name not in _FREE and getattr(before, name) != value:
+    before = read_json(folder / CELL)
+    for name, value in json.loads(json.dumps(asdict(cell))).items():
+        if name not in _FREE and before.get(name) != value:
             raise UserError(
                 f"{folder}: holds a cell of a study with other {name}; give the same as before, "
                 "or another output"
