@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anowild.errors import UserError
 from anowild.study.baselines import BASELINES
@@ -24,6 +25,9 @@ def test_auroc_is_the_chance_of_the_right_order(pairs: list[tuple[bool, int]]) -
     odd, normal = scores[labels == 1][:, None], scores[labels == 0][None]
     expected = (odd > normal).mean() + 0.5 * (odd == normal).mean()
     assert auroc(labels, scores) == pytest.approx(expected)
+    assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    precision = average_precision_score(labels, scores)
+    assert average_precision(labels, scores) == pytest.approx(precision)
 
 
 def test_metrics_of_a_perfect_and_a_reversed_ranking() -> None:
