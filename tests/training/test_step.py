@@ -90,6 +90,7 @@ def test_the_encoder_s_loss_does_not_reach_the_generator_unless_asked() -> None:
 
 
 def test_the_encoder_learns_to_invert_the_generator() -> None:
+    torch.manual_seed(0)
     step = build()
     draws = Draws(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
     errors = [step.encoder_alone(draws, 0.0, 0.01, 0.9)["E_loss"].item() for _ in range(60)]
