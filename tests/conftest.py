@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from anowild.scoring import Detector
 
 Array = np.ndarray[Any, Any]
 
-torch.set_num_threads(2)
+#: Nothing here is large enough for two threads, and on a busy machine they wait for each other.
+THREADS = 1
+torch.set_num_threads(THREADS)
 
 #: Image sets that a fresh clone does not have.
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -47,6 +49,13 @@ def tiny_settings(**changes: Any) -> Settings:
         "learning_rate": 0.001,
     }
     return preset("laptop").settings().but(**(growing | changes))
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    """Rounding depends on their number, and a command may set it."""
+    yield
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")

@@ -492,17 +492,18 @@ def _changed(before: Settings, changes: list[str] | None, **given: float | None)
     return before.but(**pairs)
 
 
-def _numbers(text: str, option: str) -> list[float]:
+def _numbers(text: str, option: str, what: str = "numbers with commas") -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"{option} takes numbers with commas, not '{text}'") from None
+        raise UserError(f"{option} takes {what}, not '{text}'") from None
 
 
 def _two(text: str, option: str) -> tuple[float, float]:
-    numbers = _numbers(text, option)
+    what = "two numbers with a comma"
+    numbers = _numbers(text, option, what)
     if len(numbers) != 2:
-        raise UserError(f"{option} takes two numbers with a comma, not '{text}'")
+        raise UserError(f"{option} takes {what}, not '{text}'")
     return numbers[0], numbers[1]
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,15 +76,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anowild.scoring.detector.SAMPLES", 64)
     for module in ("anowild.training.loop", "bench.gpu.kit"):
         monkeypatch.setattr(f"{module}.matrix_product_peak", lambda *_: 1e9)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nothing here is large enough for two threads, and on a busy machine they wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def write_set(path: Path, arrays: dict[str, Array], more: dict[str, Array]) -> None:

@@ -23,7 +23,7 @@ from anowild.training.step import Networks
 from tests.conftest import SHARED, tiny_settings
 
 CPU = torch.device("cpu")
-LEARNING = [name for name, t in methods.TRAININGS.items() if not t.untrained]
+LEARNING = [name for name, t in methods.TRAININGS.items() if "kimg" not in t.changes]
 
 
 @pytest.mark.parametrize("name", LEARNING)

@@ -108,11 +108,11 @@ def test_killed_three_times_at_random_points_ends_in_the_same_bits(
     whole_run: Path, image_set: ImageSet, tmp_path: Path
 ) -> None:
     script = (
-        "import sys, numpy as np, torch; torch.set_num_threads(2)\n"
+        "import sys, numpy as np\n"
         "from pathlib import Path\n"
         "from anowild.data import ImageSet\n"
         "from anowild.training import train\n"
-        "from tests.conftest import tiny_settings\n"
+        "from tests.conftest import tiny_settings  # which sets the number of threads\n"
         "images = ImageSet.load(np.load(sys.argv[1]), tiny_settings())\n"
         "print('ready', flush=True)\n"
         "train(images, tiny_settings(), Path(sys.argv[2]))\n"

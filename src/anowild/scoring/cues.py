@@ -7,7 +7,7 @@ docs/results.md says which of all make the score, and why.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,9 @@ CUES = (
     "latent_distance",
     "hidden_distance",
 )
+
+#: What the distances are computed of: E's output, and D's last hidden layer.
+FEATURES = ("latent", "hidden")
 
 #: Images in one pass, at most; on a GPU, which small networks leave idle, 16 times as many.
 PASS = 64
@@ -168,22 +171,25 @@ class CueComputer:
 
     def __call__(self, images: Array) -> dict[str, Array]:
         """uint8 or uint16 [N, C, R, R] -> by name of the cue, float64 [N]."""
-        measured = self.measured(self.passes(images), len(images))
-        return {name: measured[name] for name in CUES}
+        return self.measured(self.passes(images), len(images), CUES)
 
-    def measured(self, passes: Iterable[Tensor], count: int) -> dict[str, Array]:
+    def measured(
+        self, passes: Iterable[Tensor], count: int, names: Sequence[str] = (*CUES, *FEATURES)
+    ) -> dict[str, Array]:
         """The cues of the first ``count`` images, and what they were computed from.
 
         Returns:
-            By name, in an order of its own: the cues, float64 [N]; ``latent`` and ``hidden``,
-            float32 [N, D], E's output and the last hidden layer of D.
+            By name: the cues, float64 [N]; ``latent`` and ``hidden``, float32 [N, D], E's output
+            and the last hidden layer of D.
         """
-        parts = [self.measure(x) for x in passes]
-        if not parts:
-            return {name: np.empty(0) for name in CUES}
+        parts: dict[str, list[Tensor]] = {name: [] for name in names}
+        for x in passes:
+            measured = self.measure(x)
+            for name, values in parts.items():
+                values.append(measured[name])
         return {
-            name: torch.cat([part[name] for part in parts])[:count].cpu().numpy()
-            for name in parts[0]
+            name: torch.cat(values)[:count].cpu().numpy() if values else np.empty(0)
+            for name, values in parts.items()
         }
 
     def rebuild(self, images: Array) -> tuple[Array, Array]:

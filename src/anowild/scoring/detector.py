@@ -231,8 +231,11 @@ class Detector:
                 "discriminator": Discriminator(**size),
                 "encoder": Encoder(**size, **latent),
             }
-            computer = cue_computer(networks, 0.0)
-            networks |= {"latents": computer.latents, "hidden": computer.hidden}
+            encoder, discriminator = networks["encoder"], networks["discriminator"]
+            assert isinstance(encoder, Encoder)
+            assert isinstance(discriminator, Discriminator)
+            networks["latents"] = Usual(encoder.outputs)
+            networks["hidden"] = Usual(discriminator.outputs)
             _load_weights(networks, weights, value["weights_id"])
             for network in networks.values():
                 network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

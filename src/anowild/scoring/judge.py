@@ -9,15 +9,11 @@ import numpy as np
 from anowild.config import Settings
 from anowild.data.images import ImageSet
 from anowild.scoring.calibration import Calibration
-from anowild.scoring.cues import CUES
 from anowild.scoring.detector import calibrated_on, cue_computer, scoring_networks, what_is_usual
 from anowild.training.robust import Judge
 from anowild.training.step import Networks
 
 Array = np.ndarray[Any, Any]
-
-#: Images scored at a time, where there are too many to look at all before.
-CHUNK = 4096
 
 
 def judge_of(images: ImageSet, settings: Settings) -> Judge:
@@ -33,11 +29,7 @@ def judge_of(images: ImageSet, settings: Settings) -> Judge:
             calibration = Calibration.fit(cues)
             if len(chosen) < len(images):
                 computer = cue_computer(scoring | usual, lod)
-                parts = [
-                    computer(images.images[start : start + CHUNK])
-                    for start in range(0, len(images), CHUNK)
-                ]
-                cues = {name: np.concatenate([part[name] for part in parts]) for name in CUES}
+                cues = computer(images.images)
         finally:
             for name, network in networks.named().items():
                 network.train(modes[name])

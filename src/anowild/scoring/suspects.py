@@ -14,8 +14,6 @@ from anowild.scoring.detector import Detector, oddest_first
 from anowild.training.robust import Suspects
 
 COLUMNS = ("rank", "path", "oddness", "times_left_out", "left_out", "score", "why", *COMBINED)
-#: Images scored at a time.
-CHUNK = 4096
 
 
 def write_suspects(detector: Detector, images: ImageSet, suspects: Suspects, path: Path) -> None:
@@ -29,16 +27,9 @@ def write_suspects(detector: Detector, images: ImageSet, suspects: Suspects, pat
     Raises:
         UserError: the disk is full, or the place cannot be written.
     """
-    parts = [
-        detector.score(images.images[start : start + CHUNK])
-        for start in range(0, len(images), CHUNK)
-    ]
-    score = np.concatenate([part.score for part in parts])
+    scores = detector.score(images)
     surprises = np.stack(
-        [
-            detector.calibration.cues[name].surprise(np.concatenate([p.cues[name] for p in parts]))
-            for name in COMBINED
-        ],
+        [detector.calibration.cues[name].surprise(scores.cues[name]) for name in COMBINED],
         axis=1,
     )
     with (
@@ -51,7 +42,7 @@ def write_suspects(detector: Detector, images: ImageSet, suspects: Suspects, pat
             table.writerow(
                 [
                     rank, printable(images.names[i]), f"{suspects.oddness[i]:.3f}",
-                    suspects.times_dropped[i], int(suspects.dropped[i]), f"{score[i]:.3f}",
+                    suspects.times_dropped[i], int(suspects.dropped[i]), f"{scores.score[i]:.3f}",
                     COMBINED[int(surprises[i].argmax())], *(f"{s:.3f}" for s in surprises[i]),
                 ]
             )  # fmt: skip

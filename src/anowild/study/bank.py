@@ -19,15 +19,13 @@ from torch.nn import functional as F
 from anowild.errors import UserError
 from anowild.files import written_whole
 from anowild.networks.operators import computing_in
-from anowild.scoring.cues import CUES, CueComputer, Usual, latent_norm
+from anowild.scoring.cues import CUES, FEATURES, CueComputer, Usual, latent_norm
 
 Array = np.ndarray[Any, Any]
 #: By name, float64 [N]; of features, float32 [N, D].
 Group = dict[str, Array]
 
 GROUPS = ("training", "test", "samples")
-#: Names in a group that are vectors, not cues: E's output, and D's last hidden layer.
-FEATURES = ("latent", "hidden")
 #: Cues that were tried besides those that a detector computes.
 TRIED = (
     "coarse_residual",

@@ -26,7 +26,7 @@ from anowild.config import Settings
 from anowild.data import ImageSet
 from anowild.device import choose_device
 from anowild.files import read_json, write_json
-from anowild.scoring.detector import cue_computer, scoring_networks
+from anowild.scoring.detector import cue_computer, oddest_first, scoring_networks
 from anowild.scoring.judge import judge_of
 from anowild.signals import exit_status
 from anowild.study import bank
@@ -34,7 +34,7 @@ from anowild.study.datasets import DATASETS, SETTINGS_OF, Experiment
 from anowild.study.latent_search import search
 from anowild.study.methods import DETECTORS, ON_FEATURES, TRAININGS, changes_of
 from anowild.study.metrics import auroc, average_precision
-from anowild.study.rules import RULES
+from anowild.study.rules import OWN, RULES
 from anowild.training import train
 from anowild.training.loop import Trained
 from anowild.version import VERSION
@@ -46,6 +46,11 @@ Row = dict[str, Any]
 CELL, RESULT, BANK = "cell.json", "result.json", "bank.npz"
 #: Test images of either kind that the latent search, which is slow, is tried on.
 SEARCHED_EACH = 200
+
+
+def place(name: str, rate: float, method: str, seed: int) -> Path:
+    """Where a cell lies in its study's folder."""
+    return Path(name) / f"{100 * rate:g}pct" / method / f"seed{seed}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Cell:
     @property
     def place(self) -> Path:
         """Where it lies in the study's folder."""
-        return Path(self.set) / f"{100 * self.rate:g}pct" / self.method / f"seed{self.seed}"
+        return place(self.set, self.rate, self.method, self.seed)
 
     def experiment(self) -> Experiment:
         return DATASETS[self.set](Path(self.data), self.rate, self.seed)
@@ -160,7 +165,7 @@ def suspects(measured: dict[str, bank.Group], injected: list[int], trained: Trai
     """How well the training images themselves are ranked: precision among the k oddest, k injected."""
     odd = np.zeros(len(measured["training"]["residual"]), bool)
     odd[injected] = True
-    score = RULES["combined score"](measured["training"], measured["training"])
+    score = RULES[OWN](measured["training"], measured["training"])
     found: Row = {"precision_at_k": _precision(odd, score)}
     if trained.suspects is not None:
         s = trained.suspects
@@ -175,7 +180,7 @@ def suspects(measured: dict[str, bank.Group], injected: list[int], trained: Trai
 
 def _precision(odd: Array, score: Array) -> float | None:
     count = int(odd.sum())
-    return float(odd[np.argsort(-score, kind="stable")[:count]].mean()) if count else None
+    return float(odd[oddest_first(score)[:count]].mean()) if count else None
 
 
 def _row(title: str, labels: Array, scores: Array) -> Row:

@@ -26,7 +26,6 @@ class Training:
     summary: str
     changes: Mapping[str, Any]  # of the study's settings
     knows_rate: bool = False  # whether it is told the rate, as ``refine_rate``
-    untrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ TRAININGS: dict[str, Training] = {
         "joint in turn, with E's loss in G's, weight 10", {**_IN_TURN, "cycle_weight": 10.0}
     ),
     "in-turn": Training("joint in turn: the paper's own step", _IN_TURN),
-    "untrained": Training("the networks before the first step", {"kimg": 0.0}, untrained=True),
+    "untrained": Training("the networks before the first step", {"kimg": 0.0}),
 }
 
 DETECTORS: dict[str, Baseline] = {

@@ -13,10 +13,10 @@ import numpy as np
 from anowild.errors import UserError
 from anowild.files import read_json, written_whole
 from anowild.study import bank
-from anowild.study.cell import BANK, CELL, Cell
+from anowild.study.cell import BANK, CELL, Cell, place
 from anowild.study.methods import METHODS
-from anowild.study.rules import RULES
-from anowild.study.tables import COMBINED, rows_of
+from anowild.study.rules import OWN, RULES
+from anowild.study.tables import rows_of
 
 
 def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
@@ -48,7 +48,7 @@ def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for row in rows_of(results):
-        if row["score"] in (COMBINED, METHODS[row["method"]].summary):
+        if row["score"] in (OWN, METHODS[row["method"]].summary):
             found[row["set"]][row["method"]][row["rate"]].append(row["auroc"])
     figure, axes = _figure(len(found))
     for axis, (name, methods) in zip(axes, sorted(found.items()), strict=True):
@@ -77,12 +77,12 @@ def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = N
         UserError: a cell has no bank.
     """
     figure, axes = _figure(len(cells), 2.6)
-    for axis, place in zip(axes, cells, strict=True):
-        cell = Cell(**read_json(out / place / CELL))
-        measured = bank.load(out / place / BANK)
+    for axis, where in zip(axes, cells, strict=True):
+        cell = Cell(**read_json(out / where / CELL))
+        measured = bank.load(out / where / BANK)
         labels = cell.experiment().test_labels
         if cue is None:
-            scored = RULES[COMBINED](measured["training"], measured["test"])
+            scored = RULES[OWN](measured["training"], measured["test"])
             groups = {"normal": scored[labels == 0], "anomalous": scored[labels == 1]}
         else:
             log = {g: np.log(np.maximum(measured[g][cue], 1e-12)) for g in ("test", "samples")}
@@ -104,9 +104,9 @@ def draw_all(results: Sequence[dict[str, Any]], out: Path, folder: Path) -> list
     """All pictures of a study; histograms of the joint run with the lowest seed at the highest rate."""
     chosen: dict[str, Path] = {}
     for r in sorted(results, key=lambda r: (-r["rate"], r["seed"])):
-        place = Path(r["set"]) / f"{100 * r['rate']:g}pct" / r["method"] / f"seed{r['seed']}"
-        if r["method"] == "joint" and (out / place / BANK).exists():
-            chosen.setdefault(r["set"], place)
+        where = place(r["set"], r["rate"], r["method"], r["seed"])
+        if r["method"] == "joint" and (out / where / BANK).exists():
+            chosen.setdefault(r["set"], where)
     places = [chosen[name] for name in sorted(chosen)]
     paths = [folder / name for name in ("contamination.png", "scores.png", "latent_norm.png")]
     against_contamination(results, paths[0])

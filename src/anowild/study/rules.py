@@ -11,12 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from anowild.scoring.calibration import COMBINED, LEADING, Tail, log_cue, lower_side, skewness
+from anowild.scoring.calibration import (
+    COMBINED,
+    LEADING,
+    CueCalibration,
+    Tail,
+    log_cue,
+    lower_side,
+    skewness,
+)
 
 Array = np.ndarray[Any, Any]
 Cues = Mapping[str, Array]
 Rule = Callable[[Cues, Cues], Array]
 
+#: The title of the detector's own rule.
+OWN = "combined score"
 PAPER = ("residual", "feature_distance", "latent_norm")
 
 
@@ -33,13 +43,11 @@ def detector(
     def rule(training: Cues, images: Cues) -> Array:
         total = np.zeros(len(images[names[0]]))
         for name in names:
-            likely = lower_side(skewness(log_cue(training[leading or name])))
-            likely = likely if lower is None else lower
-            tail, x = Tail.fit(log_cue(training[name])), log_cue(images[name])
-            with np.errstate(divide="ignore"):
-                total += np.logaddexp(
-                    np.log1p(-likely) - tail.log_upper(x), np.log(likely) - tail.log_lower(x)
-                )
+            skew = skewness(log_cue(training[leading or name]))
+            likely = lower_side(skew) if lower is None else lower
+            cue = CueCalibration(skew, likely, Tail.fit(log_cue(training[name])))
+            with np.errstate(divide="ignore"):  # of a side that is ruled out
+                total += cue.surprise(images[name])
         return total
 
     return rule
@@ -102,7 +110,7 @@ def ecod(names: Sequence[str] = COMBINED) -> Rule:
 
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
-    "combined score": detector(),
+    OWN: detector(),
     "combined, each cue by its own skewness": detector(leading=None),
     "combined, upper sides": detector(lower=0.0),
     "combined, both sides": detector(lower=0.5),

@@ -15,12 +15,12 @@ from anowild.errors import UserError
 from anowild.files import read_json, written_whole
 from anowild.study.cell import RESULT
 from anowild.study.methods import METHODS
+from anowild.study.rules import OWN
 
 #: A row: set, rate, method, seed, score, auroc, average_precision, resolution, kimg, ...
 Row = dict[str, Any]
 #: Facts of a cell that every one of its rows repeats.
 FACTS = ("set", "rate", "method", "seed", "resolution", "kimg", "train_seconds", "date", "machine")
-COMBINED = "combined score"
 
 
 def collect(out: Path) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ def _section(name: str, resolution: int, results: list[dict[str, Any]], metric: 
 
 
 def mean(values: Sequence[float]) -> str:
-    """Mean ± standard deviation, with the number of values."""
+    """Mean ± standard deviation, the latter of two values or more."""
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
@@ -144,22 +144,22 @@ def comparisons(
     def kind(method: str, score: str) -> Callable[[Row], bool]:
         return lambda row: row["method"] == method and row["score"] == score
 
-    for score in (COMBINED, "latent_norm", "latent_distance"):
+    for score in (OWN, "latent_norm", "latent_distance"):
         for a, b in (("joint", "sequential"), ("robust", "joint"), ("refine", "joint"),
                      ("joint", "untrained")):  # fmt: skip
             line(f"{a} - {b}: {score}", difference(rows, kind(a, score), kind(b, score), metric))
     for score in dict.fromkeys(row["score"] for row in rows if row["method"] == "joint"):
-        if score != COMBINED:
+        if score != OWN:
             line(
-                f"joint: {COMBINED} - {score}",
-                difference(rows, kind("joint", COMBINED), kind("joint", score), metric),
+                f"joint: {OWN} - {score}",
+                difference(rows, kind("joint", OWN), kind("joint", score), metric),
             )
     for method in dict.fromkeys(row["method"] for row in rows):
         title = METHODS[method].summary
         if not any(kind("joint", title)(row) for row in rows):
             line(
-                f"joint: {COMBINED} - {title}",
-                difference(rows, kind("joint", COMBINED), kind(method, title), metric),
+                f"joint: {OWN} - {title}",
+                difference(rows, kind("joint", OWN), kind(method, title), metric),
             )
     return "\n".join(lines) + "\n"
 

@@ -229,6 +229,7 @@ def test_damage_inside_a_zip_is_told(tmp_path: Path) -> None:
         example(np.zeros((1, 4, 4), np.uint8))[:-9],
         example(np.zeros((1, 4, 4), np.uint8)).replace(b"\1\4\4", b"\1\4\5"),
     ],
+    ids=["empty", "cut", "no tag", "no feature", "no image", "flat", "end missing", "another size"],
 )
 def test_records_of_something_else_are_told(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.tfrecords"
