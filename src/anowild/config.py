@@ -131,6 +131,12 @@ class Settings:
         "gradient norm that the penalty aims at (a remark there: 750 for CIFAR)",
         source=RELEASED,
     )
+    regulariser: Literal["wgan-gp", "r1"] = setting(
+        "wgan-gp",
+        "penalty of D's gradient: between real and generated images; or r1: of its square at the "
+        "real ones, without a target (half the weight counts)",
+        source="paper; r1: Mescheder et al. 2018",
+    )
     drift: float = setting(0.001, "weight of the squared real score", source=RELEASED)
     latent_scale: float = setting(0.1, "latents are this times N(0, I)", source=RELEASED)
     encoder: Literal["joint", "sequential"] = setting(
@@ -140,6 +146,13 @@ class Settings:
     )
     cycle_weight: float = setting(
         0.0, "weight of E's loss in G's (10 in the released signatures, unused)", source=RELEASED
+    )
+
+    differentiable_augmentation: bool = setting(
+        False,
+        "move, and cover part of, all that D learns from, real and generated images alike: for "
+        "sets of a few hundred images",
+        source="Zhao et al. 2020",
     )
 
     # Contaminated images

@@ -83,10 +83,15 @@ def test_a_stopped_run_ends_in_the_same_bits(
 
 
 @pytest.mark.parametrize("iteration", [30, 43])
+@pytest.mark.parametrize(
+    "changes",
+    [{"precision": "bfloat16"}, {"differentiable_augmentation": True, "regulariser": "r1"}],
+)
 def test_a_stopped_fast_run_ends_in_the_same_bits(
-    image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int
-) -> None:
-    settings = tiny_settings(**{**FAST, "precision": "bfloat16", "kimg": 0.8})
+    image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int,
+    changes: dict[str, Any],
+) -> None:  # fmt: skip
+    settings = tiny_settings(**{**FAST, **changes, "kimg": 0.8})
     train(image_set, settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_at(patch, iteration, signal.SIGTERM)  # between two penalties

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from anowild.config import Settings
-from anowild.training.losses import discriminator_loss, generator_loss, penalised
+from anowild.training.augmentation import augment
+from anowild.training.losses import (
+    discriminator_loss,
+    encoder_loss,
+    generator_loss,
+    penalised,
+)
 from anowild.training.step import Draws, Networks, Step, average
 from tests.conftest import tiny_settings
 
@@ -253,3 +259,47 @@ def test_minibatches_in_one_pass_do_not_see_each_other(reals: Tensor) -> None:
     together = discriminator(torch.cat([first, second]), parts=2)
     assert torch.allclose(apart, together, atol=1e-12)
     assert not torch.allclose(apart, discriminator(torch.cat([first, second])), atol=1e-6)
+
+
+def test_r1_looks_at_real_images_alone(reals: Tensor, same_draws: Draws) -> None:
+    discriminator = build().networks.discriminator.double()
+    reals, fakes = reals.double(), torch.zeros_like(reals).double()
+    mix = same_draws.mix.double()
+    found = discriminator_loss(discriminator, reals, fakes, mix, 0.0, penalty=4.0, r1=True)
+    # The slope along the gradient's direction is its length. Minibatch stddev ties images of a group
+    # together; so move all at once.
+    moved = reals.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(discriminator(moved, 0.0).sum(), moved)
+    step = 1e-6 * gradient
+    rise = discriminator(reals + step, 0.0).sum() - discriminator(reals - step, 0.0).sum()
+    squares = found.mixed.norms.square()
+    assert squares.sum().item() == pytest.approx(rise.item() / 2e-6, rel=1e-4)
+    plain = discriminator_loss(discriminator, reals, fakes, mix, 0.0, penalty=0.0)
+    assert found.loss.item() == pytest.approx(plain.loss.item() + 2 * squares.mean().item())
+
+
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_d_and_g_learn_from_augmented_images_and_e_does_not(
+    reals: Tensor, same_draws: Draws, simultaneous: bool
+) -> None:
+    uniforms = torch.rand(3, 8, 4, generator=torch.Generator().manual_seed(3))
+    draws = same_draws._replace(augmentation=uniforms)
+    settings = tiny_settings(simultaneous=simultaneous, differentiable_augmentation=True)
+    after, report = iterate_once(settings, reals, draws)
+
+    n = build().networks
+    with torch.no_grad():
+        fakes = n.generator(draws.generator * settings.latent_scale)
+    real, fake = augment(reals, uniforms[0]), augment(fakes, uniforms[1])
+    loss = discriminator_loss(n.discriminator, real, fake, draws.mix, 0.0).loss
+    assert report["D_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    d = after.networks.discriminator if not simultaneous else n.discriminator
+    of_g = augment(fakes, uniforms[1 if simultaneous else 2])
+    assert report["G_loss"].item() == pytest.approx(
+        generator_loss(d, of_g, 0.0).mean().item(), rel=1e-4
+    )
+    g = n.generator if simultaneous else after.networks.generator
+    with torch.no_grad():
+        fakes = g(draws.encoder * settings.latent_scale)
+    expected = encoder_loss(g, n.encoder, fakes, 0.0)
+    assert report["E_loss"].item() == pytest.approx(expected.item(), rel=1e-4)

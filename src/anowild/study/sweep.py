@@ -110,13 +110,11 @@ def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
     count, level = point.minibatch, int(point.lod)
     stored = torch.from_numpy(images.images).repeat(-(-count // 64), 1, 1, 1)[:count]
     reals = process_reals(shrink(stored.to(device), level), point.lod)
-    size = (count, networks.generator.latent_size)
+    latent_size, augmented = networks.generator.latent_size, settings.differentiable_augmentation
     for number in range(TIMED + 1):
         if number == 1:
             started = time.perf_counter()
-        normals = [torch.randn(size, device=device) for _ in range(3)]
-        mix = torch.rand((count, 1, 1, 1), device=device)
-        draws = Draws(normals[0], mix, normals[1], normals[2])
+        draws = Draws.new(count, latent_size, augmented, device)
         step(reals, draws, point.lod, point.learning_rate, 0.999)["D_loss"].item()
     pace = (time.perf_counter() - started) / TIMED / count * 1000
     if settings.encoder == "sequential":

@@ -220,14 +220,9 @@ class _Run:
     def _draws(self, count: int) -> Draws:
         """The iteration's random numbers: a function of (seed, rank, images seen)."""
         rng = _generator(self.device, self.settings.seed, 0, _DRAWS, self.counters.nimg)
-        size = (count, self.networks.generator.latent_size)
-        kwargs: dict[str, Any] = {"generator": rng, "device": self.device}
-        return Draws(
-            discriminator=torch.randn(size, **kwargs),
-            mix=torch.rand((count, 1, 1, 1), **kwargs),
-            generator=torch.randn(size, **kwargs),
-            encoder=torch.randn(size, **kwargs),
-        )
+        latent_size = self.networks.generator.latent_size
+        augmented = self.settings.differentiable_augmentation
+        return Draws.new(count, latent_size, augmented, self.device, rng)
 
     def _decay(self, minibatch: int) -> float:
         half_life_kimg = self.settings.average_half_life_kimg

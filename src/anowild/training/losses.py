@@ -27,7 +27,7 @@ class DiscriminatorLoss(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """D's scores of images between real and generated ones, and their gradient's length: [N]."""
+    """D's scores where its gradient is penalised, and that gradient's length: [N]."""
 
     scores: Tensor
     norms: Tensor
@@ -44,12 +44,15 @@ def discriminator_loss(
     target: float = 1.0,
     drift: float = 0.001,
     share: float = 1.0,
+    r1: bool = False,
 ) -> DiscriminatorLoss:
     """mean(D(fake) - D(real)) + penalty * mean((|grad D(mixed)| - target)^2) + drift * mean(D(real)^2).
 
     Args:
         mix: [N, 1, 1, 1] in [0, 1], the share of the fake in each mixed image.
         penalty, target: the reference divides the penalty by the square of the target.
+        r1: the penalty is penalty / 2 * mean(|grad D(real)|^2) instead (Mescheder et al. 2018,
+            eq. 9), and neither ``mix`` nor ``target`` counts.
         share: of the minibatch whose mixed images are looked at, rounded up to whole groups of
             minibatch stddev. The penalty's mean, and so its weight, stay what they are.
     """
@@ -57,8 +60,13 @@ def discriminator_loss(
     real_scores, fake_scores = scores.chunk(2)
     loss = (fake_scores - real_scores).mean() + real_scores.square().mean() * drift
     count = penalised(len(reals), share)
-    mixed = _between(discriminator, reals[:count], fakes[:count].detach(), mix[:count], lod)
-    loss = loss + (mixed.norms - target).square().mean() * (penalty / target**2)
+    if r1:
+        mixed = _sloped(discriminator, reals[:count], lod)
+        loss = loss + mixed.norms.square().mean() * (penalty / 2)
+    else:
+        between = reals[:count] + (fakes[:count].detach() - reals[:count]) * mix[:count]
+        mixed = _sloped(discriminator, between, lod)
+        loss = loss + (mixed.norms - target).square().mean() * (penalty / target**2)
     return DiscriminatorLoss(loss, real_scores, fake_scores, mixed)
 
 
@@ -68,13 +76,11 @@ def penalised(count: int, share: float) -> int:
     return min(count, groups * MinibatchStddev.GROUP)
 
 
-def _between(
-    discriminator: Discriminator, reals: Tensor, fakes: Tensor, mix: Tensor, lod: float
-) -> Mixed:
-    mixed = (reals + (fakes - reals) * mix).requires_grad_(True)
-    scores = discriminator(mixed, lod).squeeze(1)
+def _sloped(discriminator: Discriminator, images: Tensor, lod: float) -> Mixed:
+    images = images.detach().requires_grad_(True)
+    scores = discriminator(images, lod).squeeze(1)
     with only_for_images():
-        (gradient,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+        (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     # The reference differentiates by the full-size image, where each of our pixels stands
     # 4^level times and has 4^-level of the gradient: the norm is smaller by 2^level.
     level, _ = split_lod(lod, discriminator.max_lod)

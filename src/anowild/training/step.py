@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from anowild.config import Settings
 from anowild.device import training_dtype
 from anowild.networks import Discriminator, Encoder, Generator, initialised_by
 from anowild.networks.operators import computing_in
+from anowild.training.augmentation import NUMBERS, augment
 from anowild.training.losses import (
     DiscriminatorLoss,
     discriminator_loss,
@@ -78,6 +79,26 @@ class Draws(NamedTuple):
     mix: Tensor
     generator: Tensor
     encoder: Tensor
+    #: For the augmentation of reals, D's fakes and G's fakes, uniforms [3, N, 4]; empty without.
+    augmentation: Tensor = torch.empty(0)
+
+    @staticmethod
+    def new(
+        count: int, latent_size: int, augmented: bool, device: torch.device,
+        generator: torch.Generator | None = None,
+    ) -> Draws:  # fmt: skip
+        """Fresh ones for a minibatch of ``count``; ``generator`` lies on the device."""
+
+        def draw(kind: Callable[..., Tensor], *size: int) -> Tensor:
+            return kind(size, generator=generator, device=device)
+
+        return Draws(
+            discriminator=draw(torch.randn, count, latent_size),
+            mix=draw(torch.rand, count, 1, 1, 1),
+            generator=draw(torch.randn, count, latent_size),
+            encoder=draw(torch.randn, count, latent_size),
+            augmentation=draw(torch.rand, *((3, count, NUMBERS) if augmented else (0,))),
+        )
 
 
 class Step:
@@ -148,7 +169,7 @@ class Step:
         if not s.shared_fakes:
             fakes = n.generator(draws.generator * s.latent_scale, lod)
         with frozen(n.discriminator), frozen(n.encoder):
-            g_losses = generator_loss(n.discriminator, fakes, lod)
+            g_losses = generator_loss(n.discriminator, self._augmented(fakes, draws, 2), lod)
             g_loss = g_losses.mean()
             if s.cycle_weight:
                 g_loss = g_loss + s.cycle_weight * encoder_loss(n.generator, n.encoder, fakes, lod)
@@ -208,11 +229,17 @@ class Step:
         self, reals: Tensor, fakes: Tensor, draws: Draws, lod: float
     ) -> DiscriminatorLoss:
         s = self.settings
+        reals, fakes = self._augmented(reals, draws, 0), self._augmented(fakes, draws, 1)
         return discriminator_loss(
             self.networks.discriminator, reals, fakes, draws.mix, lod,
             penalty=s.gradient_penalty, target=s.gradient_target, drift=s.drift,
-            share=s.penalty_share,
+            share=s.penalty_share, r1=s.regulariser == "r1",
         )  # fmt: skip
+
+    def _augmented(self, images: Tensor, draws: Draws, part: int) -> Tensor:
+        if not self.settings.differentiable_augmentation:
+            return images
+        return augment(images, draws.augmentation[part])
 
     @torch.no_grad()
     def _generated(self, generator: Generator, normals: Tensor, lod: float) -> Tensor:
