@@ -436,6 +436,7 @@ def study_table(
     parquet: Annotated[Path | None, typer.Option(help="Also write all rows there.")] = None,
     rates: Annotated[str, typer.Option(help="Of the paired differences.")] = "0.05,0.1",
     plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="One row for each method.")] = False,
 ) -> None:
     """Print the results of a study as Markdown: tables, paired differences, lists of suspects."""
     from anowild.study import tables
@@ -445,7 +446,7 @@ def study_table(
     results = tables.collect(out)
     if parquet is not None:
         tables.write_parquet(tables.rows_of(results), parquet)
-    print(tables.markdown(results, metric))
+    print(tables.markdown(results, metric, brief))
     print(tables.comparisons(results, _numbers(rates, "--rates"), metric))
     print(tables.suspects(results))
     if plots is not None:

@@ -107,6 +107,10 @@ def test_tables(study: Path, anowild: Run, tmp_path: Path) -> None:
     assert "| robust - joint: combined score | " in out
     assert "| joint: combined score - PCA reconstruction | " in out
     assert "| digits_3, 10 % | 0." in out
+    code, brief, err = anowild("study", "table", "-o", study, "--brief")
+    assert "| PCA reconstruction | 0." in brief
+    assert "| joint: residual | " not in brief
+    assert "| joint: residual | " in out
     rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
     pca = [r for r in rows if r["method"] == "pca" and r["rate"] == 0.1]
     expected = f"{np.mean([r['auroc'] for r in pca]):.3f}"
@@ -117,16 +121,25 @@ def test_tables(study: Path, anowild: Run, tmp_path: Path) -> None:
 
 
 def test_a_difference_is_of_pairs() -> None:
+    values = {("s", "a"): [0.9, 0.8, 0.7, 0.5], ("s", "b"): [0.8, 0.7, 0.6], ("t", "a"): [0.5],
+              ("t", "b"): [0.7]}  # fmt: skip
     rows = [
-        {"set": "s", "rate": 0.1, "seed": seed, "method": method, "auroc": value}
-        for method, values in {"a": [0.9, 0.8, 0.7, 0.5], "b": [0.8, 0.7, 0.6]}.items()
-        for seed, value in enumerate(values)
+        {"set": name, "rate": 0.1, "seed": seed, "method": method, "auroc": value}
+        for (name, method), group in values.items()
+        for seed, value in enumerate(group)
     ]
-    found = tables.difference(rows, lambda r: r["method"] == "a", lambda r: r["method"] == "b")
-    assert found is not None
-    assert (round(found.mean, 6), found.pairs) == (0.1, 3)
-    assert found.low <= 0.1 <= found.high
-    assert tables.difference(rows, lambda r: r["seed"] == 3, lambda r: True) is None
+    found = tables.differences(rows, lambda r: r["method"] == "a", lambda r: r["method"] == "b")
+    assert list(found) == ["s", "t"]
+    assert np.allclose(found["s"], 0.1)
+    assert np.allclose(found["t"], [-0.2])
+
+
+def test_the_interval_of_a_mean() -> None:
+    rng = np.random.default_rng(0)
+    found = [tables.Interval.of(list(rng.normal(1, 2, 5))) for _ in range(1000)]
+    hits = [interval.low <= 1 <= interval.high for interval in found]
+    assert 0.93 < np.mean(hits) < 0.97
+    assert str(tables.Interval.of([0.1, 0.1])) == "+0.100 [+0.100, +0.100] (2)"
 
 
 def test_a_table_needs_results(anowild: Run, tmp_path: Path) -> None:

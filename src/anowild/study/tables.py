@@ -51,15 +51,23 @@ def write_parquet(rows: Sequence[Row], path: Path) -> None:
         pq.write_table(pa.Table.from_pylist(list(rows)), temporary)
 
 
-def markdown(results: Sequence[dict[str, Any]], metric: str = "auroc") -> str:
-    """A section for each set, a column for each rate, mean ± deviation over seeds."""
+def markdown(results: Sequence[dict[str, Any]], metric: str = "auroc", brief: bool = False) -> str:
+    """A section for each set, a column for each rate, mean ± deviation over seeds.
+
+    Args:
+        brief: one row for each method.
+    """
     sections: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for result in results:
         sections[result["set"], result["resolution"]].append(result)
-    return "\n".join(_section(*key, group, metric) for key, group in sorted(sections.items()))
+    return "\n".join(
+        _section(*key, group, metric, brief) for key, group in sorted(sections.items())
+    )
 
 
-def _section(name: str, resolution: int, results: list[dict[str, Any]], metric: str) -> str:
+def _section(
+    name: str, resolution: int, results: list[dict[str, Any]], metric: str, brief: bool
+) -> str:
     rates = sorted({r["rate"] for r in results})
     lines = [f"### `{name}` at {resolution}x{resolution}", ""]
     trained = [r for r in results if r["kimg"] and r["method"] in ("joint", "sequential", "robust")]
@@ -76,7 +84,8 @@ def _section(name: str, resolution: int, results: list[dict[str, Any]], metric: 
     lines += ["", f"| {metric}, {seeds} seeds | {columns} |", "|---" * (len(rates) + 1) + "|"]
     values: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(results):
-        values[row["method"], row["score"]][row["rate"]].append(row[metric])
+        if not brief or row["score"] in (OWN, METHODS[row["method"]].summary):
+            values[row["method"], row["score"]][row["rate"]].append(row[metric])
     order = {method: number for number, method in enumerate(METHODS)}
     for method, score in sorted(values, key=lambda key: order[key[0]]):
         cells = [mean(values[method, score].get(rate, [])) for rate in rates]
@@ -96,71 +105,85 @@ def mean(values: Sequence[float]) -> str:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A mean difference over pairs of runs, and its 95 % interval (Student's)."""
+class Interval:
+    """A mean and its 95 % interval (Student's)."""
 
     mean: float
     low: float
     high: float
-    pairs: int
+    count: int
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Interval:
+        """Of two values at least."""
+        from scipy.stats import t
+
+        x = np.array(values)
+        half = float(t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
+        return Interval(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half, len(x))
 
     def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}], {self.pairs} pairs"
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] ({self.count})"
 
 
-def difference(
+def differences(
     rows: Sequence[Row],
     first: Callable[[Row], bool],
     second: Callable[[Row], bool],
     metric: str = "auroc",
-) -> Difference | None:
-    """What the first kind of row has more than the second, over the same set, rate and seed."""
-    from scipy.stats import t
+) -> dict[str, list[float]]:
+    """By set, what the first kind of row has more than the second, over the same rate and seed."""
 
     def by_cell(wanted: Callable[[Row], bool]) -> dict[tuple[Any, ...], float]:
         return {(r["set"], r["rate"], r["seed"]): r[metric] for r in rows if wanted(r)}
 
     a, b = by_cell(first), by_cell(second)
-    found = np.array([a[key] - b[key] for key in sorted(a.keys() & b.keys())])
-    if len(found) < 2:
-        return None
-    half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
-    middle = float(found.mean())
-    return Difference(middle, middle - half, middle + half, len(found))
+    found: dict[str, list[float]] = defaultdict(list)
+    for key in sorted(a.keys() & b.keys()):
+        found[key[0]].append(a[key] - b[key])
+    return dict(found)
 
 
 def comparisons(
     results: Sequence[dict[str, Any]], rates: Sequence[float], metric: str = "auroc"
 ) -> str:
-    """Markdown: ways of training, and the combined score against everything else, in pairs."""
+    """Markdown: ways of training, and the combined score against everything else, in pairs.
+
+    Runs on one set resemble each other, so the interval over the means of the sets is there as well.
+    """
     rows = [row for row in rows_of(results) if row["rate"] in rates]
     shares = " and ".join(f"{100 * rate:g} %" for rate in rates)
-    lines = [f"| difference in {metric} at {shares} | mean, 95 % interval |", "|---|---|"]
-
-    def line(title: str, found: Difference | None) -> None:
-        if found is not None:
-            lines.append(f"| {title} | {found} |")
+    sets = sorted({row["set"] for row in rows})
+    lines = [
+        f"| difference in {metric} at {shares} | over runs | over sets | {' | '.join(sets)} |",
+        "|---" * (len(sets) + 3) + "|",
+    ]
 
     def kind(method: str, score: str) -> Callable[[Row], bool]:
         return lambda row: row["method"] == method and row["score"] == score
 
+    def line(title: str, first: Callable[[Row], bool], second: Callable[[Row], bool]) -> None:
+        found = differences(rows, first, second, metric)
+        runs = [value for values in found.values() for value in values]
+        means = {name: statistics.mean(values) for name, values in found.items()}
+        if len(runs) > 1:
+            over_sets = Interval.of(list(means.values())) if len(means) > 1 else "-"
+            each = " | ".join(f"{means[name]:+.3f}" if name in means else "-" for name in sets)
+            lines.append(f"| {title} | {Interval.of(runs)} | {over_sets} | {each} |")
+
     for score in (OWN, "latent_norm", "latent_distance"):
         for a, b in (("joint", "sequential"), ("robust", "joint"), ("refine", "joint"),
-                     ("joint", "untrained")):  # fmt: skip
-            line(f"{a} - {b}: {score}", difference(rows, kind(a, score), kind(b, score), metric))
-    for score in dict.fromkeys(row["score"] for row in rows if row["method"] == "joint"):
+                     ("cycle", "in-turn"), ("joint", "in-turn"), ("joint", "untrained")):  # fmt: skip
+            line(f"{a} - {b}: {score}", kind(a, score), kind(b, score))
+    ours = kind("joint", OWN)
+    of_joint = list(dict.fromkeys(row["score"] for row in rows if row["method"] == "joint"))
+    for score in of_joint:
         if score != OWN:
-            line(
-                f"joint: {OWN} - {score}",
-                difference(rows, kind("joint", OWN), kind("joint", score), metric),
-            )
+            line(f"joint: {OWN} - {score}", ours, kind("joint", score))
     for method in dict.fromkeys(row["method"] for row in rows):
         title = METHODS[method].summary
-        if not any(kind("joint", title)(row) for row in rows):
-            line(
-                f"joint: {OWN} - {title}",
-                difference(rows, kind("joint", OWN), kind(method, title), metric),
-            )
+        if title not in of_joint:
+            line(f"joint: {OWN} - {title}", ours, kind(method, title))
     return "\n".join(lines) + "\n"
 
 
