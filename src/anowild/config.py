@@ -144,6 +144,12 @@ class Settings:
         "train E together with the GAN (the paper), or after it for as many images again",
         source="paper",
     )
+    encoder_reals: float = setting(
+        0.0,
+        "weight of E's loss on real images, beside that on generated ones; 0: E sees none, as in "
+        "the paper",
+        source="f-AnoGAN (Schlegl et al. 2019), 'izi'",
+    )
     cycle_weight: float = setting(
         0.0, "weight of E's loss in G's (10 in the released signatures, unused)", source=RELEASED
     )
@@ -321,7 +327,15 @@ def _check(s: Settings) -> None:
     need(0 < s.penalty_share <= 1, "penalty_share", "more than 0, and at most 1")
     for name in ("channels", "latent_size"):
         need(getattr(s, name) is None or getattr(s, name) >= 1, name, "at least 1")
-    for name in ("stable_kimg", "fade_kimg", "gradient_penalty", "drift", "cycle_weight", "kimg"):
+    for name in (
+        "stable_kimg",
+        "fade_kimg",
+        "gradient_penalty",
+        "drift",
+        "cycle_weight",
+        "encoder_reals",
+        "kimg",
+    ):
         need(getattr(s, name) >= 0, name, "0 or more")
     for name in ("learning_rate", "adam_epsilon", "latent_scale", "gradient_target"):
         need(getattr(s, name) > 0, name, "more than 0")

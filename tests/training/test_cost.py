@@ -23,7 +23,7 @@ BATCH = 8
         {},
         {"encoder": "sequential"},
         {"shared_fakes": True},
-        {"simultaneous": True, "penalty_share": 0.25},
+        {"simultaneous": True, "penalty_share": 0.25, "encoder_reals": 1.0},
     ],
 )
 def test_cost_of_an_iteration(changes: dict[str, Any], lod: float) -> None:
@@ -41,13 +41,18 @@ def test_cost_of_an_iteration(changes: dict[str, Any], lod: float) -> None:
     assert flops_per_image(networks, settings, lod, BATCH) == pytest.approx(counted, rel=0.04)
 
 
-def test_cost_of_training_an_encoder_alone() -> None:
-    settings = tiny_settings(fmap_base=512, fmap_max=16, encoder="sequential")
+@pytest.mark.parametrize("encoder_reals", [0.0, 1.0])
+def test_cost_of_training_an_encoder_alone(encoder_reals: float) -> None:
+    settings = tiny_settings(
+        fmap_base=512, fmap_max=16, encoder="sequential", encoder_reals=encoder_reals
+    )
     networks = Networks.build(settings, 16, 1)
     draws = Draws(*(torch.randn(BATCH, networks.generator.latent_size) for _ in range(4)))
     with Flops() as flops:
-        Step(networks, settings).encoder_alone(draws, 0.0, 1e-3, 0.9)
-    assert encoder_flops_per_image(networks, 0.0) == pytest.approx(flops.total / BATCH, rel=0.04)
+        Step(networks, settings).encoder_alone(torch.rand(BATCH, 1, 16, 16), draws, 0.0, 1e-3, 0.9)
+    assert encoder_flops_per_image(networks, settings, 0.0) == pytest.approx(
+        flops.total / BATCH, rel=0.04
+    )
 
 
 def test_forward_cost_of_the_paper_s_networks() -> None:

@@ -78,7 +78,7 @@ def test_sequential_training_leaves_the_encoder_for_later() -> None:
 
     before = parameters(step)
     draws = Draws(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
-    step.encoder_alone(draws, 0.0, 1e-3, 0.9)
+    step.encoder_alone(torch.zeros(8, 1, 16, 16), draws, 0.0, 1e-3, 0.9)
     assert moved(before, step) == {"encoder"}
 
 
@@ -99,7 +99,8 @@ def test_the_encoder_learns_to_invert_the_generator() -> None:
     torch.manual_seed(0)
     step = build()
     draws = Draws(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
-    errors = [step.encoder_alone(draws, 0.0, 0.01, 0.9)["E_loss"].item() for _ in range(60)]
+    reals = torch.zeros(8, 1, 16, 16)
+    errors = [step.encoder_alone(reals, draws, 0.0, 0.01, 0.9)["E_loss"].item() for _ in range(60)]
     assert max(errors[-5:]) < 0.95 * errors[0]
 
 
@@ -303,3 +304,13 @@ def test_d_and_g_learn_from_augmented_images_and_e_does_not(
         fakes = g(draws.encoder * settings.latent_scale)
     expected = encoder_loss(g, n.encoder, fakes, 0.0)
     assert report["E_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_encoder_learns_from_real_images_where_asked(reals: Tensor, same_draws: Draws) -> None:
+    plain, before = iterate_once(tiny_settings(simultaneous=True), reals, same_draws)
+    settings = tiny_settings(simultaneous=True, encoder_reals=0.5)
+    asked, report = iterate_once(settings, reals, same_draws)
+    assert moved(parameters(plain), asked) == {"encoder"}
+    n = build().networks
+    more = 0.5 * encoder_loss(n.generator, n.encoder, reals, 0.0)
+    assert report["E_loss"].item() == pytest.approx((before["E_loss"] + more).item(), rel=1e-4)

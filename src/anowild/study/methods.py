@@ -52,6 +52,7 @@ TRAININGS: dict[str, Training] = {
         "joint in turn, with E's loss in G's, weight 10", {**_IN_TURN, "cycle_weight": 10.0}
     ),
     "in-turn": Training("joint in turn: the paper's own step", _IN_TURN),
+    "izi": Training("joint, and E sees the real images as well (f-AnoGAN)", {"encoder_reals": 1.0}),
     "untrained": Training("the networks before the first step", {"kimg": 0.0}),
 }
 

@@ -118,7 +118,7 @@ def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
         step(reals, draws, point.lod, point.learning_rate, 0.999)["D_loss"].item()
     pace = (time.perf_counter() - started) / TIMED / count * 1000
     if settings.encoder == "sequential":
-        own = encoder_flops_per_image(networks, point.lod)
+        own = encoder_flops_per_image(networks, settings, point.lod)
         pace *= 1 + own / flops_per_image(networks, settings, point.lod, count)
     return pace
 

@@ -18,7 +18,6 @@ def flops_per_image(networks: Networks, settings: Settings, lod: float, minibatc
     s = settings
     g = forward(networks.generator, lod)
     d = forward(networks.discriminator, lod)
-    e = forward(networks.encoder, lod)
     # D: two passes forward; back for each by features and by weights. The penalty: forward, the
     # gradient by the image, what that depends on (by features and by weights), and back through
     # minibatch stddev (by features and by weights).
@@ -28,14 +27,20 @@ def flops_per_image(networks: Networks, settings: Settings, lod: float, minibatc
     own_fakes = not (s.shared_fakes or s.simultaneous)
     work += g if own_fakes else 0
     if s.encoder == "joint":
-        # E: forward and back; through G and back; images of its own.
-        work += 3 * e + 2 * g + (g if own_fakes else 0)
+        # E, and images of its own.
+        work += _through_encoder(networks, settings, lod) + (g if own_fakes else 0)
     return work
 
 
-def encoder_flops_per_image(networks: Networks, lod: float) -> float:
+def encoder_flops_per_image(networks: Networks, settings: Settings, lod: float) -> float:
     """The same for the second part of a sequential run."""
-    return 3 * forward(networks.encoder, lod) + 3 * forward(networks.generator, lod)
+    return _through_encoder(networks, settings, lod) + forward(networks.generator, lod)
+
+
+def _through_encoder(networks: Networks, settings: Settings, lod: float) -> float:
+    """E forward and back, through G and back; for generated images, and real ones where asked."""
+    once = 3 * forward(networks.encoder, lod) + 2 * forward(networks.generator, lod)
+    return once * (2 if settings.encoder_reals else 1)
 
 
 def forward(network: Generator | Discriminator | Encoder, lod: float) -> float:

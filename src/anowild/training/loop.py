@@ -172,17 +172,13 @@ class _Run:
     def _iterate(self, point: Point) -> None:
         """One update of all networks, and of the counters."""
         s, c = self.settings, self.counters
-        encoder_alone = c.nimg >= self.gan_nimg
         if s.reset_optimisers and (c.lod < 0 or changes_level(c.lod, point.lod)):
             for optimiser in self.step.optimisers.values():
                 optimiser.reset()
         draws = self._draws(point.minibatch)
         decay = self._decay(point.minibatch)
-        if encoder_alone:
-            report = self.step.encoder_alone(draws, point.lod, point.learning_rate, decay)
-        else:
-            reals = self._reals(point)
-            report = self.iteration(reals, draws, point.lod, point.learning_rate, decay)
+        iteration = self.step.encoder_alone if c.nimg >= self.gan_nimg else self.iteration
+        report = iteration(self._reals(point), draws, point.lod, point.learning_rate, decay)
         for name, value in report.items():
             self.sums[name].append(value.mean())
         c.lod = point.lod
@@ -238,7 +234,7 @@ class _Run:
         kimg = (c.nimg - c.tick_nimg) / 1000
         seconds = now - self.tick_started
         if c.nimg > self.gan_nimg:
-            work = encoder_flops_per_image(self.networks, point.lod)
+            work = encoder_flops_per_image(self.networks, self.settings, point.lod)
         else:
             work = flops_per_image(self.networks, self.settings, point.lod, point.minibatch)
         flops = work * kimg * 1000 / seconds

@@ -92,9 +92,9 @@ def generator_loss(discriminator: Discriminator, fakes: Tensor, lod: float) -> T
     return -discriminator(fakes, lod).squeeze(1)
 
 
-def encoder_loss(generator: Generator, encoder: Encoder, fakes: Tensor, lod: float) -> Tensor:
-    """mean |G(z) - G(E(G(z)))| over batch and pixels, a scalar. No real image enters it."""
-    return (fakes - generator(encoder(fakes, lod), lod)).abs().mean()
+def encoder_loss(generator: Generator, encoder: Encoder, images: Tensor, lod: float) -> Tensor:
+    """mean |x - G(E(x))| over batch and pixels, a scalar; in the paper of images x = G(z) alone."""
+    return (images - generator(encoder(images, lod), lod)).abs().mean()
 
 
 @torch.no_grad()

@@ -180,7 +180,9 @@ class Step:
         if s.encoder == "joint":
             if not s.shared_fakes:
                 fakes = self._generated(n.generator, draws.encoder, lod)
-            report["E_loss"] = self._encoder(n.generator, fakes.detach(), lod, learning_rate)
+            e_loss = self._encoder_loss(n.generator, fakes.detach(), reals, lod)
+            self._descend("encoder", e_loss, learning_rate)
+            report["E_loss"] = e_loss
         return report
 
     def _at_once(
@@ -204,8 +206,7 @@ class Step:
         )
         report = {"G_loss": -d.fake_scores.mean(), **_reported(d)}
         if s.encoder == "joint":
-            with frozen(n.generator):
-                e_loss = encoder_loss(n.generator, n.encoder, fakes.detach(), lod)
+            e_loss = self._encoder_loss(n.generator, fakes.detach(), reals, lod)
             report["E_loss"] = e_loss
         average(n.average_generator, n.generator, decay)
         average(n.average_encoder, n.encoder, decay)
@@ -216,13 +217,15 @@ class Step:
         return report
 
     def encoder_alone(
-        self, draws: Draws, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
         """Sequential training's second part: E learns to invert the finished, averaged G."""
+        generator = self.networks.average_generator
         average(self.networks.average_encoder, self.networks.encoder, decay)
         with computing_in(self._dtype):
-            fakes = self._generated(self.networks.average_generator, draws.encoder, lod)
-            loss = self._encoder(self.networks.average_generator, fakes, lod, learning_rate)
+            fakes = self._generated(generator, draws.encoder, lod)
+            loss = self._encoder_loss(generator, fakes, reals, lod)
+            self._descend("encoder", loss, learning_rate)
         return {"E_loss": loss.detach()}
 
     def _discriminator_loss(
@@ -245,13 +248,15 @@ class Step:
     def _generated(self, generator: Generator, normals: Tensor, lod: float) -> Tensor:
         return generator(normals * self.settings.latent_scale, lod)
 
-    def _encoder(
-        self, generator: Generator, fakes: Tensor, lod: float, learning_rate: float
+    def _encoder_loss(
+        self, generator: Generator, fakes: Tensor, reals: Tensor, lod: float
     ) -> Tensor:
-        """Encoder, against the generator as it is now; only E learns from it."""
+        """E's loss against the generator as it is now; only E learns from it."""
+        encoder, weight = self.networks.encoder, self.settings.encoder_reals
         with frozen(generator):
-            loss = encoder_loss(generator, self.networks.encoder, fakes, lod)
-        self._descend("encoder", loss, learning_rate)
+            loss = encoder_loss(generator, encoder, fakes, lod)
+            if weight:
+                loss = loss + weight * encoder_loss(generator, encoder, reals, lod)
         return loss
 
     def _descend(self, name: str, loss: Tensor, learning_rate: float) -> None:
