@@ -16,10 +16,11 @@ from anowild.data.images import Batch, Source
 from anowild.device import choose_device
 from anowild.errors import UserError
 from anowild.progress import bar
-from anowild.scoring import Detector, Scores, Table
+from anowild.scoring import Detector, Scores, Table, thresholds
 from anowild.scoring.judge import judge_of
 from anowild.scoring.suspects import write_suspects
 from anowild.scoring.table import check_output
+from anowild.scoring.thresholds import Threshold
 from anowild.study.labels import Labels
 from anowild.study.metrics import Estimate, auroc, average_precision, estimate, f1_at
 from anowild.training import train as train_networks
@@ -27,6 +28,8 @@ from anowild.training import train as train_networks
 log = logging.getLogger("anowild")
 
 Array = np.ndarray[Any, Any]
+#: Draws the line through a table of scores.
+Rule = Callable[[Detector, Table], Threshold]
 
 #: Images decoded and scored at a time, at most, but no fewer than a pass takes; and how many times
 #: as many are decoded ahead.
@@ -84,10 +87,15 @@ def score(
     model: Detector | str | Path,
     sources: Source | Sequence[Source],
     out: str | Path | None = None,
+    rule: Rule | None = None,
 ) -> Table:
     """Scores of a source; ``rows()`` are ranked, and also written to ``out`` (.csv or .parquet).
 
     Streams: memory holds neither the images nor, with ``out``, their names.
+
+    Args:
+        rule: where to draw the line: see :func:`threshold_rule`. The table then has a
+            ``threshold``, and what is written a column ``odd``.
 
     Raises:
         UserError: the model or the source cannot be used, or the file cannot be written.
@@ -100,9 +108,59 @@ def score(
     table = Table(path)
     for_each_batch(detector, stream, lambda batch, scores: table.append(batch.names, scores))
     table.left_out = len(stream.left_out)
+    if rule is not None:
+        table.threshold = rule(detector, table)
     if path is not None:
-        table.write(path)
+        table.write(path, table.threshold)
     return table
+
+
+def threshold_rule(
+    *,
+    budget: int | None = None,
+    expected: float | None = None,
+    fdr: float | None = None,
+    auto: bool = False,
+    calibration: Source | Sequence[Source] | None = None,
+) -> Rule | None:
+    """How :func:`score` draws the line, by one of four rules of `anowild.scoring.thresholds`.
+
+    Args:
+        budget: how many images can be looked at.
+        expected: the share of anomalies that is expected.
+        fdr: the share of false alarms among the flagged that is borne, on average.
+        auto: where the scores fall apart by themselves, if they do.
+        calibration: for ``fdr``: images like the normal ones, on which was not trained.
+
+    Returns:
+        None where no rule is asked for.
+
+    Raises:
+        UserError: more than one rule, or what belongs to another one.
+    """
+    given = [budget is not None, expected is not None, fdr is not None, auto]
+    if sum(given) > 1:
+        raise UserError("one threshold at a time: a budget, an expected share, an fdr, or auto")
+    if fdr is not None and calibration is None:
+        raise UserError(
+            "a false discovery rate needs calibration images: some like the normal ones, that "
+            "were not trained on (--calibration)"
+        )
+    if fdr is None and calibration is not None:
+        raise UserError("calibration images belong to a false discovery rate (--fdr)")
+
+    def rule(detector: Detector, table: Table) -> Threshold:
+        if budget is not None:
+            return thresholds.budget(table.score, budget)
+        if expected is not None:
+            return thresholds.expected(table.score, expected)
+        if fdr is not None:
+            assert calibration is not None
+            usual = score(detector, calibration).score
+            return thresholds.false_discovery_rate(table.score, usual, fdr)
+        return thresholds.gap(table.score, detector.calibration.oddness(table.scores.cues))
+
+    return rule if any(given) else None
 
 
 def for_each_batch(

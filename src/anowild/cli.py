@@ -58,6 +58,10 @@ def _crops(text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel="Crops of objects", **more)
 
 
+def _line(text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Where to draw the line (one of these)")
+
+
 @app.command()
 def prepare(
     sources: Sources,
@@ -216,14 +220,29 @@ def score(
     threads: Threads = None,
     precision: Precision = "float32",
     show: Annotated[int, typer.Option(min=0, help="Print the oddest images.")] = 10,
+    budget: Annotated[int | None, _line("Flag the oddest: so many as you can look at.")] = None,
+    expected: Annotated[float | None, _line("Flag the share of anomalies that you expect.")] = None,
+    fdr: Annotated[
+        float | None, _line("Flag so that at most this share of the flags is false, on average.")
+    ] = None,
+    calibration: Annotated[
+        list[str] | None,
+        _line("For --fdr: images like the normal ones, not trained on; may be repeated."),
+    ] = None,
+    auto: Annotated[
+        bool, _line("Flag what lies apart from the rest, if anything does.", "--auto")
+    ] = False,
 ) -> None:
-    """Score images and write a ranked table, the oddest first."""
+    """Score images and write a ranked table, the oddest first; draw a line through it if asked."""
     from anowild import api
     from anowild.device import choose_device
     from anowild.scoring import Detector
 
+    rule = api.threshold_rule(
+        budget=budget, expected=expected, fdr=fdr, auto=auto, calibration=calibration
+    )
     detector = Detector.load(model, choose_device(device, threads), precision)  # type: ignore[arg-type]
-    table = api.score(detector, sources, out)
+    table = api.score(detector, sources, out, rule)
     for row in islice(table.ranked(), show):
         print(f"{row.rank:6}  {row.score:8.3f}  {row.path!a}")
     share = (table.score >= Detector.threshold()).mean()
@@ -231,6 +250,12 @@ def score(
         f"{out}: {len(table)} images, {table.left_out} left out; {100 * share:.1f} % score {Detector.threshold():.2f} or more, "
         "as 5 % of the training images do"
     )
+    if table.threshold is not None:
+        line = table.threshold
+        print(
+            f"flagged: {line.flagged} ({'none' if line.score is None else f'score {line.score:.4g} or more'})"
+        )
+        print(f"promise: {line.promise}\nassumption: {line.assumption}")
 
 
 @app.command()

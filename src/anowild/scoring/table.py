@@ -8,7 +8,7 @@ import struct
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from anowild.errors import UserError
 from anowild.files import explained, printable, written_whole
 from anowild.scoring.cues import CUES
 from anowild.scoring.detector import Scores, oddest_first
+from anowild.scoring.thresholds import Threshold
 
 Array = np.ndarray[Any, Any]
 
@@ -63,6 +64,7 @@ class Table:
 
     def __init__(self, out: Path | None = None) -> None:
         self.left_out = 0  # images of the source that could not be read
+        self.threshold: Threshold | None = None
         self._out = out
         self._score = array("d")
         self._ends = array("q", [0])
@@ -115,13 +117,13 @@ class Table:
             cues, name = self._read(i)
             yield Row(name, self._score[i], rank, *cues)
 
-    def write(self, path: Path) -> None:
-        """Write the ranked rows as .csv or .parquet.
+    def write(self, path: Path, threshold: Threshold | None = None) -> None:
+        """Write the ranked rows as .csv or .parquet; with a threshold, also whether each is odd.
 
         Raises:
             UserError: the file cannot be written.
         """
-        write_rows(self.ranked(), path)
+        write_rows(self.ranked(), path, threshold)
 
     def _read(self, i: int) -> tuple[tuple[float, ...], str]:
         start, end = self._ends[i], self._ends[i + 1]
@@ -130,35 +132,45 @@ class Table:
         return _CUES.unpack_from(entry), entry[_CUES.size :].decode("utf-8", "surrogatepass")
 
 
-def write_rows(rows: Iterable[Row], path: Path) -> None:
-    """Write a table of scores as .csv or .parquet.
+def write_rows(rows: Iterable[Row], path: Path, threshold: Threshold | None = None) -> None:
+    """Write a table of scores as .csv or .parquet; with a threshold, ``odd`` is 1 of what it flags.
 
     Raises:
         UserError: it has another ending, or cannot be written.
     """
     check_output(path)
+    columns = COLUMNS if threshold is None else (*COLUMNS, "odd")
+
+    def value(row: Row, column: str) -> Any:
+        if column != "odd":
+            return getattr(row, column)
+        assert threshold is not None
+        return int(threshold.score is not None and row.score >= threshold.score)
+
     with written_whole(path) as temporary:
         if path.suffix.lower() == ".parquet":
-            _write_parquet(iter(rows), temporary)
+            _write_parquet(iter(rows), temporary, columns, value)
             return
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
-            writer.writerow(COLUMNS)
+            writer.writerow(columns)
             for row in rows:
-                writer.writerow([getattr(row, name) for name in COLUMNS])
+                writer.writerow([value(row, column) for column in columns])
 
 
-def _write_parquet(rows: Iterator[Row], path: Path) -> None:
+def _write_parquet(
+    rows: Iterator[Row], path: Path, columns: Sequence[str], value: Callable[[Row, str], Any]
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"path": pa.string(), "rank": pa.int64()}
-    schema = pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
+    types = {"path": pa.string(), "rank": pa.int64(), "odd": pa.int8()}
+    schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns])
     with pq.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, ROW_GROUP)):
-            columns = {name: [getattr(row, name) for row in group] for name in COLUMNS}
-            columns["path"] = [printable(name) for name in columns["path"]]
-            writer.write_table(pa.table(columns, schema))
+            arrays = {name: [value(row, name) for row in group] for name in columns}
+            arrays["path"] = [printable(name) for name in arrays["path"]]
+            writer.write_table(pa.table(arrays, schema))
 
 
 def check_output(path: Path) -> None:

@@ -1,0 +1,98 @@
+"""What a false discovery rate promises, and what it keeps, with clean and with spoilt calibration.
+
+    python -m bench thresholds [--study STUDY]
+
+Simulated: scores of normal images N(0, 1) and of anomalies N(3, 1); 1,000 calibration images, 1,000
+others of which 5 % are anomalies. With ``--study``, real: the joint networks of a study of `anowild
+study run`, trained without contamination; half of the normal test images calibrate, the others are
+flagged among anomalies, 5 %. In both, some of the calibration images are anomalies in turn. Then
+somebody looks at the highest tenth of the calibration images and takes the anomalies out; or takes
+the highest ones out unseen, as many as there are anomalies.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.files import read_json
+from anowild.scoring.thresholds import false_discovery_rate
+from anowild.study import bank
+from anowild.study.cell import BANK, CELL, RESULT, Cell
+from anowild.study.rules import OWN, RULES
+
+Array = np.ndarray[Any, Any]
+#: (generator, share of anomalies in calibration) -> calibration scores and labels, scores and labels.
+Draw = Callable[[np.random.Generator, float], tuple[Array, Array, Array, Array]]
+
+RATE, SPOILT, ODD, LOOKED_AT = 0.1, (0.0, 0.02, 0.05, 0.1), 0.05, 0.1
+SIMULATED, SPLITS = 200, 20
+
+
+def simulated(rng: np.random.Generator, spoilt: float) -> tuple[Array, Array, Array, Array]:
+    def draw(share: float) -> tuple[Array, Array]:
+        odd = np.arange(1000) < share * 1000
+        return rng.normal(size=1000) + 3.0 * odd, odd
+
+    return *draw(spoilt), *draw(ODD)
+
+
+def of_cell(normal: Array, odd: Array) -> Draw:
+    """Splits of the scores of real images."""
+
+    def draw(rng: np.random.Generator, spoilt: float) -> tuple[Array, Array, Array, Array]:
+        n, o = rng.permutation(normal), rng.permutation(odd)
+        half = len(n) // 2
+        within, tested = (round(half * share / (1 - share)) for share in (spoilt, ODD))
+        calibration = np.concatenate([n[:half], o[:within]])
+        scores = np.concatenate([n[half:], o[within : within + tested]])
+        return (
+            calibration, np.arange(len(calibration)) >= half,
+            scores, np.arange(len(scores)) >= len(n) - half,
+        )  # fmt: skip
+
+    return draw
+
+
+def real(study: Path) -> Iterator[tuple[str, Draw]]:
+    """The sets of a study whose joint networks saw no anomaly, seed 0."""
+    for result in sorted(study.glob(f"*/0pct/joint/seed0/{RESULT}")):
+        cell = Cell(**read_json(result.parent / CELL))
+        measured = bank.load(result.parent / BANK)
+        scores = RULES[OWN](measured["training"], measured["test"])
+        labels = cell.experiment().test_labels
+        yield cell.set, of_cell(scores[labels == 0], scores[labels == 1])
+
+
+def show(title: str, draw: Draw, count: int) -> None:
+    """Print a line for each share of anomalies among the calibration images."""
+    for spoilt in SPOILT:
+        found: list[list[float]] = [[] for _ in range(6)]
+        for seed in range(count):
+            calibration, known, scores, odd = draw(np.random.default_rng(seed), spoilt)
+            looked_at = calibration >= np.quantile(calibration, 1 - LOOKED_AT)
+            cleaned = calibration[~(looked_at & known)]
+            trimmed = np.sort(calibration)[: len(calibration) - known.sum()]
+            for k, usual in enumerate((calibration, cleaned, trimmed)):
+                flags = false_discovery_rate(scores, usual, RATE).flags(scores)
+                found[2 * k].append((flags & ~odd).sum() / max(1, flags.sum()))
+                found[2 * k + 1].append((flags & odd).sum() / odd.sum())
+        figures = "".join(f"{np.mean(values):10.3f}" for values in found)
+        print(f"{title:32}{100 * spoilt:6.0f} %{figures}")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench thresholds", description=__doc__)
+    parser.add_argument("--study", type=Path, default=None)
+    given = parser.parse_args(arguments)
+    print(f"false discovery rate {RATE}: mean share of false alarms, and of anomalies found")
+    print(f"{'':32}{'spoilt':>8}{'as it is':>20}{'after a look':>20}{'trimmed unseen':>20}")
+    print(" " * 40 + f"{'false':>10}{'found':>10}" * 3)
+    show(f"simulated, {SIMULATED}", simulated, SIMULATED)
+    for name, draw in real(given.study) if given.study else ():
+        show(f"{name}, {SPLITS} splits", draw, SPLITS)
+    return 0

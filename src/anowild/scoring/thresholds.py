@@ -1,0 +1,205 @@
+"""From scores to a decision: where to draw the line, what that promises, and under which assumption.
+
+Scores alone cannot say how many images are odd: a clean set has an upper tail as well. So each rule
+takes one thing from the user (how many images they can look at, what share they expect, what share
+of false alarms they bear), or answers only where the scores fall apart by themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from anowild.errors import UserError
+
+Array = np.ndarray[Any, Any]
+
+#: Bootstrap resamples of the search for a gap, and the share of them that has to find one.
+RESAMPLES, CONVINCED = 200, 0.95
+#: The valley between the two groups is at most this share of the lower of its two hills.
+DEEPEST = 0.5
+#: Places at which a density is looked at.
+_PLACES = 256
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Images that score at least ``score`` are flagged; None where none is."""
+
+    score: float | None
+    flagged: int
+    promise: str  # what one may expect of it, in a sentence or two
+    assumption: str  # what that rests on, and what becomes of it if that fails
+
+    def flags(self, scores: Array) -> Array:
+        """bool [N]"""
+        return np.zeros(len(scores), bool) if self.score is None else scores >= self.score
+
+
+def budget(scores: Array, count: int) -> Threshold:
+    """The ``count`` oddest images, and those that score as high as the last of them.
+
+    Raises:
+        UserError: fewer than 1, or no images.
+    """
+    if count < 1 or len(scores) == 0:
+        raise UserError(f"a budget of {count} of {len(scores)} images: has to be 1 or more")
+    score = float(np.sort(scores)[-min(count, len(scores))])
+    return Threshold(
+        score,
+        int((scores >= score).sum()),
+        f"You look at the {min(count, len(scores))} oddest images.",
+        "None. It says nothing about how many of them are anomalies, or how many are missed.",
+    )
+
+
+def expected(scores: Array, share: float) -> Threshold:
+    """As many of the oddest images as are expected to be anomalies.
+
+    Raises:
+        UserError: not a share, or no images.
+    """
+    if not 0 < share < 1 or len(scores) == 0:
+        raise UserError(f"an expected share of {share:g}: has to be between 0 and 1")
+    count = max(1, round(share * len(scores)))
+    found = budget(scores, count)
+    return Threshold(
+        found.score,
+        found.flagged,
+        f"{count} of {len(scores)} images are flagged: the share that you expect. As many anomalies "
+        "are missed as normal images are flagged, if you are right.",
+        "The share is yours. If there are fewer anomalies, the rest of the flags are false alarms; if "
+        "there are more, the rest is missed.",
+    )
+
+
+def p_values(scores: Array, calibration: Array) -> Array:
+    """Conformal p-values (Bates et al. 2023, eq. 3): (1 + calibration scores as high) / (1 + n).
+
+    A normal image has a p-value of at most t with a chance of at most t, if it and the calibration
+    images could change places. Scores are [N], ``calibration`` [n].
+    """
+    ordered = np.sort(calibration)
+    as_high = len(ordered) - np.searchsorted(ordered, scores, "left")
+    return (1.0 + as_high) / (1.0 + len(ordered))
+
+
+def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Threshold:
+    """Flag such that false alarms are at most a share ``rate`` of the flags, on average.
+
+    Benjamini and Hochberg's (1995) rule over conformal p-values; it holds for those, although they
+    share their calibration images (Bates et al. 2023, theorem 2).
+
+    Args:
+        calibration: scores of images like the normal ones, on which was not trained.
+
+    Raises:
+        UserError: not a share, or no images.
+    """
+    if not 0 < rate < 1:
+        raise UserError(f"a false discovery rate of {rate:g}: has to be between 0 and 1")
+    if len(calibration) == 0 or len(scores) == 0:
+        raise UserError("there are no images to calibrate with, or none to flag")
+    p = p_values(scores, calibration)
+    ordered = np.sort(p)
+    passing = np.flatnonzero(ordered <= rate * np.arange(1, len(p) + 1) / len(p))
+    assumption = (
+        "The calibration images are normal, were not trained on, and come from where the normal "
+        "images come from. If some of them are anomalies, fewer images are flagged, and the promise "
+        "holds all the more; take those that you know out, and the rest is found again."
+    )
+    if len(passing) == 0:
+        least = math.ceil(1 / ordered[0] / rate) if ordered[0] > 0 else 0
+        finest = 1 / (1 + len(calibration))
+        more = (
+            f" {len(calibration)} calibration images cannot give a p-value under {finest:.2g}: with "
+            f"more of them, fewer images have to be odd at once."
+            if ordered[0] <= finest * 1.001
+            else f" The oddest image has a p-value of {ordered[0]:.2g}; one in {least} would do."
+        )
+        return Threshold(None, 0, f"No image can be flagged at this rate.{more}", assumption)
+    cut = ordered[passing[-1]]
+    flags = p <= cut
+    return Threshold(
+        float(scores[flags].min()),
+        int(flags.sum()),
+        f"Of the {int(flags.sum())} flagged images, at most {100 * rate:g} % are false alarms on "
+        "average over such sets.",
+        assumption,
+    )
+
+
+def gap(scores: Array, oddness: Array, seed: int = 0) -> Threshold:
+    """Where the images fall apart into two groups, in nearly every bootstrap resample; else none.
+
+    The density of log oddness (a kernel estimate, Silverman's bandwidth) has to have a valley above
+    its highest hill that is at most half as high as the hill beyond it.
+
+    Args:
+        oddness: [N], positive; ``scores`` rise with it.
+
+    Raises:
+        UserError: fewer than 20 images.
+    """
+    if len(oddness) < 20:
+        raise UserError(f"{len(oddness)} images are too few to look for two groups: 20 at least")
+    assumption = (
+        "Anomalies are a group of their own, apart from the normal images. One that lies among the "
+        "normal ones is missed; a group of normal images that lies apart is flagged."
+    )
+    x = np.log(np.maximum(oddness, 1e-12))
+    rng = np.random.default_rng(seed)
+    whole = _valley(x)
+    found = [_valley(x[rng.integers(0, len(x), len(x))]) for _ in range(RESAMPLES)]
+    valleys = np.array([valley for valley in found if valley is not None])
+    if whole is None or len(valleys) < CONVINCED * RESAMPLES:
+        return Threshold(
+            None, 0,
+            "Can't tell: the scores do not fall apart into two groups (in "
+            f"{100 * len(valleys) / RESAMPLES:.0f} % of the resamples, where {100 * CONVINCED:.0f} % "
+            "would be needed). Give a budget, a share that you expect, or a false discovery rate.",
+            assumption,
+        )  # fmt: skip
+    few, many = ((x >= valley).sum() for valley in np.quantile(valleys, [0.975, 0.025]))
+    flags = x >= whole
+    return Threshold(
+        float(scores[flags].min()),
+        int(flags.sum()),
+        f"The images fall apart into two groups, of which the odder one has {int(flags.sum())} "
+        f"(95 % of the resamples: {int(few)} to {int(many)}).",
+        assumption,
+    )
+
+
+def _valley(x: Array) -> float | None:
+    """The place of the deepest valley above the highest hill of a density, if it is deep enough."""
+    quarter, three = np.quantile(x, [0.25, 0.75])
+    spread = min(float(x.std()), (three - quarter) / 1.34)
+    if spread <= 0:
+        return None
+    width = 0.9 * spread * len(x) ** -0.2
+    places = np.linspace(x.min() - 2 * width, x.max() + 2 * width, _PLACES)
+    # A histogram on a fine grid, smoothed: as good as the sum over all images, and quick.
+    step = places[1] - places[0]
+    counts, _ = np.histogram(x, np.append(places - step / 2, places[-1] + step / 2))
+    reach = min(_PLACES // 2 - 1, math.ceil(4 * width / step))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / width) ** 2)
+    density = np.convolve(counts, kernel, "same")
+    top = int(density.argmax())
+    # Of each place above the top: how high the highest hill beyond it is.
+    beyond = np.maximum.accumulate(density[::-1])[::-1]
+    # A hill of a few images is chance.
+    hill = np.where(beyond >= _least_hill(kernel), beyond, np.nan)
+    ratios = density[top:] / hill[top:]
+    if np.isnan(ratios).all():
+        return None
+    lowest = int(np.nanargmin(ratios))
+    return float(places[top + lowest]) if ratios[lowest] <= DEEPEST else None
+
+
+def _least_hill(kernel: Array) -> float:
+    """The height of a hill of five images in one place."""
+    return 5.0 * float(kernel.max())

@@ -1,0 +1,122 @@
+"""Lines through scores: what each promises is kept in simulations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anowild.errors import UserError
+from anowild.scoring.thresholds import budget, expected, false_discovery_rate, gap, p_values
+
+Array = np.ndarray[Any, Any]
+
+
+def test_a_budget_is_spent_on_the_oddest() -> None:
+    scores = np.array([0.5, 3.0, 1.0, 2.0])
+    found = budget(scores, 2)
+    assert found.flags(scores).tolist() == [False, True, False, True]
+    assert found.flagged == 2
+    assert budget(scores, 9).flagged == 4
+    assert budget(np.ones(5), 2).flagged == 5  # equal scores are not torn apart
+
+
+def test_an_expected_share_is_flagged() -> None:
+    scores = np.random.default_rng(0).normal(size=200)
+    found = expected(scores, 0.02)
+    assert found.flagged == 4
+    assert set(np.flatnonzero(found.flags(scores))) == set(np.argsort(-scores)[:4])
+    assert expected(scores, 0.001).flagged == 1
+
+
+def test_p_values_are_the_share_as_high() -> None:
+    assert p_values(np.array([9.0, 2.0, 0.0]), np.array([1.0, 2.0, 3.0])).tolist() == [
+        1 / 4, 3 / 4, 1.0,
+    ]  # fmt: skip
+
+
+def test_p_values_of_normal_images_are_uniform() -> None:
+    rng = np.random.default_rng(0)
+    p = np.concatenate([p_values(rng.normal(size=1), rng.normal(size=19)) for _ in range(2000)])
+    for t in (0.05, 0.2, 0.5):
+        assert (p <= t).mean() == pytest.approx(t, abs=0.03)
+
+
+def simulate(spoilt: float, odd: float, rate: float, seed: int) -> tuple[float, float]:
+    """Shares of false alarms among the flags, and of the anomalies that are found."""
+    rng = np.random.default_rng(seed)
+    calibration = rng.normal(size=1000) + 4 * (np.arange(1000) < 1000 * spoilt)
+    label = np.arange(1000) < 1000 * odd
+    scores = rng.normal(size=1000) + 4 * label
+    flags = false_discovery_rate(scores, calibration, rate).flags(scores)
+    return (flags & ~label).sum() / max(1, flags.sum()), (flags & label).sum() / max(1, label.sum())
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.3])
+@pytest.mark.parametrize("odd", [0.0, 0.05, 0.2])
+def test_false_discoveries_are_as_few_as_promised(rate: float, odd: float) -> None:
+    shares = np.array([simulate(0.0, odd, rate, seed) for seed in range(200)])
+    error = shares[:, 0].std() / np.sqrt(200)
+    assert shares[:, 0].mean() <= rate + 2 * error
+    if odd:
+        # The promise is not kept by flagging nothing: the rule spends what it may.
+        assert shares[:, 0].mean() >= 0.5 * rate * (1 - odd)
+        assert shares[:, 1].mean() > 0.6
+
+
+def test_spoilt_calibration_costs_power_and_not_the_promise() -> None:
+    shares = np.array([simulate(0.05, 0.05, 0.1, seed) for seed in range(100)])
+    assert shares[:, 0].mean() <= 0.1
+    assert shares[:, 1].mean() < 0.3
+
+
+def test_few_calibration_images_flag_nothing_and_say_why() -> None:
+    scores = np.append(np.zeros(999), 100.0)
+    found = false_discovery_rate(scores, np.random.default_rng(0).normal(size=50), 0.1)
+    assert (found.score, found.flagged) == (None, 0)
+    assert not found.flags(scores).any()
+    assert "50 calibration images cannot give a p-value under 0.02" in found.promise
+
+
+def groups(apart: float, share: float, seed: int, count: int = 1000) -> Array:
+    rng = np.random.default_rng(seed)
+    odd = round(share * count)
+    x = np.concatenate([rng.normal(size=count - odd), rng.normal(apart, 0.5, odd)])
+    return np.exp(x)
+
+
+def test_a_gap_is_found_where_there_is_one() -> None:
+    for seed in range(5):
+        oddness = groups(6.0, 0.05, seed)
+        found = gap(oddness, oddness, seed)
+        assert found.flags(oddness)[-50:].all()
+        assert found.flagged == pytest.approx(50, abs=2)
+        assert "two groups" in found.promise
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_no_gap_is_made_up(share: float) -> None:
+    for seed in range(20):
+        oddness = groups(2.0, share, seed)
+        found = gap(oddness, oddness, seed)
+        assert found.score is None
+        assert found.promise.startswith("Can't tell")
+    rng = np.random.default_rng(0)
+    for oddness in (rng.gamma(2.0, size=1000), rng.pareto(2.0, size=1000) + 1, np.ones(100)):
+        assert gap(oddness, oddness).score is None
+
+
+def test_impossible_wishes_are_refused() -> None:
+    scores = np.arange(30.0)
+    for wish in (
+        lambda: budget(scores, 0),
+        lambda: budget(np.empty(0), 3),
+        lambda: expected(scores, 1.0),
+        lambda: expected(scores, float("nan")),
+        lambda: false_discovery_rate(scores, scores, 0.0),
+        lambda: false_discovery_rate(scores, np.empty(0), 0.1),
+        lambda: gap(scores[:10], scores[:10]),
+    ):
+        with pytest.raises(UserError):
+            wish()
