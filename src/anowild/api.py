@@ -236,18 +236,28 @@ def evaluate(
         )
     if threshold is None:
         threshold = Detector.threshold()
-    qualities = {}
-    for name, values in scores.columns().items():
-        qualities[name] = Quality(
-            auroc=estimate(auroc, truth, values),
-            average_precision=estimate(average_precision, truth, values),
-            f1=estimate(f1_at(threshold), truth, values) if name == "score" else None,
-        )
     return Evaluation(
-        qualities,
+        qualities(scores, truth, threshold),
         threshold,
         normal=int((truth == 0).sum()),
         anomalous=int((truth == 1).sum()),
         flagged=int((scores.score >= threshold).sum()),
         left_out=len(stream.left_out),
     )
+
+
+def qualities(scores: Scores, truth: Array, threshold: float | None) -> dict[str, Quality]:
+    """How well score and cues rank what is labelled 1 above what is labelled 0; both have to be there.
+
+    Args:
+        threshold: from which the score flags; None: no F1.
+    """
+    found = {}
+    for name, values in scores.columns().items():
+        flag = f1_at(threshold) if name == "score" and threshold is not None else None
+        found[name] = Quality(
+            auroc=estimate(auroc, truth, values),
+            average_precision=estimate(average_precision, truth, values),
+            f1=None if flag is None else estimate(flag, truth, values),
+        )
+    return found

@@ -62,6 +62,18 @@ def _line(text: str, *names: str) -> Any:
     return typer.Option(*names, help=text, rich_help_panel="Where to draw the line (one of these)")
 
 
+Budget = Annotated[int | None, _line("Flag the oddest: so many as you can look at.")]
+Expected = Annotated[float | None, _line("Flag the share of anomalies that you expect.")]
+Fdr = Annotated[
+    float | None, _line("Flag so that at most this share of the flags is false, on average.")
+]
+CalibrationSources = Annotated[
+    list[str] | None,
+    _line("For --fdr: images like the normal ones, not trained on; may be repeated."),
+]
+Auto = Annotated[bool, _line("Flag what lies apart from the rest, if anything does.", "--auto")]
+
+
 @app.command()
 def prepare(
     sources: Sources,
@@ -220,18 +232,11 @@ def score(
     threads: Threads = None,
     precision: Precision = "float32",
     show: Annotated[int, typer.Option(min=0, help="Print the oddest images.")] = 10,
-    budget: Annotated[int | None, _line("Flag the oddest: so many as you can look at.")] = None,
-    expected: Annotated[float | None, _line("Flag the share of anomalies that you expect.")] = None,
-    fdr: Annotated[
-        float | None, _line("Flag so that at most this share of the flags is false, on average.")
-    ] = None,
-    calibration: Annotated[
-        list[str] | None,
-        _line("For --fdr: images like the normal ones, not trained on; may be repeated."),
-    ] = None,
-    auto: Annotated[
-        bool, _line("Flag what lies apart from the rest, if anything does.", "--auto")
-    ] = False,
+    budget: Budget = None,
+    expected: Expected = None,
+    fdr: Fdr = None,
+    calibration: CalibrationSources = None,
+    auto: Auto = False,
 ) -> None:
     """Score images and write a ranked table, the oddest first; draw a line through it if asked."""
     from anowild import api
@@ -256,6 +261,42 @@ def score(
             f"flagged: {line.flagged} ({'none' if line.score is None else f'score {line.score:.4g} or more'})"
         )
         print(f"promise: {line.promise}\nassumption: {line.assumption}")
+
+
+@app.command()
+def report(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
+    sources: Sources,
+    out: Annotated[Path, typer.Option("-o", "--out", help="report.html.")],
+    labels: Annotated[
+        str | None, typer.Option(help="As for `evaluate`: adds how good the ranking is.")
+    ] = None,
+    normal: Annotated[
+        list[str] | None, typer.Option(help="With labels: those that are normal.")
+    ] = None,
+    show: Annotated[int, typer.Option(min=1, max=500, help="Images in each gallery.")] = 24,
+    device: Device = "auto",
+    threads: Threads = None,
+    budget: Budget = None,
+    expected: Expected = None,
+    fdr: Fdr = None,
+    calibration: CalibrationSources = None,
+    auto: Auto = False,
+) -> None:
+    """Score images and write one page about them: the oddest, why they are, and where the line is."""
+    from anowild import api
+    from anowild.device import choose_device
+    from anowild.report.build import write_report
+    from anowild.scoring import Detector
+    from anowild.study.labels import Labels
+
+    rule = api.threshold_rule(
+        budget=budget, expected=expected, fdr=fdr, auto=auto, calibration=calibration
+    )
+    truth = None if labels is None else Labels(labels, normal or ())
+    detector = Detector.load(model, choose_device(device, threads))
+    write_report(model, sources, out, rule, truth, show, detector)
+    print(f"{out}: open it in a browser")
 
 
 @app.command()

@@ -25,6 +25,7 @@ from anowild.networks import Discriminator, Encoder, Generator
 from anowild.progress import bar
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.cues import CUES, CueComputer, Usual
+from anowild.scoring.explain import Explained, explain, reasons
 from anowild.training.loop import Trained
 from anowild.training.step import Networks
 from anowild.version import VERSION
@@ -144,6 +145,21 @@ class Detector:
     def rebuild(self, images: Array) -> tuple[Array, Array]:
         """The images as the networks see them, and G(E(x)): float32 [N, C, r, r] in about [-1, 1]."""
         return self._cues.rebuild(images)
+
+    def explain(self, images: Array) -> Explained:
+        """Maps of where preprocessed images [N, C, R, R] are odd; one at least."""
+        return explain(self._cues, images)
+
+    def why(self, scores: Scores) -> list[str]:
+        """One line for each image: what is unusual about it, with its percentile."""
+        return reasons(self.calibration, scores.cues)
+
+    def whitened_latents(self, images: Array) -> Array:
+        """E's latents of preprocessed images, in units of their spread over G's: float64 [N, latent]."""
+        latents = self._cues.measured(self._cues.passes(images), len(images), ("latent",))["latent"]
+        usual = self._cues.latents
+        white = (torch.from_numpy(latents).double() - usual.mean.cpu()) @ usual.whitening.cpu()
+        return white.numpy()
 
     @staticmethod
     def threshold(share: float = FLAGGED_SHARE) -> float:

@@ -1,0 +1,275 @@
+"""`anowild report`: one HTML file to look at, that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2 import Environment
+from markupsafe import Markup
+
+from anowild.api import Quality, Rule, for_each_batch, qualities
+from anowild.data.findings import sentences
+from anowild.data.images import Batch, ImageStream, Source, open_all
+from anowild.data.packed import PackedReader
+from anowild.errors import UserError
+from anowild.files import printable, write_text
+from anowild.report import pictures
+from anowild.report.charts import curve, histogram
+from anowild.report.collect import Collector, Shown
+from anowild.scoring import CUES, Detector, Scores
+from anowild.scoring.calibration import COMBINED
+from anowild.scoring.thresholds import Threshold
+from anowild.study.labels import Labels
+from anowild.version import VERSION
+
+Array = np.ndarray[Any, Any]
+
+#: Images of either kind in the galleries unless more are asked for.
+SHOWN = 24
+#: Files that were left out and are named.
+NAMED = 20
+#: Percentile of the maps of all shown images that is drawn brightest: colours can be compared.
+BRIGHTEST = 99.5
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A data URL, and what it shows."""
+
+    url: str
+    title: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """An image in a gallery."""
+
+    rank: int
+    name: str
+    score: float
+    odd: bool
+    label: str
+    why: str
+    pictures: Sequence[Picture]
+    near: Sequence[Picture]
+
+
+def write_report(
+    model: str | Path,
+    sources: Source | Sequence[Source],
+    out: str | Path,
+    rule: Rule | None = None,
+    labels: Labels | None = None,
+    shown: int = SHOWN,
+    detector: Detector | None = None,
+) -> None:
+    """Score a source and write a page about it.
+
+    Args:
+        model: folder of the model; losses and samples come from its subfolder ``training``.
+        rule: where the line is; else at what 5 % of the training images reach.
+        labels: for a table of how good the ranking is; they choose nothing.
+        shown: images in each gallery.
+        detector: the model, if it is loaded already.
+
+    Raises:
+        UserError: the model or the source cannot be used, or the page cannot be written.
+    """
+    model, out = Path(model), Path(out)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{out}: a report is written as .html; give it such an ending")
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise UserError(f"{out}: cannot be written there; name a file in an existing folder")
+    detector = detector or Detector.load(model)
+    stream = ImageStream(open_all(sources), detector.preprocess)
+    collector = Collector(detector, shown)
+    truths: list[Array] = []
+
+    def take(batch: Batch, scores: Scores) -> None:
+        collector.take(batch, scores)
+        if labels is not None:
+            truths.append(labels.of(batch.names, batch.positions, known=batch.origins))
+
+    for_each_batch(detector, stream, take)
+    table = collector.table
+    scores = table.scores
+    truth = np.concatenate(truths) if labels is not None else None
+    line = rule(detector, table) if rule is not None else _usual_line(table.score)
+    names = [row.path for row in _in_order(collector)]
+    facts = detector.facts
+    given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    where = ", ".join("an array" if isinstance(s, np.ndarray) else printable(str(s)) for s in given)
+    values = {
+        "title": f"What is odd in {where}",
+        "summary": [
+            f"{len(table)} images, {len(stream.left_out)} left out; {line.flagged} flagged.",
+            f"Scored by {printable(str(model))}: trained on {facts['images']} unlabelled images for "
+            f"{facts['kimg']:g} kimg ({facts['seconds'] / 60:.1f} minutes); the networks see "
+            f"{detector.preprocess.resolution}x{detector.preprocess.resolution} pixels.",
+        ],
+        "histogram": _histogram(table.score, truth, line),
+        "line": [line.promise, f"Assumption: {line.assumption}"],
+        "oddest": _cards(collector, collector.oddest, names, scores, line, truth),
+        "ordinary": _cards(collector, collector.ordinary, names, scores, line, truth),
+        "quality": None if truth is None else _quality(scores, truth, line),
+        "cues": _cues(detector, scores),
+        "data": _data(stream),
+        "curves": _curves(model / "training" / "log.jsonl"),
+        "sheets": _sheets(model / "training" / "grids"),
+        "settings": sorted((name, str(value)) for name, value in facts["settings"].items()),
+        "footer": (
+            f"AnoWild {VERSION}, torch {torch.__version__}, Python {platform.python_version()}, "
+            f"{datetime.now(UTC).date().isoformat()}"
+        ),
+    }  # fmt: skip
+    template = files("anowild.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True).from_string(template).render(values)
+    # Halves of characters, which names may hold, are not text.
+    write_text(out, page.encode("utf-8", "backslashreplace").decode())
+
+
+def _usual_line(scores: Array) -> Threshold:
+    score = Detector.threshold()
+    return Threshold(
+        score,
+        int((scores >= score).sum()),
+        f"Flagged is what scores {score:.2f} or more, as 5 % of the training images do.",
+        "none; it is a convention, and promises nothing. The options --budget, --expected, --fdr "
+        "and --auto draw lines that do.",
+    )
+
+
+def _in_order(collector: Collector) -> list[Any]:
+    """The rows of the table in the order of the source."""
+    rows: list[Any] = [None] * len(collector.table)
+    order = np.argsort(-collector.table.score, kind="stable")
+    for i, row in zip(order, collector.table.ranked(), strict=True):
+        rows[i] = row
+    return rows
+
+
+def _histogram(scores: Array, truth: Array | None, line: Threshold) -> Markup:
+    groups = {"images": scores}
+    if truth is not None:
+        groups = {"labelled normal": scores[truth == 0], "labelled anomalous": scores[truth == 1]}
+    return histogram({k: v for k, v in groups.items() if len(v)}, line.score, "score")
+
+
+def _cards(
+    collector: Collector, shown: Shown, names: Sequence[str], scores: Scores, line: Threshold,
+    truth: Array | None,
+) -> list[Card]:  # fmt: skip
+    if not len(shown.positions):
+        return []
+    detector = collector.detector
+    maps = detector.explain(shown.images)
+    heat = maps.heat / max(float(np.percentile(maps.heat, BRIGHTEST)), 1e-12)
+    features = maps.features / max(float(np.percentile(maps.features, BRIGHTEST)), 1e-12)
+    most = float(np.percentile(np.abs(maps.signed), BRIGHTEST))
+    candidates, nearest = collector.neighbours(shown)
+    near_seen = detector.rebuild(candidates.images)[0] if len(candidates.positions) else None
+    chosen = Scores(shown.score, {k: v[shown.positions] for k, v in scores.cues.items()})
+    ranks = scores.ranks()
+    cards = []
+    for i, (position, why) in enumerate(zip(shown.positions, detector.why(chosen), strict=True)):
+        name = printable(names[position])
+        drawn = [
+            Picture(pictures.of_image(maps.seen[i]), "image", f"{name}, as the networks see it"),
+            Picture(pictures.of_image(maps.rebuilt[i]), "rebuilt", f"Reconstruction of {name}"),
+            Picture(
+                pictures.of_signed(maps.signed[i], most), "difference",
+                f"Difference of {name} and its reconstruction: blue darker, red brighter",
+            ),
+            Picture(
+                pictures.of_heat((heat[i] + features[i]) / 2, 1.0), "odd places",
+                f"Heat map of where {name} is odd",
+            ),
+        ]  # fmt: skip
+        near = [
+            Picture(
+                pictures.of_image(near_seen[k]), "",
+                f"Ordinary image {printable(names[candidates.positions[k]])}",
+            )
+            for k in nearest[i] if near_seen is not None
+        ]  # fmt: skip
+        label = "" if truth is None else "anomalous" if truth[position] else "normal"
+        score = float(shown.score[i])
+        odd = line.score is not None and score >= line.score
+        cards.append(Card(int(ranks[position]), name, score, odd, label, why, drawn, near))
+    return cards
+
+
+def _quality(scores: Scores, truth: Array, line: Threshold) -> list[list[str]] | None:
+    if len(np.unique(truth)) < 2:
+        return None
+    found: dict[str, Quality] = qualities(scores, truth, line.score)
+    rows = [["", "AUROC", "average precision"]]
+    rows += [[name, str(q.auroc), str(q.average_precision)] for name, q in found.items()]
+    flags = line.flags(scores.score)
+    hit = int((flags & (truth == 1)).sum())
+    rows.append([f"of {int(flags.sum())} flagged, anomalies", str(hit), ""])
+    rows.append([f"of {int((truth == 1).sum())} anomalies, flagged", str(hit), ""])
+    return rows
+
+
+def _cues(detector: Detector, scores: Scores) -> list[list[str]]:
+    rows = [["cue", "in the score", "odd side", "median here", "99th percentile here"]]
+    for name in CUES:
+        cue = detector.calibration.cues[name]
+        rows.append(
+            [
+                name.replace("_", " "), "yes" if name in COMBINED else "no", cue.side,
+                f"{np.median(scores.cues[name]):.4g}", f"{np.percentile(scores.cues[name], 99):.4g}",
+            ]
+        )  # fmt: skip
+    return rows
+
+
+def _data(stream: ImageStream) -> list[str]:
+    lines = [line for reader in stream.readers if isinstance(reader, PackedReader)
+             for line in sentences(reader.packed)]  # fmt: skip
+    lines += [
+        f"left out {printable(image.name)}: {image.reason}" for image in stream.left_out[:NAMED]
+    ]
+    if len(stream.left_out) > NAMED:
+        lines.append(f"and {len(stream.left_out) - NAMED} more were left out")
+    return lines or [
+        "Every image could be read. `anowild prepare` also finds duplicates and leaks."
+    ]
+
+
+def _curves(path: Path) -> list[Markup]:
+    """Losses over the training; none where the model was copied without its training."""
+    try:
+        ticks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError):
+        return []
+    kimg = [tick["kimg"] for tick in ticks]
+    names = [name for name in ("G_loss", "D_loss", "E_loss") if any(name in t for t in ticks)]
+    return [
+        curve(kimg, [tick.get(name, float("nan")) for tick in ticks], name.replace("_", " "))
+        for name in names
+    ]
+
+
+def _sheets(folder: Path) -> list[Picture]:
+    """The last pictures that the training left."""
+    sheets = []
+    for kind, title in (
+        ("samples", "Images that the generator makes of noise, at the end of the training"),
+        ("reconstructions", "Training images, and below each its reconstruction"),
+    ):
+        found = sorted(folder.glob(f"{kind}-*.png"))
+        if found:
+            sheets.append(Picture(pictures.of_file(found[-1].read_bytes()), title, title))
+    return sheets
