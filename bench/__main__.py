@@ -7,6 +7,7 @@ score    scoring speed beside a peer
 memory   memory of scoring, from ten thousand to a million images
 data     packing, minibatches, manifests
 crops    crops of objects against masks
+review   images to look at until most anomalies are found
 thresholds  what a false discovery rate promises, and keeps
 gpu      everything that needs a GPU, in one command
 """

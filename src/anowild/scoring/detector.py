@@ -168,13 +168,21 @@ class Detector:
 
     # Files
 
-    def save(self, folder: Path) -> None:
-        """Write model.safetensors and model.json into ``folder``."""
-        tensors = {
+    @property
+    def weights_id(self) -> str:
+        """Tells these weights from any others."""
+        return _digest(self._tensors())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
             f"{name}/{key}": value.detach().cpu().contiguous()
             for name, network in self.networks.items()
             for key, value in network.state_dict().items()
         }
+
+    def save(self, folder: Path) -> None:
+        """Write model.safetensors and model.json into ``folder``."""
+        tensors = self._tensors()
         weights_id = _digest(tensors)
         with written_whole(folder / WEIGHTS) as temporary:
             save_file(tensors, temporary, metadata={"id": weights_id})

@@ -1,0 +1,103 @@
+"""How many training images one has to look at to find most of the anomalies among them.
+
+    python -m bench review --study STUDY [--rate 0.05]
+
+Takes the joint networks of a study of `anowild study run`. Somebody looks at the images one by one, the
+oddest first, and says which are anomalies, until 90 % of the injected ones are found: by the
+unsupervised score, by PCA reconstruction, at random, and by what marks teach, ranked anew after every
+20. Mean over seeds, in images and as a share of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anowild.data import ImageSet
+from anowild.files import read_json
+from anowild.review.rerank import features, rerank
+from anowild.scoring import CUES
+from anowild.scoring.cues import Usual
+from anowild.study import bank
+from anowild.study.baselines import pca_residual
+from anowild.study.cell import BANK, CELL, RESULT, Cell
+from anowild.study.rules import OWN, RULES
+
+Array = np.ndarray[Any, Any]
+
+FOUND, EVERY = 0.9, 20
+
+
+def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
+    """Images until ``FOUND`` of the odd ones are found.
+
+    Args:
+        rank: (numbers of the images seen so far) -> scores [N].
+    """
+    wanted = int(np.ceil(FOUND * odd.sum()))
+    seen: list[int] = []
+    while True:
+        score = np.array(rank(np.array(seen, int)), np.float64)
+        score[seen] = -np.inf
+        for i in np.argsort(-score, kind="stable")[:EVERY]:
+            seen.append(int(i))
+            if odd[seen].sum() >= wanted:
+                return len(seen)
+
+
+def efforts(folder: Path) -> tuple[str, int, dict[str, int]]:
+    """Of one cell: its set, its number of images, images looked at by way of ranking."""
+    cell = Cell(**read_json(folder / CELL))
+    measured = bank.load(folder / BANK)
+    training = measured["training"]
+    count = len(training["residual"])
+    odd = np.zeros(count, bool)
+    experiment = cell.experiment()
+    odd[experiment.contamination.indices] = True
+    score = RULES[OWN](training, training)
+    # As the detector's score: -log10 of the share of training images as odd.
+    ranks = (-score).argsort().argsort()
+    rarity = -np.log10((ranks + 0.5) / count)
+    usual = Usual.fit(measured["samples"]["latent"])
+    latents = (torch.from_numpy(training["latent"]) - usual.mean) @ usual.whitening
+    described = features({name: training[name] for name in CUES}, latents.numpy())
+
+    def learning(seen: Array) -> Array:
+        found = rerank(rarity, described, seen, odd[seen])
+        return rarity if found is None else found
+
+    images = ImageSet.load(experiment.training, cell.full_settings()).images
+    pca = pca_residual(images, images, cell.seed)
+    chance = np.random.default_rng(cell.seed).random(count)
+    ways = {
+        "our score": lambda seen: rarity,
+        "and marks": learning,
+        "PCA": lambda seen: pca,
+        "at random": lambda seen: chance,
+    }
+    return cell.set, count, {name: looked_at(odd, way) for name, way in ways.items()}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench review", description=__doc__)
+    parser.add_argument("--study", type=Path, required=True)
+    parser.add_argument("--rate", type=float, default=0.05)
+    given = parser.parse_args(arguments)
+    found: dict[str, list[tuple[int, dict[str, int]]]] = {}
+    for result in sorted(given.study.glob(f"*/{100 * given.rate:g}pct/joint/*/{RESULT}")):
+        name, count, effort = efforts(result.parent)
+        found.setdefault(name, []).append((count, effort))
+    print(f"images looked at until {100 * FOUND:g} % of the anomalies are found, of all")
+    for name, efforts_of in found.items():
+        count = efforts_of[0][0]
+        means = {way: np.mean([e[way] for _, e in efforts_of]) for way in efforts_of[0][1]}
+        shown = "".join(
+            f"{way:>12} {n:6.0f} ({100 * n / count:3.0f} %)" for way, n in means.items()
+        )
+        print(f"{name:20}{len(efforts_of)} seeds{count:7}{shown}")
+    return 0
