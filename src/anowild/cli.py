@@ -300,6 +300,38 @@ def report(
 
 
 @app.command()
+def review(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
+    sources: Sources,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the review.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
+    again: Annotated[
+        bool, typer.Option("--again", help="Score once more; the marks are kept.")
+    ] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Look at the images in a browser, the oddest first, and mark them; marks are kept in OUT."""
+    from anowild.device import choose_device
+    from anowild.review.serve import serve
+    from anowild.scoring import Detector
+
+    serve(Detector.load(model, choose_device(device, threads)), sources, out, host, port, again)
+
+
+@app.command()
+def marks(
+    out: Annotated[Path, typer.Argument(metavar="REVIEW", help="Folder of a review.")],
+    to: Annotated[Path, typer.Option("-o", "--out", help="marks.csv, .json or .parquet.")],
+) -> None:
+    """Write the marks of a review as a table, which `evaluate --labels` can read."""
+    from anowild.review.export import write_marks
+
+    print(f"{to}: {write_marks(out, to)} marks")
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
     sources: Sources,

@@ -59,4 +59,4 @@ def rerank(score: Array, features: Array, marked: Array, odd: Array) -> Array | 
 
 def _standardised(x: Array) -> Array:
     deviation = x.std(axis=0)
-    return (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    return (x - x.mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1.0)

@@ -14,6 +14,8 @@ from anowild.files import explained
 #: What can be said of an image.
 VERDICTS = ("keep", "odd", "unsure")
 LONGEST_REVIEWER = 64
+#: Name of the database in a review's folder.
+MARKS = "marks.sqlite"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (

@@ -1,0 +1,164 @@
+"""The page in a real browser: what a reviewer does, and a server that is killed meanwhile."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+
+class Server:
+    """`anowild review` in a process of its own."""
+
+    def __init__(self, model: Path, images: Path, out: Path, port: int = 0) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "anowild",
+            "review",
+            str(model),
+            str(images),
+            "-o",
+            str(out),
+        ]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(port), "--threads", "1"], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        self.url = line.rpartition("open ")[2].strip()
+        assert self.url.startswith("http://127.0.0.1:"), line
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2].strip("/"))
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def reviewed(page: Any) -> str:
+    return str(page.inner_text("#progress"))
+
+
+def verdicts(page: Any) -> list[str]:
+    return [str(text) for text in page.locator(".tile .mark").all_inner_texts() if text]
+
+
+def test_a_review(browser: Any, model_folder: Path, images: Path, tmp_path: Path) -> None:
+    server = Server(model_folder, images, tmp_path / "review")
+    wrong: list[str] = []
+    try:
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.goto(server.url)
+        # The gallery: pictures that are there, and the oddest first.
+        page.wait_for_selector(".tile .text:has-text('score')")
+        assert page.locator(".tile").count() >= 30
+        assert "url(" in page.locator(".tile .picture").first.evaluate(
+            "element => element.style.backgroundImage"
+        )
+        # The threshold, dragged to the right: fewer images reach it.
+        before = int(page.inner_text("#counts").split()[0])
+        box = page.locator("#threshold").bounding_box()
+        handle = float(page.input_value("#threshold")) / 1000
+        x, y = box["x"] + 8 + handle * (box["width"] - 16), box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 0.8 * (box["x"] + box["width"] - x), y, steps=5)
+        page.mouse.up()
+        after = int(page.inner_text("#counts").split()[0])
+        assert 0 < after < before
+        # Thirty marks by keyboard, one taken back.
+        page.focus("#scroller")
+        for key in "okuoo" * 6:
+            page.keyboard.press(key)
+        page.wait_for_selector("#progress:has-text('30 of 120')")
+        assert "18 odd, 6 keep, 6 unsure" in reviewed(page)
+        page.keyboard.press("z")
+        page.wait_for_selector("#progress:has-text('29 of 120')")
+        assert "17 odd" in reviewed(page)
+        # A closer look at an image with a hostile name.
+        page.keyboard.press("Home")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog[open]")
+        assert page.locator("#detail-pictures img").count() == 4
+        page.keyboard.press("Escape")
+        # Exported.
+        with page.expect_download() as download:
+            page.click("#csv")
+        rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+        assert len(rows) == 29
+        marked = [(row["path"], row["verdict"]) for row in rows]
+
+        server.kill()
+        page.keyboard.press("o")
+        page.wait_for_selector("#error:not([hidden])")
+        assert "does not answer" in page.inner_text("#error")
+        assert [text for text in wrong if "ERR_CONNECTION" not in text] == []
+        wrong.clear()
+
+        server = Server(model_folder, images, tmp_path / "review", server.port)
+        page.goto(server.url)
+        page.wait_for_selector(".tile .mark:not(:empty)")
+        assert reviewed(page).startswith("29 of 120")
+        with page.expect_download() as download:
+            page.click("#csv")
+        rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+        assert [(row["path"], row["verdict"]) for row in rows] == marked
+        # What the marks teach, another reviewer, and a phone.
+        page.select_option("#sort", "marks")
+        page.fill("#reviewer", "Bo")
+        page.press("#reviewer", "Tab")
+        page.wait_for_selector("#progress:has-text('(0 by you)')")
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.wait_for_selector(".tile .text:has-text('score')")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert wrong == []
+    finally:
+        server.kill()
+
+
+def test_hostile_names_are_shown_harmlessly(
+    browser: Any, model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    server = Server(model_folder, images, tmp_path / "review")
+    wrong: list[str] = []
+    try:
+        page = browser.new_page(viewport={"width": 1600, "height": 2400})
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on("console", lambda message: wrong.append(message.text))
+        page.goto(server.url)
+        page.wait_for_selector(".tile .text:has-text('score')")
+        page.wait_for_selector(".tile[title]:nth-child(120)")
+        titles = page.locator(".tile").evaluate_all("tiles => tiles.map(tile => tile.title)")
+        assert any("<script>alert(1).png" in title for title in titles)
+        assert any('onmouseover="alert(1).png' in title for title in titles)
+        page.locator(".tile").first.hover()
+        assert page.locator("script").count() == 1
+        assert wrong == []
+    finally:
+        server.kill()

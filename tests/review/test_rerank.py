@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anowild.review.rerank import features, rerank
+from anowild.study.metrics import auroc
+
+Array = np.ndarray[Any, Any]
+
+
+def problem(seed: int, told: float) -> tuple[Array, Array, Array]:
+    """Scores that tell something, features of which one tells ``told``, and which images are odd."""
+    rng = np.random.default_rng(seed)
+    odd = np.arange(1000) < 50
+    score = rng.exponential(size=1000) / np.log(10) + 0.4 * odd
+    x = rng.normal(size=(1000, 8))
+    x[:, 0] += told * odd
+    return score, x, odd
+
+
+def top(score: Array, count: int) -> Array:
+    return np.argsort(-score, kind="stable")[:count]
+
+
+def test_marks_of_one_kind_teach_nothing() -> None:
+    score, x, odd = problem(0, 3.0)
+    normal = np.flatnonzero(~odd)[:20]
+    assert rerank(score, x, normal, odd[normal]) is None
+    assert rerank(score, x, np.empty(0, int), np.empty(0, bool)) is None
+
+
+def test_a_feature_that_tells_is_found() -> None:
+    better = []
+    for seed in range(5):
+        score, x, odd = problem(seed, 3.0)
+        marked = top(score, 40)
+        found = rerank(score, x, marked, odd[marked])
+        assert found is not None
+        rest = np.setdiff1d(np.arange(1000), marked)
+        better.append(auroc(odd[rest], found[rest]) - auroc(odd[rest], score[rest]))
+    assert np.mean(better) > 0.1
+
+
+def test_features_that_tell_nothing_do_little_harm() -> None:
+    worse = []
+    for seed in range(10):
+        score, x, odd = problem(seed, 0.0)
+        marked = top(score, 20)
+        found = rerank(score, x, marked, odd[marked])
+        if found is None:
+            continue
+        rest = np.setdiff1d(np.arange(1000), marked)
+        worse.append(auroc(odd[rest], score[rest]) - auroc(odd[rest], found[rest]))
+    assert np.mean(worse) < 0.1
+
+
+def test_features_are_standardised() -> None:
+    rng = np.random.default_rng(0)
+    cues = {"a": rng.lognormal(3, 2, 500), "b": np.full(500, 7.0)}
+    x = features(cues, rng.normal(5, 3, (500, 4)).astype(np.float32))
+    assert x.shape == (500, 6)
+    assert x.mean(axis=0) == pytest.approx(0, abs=1e-5)
+    assert x.std(axis=0) == pytest.approx([1, 0, 0.5, 0.5, 0.5, 0.5], abs=1e-5)
