@@ -9,6 +9,7 @@ data     packing, minibatches, manifests
 crops    crops of objects against masks
 review   images to look at until most anomalies are found
 thresholds  what a false discovery rate promises, and keeps
+page     a review of 100,000 images in a browser
 gpu      everything that needs a GPU, in one command
 """
 

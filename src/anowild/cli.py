@@ -332,6 +332,31 @@ def marks(
 
 
 @app.command()
+def clean(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="REVIEW", help="Folder of a review, or a table with a column odd."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="New folder.")],
+    how: Annotated[
+        str, typer.Option(help="What stays, as links, copies, or only a list.")
+    ] = "links",
+    above: Annotated[
+        float | None,
+        typer.Option(help="Of a review: what nobody decided on goes if it scores so much."),
+    ] = None,
+) -> None:
+    """Write the images that stay, and why each stays or goes; the originals are not touched."""
+    from anowild.review import clean as cleaning
+
+    for reason, count in sorted(cleaning.clean(source, out, how, above).items()):
+        print(f"{count:8}  {reason}")
+    print(f"{out / cleaning.LOG}: each image, and why")
+    if how != "list":
+        print(f"next: anowild train {out / cleaning.IMAGES} -o model")
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
     sources: Sources,

@@ -39,7 +39,7 @@ def serve(
     except ImportError as error:
         raise UserError(f"a review needs {error.name}: pip install 'anowild[review]'") from error
     with locked(folder, "another server runs there; use that one, or stop it"):
-        listening = _listen(host, port)
+        listening = listen(host, port)
         with listening:
             if again or Scored.weights_id(folder) != detector.weights_id:
                 Scored.make(folder, detector, sources)
@@ -64,7 +64,7 @@ def serve(
                 store.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Before anything is scored: whether the address can be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)

@@ -1,0 +1,122 @@
+"""What stays of a data set, and that the originals stay as they are."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anowild.data import ImageSet
+from anowild.review.scored import Scored
+from anowild.review.store import MARKS, Store
+from tests.conftest import Run, tiny_settings
+
+
+@pytest.fixture
+def review_folder(scored_folder: Path, tmp_path: Path) -> Path:
+    """A review with marks: three odd, two of which one reviewer wants to keep; one kept."""
+    folder = tmp_path / "review"
+    shutil.copytree(scored_folder, folder)
+    names = Scored.load(folder).names
+    store = Store(folder / MARKS)
+    for number in (0, 1, 2):
+        store.mark(names[number], "Ada", "odd")
+    store.mark(names[2], "Bo", "keep")
+    store.mark(names[3], "Ada", "keep")
+    store.close()
+    return folder
+
+
+def log_of(out: Path) -> dict[str, tuple[str, str]]:
+    with (out / "clean.csv").open(newline="", encoding="utf-8") as file:
+        return {row["path"]: (row["stays"], row["why"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("how", ["links", "copies", "list"])
+def test_what_is_marked_odd_goes(
+    anowild: Run, review_folder: Path, images: Path, tmp_path: Path, how: str
+) -> None:
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    out = tmp_path / "clean"
+    code, printed, err = anowild("clean", review_folder, "-o", out, "--how", how)
+    assert code == 0, err
+    assert "2  goes: marked odd" in printed
+    assert {path: path.read_bytes() for path in images.iterdir()} == before
+    names = Scored.load(review_folder).names
+    kept = (out / "kept.txt").read_bytes()
+    assert os.fsencode(names[0]) + b"\n" not in kept
+    log = log_of(out)
+    assert len(log) == 120
+    assert sum(stays == "0" for stays, _ in log.values()) == 2
+    assert [why for _, why in log.values()].count("marked unsure") == 1
+    if how == "list":
+        assert not (out / "images").exists()
+        return
+    written = {os.fsencode(path.name): path for path in (out / "images").iterdir()}
+    assert set(written) == {os.fsencode(Path(name).name) for name in names[2:]}
+    assert all(path.is_symlink() == (how == "links") for path in written.values())
+    again = ImageSet.load(str(out / "images"), tiny_settings())
+    assert len(again) == 118
+
+
+def test_what_nobody_decided_goes_above_a_score(
+    anowild: Run, review_folder: Path, tmp_path: Path
+) -> None:
+    scored = Scored.load(review_folder)
+    above = float(np.quantile(scored.score, 0.9))
+    out = tmp_path / "clean"
+    code, _, err = anowild(
+        "clean", review_folder, "-o", out, "--how", "list", "--above", str(above)
+    )
+    assert code == 0, err
+    log = list(log_of(out).values())
+    for number, (score, (stays, _)) in enumerate(zip(scored.score, log, strict=True)):
+        expected = number == 3 or (number > 1 and score < above)
+        assert stays == str(int(expected)), number
+
+
+def test_a_table_with_a_line_will_do(
+    anowild: Run, model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    for name in ("scores.csv", "scores.parquet"):
+        table = tmp_path / name
+        code, _, err = anowild("score", model_folder, images, "-o", table, "--budget", "10")
+        assert code == 0, err
+        out = tmp_path / f"clean of {name}"
+        code, printed, err = anowild("clean", table, "-o", out, "--how", "list")
+        assert code == 0, err
+        assert "10  goes: above the line" in printed
+        assert len((out / "kept.txt").read_bytes().splitlines()) >= 110
+
+
+def test_mistakes_get_a_sentence_and_leave_nothing(
+    anowild: Run, model_folder: Path, digits: np.ndarray, review_folder: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    here = tmp_path / "here"
+    here.mkdir()
+    np.save(tmp_path / "images.npy", digits[:30])
+    anowild("score", model_folder, tmp_path / "images.npy", "-o", tmp_path / "plain.csv")
+    anowild(
+        "score", model_folder, tmp_path / "images.npy", "-o", tmp_path / "line.csv", "--budget", "3"
+    )
+    anowild(
+        "score", model_folder, tmp_path / "images.npy", "-o", tmp_path / "all.csv", "--budget", "30"
+    )
+    left = set(tmp_path.iterdir())
+    for source, options, sentence in (
+        (review_folder, ["-o", here], "is there already"),
+        (tmp_path / "absent", ["-o", tmp_path / "x"], "cannot be read"),
+        (here, ["-o", tmp_path / "x"], "cannot be read"),
+        (tmp_path / "plain.csv", ["-o", tmp_path / "x"], "no column 'odd'"),
+        (tmp_path / "line.csv", ["-o", tmp_path / "x"], "no file of its own"),
+        (tmp_path / "line.csv", ["-o", tmp_path / "x", "--above", "2"], "belongs to a review"),
+        (tmp_path / "all.csv", ["-o", tmp_path / "x"], "nothing would stay"),
+        (review_folder, ["-o", tmp_path / "x", "--how", "magic"], "--how takes"),
+    ):
+        code, _, err = anowild("clean", source, *options)
+        assert (code, sentence in err) == (1, True), err
+    assert set(tmp_path.iterdir()) == left
