@@ -5,7 +5,8 @@
 Takes the joint networks of a study of `anowild study run`. Somebody looks at the images one by one, the
 oddest first, and says which are anomalies, until 90 % of the injected ones are found: by the
 unsupervised score, by PCA reconstruction, at random, and by what marks teach, ranked anew after every
-20. Mean over seeds, in images and as a share of all.
+20. Mean over seeds, in images and as a share of all. Then the AUROC over the images that are not yet
+marked, after the first 20 marks, by the score and by what the marks teach.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from anowild.scoring.cues import Usual
 from anowild.study import bank
 from anowild.study.baselines import pca_residual
 from anowild.study.cell import BANK, CELL, RESULT, Cell
+from anowild.study.metrics import auroc
 from anowild.study.rules import OWN, RULES
 
 Array = np.ndarray[Any, Any]
@@ -50,8 +52,8 @@ def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
                 return len(seen)
 
 
-def efforts(folder: Path) -> tuple[str, int, dict[str, int]]:
-    """Of one cell: its set, its number of images, images looked at by way of ranking."""
+def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
+    """Of one cell: its set, its number of images, images looked at by way of ranking, and AUROCs."""
     cell = Cell(**read_json(folder / CELL))
     measured = bank.load(folder / BANK)
     training = measured["training"]
@@ -80,7 +82,12 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, int]]:
         "PCA": lambda seen: pca,
         "at random": lambda seen: chance,
     }
-    return cell.set, count, {name: looked_at(odd, way) for name, way in ways.items()}
+    found: dict[str, float] = {name: looked_at(odd, way) for name, way in ways.items()}
+    first = np.argsort(-rarity, kind="stable")[:EVERY]
+    rest = np.setdiff1d(np.arange(count), first)
+    found["before"] = auroc(odd[rest], rarity[rest])
+    found["after"] = auroc(odd[rest], learning(first)[rest])
+    return cell.set, count, found
 
 
 def main(arguments: list[str]) -> int:
@@ -88,7 +95,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=0.05)
     given = parser.parse_args(arguments)
-    found: dict[str, list[tuple[int, dict[str, int]]]] = {}
+    found: dict[str, list[tuple[int, dict[str, float]]]] = {}
     for result in sorted(given.study.glob(f"*/{100 * given.rate:g}pct/joint/*/{RESULT}")):
         name, count, effort = efforts(result.parent)
         found.setdefault(name, []).append((count, effort))

@@ -105,7 +105,6 @@ def write_report(
     scores = table.scores
     truth = np.concatenate(truths) if labels is not None else None
     line = rule(detector, table) if rule is not None else _usual_line(table.score)
-    names = [row.path for row in _in_order(collector)]
     facts = detector.facts
     given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
     where = ", ".join("an array" if isinstance(s, np.ndarray) else printable(str(s)) for s in given)
@@ -119,8 +118,8 @@ def write_report(
         ],
         "histogram": _histogram(table.score, truth, line),
         "line": [line.promise, f"Assumption: {line.assumption}"],
-        "oddest": _cards(collector, collector.oddest, names, scores, line, truth),
-        "ordinary": _cards(collector, collector.ordinary, names, scores, line, truth),
+        "oddest": _cards(collector, collector.oddest, scores, line, truth),
+        "ordinary": _cards(collector, collector.ordinary, scores, line, truth),
         "quality": None if truth is None else _quality(scores, truth, line),
         "cues": _cues(detector, scores),
         "data": _data(stream),
@@ -149,15 +148,6 @@ def _usual_line(scores: Array) -> Threshold:
     )
 
 
-def _in_order(collector: Collector) -> list[Any]:
-    """The rows of the table in the order of the source."""
-    rows: list[Any] = [None] * len(collector.table)
-    order = np.argsort(-collector.table.score, kind="stable")
-    for i, row in zip(order, collector.table.ranked(), strict=True):
-        rows[i] = row
-    return rows
-
-
 def _histogram(scores: Array, truth: Array | None, line: Threshold) -> Markup:
     groups = {"images": scores}
     if truth is not None:
@@ -166,8 +156,7 @@ def _histogram(scores: Array, truth: Array | None, line: Threshold) -> Markup:
 
 
 def _cards(
-    collector: Collector, shown: Shown, names: Sequence[str], scores: Scores, line: Threshold,
-    truth: Array | None,
+    collector: Collector, shown: Shown, scores: Scores, line: Threshold, truth: Array | None
 ) -> list[Card]:  # fmt: skip
     if not len(shown.positions):
         return []
@@ -182,7 +171,7 @@ def _cards(
     ranks = scores.ranks()
     cards = []
     for i, (position, why) in enumerate(zip(shown.positions, detector.why(chosen), strict=True)):
-        name = printable(names[position])
+        name = printable(collector.table.name(position))
         drawn = [
             Picture(pictures.of_image(maps.seen[i]), "image", f"{name}, as the networks see it"),
             Picture(pictures.of_image(maps.rebuilt[i]), "rebuilt", f"Reconstruction of {name}"),
@@ -198,7 +187,7 @@ def _cards(
         near = [
             Picture(
                 pictures.of_image(near_seen[k]), "",
-                f"Ordinary image {printable(names[candidates.positions[k]])}",
+                f"Ordinary image {printable(collector.table.name(candidates.positions[k]))}",
             )
             for k in nearest[i] if near_seen is not None
         ]  # fmt: skip

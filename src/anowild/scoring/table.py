@@ -107,6 +107,10 @@ class Table:
         cues = np.array([self._read(i)[0] for i in range(len(self))]).reshape(-1, len(CUES))
         return Scores(self.score, {cue: cues[:, k] for k, cue in enumerate(CUES)})
 
+    def name(self, i: int) -> str:
+        """Of the image at a place in the source."""
+        return self._read(i)[1]
+
     def rows(self) -> list[Row]:
         """Ranked, the oddest first."""
         return list(self.ranked())
