@@ -157,7 +157,7 @@ def _histogram(scores: Array, truth: Array | None, line: Threshold) -> Markup:
 
 def _cards(
     collector: Collector, shown: Shown, scores: Scores, line: Threshold, truth: Array | None
-) -> list[Card]:  # fmt: skip
+) -> list[Card]:
     if not len(shown.positions):
         return []
     detector = collector.detector
