@@ -28,8 +28,6 @@ from anowild.training import train as train_networks
 log = logging.getLogger("anowild")
 
 Array = np.ndarray[Any, Any]
-#: Draws the line through a table of scores.
-Rule = Callable[[Detector, Table], Threshold]
 
 #: Images decoded and scored at a time, at most, but no fewer than a pass takes; and how many times
 #: as many are decoded ahead.
@@ -105,14 +103,24 @@ def score(
         check_output(path)
     detector = model if isinstance(model, Detector) else Detector.load(model)
     stream = ImageStream(open_all(sources), detector.preprocess)
+    if rule is not None:
+        rule.prepare(detector)
     table = Table(path)
     for_each_batch(detector, stream, lambda batch, scores: table.append(batch.names, scores))
     table.left_out = len(stream.left_out)
     if rule is not None:
-        table.threshold = rule(detector, table)
+        table.threshold = rule.draw(detector, table)
     if path is not None:
         table.write(path, table.threshold)
     return table
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Draws a line through a table of scores."""
+
+    prepare: Callable[[Detector], None]  # before anything is scored
+    draw: Callable[[Detector, Table], Threshold]
 
 
 def threshold_rule(
@@ -148,6 +156,18 @@ def threshold_rule(
         )
     if fdr is None and calibration is not None:
         raise UserError("calibration images belong to a false discovery rate (--fdr)")
+    # What cannot be is said before the images are scored, not after it.
+    if budget is not None and budget < 1:
+        raise UserError(f"a budget of {budget} images: has to be 1 or more")
+    for name, share in (("expected share", expected), ("false discovery rate", fdr)):
+        if share is not None and not 0 < share < 1:
+            raise UserError(f"{name} of {share:g}: has to be between 0 and 1")
+    usual: Array | None = None
+
+    def prepare(detector: Detector) -> None:
+        nonlocal usual
+        if calibration is not None:
+            usual = score(detector, calibration).score
 
     def rule(detector: Detector, table: Table) -> Threshold:
         if budget is not None:
@@ -155,12 +175,11 @@ def threshold_rule(
         if expected is not None:
             return thresholds.expected(table.score, expected)
         if fdr is not None:
-            assert calibration is not None
-            usual = score(detector, calibration).score
+            assert usual is not None
             return thresholds.false_discovery_rate(table.score, usual, fdr)
         return thresholds.gap(table.score, detector.calibration.oddness(table.scores.cues))
 
-    return rule if any(given) else None
+    return Rule(prepare, rule) if any(given) else None
 
 
 def for_each_batch(

@@ -293,6 +293,8 @@ def report(
     rule = api.threshold_rule(
         budget=budget, expected=expected, fdr=fdr, auto=auto, calibration=calibration
     )
+    if normal and labels is None:
+        raise UserError("--normal says which labels are normal: give --labels as well")
     truth = None if labels is None else Labels(labels, normal or ())
     detector = Detector.load(model, choose_device(device, threads))
     write_report(model, sources, out, rule, truth, show, detector)

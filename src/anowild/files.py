@@ -111,6 +111,6 @@ def locked(folder: Path, otherwise: str) -> Iterator[None]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left half-written in ``folder``."""
-    for path in folder.glob(f"*{PART}"):
+    for path in folder.glob(f"*.[0-9]*{PART}"):  # named after a process, as `written_whole` does
         with suppress(OSError):
             path.unlink()

@@ -51,8 +51,8 @@ def test_the_images_are_kept_as_they_were_scored(
     assert np.allclose(again.score, scored.score, atol=1e-6)
     assert scored.pictures.shape == (120, 1, 16, 16)
     assert scored.latents.shape[0] == 120
-    assert Scored.weights_id(scored_folder) == detector.weights_id
-    assert Scored.weights_id(images) is None
+    assert Scored.is_of(scored_folder, detector, str(images))
+    assert not Scored.is_of(images, detector, str(images))
 
 
 @pytest.mark.parametrize("name", [FACTS, NAMES, NUMBERS, PICTURES])
@@ -82,7 +82,7 @@ def test_rows_and_their_pictures(client: TestClient, review: Review) -> None:
     numbers = [5, 0, 77]
     query = f"images={','.join(map(str, numbers))}"
     rows = client.get(f"/api/rows?{query}&reviewer=Ada").json()
-    assert rows["scores"] == [round(float(review.scored.score[i]), 3) for i in numbers]
+    assert rows["scores"] == pytest.approx(review.scored.score[numbers], rel=1e-6)
     assert rows["own"] == [None] * 3
     sheet = np.asarray(Image.open(io.BytesIO(client.get(f"/api/sheet?{query}").content)))
     expected = np.concatenate([review.scored.pictures[i, 0] for i in numbers], axis=1)

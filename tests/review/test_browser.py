@@ -110,7 +110,11 @@ def test_a_review(browser: Any, model_folder: Path, images: Path, tmp_path: Path
         # Exported.
         with page.expect_download() as download:
             page.click("#csv")
-        rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+        rows = list(
+            csv.DictReader(
+                io.StringIO(Path(download.value.path()).read_text(errors="surrogateescape"))
+            )
+        )
         assert len(rows) == 29
         marked = [(row["path"], row["verdict"]) for row in rows]
 
@@ -127,7 +131,11 @@ def test_a_review(browser: Any, model_folder: Path, images: Path, tmp_path: Path
         assert reviewed(page).startswith("29 of 120")
         with page.expect_download() as download:
             page.click("#csv")
-        rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+        rows = list(
+            csv.DictReader(
+                io.StringIO(Path(download.value.path()).read_text(errors="surrogateescape"))
+            )
+        )
         assert [(row["path"], row["verdict"]) for row in rows] == marked
         # What the marks teach, another reviewer, and a phone.
         page.select_option("#sort", "marks")

@@ -8,7 +8,8 @@ import torch
 from skimage.metrics import structural_similarity
 from sklearn.covariance import LedoitWolf
 
-from anowild.scoring.cues import Usual, squared_residual, structure
+from anowild.scoring.cues import Usual, contrast, relative_residual
+from anowild.study.bank import structure
 
 
 def test_structure_is_one_minus_the_mean_ssim() -> None:
@@ -30,9 +31,27 @@ def test_structure_of_equal_and_of_tiny_images() -> None:
     assert (structure(x, x.flip(-1)) > 0).all()
 
 
-def test_squared_residual() -> None:
-    x = torch.zeros(1, 1, 4, 4)
-    assert float(squared_residual(x, x + 0.5)[0]) == 0.25
+def test_relative_residual_is_the_share_of_variance_that_is_left() -> None:
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.uniform(-1, 1, (5, 1, 16, 16)))
+    # Nothing but the mean is rebuilt: all of the variance is left, whatever the contrast.
+    flat = x.mean(dim=(2, 3), keepdim=True).expand_as(x)
+    for scale in (1.0, 0.2):
+        found = relative_residual(scale * x, scale * flat)
+        assert torch.allclose(found, torch.ones(5, dtype=torch.float64), rtol=0.02)
+    assert relative_residual(x, x).abs().max() == 0
+    halfway = relative_residual(x, (x + flat) / 2)
+    assert torch.allclose(halfway, torch.full((5,), 0.25, dtype=torch.float64), rtol=0.02)
+    constant = torch.zeros(1, 1, 4, 4)
+    assert torch.isfinite(relative_residual(constant, constant + 0.1)).all()
+
+
+def test_contrast_is_the_deviation_within_an_image() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (4, 3, 8, 8))
+    expected = np.sqrt(x.var(axis=(2, 3)).mean(axis=1))
+    assert np.allclose(contrast(torch.from_numpy(x)), expected)
+    assert contrast(torch.full((1, 1, 4, 4), 0.3)).item() == pytest.approx(0, abs=1e-7)
 
 
 def test_what_is_usual_is_fitted_as_ledoit_and_wolf_do() -> None:

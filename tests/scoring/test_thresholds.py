@@ -116,7 +116,23 @@ def test_impossible_wishes_are_refused() -> None:
         lambda: expected(scores, float("nan")),
         lambda: false_discovery_rate(scores, scores, 0.0),
         lambda: false_discovery_rate(scores, np.empty(0), 0.1),
-        lambda: gap(scores[:10], scores[:10]),
     ):
         with pytest.raises(UserError):
             wish()
+
+
+def test_ties_are_counted_as_they_are_flagged() -> None:
+    assert "the 50 oddest images (more than asked for" in budget(np.zeros(50), 5).promise
+    assert expected(np.zeros(50), 0.1).promise.startswith("50 of 50 images are flagged")
+
+
+def test_few_images_have_no_groups() -> None:
+    assert gap(np.arange(1.0, 11), np.arange(1.0, 11)).promise.startswith("Can't tell: 10 images")
+
+
+def test_what_is_missing_for_a_flag_is_said() -> None:
+    calibration = np.arange(999.0)
+    found = false_discovery_rate(np.append(np.zeros(99), 980.5), calibration, 0.1)
+    assert "has a p-value of 0.019; 0.001 would do" in found.promise
+    # Equal but for rounding: 0.1 of 3 images at a rate of 0.3.
+    assert false_discovery_rate(np.array([8.5, 0, 0]), np.arange(9.0), 0.3).flagged == 1

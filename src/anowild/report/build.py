@@ -92,6 +92,11 @@ def write_report(
         raise UserError(f"{out}: cannot be written there; name a file in an existing folder")
     detector = detector or Detector.load(model)
     stream = ImageStream(open_all(sources), detector.preprocess)
+    if rule is not None:
+        rule.prepare(detector)
+    count = stream.count()
+    if labels is not None and count is not None:
+        labels.check_count(count)  # before the work, not after it
     collector = Collector(detector, shown)
     truths: list[Array] = []
 
@@ -104,7 +109,9 @@ def write_report(
     table = collector.table
     scores = table.scores
     truth = np.concatenate(truths) if labels is not None else None
-    line = rule(detector, table) if rule is not None else _usual_line(table.score)
+    if labels is not None:
+        labels.check_count(len(table) + len(stream.left_out))
+    line = rule.draw(detector, table) if rule is not None else _usual_line(table.score)
     facts = detector.facts
     given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
     where = ", ".join("an array" if isinstance(s, np.ndarray) else printable(str(s)) for s in given)
@@ -120,6 +127,7 @@ def write_report(
         "line": [line.promise, f"Assumption: {line.assumption}"],
         "oddest": _cards(collector, collector.oddest, scores, line, truth),
         "ordinary": _cards(collector, collector.ordinary, scores, line, truth),
+        "labelled": truth is not None,
         "quality": None if truth is None else _quality(scores, truth, line),
         "cues": _cues(detector, scores),
         "data": _data(stream),

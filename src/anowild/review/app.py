@@ -6,6 +6,7 @@ an image by its number, never a file by its path.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import io
 import json
@@ -59,7 +60,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_COOKIE = "anowild"
 
 
 class Guard:
@@ -74,6 +74,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None, secret: str) -> None:
         self.app, self.hosts, self.token, self.secret = app, hosts, token, secret
+        self.cookie = _cookie(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,7 +91,7 @@ class Guard:
         if self.hosts and request.headers.get("host", "") not in self.hosts:
             return "This server is not what that address says."
         if self.token is not None:
-            given = request.query_params.get("token") or request.cookies.get(_COOKIE) or ""
+            given = request.query_params.get("token") or request.cookies.get(self.cookie) or ""
             if not hmac.compare_digest(given.encode(), self.token.encode()):
                 return "Open the address that the command printed: it holds a token."
         if request.method not in ("GET", "HEAD"):
@@ -149,7 +150,7 @@ class Review:
                 response = await run_in_threadpool(answer, request, body)
             except UserError as error:
                 response = PlainTextResponse(printable(str(error)), 500)
-            except (KeyError, ValueError, TypeError, IndexError):
+            except (KeyError, ValueError, TypeError, IndexError, RecursionError):
                 response = PlainTextResponse("That cannot be asked here.", 400)
             for name, value in _HEADERS.items():
                 response.headers.setdefault(name, value)
@@ -163,7 +164,7 @@ class Review:
         html = _file("index.html").replace("{{secret}}", self.secret)
         response = Response(html, media_type="text/html; charset=utf-8")
         if self._token is not None:
-            response.set_cookie(_COOKIE, self._token, httponly=True, samesite="strict")
+            response.set_cookie(_cookie(self._token), self._token, httponly=True, samesite="strict")
         return response
 
     def static(self, request: Request, body: dict[str, Any]) -> Response:
@@ -202,7 +203,7 @@ class Review:
         return JSONResponse(
             {
                 "names": [printable(self.scored.names[i]) for i in numbers],
-                "scores": [round(float(self.scored.score[i]), 3) for i in numbers],
+                "scores": [float(np.float32(self.scored.score[i])) for i in numbers],
                 "own": [own.get(self.scored.names[i]) for i in numbers],
                 "all": [agreed.get(self.scored.names[i]) for i in numbers],
                 **self._progress(own, agreed),
@@ -261,7 +262,7 @@ class Review:
 
     def mark(self, request: Request, body: dict[str, Any]) -> Response:
         number, verdict = body["image"], body["verdict"]
-        if not isinstance(number, int) or not 0 <= number < len(self.scored):
+        if type(number) is not int or not 0 <= number < len(self.scored):
             raise ValueError("image")
         if verdict is not None and verdict not in VERDICTS:
             raise ValueError("verdict")
@@ -269,7 +270,7 @@ class Review:
         return self._marked(str(body["reviewer"]), number)
 
     def undo(self, request: Request, body: dict[str, Any]) -> Response:
-        name = self.store.undo(str(body["reviewer"]))
+        name = self.store.undo(str(body["reviewer"]), self._positions)
         return self._marked(str(body["reviewer"]), self._positions.get(name) if name else None)
 
     def _marked(self, reviewer: str, number: int | None) -> Response:
@@ -288,7 +289,7 @@ class Review:
 
     def _verdicts(self, reviewer: str) -> tuple[dict[str, str], dict[str, str]]:
         """The reviewer's own marks, and what all agree on."""
-        marks = self._marks(self.store.version())
+        marks = [m for m in self._marks(self.store.version()) if m.image in self._positions]
         return {m.image: m.verdict for m in marks if m.reviewer == reviewer}, decisions(marks)
 
     def _progress(self, own: dict[str, str], agreed: dict[str, str]) -> dict[str, Any]:
@@ -344,6 +345,11 @@ class Review:
         return self.detector.rebuild(np.ascontiguousarray(scored.pictures[np.sort(nearest)]))[0]
 
 
+def _cookie(token: str | None) -> str:
+    """A name of its own for each server: cookies do not know ports."""
+    return f"anowild-{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
+
+
 async def _body(request: Request) -> dict[str, Any]:
     """The JSON object of a request. Raises ValueError if it is none, or too long."""
     data = b""
@@ -367,5 +373,6 @@ def where_to_listen(host: str, port: int) -> tuple[frozenset[str], str | None]:
     """Values of ``Host`` that are let in, and the token that others are asked for, by the address."""
     if host in ("127.0.0.1", "localhost", "::1"):
         names = ("127.0.0.1", "localhost", "[::1]")
-        return frozenset(f"{name}:{port}" for name in names), None
+        own = {f"{name}:{port}" for name in names}
+        return frozenset(own | set(names) if port == 80 else own), None
     return frozenset(), secrets.token_urlsafe(16)

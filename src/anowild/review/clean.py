@@ -16,7 +16,7 @@ from pathlib import Path
 
 from anowild.errors import UserError
 from anowild.files import explained, printable
-from anowild.review.scored import Scored
+from anowild.review.scored import Scored, warn_of_strays
 from anowild.review.store import MARKS, Store, decisions
 
 #: How the images that stay are given: only their names, or as files as well.
@@ -64,9 +64,12 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     if out.exists():
         raise UserError(f"{out}: is there already; name a new folder")
     found = decided(source, above)
-    kept = [decision.path for decision in found if decision.stays]
+    kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
+    # Names in a review are meant from where it was made; those in a table, from here.
+    home = Scored.load(source).home if source.is_dir() else Path.cwd()
+    sources = [] if how == "list" else _files(kept, home)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         part = Path(
@@ -78,7 +81,7 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
         part.chmod(0o755)
         _write_lists(part, found)
         if how != "list":
-            _place(kept, part / IMAGES, _link if how == "links" else shutil.copy2)
+            _place(sources, part / IMAGES, _link if how == "links" else shutil.copy2)
         part.rename(out)
     except OSError as error:
         raise explained(error, out) from error
@@ -92,6 +95,7 @@ def _of_review(folder: Path, above: float | None) -> list[Decision]:
     agreed: dict[str, str] = {}
     if (folder / MARKS).exists():
         store = Store(folder / MARKS)
+        warn_of_strays(scored, store)
         agreed = decisions(store.marks())
         store.close()
     found = []
@@ -140,15 +144,20 @@ def _write_lists(folder: Path, found: list[Decision]) -> None:
         table.writerows((printable(d.path), int(d.stays), d.why) for d in found)
 
 
-def _place(paths: list[str], folder: Path, place: Callable[[Path, Path], object]) -> None:
-    """Put each image where it lay, seen from the folder that all have in common."""
-    sources = [Path(os.path.normpath(Path(path).absolute())) for path in paths]
+def _files(paths: list[str], home: Path) -> list[Path]:
+    """The files that names stand for. Raises UserError if one is none."""
+    sources = [Path(os.path.normpath(home / path)) for path in paths]
     for source, path in zip(sources, paths, strict=True):
         if not source.is_file():
             raise UserError(
-                f"{printable(path)}: is no file of its own, so it cannot be linked or copied; give "
-                "--how list"
+                f"{printable(path)}: there is no such file in {home}; give this command where the "
+                "images were scored, or --how list where images are no files of their own"
             )
+    return sources
+
+
+def _place(sources: list[Path], folder: Path, place: Callable[[Path, Path], object]) -> None:
+    """Put each image where it lay, seen from the folder that all have in common."""
     common = Path(os.path.commonpath([source.parent for source in sources]))
     for source in sources:
         target = folder / source.relative_to(common)
@@ -161,7 +170,8 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _bytes(path: str) -> bytes:
-    """A path as the system has it; halves of characters, which no path has, escaped."""
+    """A path as the system has it; line breaks, and halves of characters, escaped: see clean.csv."""
+    path = path.replace("\n", "\\n")
     try:
         return os.fsencode(path)
     except UnicodeEncodeError:

@@ -21,7 +21,7 @@ FORMATS = {
     "parquet": "application/vnd.apache.parquet",
 }
 COLUMNS = ("path", "label", "verdict", "reviewer", "time", "agreed", "score")
-#: What ``label`` says of a verdict, as `anowild evaluate --labels` reads it.
+#: What ``label`` says of a verdict; `anowild evaluate --labels` reads it where every image has one.
 LABELS = {"keep": "0", "odd": "1", "unsure": ""}
 
 
@@ -37,7 +37,9 @@ def written(scored: Scored, marks: Sequence[Mark], kind: str) -> bytes:
     agreed = decisions(list(marks))
     rows: list[dict[str, Any]] = [
         {
-            "path": printable(mark.image),
+            "path": mark.image
+            if kind == "csv" and _has_bytes(mark.image)
+            else printable(mark.image),
             "label": LABELS[agreed[mark.image]],
             "verdict": mark.verdict,
             "reviewer": mark.reviewer,
@@ -54,7 +56,8 @@ def written(scored: Scored, marks: Sequence[Mark], kind: str) -> bytes:
         table = csv.DictWriter(text, COLUMNS)
         table.writeheader()
         table.writerows(rows)
-        return text.getvalue().encode("utf-8")
+        # As the tables of scores have it: names are the bytes that the system knows.
+        return text.getvalue().encode("utf-8", "surrogateescape")
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -67,6 +70,15 @@ def written(scored: Scored, marks: Sequence[Mark], kind: str) -> bytes:
     data = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), data)
     return data.getvalue()
+
+
+def _has_bytes(name: str) -> bool:
+    """Whether a name stands for bytes; half a character does not."""
+    try:
+        name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_marks(folder: Path, path: Path) -> int:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from anowild.api import for_each_batch
 from anowild.data.images import Batch, ImageStream, Source, open_all
 from anowild.errors import UserError
-from anowild.files import read_json, write_json, written_whole
+from anowild.files import printable, read_json, write_json, written_whole
+from anowild.review.store import Store
 from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.detector import oddest_first
+
+log = logging.getLogger("anowild")
 
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +37,7 @@ class Scored:
     cues: dict[str, Array]  # each [N]
     latents: Array  # float32 [N, latent], in units of their spread over generated images
     pictures: Array  # [N, C, R, R]
+    home: Path = field(default_factory=Path.cwd)  # from where relative names are meant
 
     def __len__(self) -> int:
         return len(self.names)
@@ -43,17 +50,25 @@ class Scored:
             UserError: the source cannot be read, or the folder cannot be written.
         """
         stream = ImageStream(open_all(sources), detector.preprocess)
-        names: list[str] = []
+        # Until all files are those of these images, there is no review.
+        (folder / FACTS).unlink(missing_ok=True)
+        names: dict[str, None] = {}  # in order; marks belong to names, so each is there once
         scores: list[Scores] = []
         latents: list[Array] = []
         p = detector.preprocess
         with written_whole(folder / PICTURES) as temporary, temporary.open("wb") as file:
 
             def take(batch: Batch, found: Scores) -> None:
-                names.extend(batch.names)
-                scores.append(found)
-                latents.append(detector.whitened_latents(batch.images).astype(np.float32))
-                file.write(np.ascontiguousarray(batch.images).tobytes())
+                first = {name: i for i, name in reversed(list(enumerate(batch.names)))}
+                new = sorted(i for name, i in first.items() if name not in names)
+                if not new:
+                    return
+                names.update(dict.fromkeys(batch.names[i] for i in new))
+                images = np.ascontiguousarray(batch.images[new])
+                cues = {cue: values[new] for cue, values in found.cues.items()}
+                scores.append(Scores(found.score[new], cues))
+                latents.append(detector.whitened_latents(images).astype(np.float32))
+                file.write(images.tobytes())
 
             # The header has a fixed length, so that the count can be filled in afterwards.
             file.write(bytes(_HEADER))
@@ -66,12 +81,12 @@ class Scored:
             arrays = {f"cue_{name}": values for name, values in all_scores.cues.items()}
             arrays |= {"score": all_scores.score, "latents": np.concatenate(latents)}
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        write_json(folder / NAMES, names)
+        write_json(folder / NAMES, list(names))
         # Last: by this file the others are whole.
         write_json(
             folder / FACTS,
-            {"format": FORMAT, "weights_id": detector.weights_id, "images": len(names),
-             "left_out": len(stream.left_out)},
+            {"format": FORMAT, "scored": identity(detector, stream), "images": len(names),
+             "left_out": len(stream.left_out), "from": str(Path.cwd())},
         )  # fmt: skip
         return Scored.load(folder)
 
@@ -87,20 +102,32 @@ class Scored:
                 score, latents = arrays["score"], arrays["latents"]
                 cues = {name: arrays[f"cue_{name}"] for name in CUES}
             pictures = np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise UserError(f"{folder}: is a damaged review ({error})") from error
-        if not len(names) == len(score) == len(pictures) == len(latents) == facts["images"]:
-            raise UserError(f"{folder}: is a damaged review (its files do not belong together)")
-        return Scored(names, score, cues, latents, pictures)
+            whole = len(names) == len(score) == len(pictures) == len(latents) == facts["images"]
+            home = Path(facts["from"])
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+            raise UserError(
+                f"{folder}: is a damaged review ({error}); score again with --again, the marks stay"
+            ) from error
+        if not whole:
+            raise UserError(
+                f"{folder}: is a damaged review (its files do not belong together); score again "
+                "with --again, the marks stay"
+            )
+        return Scored(names, score, cues, latents, pictures, home)
 
     @staticmethod
-    def weights_id(folder: Path) -> str | None:
-        """By which model the images in ``folder`` were scored; None where none were."""
+    def is_of(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> bool:
+        """Whether the images in ``folder`` are these, scored by this model.
+
+        Raises:
+            UserError: a source cannot be read.
+        """
         if not (folder / FACTS).exists():
-            return None
+            return False
+        stream = ImageStream(open_all(sources), detector.preprocess)
         facts = read_json(folder / FACTS)
-        found = facts.get("weights_id") if isinstance(facts, dict) else None
-        return found if isinstance(found, str) else None
+        known = facts.get("scored") if isinstance(facts, dict) else None
+        return bool(known == identity(detector, stream))
 
     def values(self, name: str) -> Array:
         """``score``, or a cue: [N]. Raises KeyError for another name."""
@@ -109,6 +136,28 @@ class Scored:
     def order(self, name: str) -> Array:
         """Numbers of the images by falling value of ``score`` or a cue: int32 [N]."""
         return oddest_first(self.values(name)).astype(np.int32)
+
+
+def identity(detector: Detector, stream: ImageStream) -> str:
+    """Tells a model and the files of a source, by their sizes and times, from any others."""
+    digest = hashlib.blake2b(detector.weights_id.encode(), digest_size=16)
+    for reader in stream.readers:
+        for path in reader.files():
+            stat = path.stat()
+            digest.update(repr((str(path), stat.st_size, stat.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
+def warn_of_strays(scored: Scored, store: Store) -> None:
+    """Say how many marks belong to images that are not there, by another spelling perhaps."""
+    names = set(scored.names)
+    strays = sorted({mark.image for mark in store.marks()} - names)
+    if strays:
+        log.warning(
+            "%d marked images are not in this review (first: %s): their marks are kept, and do not "
+            "count; a path has to be spelled as before",
+            len(strays), printable(strays[0]),
+        )  # fmt: skip
 
 
 #: Bytes of the .npy header; a multiple of 64, with room for any shape.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from anowild.errors import UserError
 from anowild.files import explained
@@ -78,51 +81,56 @@ class Store:
         if not 0 < len(reviewer) <= LONGEST_REVIEWER or not reviewer.isprintable():
             raise ValueError("reviewer")
         values = (_encoded(image), reviewer, verdict, datetime.now(UTC).isoformat())
-        self._write(
-            "INSERT INTO events (image, reviewer, verdict, time) VALUES (?, ?, ?, ?)", values
-        )
-
-    def undo(self, reviewer: str) -> str | None:
-        """Take back the reviewer's last event that is not undone; its image, or None."""
         with self._lock:
-            found = self._db.execute(
-                "SELECT id, image FROM events WHERE reviewer = ? AND undone = 0 "
-                "ORDER BY id DESC LIMIT 1",
+            self._run(
+                "INSERT INTO events (image, reviewer, verdict, time) VALUES (?, ?, ?, ?)", values
+            )
+
+    def undo(self, reviewer: str, among: Container[str] | None = None) -> str | None:
+        """Take back the reviewer's last event that is not undone; its image, or None.
+
+        Args:
+            among: only events of these images.
+        """
+        with self._lock:
+            rows = self._run(
+                "SELECT id, image FROM events WHERE reviewer = ? AND undone = 0 ORDER BY id DESC",
                 (reviewer,),
-            ).fetchone()
-        if found is None:
-            return None
-        self._write("UPDATE events SET undone = 1 WHERE id = ?", (found[0],))
-        return _decoded(found[1])
+            )
+            for number, image in rows:
+                name = _decoded(image)
+                if among is None or name in among:
+                    self._run("UPDATE events SET undone = 1 WHERE id = ?", (number,))
+                    return name
+        return None
 
     def marks(self) -> list[Mark]:
         """What stands, the oldest first: each reviewer's last word on each image."""
         with self._lock:
-            rows = self._db.execute(
+            rows = self._run(
                 "SELECT image, reviewer, verdict, time FROM events WHERE id IN "
                 "(SELECT MAX(id) FROM events WHERE undone = 0 GROUP BY image, reviewer) "
                 "AND verdict IS NOT NULL ORDER BY id"
-            ).fetchall()
+            )
         return [Mark(_decoded(image), *rest) for image, *rest in rows]
 
     def version(self) -> tuple[int, int]:
         """Changes with every change of the marks."""
         with self._lock:
-            count, undone = self._db.execute(
-                "SELECT COUNT(*), COALESCE(SUM(undone), 0) FROM events"
-            ).fetchone()
+            ((count, undone),) = self._run("SELECT COUNT(*), COALESCE(SUM(undone), 0) FROM events")
         return int(count), int(undone)
 
     def close(self) -> None:
         self._db.close()
 
-    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+    def _run(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
+        """A statement, with the lock held. Raises UserError."""
         try:
-            with self._lock:
-                self._db.execute(statement, values)
-        except sqlite3.OperationalError as error:
-            full = "full" in str(error)
-            raise explained(OSError(28 if full else 5, str(error)), self.path) from error
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            if "full" in str(error):
+                raise explained(OSError(errno.ENOSPC, str(error)), self.path) from error
+            raise UserError(f"{self.path}: cannot be used ({error})") from error
 
 
 def _encoded(name: str) -> bytes:
@@ -133,7 +141,7 @@ def _decoded(name: bytes) -> str:
     return name.decode("utf-8", "surrogatepass")
 
 
-def decisions(marks: list[Mark]) -> dict[str, str]:
+def decisions(marks: Iterable[Mark]) -> dict[str, str]:
     """One verdict for each image: what all reviewers agree on, else ``unsure``."""
     found: dict[str, set[str]] = {}
     for mark in marks:

@@ -1,12 +1,10 @@
 """From cues to one score that needs no label, no contamination rate, and no batch.
 
-1. Four cues count: squared residual, structure, latent distance and hidden distance. Each is taken
-   on a log scale and held against its distribution over the (contaminated) training set.
-2. Which side of a cue is odd depends on the data: where anomalies are simpler than normal
-   images they are rebuilt *better*. Contamination itself lengthens one tail (the idea of COPOD and
-   ECOD). So the skewness over the training set decides how likely it is that the lower side is the
-   odd one: hardly, unless it is clearly negative. All four go by the squared residual's: distances
-   are skewed upwards by their nature, and likeness of structure downwards.
+1. Four cues count: relative residual, latent distance, hidden distance and contrast. Each is taken on
+   a log scale and held against its distribution over the (contaminated) training set.
+2. Of the first three more is odder. Which contrast is odd depends on the data. Contamination itself
+   lengthens one tail (the idea of COPOD and ECOD), so the skewness over the training set decides how
+   likely it is that the lower side is the odd one: hardly, unless it is clearly negative.
 3. The evidence of a cue is the mean of the inverse tail probabilities of both sides, weighted by
    that likelihood. Nothing jumps, and the side that is held to be unlikely still counts where a
    value is far beyond all of the training set.
@@ -30,9 +28,9 @@ from anowild.scoring.cues import CUES
 Array = np.ndarray[Any, Any]
 Side = Literal["upper", "lower", "both"]
 
-#: Cues that make the score, and the one whose skewness says which of their sides is odd.
-COMBINED = ("squared_residual", "structure", "latent_distance", "hidden_distance")
-LEADING = "squared_residual"
+#: Cues that make the score, and those of them whose odd side is not known beforehand.
+COMBINED = ("relative_residual", "latent_distance", "hidden_distance", "contrast")
+EITHER_SIDE = ("contrast",)
 #: Skewness of a log cue at which either side is as likely to be the odd one, and the scale of the
 #: logistic curve around it.
 EVEN_SKEWNESS, SKEWNESS_SCALE = -0.5, 0.15
@@ -115,6 +113,20 @@ class CueCalibration:
     lower: float  # how likely it is that the lower side is the odd one
     training: Tail  # of the log cue
 
+    @staticmethod
+    def fit(name: str, cue: Array, lower: float | None = None) -> CueCalibration:
+        """Fit to a cue over the training set, [N].
+
+        Args:
+            lower: how likely the lower side is; None: as the name of the cue, or its skewness, says.
+        """
+        x = log_cue(cue)
+        skew = skewness(x)
+        if lower is None:
+            known = name in COMBINED and name not in EITHER_SIDE
+            lower = 1 / LONGEST_ODDS if known else lower_side(skew)
+        return CueCalibration(skew, lower, Tail.fit(x))
+
     @property
     def side(self) -> Side:
         """The odd side in a word."""
@@ -139,16 +151,7 @@ class Calibration:
     @staticmethod
     def fit(training: Mapping[str, Array]) -> Calibration:
         """Fit to the cues of the training images, each [N] by name."""
-        logs = {name: log_cue(training[name]) for name in CUES}
-        skewnesses = {name: skewness(values) for name, values in logs.items()}
-        cues = {
-            name: CueCalibration(
-                skewnesses[name],
-                lower_side(skewnesses[LEADING if name in COMBINED else name]),
-                Tail.fit(logs[name]),
-            )
-            for name in CUES
-        }
+        cues = {name: CueCalibration.fit(name, training[name]) for name in CUES}
         return Calibration(cues, Tail.fit(_added(cues, training)))
 
     def oddness(self, cues: Mapping[str, Array]) -> Array:
@@ -186,7 +189,7 @@ def log_cue(cue: Array) -> Array:
 
 
 def lower_side(skew: float) -> float:
-    """How likely it is that the lower side is odd, by the skewness of the leading log cue."""
+    """How likely it is that the lower side is odd, by the skewness of a log cue."""
     likely = 1 / (1 + np.exp((skew - EVEN_SKEWNESS) / SKEWNESS_SCALE))
     return float(np.clip(likely, 1 / LONGEST_ODDS, 1 - 1 / LONGEST_ODDS))
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anowild.data.batches import process_reals, shrink
 from anowild.networks import Discriminator, Encoder, Generator
@@ -25,13 +24,16 @@ Array = np.ndarray[Any, Any]
 #: The cues by name, in the order of every table.
 CUES = (
     "residual",
-    "squared_residual",
-    "structure",
+    "relative_residual",
     "feature_distance",
     "latent_norm",
     "latent_distance",
     "hidden_distance",
+    "contrast",
 )
+
+#: Added to an image's variance before something is divided by it; a hundredth of half the range, squared.
+LEAST_VARIANCE = 1e-4
 
 #: What the distances are computed of: E's output, and D's last hidden layer.
 FEATURES = ("latent", "hidden")
@@ -48,28 +50,19 @@ def residual(images: Tensor, rebuilt: Tensor) -> Tensor:
     return (images - rebuilt).abs().double().mean(dim=(1, 2, 3))
 
 
-def squared_residual(images: Tensor, rebuilt: Tensor) -> Tensor:
-    """Mean squared difference over pixels and channels: [N, C, H, W] -> [N]."""
-    return (images - rebuilt).double().square().mean(dim=(1, 2, 3))
+def relative_residual(images: Tensor, rebuilt: Tensor) -> Tensor:
+    """The share of an image's variance that is not rebuilt: [N, C, H, W] -> [N].
 
-
-def structure(images: Tensor, rebuilt: Tensor, window: int = 5) -> Tensor:
-    """1 - SSIM (Wang et al. 2004) with a flat window, over pixels and channels: [N, C, H, W] -> [N].
-
-    0 for equal images, at most 2; images in [-1, 1].
+    Mean squared difference by the image's own variance. An image that has little in it is rebuilt
+    with small errors, whatever it shows; here that counts for nothing.
     """
-    x, y = images.double(), rebuilt.double()
+    squared = (images - rebuilt).double().square().mean(dim=(1, 2, 3))
+    return squared / (contrast(images).square() + LEAST_VARIANCE)
 
-    def mean(image: Tensor) -> Tensor:
-        return F.avg_pool2d(image, min(window, x.shape[-1]), stride=1)
 
-    mean_x, mean_y = mean(x), mean(y)
-    variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2
-    covariance = mean(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
-    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    similarity = similarity / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
-    return 1 - similarity.mean(dim=(1, 2, 3))
+def contrast(images: Tensor) -> Tensor:
+    """Root of the variance over pixels, mean over channels, in units of [-1, 1]: [N, C, H, W] -> [N]."""
+    return images.double().var(dim=(2, 3), correction=0).mean(dim=1).sqrt()
 
 
 def feature_distance(features: Tensor, rebuilt_features: Tensor) -> Tensor:
@@ -236,12 +229,12 @@ class CueComputer:
             hidden = self.discriminator.head(features[: len(x)])
         return {
             "residual": residual(x, rebuilt),
-            "squared_residual": squared_residual(x, rebuilt),
-            "structure": structure(x, rebuilt),
+            "relative_residual": relative_residual(x, rebuilt),
             "feature_distance": feature_distance(*features.chunk(2)),
             "latent_norm": latent_norm(latents),
             "latent_distance": self.latents(latents),
             "hidden_distance": self.hidden(hidden),
+            "contrast": contrast(x),
             "latent": latents.float(),
             "hidden": hidden.float(),
         }

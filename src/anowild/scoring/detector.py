@@ -30,7 +30,7 @@ from anowild.training.loop import Trained
 from anowild.training.step import Networks
 from anowild.version import VERSION
 
-FORMAT = 3  # 2 knew no distances from what is usual
+FORMAT = 4  # 3 scored by other cues
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 #: Samples of G that calibration looks at.
 SAMPLES = 2048

@@ -24,10 +24,10 @@ SCALES = (0.0, 1 / 32, 1 / 12)
 UNUSUAL = 0.05
 #: What is said of a cue whose upper or lower side is odd, before "than 99.9 %"; and its name.
 WORDS = {
-    "squared_residual": ("rebuilt worse", "rebuilt better", "reconstruction"),
-    "structure": ("structure lost more", "structure kept better", "structure"),
+    "relative_residual": ("rebuilt worse", "rebuilt better", "reconstruction"),
     "latent_distance": ("latent farther out", "latent nearer the middle", "latent"),
     "hidden_distance": ("stranger to D", "less strange to D", "D's features"),
+    "contrast": ("more contrast", "less contrast", "contrast"),
 }
 
 
@@ -101,9 +101,11 @@ def reasons(calibration: Calibration, cues: Mapping[str, Array]) -> list[str]:
         unusual, usual = [], []
         for name in sorted(COMBINED, key=lambda name: -surprises[name][i]):
             above, below = (float(side[i]) for side in shares[name])
-            lower = calibration.cues[name].lower > 0.5
+            # The side from which more of the evidence comes.
+            likely = calibration.cues[name].lower
+            lower = likely / below > (1 - likely) / above
             far = below if lower else above
-            if far <= UNUSUAL:
+            if far <= UNUSUAL and surprises[name][i] >= -np.log(UNUSUAL):
                 unusual.append(f"{WORDS[name][lower]} than {_percent(1 - far)}")
             else:
                 usual.append(WORDS[name][2])
@@ -115,7 +117,9 @@ def reasons(calibration: Calibration, cues: Mapping[str, Array]) -> list[str]:
 def _shares(cue: CueCalibration, values: Array) -> tuple[Array, Array]:
     """The shares of training images with as high, and with as low a value."""
     x = log_cue(values)
-    return np.exp(cue.training.log_upper(x)), np.exp(cue.training.log_lower(x))
+    floor = np.finfo(np.float64).tiny
+    sides = np.exp(cue.training.log_upper(x)), np.exp(cue.training.log_lower(x))
+    return np.maximum(sides[0], floor), np.maximum(sides[1], floor)
 
 
 def _percent(share: float) -> str:

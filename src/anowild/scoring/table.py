@@ -40,12 +40,12 @@ class Row:
     score: float
     rank: int
     residual: float
-    squared_residual: float
-    structure: float
+    relative_residual: float
     feature_distance: float
     latent_norm: float
     latent_distance: float
     hidden_distance: float
+    contrast: float
 
 
 class Table:

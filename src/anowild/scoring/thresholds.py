@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 
 #: Bootstrap resamples of the search for a gap, and the share of them that has to find one.
 RESAMPLES, CONVINCED = 200, 0.95
+#: Fewest images among which two groups are looked for.
+FEWEST = 20
 #: The valley between the two groups is at most this share of the lower of its two hills.
 DEEPEST = 0.5
 #: Places at which a density is looked at.
@@ -48,10 +50,12 @@ def budget(scores: Array, count: int) -> Threshold:
     if count < 1 or len(scores) == 0:
         raise UserError(f"a budget of {count} of {len(scores)} images: has to be 1 or more")
     score = float(np.sort(scores)[-min(count, len(scores))])
+    flagged = int((scores >= score).sum())
+    equal = " (more than asked for: their scores are equal)" if flagged > count else ""
     return Threshold(
         score,
-        int((scores >= score).sum()),
-        f"You look at the {min(count, len(scores))} oddest images.",
+        flagged,
+        f"You look at the {flagged} oddest images{equal}.",
         "None. It says nothing about how many of them are anomalies, or how many are missed.",
     )
 
@@ -69,7 +73,7 @@ def expected(scores: Array, share: float) -> Threshold:
     return Threshold(
         found.score,
         found.flagged,
-        f"{count} of {len(scores)} images are flagged: the share that you expect. As many anomalies "
+        f"{found.flagged} of {len(scores)} images are flagged, for the share that you expect. As many anomalies "
         "are missed as normal images are flagged, if you are right.",
         "The share is yours. If there are fewer anomalies, the rest of the flags are false alarms; if "
         "there are more, the rest is missed.",
@@ -105,20 +109,20 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
         raise UserError("there are no images to calibrate with, or none to flag")
     p = p_values(scores, calibration)
     ordered = np.sort(p)
-    passing = np.flatnonzero(ordered <= rate * np.arange(1, len(p) + 1) / len(p))
+    # A hair's breadth, for what is equal but for rounding.
+    passing = np.flatnonzero(ordered * len(p) <= rate * np.arange(1, len(p) + 1) * (1 + 1e-12))
     assumption = (
         "The calibration images are normal, were not trained on, and come from where the normal "
         "images come from. If some of them are anomalies, fewer images are flagged, and the promise "
         "holds all the more; take those that you know out, and the rest is found again."
     )
     if len(passing) == 0:
-        least = math.ceil(1 / ordered[0] / rate) if ordered[0] > 0 else 0
         finest = 1 / (1 + len(calibration))
         more = (
             f" {len(calibration)} calibration images cannot give a p-value under {finest:.2g}: with "
             f"more of them, fewer images have to be odd at once."
             if ordered[0] <= finest * 1.001
-            else f" The oddest image has a p-value of {ordered[0]:.2g}; one in {least} would do."
+            else f" The oddest image has a p-value of {ordered[0]:.2g}; {rate / len(p):.2g} would do."
         )
         return Threshold(None, 0, f"No image can be flagged at this rate.{more}", assumption)
     cut = ordered[passing[-1]]
@@ -140,16 +144,14 @@ def gap(scores: Array, oddness: Array, seed: int = 0) -> Threshold:
 
     Args:
         oddness: [N], positive; ``scores`` rise with it.
-
-    Raises:
-        UserError: fewer than 20 images.
     """
-    if len(oddness) < 20:
-        raise UserError(f"{len(oddness)} images are too few to look for two groups: 20 at least")
     assumption = (
         "Anomalies are a group of their own, apart from the normal images. One that lies among the "
         "normal ones is missed; a group of normal images that lies apart is flagged."
     )
+    if len(oddness) < FEWEST:
+        promise = f"Can't tell: {len(oddness)} images are too few to look for two groups."
+        return Threshold(None, 0, promise, assumption)
     x = np.log(np.maximum(oddness, 1e-12))
     rng = np.random.default_rng(seed)
     whole = _valley(x)

@@ -28,6 +28,8 @@ Group = dict[str, Array]
 GROUPS = ("training", "test", "samples")
 #: Cues that were tried besides those that a detector computes.
 TRIED = (
+    "squared_residual",
+    "structure",
     "coarse_residual",
     "squared_features",
     "latent_cycle",
@@ -84,8 +86,11 @@ def _tried(computer: CueComputer, x: Tensor) -> dict[str, Tensor]:
         features = d.features(torch.cat([x, rebuilt]), lod)
         scores = d.dense1(d.head(features[: len(x)]))
     maps, rebuilt_maps = features.chunk(2)
+    squared = (x - rebuilt).double().square().mean(dim=(1, 2, 3))
     coarse = F.avg_pool2d(x - rebuilt, min(4, x.shape[-1]))
     return {
+        "squared_residual": squared,
+        "structure": structure(x, rebuilt),
         "coarse_residual": coarse.double().square().mean(dim=(1, 2, 3)),
         # With the squared residual, f-AnoGAN's score (Schlegl et al. 2019).
         "squared_features": (maps - rebuilt_maps).double().square().mean(dim=(1, 2, 3)),
@@ -94,6 +99,25 @@ def _tried(computer: CueComputer, x: Tensor) -> dict[str, Tensor]:
         "latent_turn": 1 - F.cosine_similarity(latents.double(), again.double(), dim=1),
         "critic": -scores.double().squeeze(1),
     }
+
+
+def structure(images: Tensor, rebuilt: Tensor, window: int = 5) -> Tensor:
+    """1 - SSIM (Wang et al. 2004) with a flat window, over pixels and channels: [N, C, H, W] -> [N].
+
+    0 for equal images, at most 2; images in [-1, 1].
+    """
+    x, y = images.double(), rebuilt.double()
+
+    def mean(image: Tensor) -> Tensor:
+        return F.avg_pool2d(image, min(window, x.shape[-1]), stride=1)
+
+    mean_x, mean_y = mean(x), mean(y)
+    variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2
+    covariance = mean(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity = similarity / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    return 1 - similarity.mean(dim=(1, 2, 3))
 
 
 def _neighbours(index: NearestNeighbors, features: Array, own: bool, k: int = 5) -> Array:

@@ -13,9 +13,8 @@ import numpy as np
 
 from anowild.scoring.calibration import (
     COMBINED,
-    LEADING,
+    EITHER_SIDE,
     CueCalibration,
-    Tail,
     log_cue,
     lower_side,
     skewness,
@@ -28,32 +27,39 @@ Rule = Callable[[Cues, Cues], Array]
 #: The title of the detector's own rule.
 OWN = "combined score"
 PAPER = ("residual", "feature_distance", "latent_norm")
+#: The detector's cues of which more is always odder.
+UPPER = tuple(name for name in COMBINED if name not in EITHER_SIDE)
+#: Those of an earlier rule, whose side the skewness of the first decided.
+EARLIER = ("squared_residual", "structure", "latent_distance", "hidden_distance")
 
 
 def detector(
-    names: Sequence[str] = COMBINED, leading: str | None = LEADING, lower: float | None = None
+    names: Sequence[str] = COMBINED, lower: float | Callable[[Cues, str], float] | None = None
 ) -> Rule:
-    """The detector's: the sum of the log evidence, each cue's likely side by a skewness.
+    """The detector's: the sum of the log evidence over cues.
 
     Args:
-        leading: the cue whose skewness decides; None: each cue's own.
-        lower: how likely it is that the lower side is odd; None: by the skewness.
+        lower: how likely the lower side of each cue is; or a function of the training cues and the
+            name; None: as the detector has it.
     """
 
     def rule(training: Cues, images: Cues) -> Array:
         total = np.zeros(len(images[names[0]]))
         for name in names:
-            skew = skewness(log_cue(training[leading or name]))
-            likely = lower_side(skew) if lower is None else lower
-            cue = CueCalibration(skew, likely, Tail.fit(log_cue(training[name])))
+            likely = lower(training, name) if callable(lower) else lower
             with np.errstate(divide="ignore"):  # of a side that is ruled out
-                total += cue.surprise(images[name])
+                total += CueCalibration.fit(name, training[name], likely).surprise(images[name])
         return total
 
     return rule
 
 
-def ranks(names: Sequence[str] = COMBINED) -> Rule:
+def by_skewness(leading: str | None = None) -> Callable[[Cues, str], float]:
+    """The likely side by the skewness of one cue, or of each."""
+    return lambda training, name: lower_side(skewness(log_cue(training[leading or name])))
+
+
+def ranks(names: Sequence[str] = UPPER) -> Rule:
     """The mean rank among the training images, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
@@ -63,7 +69,7 @@ def ranks(names: Sequence[str] = COMBINED) -> Rule:
     return rule
 
 
-def robust_z(names: Sequence[str] = COMBINED) -> Rule:
+def robust_z(names: Sequence[str] = UPPER) -> Rule:
     """The mean distance of the log cue from the median, in median absolute deviations, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
@@ -77,7 +83,7 @@ def robust_z(names: Sequence[str] = COMBINED) -> Rule:
     return rule
 
 
-def conformal(names: Sequence[str] = COMBINED) -> Rule:
+def conformal(names: Sequence[str] = UPPER) -> Rule:
     """Fisher's sum of the logarithms of conformal p-values, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
@@ -111,11 +117,13 @@ def ecod(names: Sequence[str] = COMBINED) -> Rule:
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
     OWN: detector(),
-    "combined, each cue by its own skewness": detector(leading=None),
+    "combined without contrast": detector(UPPER),
+    "combined, each cue by its own skewness": detector(lower=by_skewness()),
     "combined, upper sides": detector(lower=0.0),
     "combined, both sides": detector(lower=0.5),
     "combined with the latent norm": detector((*COMBINED, "latent_norm")),
-    "the paper's three cues, each by its own skewness": detector(PAPER, leading=None),
+    "earlier cues, the side by the squared residual": detector(EARLIER, by_skewness(EARLIER[0])),
+    "the paper's three cues, each by its own skewness": detector(PAPER, by_skewness()),
     "mean of ranks": ranks(),
     "mean of robust z": robust_z(),
     "conformal p-values": conformal(),

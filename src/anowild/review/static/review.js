@@ -18,7 +18,8 @@ let threshold = 0;
 let columns = 1;
 const chunks = new Map(); // chunk -> { sheet, rows } of the order at hand
 const tiles = new Map(); // place -> element
-const marks = new Map(); // number of an image -> own verdict, newer than what a chunk holds
+const marks = new Map(); // number of an image -> own verdict, newer than what any chunk holds
+let lost = false; // a change that was not stored: said until one is
 let generation = 0; // of the order: answers to older questions are dropped
 
 async function ask(path, body) {
@@ -30,14 +31,17 @@ async function ask(path, body) {
   try {
     answer = await fetch(path, options);
   } catch {
-    fail("The server does not answer. Is `anowild review` still running? Nothing that was marked is lost.");
+    lost ||= body !== undefined;
+    fail("The server does not answer. Is `anowild review` still running? What was marked before is kept.");
     throw new Error("no answer");
   }
   if (!answer.ok) {
+    lost ||= body !== undefined;
     fail(await answer.text());
     throw new Error(answer.status);
   }
-  $("error").hidden = true;
+  if (body !== undefined) lost = false;
+  $("error").hidden = !lost;
   return answer;
 }
 
@@ -104,7 +108,7 @@ function fill(place, element) {
   picture.style.backgroundPosition = `-${k * TILE.picture}px 0`;
   name.textContent = held.rows.names[k].split("/").pop();
   element.title = held.rows.names[k];
-  score.textContent = `score ${held.rows.scores[k]}`;
+  score.textContent = `score ${held.rows.scores[k].toFixed(3)}`;
   element.classList.toggle("above", held.rows.scores[k] >= threshold);
   const number = order[place];
   const verdict = marks.has(number) ? marks.get(number) : held.rows.own[k];
@@ -137,7 +141,6 @@ async function want(chunk) {
     const rows = await answer.json();
     if (asked !== generation) return;
     held.rows = rows;
-    for (const number of numbers) marks.delete(number);
     progress(rows.progress);
     for (let place = chunk * CHUNK; place < chunk * CHUNK + numbers.length; place++) {
       if (tiles.has(place)) fill(place, tiles.get(place));
@@ -347,6 +350,7 @@ async function start() {
     requestAnimationFrame(() => { waiting = false; draw(); });
   }, { passive: true });
   new ResizeObserver(layout).observe($("scroller"));
+  $("again").addEventListener("click", () => { reorder(); $("scroller").focus(); });
   $("sort").addEventListener("change", () => { reorder(); $("scroller").focus(); });
   $("threshold").addEventListener("input", cut);
   $("reviewer").addEventListener("change", () => {
