@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 from anowild.errors import UserError
 from anowild.review.app import MOST, Review, where_to_listen
 from anowild.review.export import write_marks
-from anowild.review.scored import FACTS, NAMES, NUMBERS, PICTURES, Scored
+from anowild.review.scored import FACTS, NAMES, NUMBERS, PICTURES, Scored, warn_of_strays
 from anowild.review.serve import serve
 from anowild.review.store import MARKS, Store
 from anowild.scoring import CUES, Detector
@@ -52,6 +53,7 @@ def test_the_images_are_kept_as_they_were_scored(
     assert scored.pictures.shape == (120, 1, 16, 16)
     assert scored.latents.shape[0] == 120
     assert Scored.is_of(scored_folder, detector, str(images))
+    assert not Scored.is_of(scored_folder, detector, [str(images), str(images)])
     assert not Scored.is_of(images, detector, str(images))
 
 
@@ -59,7 +61,8 @@ def test_the_images_are_kept_as_they_were_scored(
 def test_a_damaged_review_is_told(scored_folder: Path, tmp_path: Path, name: str) -> None:
     for path in scored_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / name).write_bytes(b"[1]")
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[:3000] if name == NUMBERS else b"[1]")
     with pytest.raises(UserError, match=r"damaged review|not of format"):
         Scored.load(tmp_path)
 
@@ -158,7 +161,72 @@ def test_the_marks_of_a_folder_are_written(
     assert (code, "written as .csv" in err) == (1, True)
 
 
+def test_a_name_that_comes_twice_is_one_image(
+    detector: Detector, images: Path, tmp_path: Path
+) -> None:
+    scored = Scored.make(tmp_path, detector, [str(images), str(images)])
+    assert len(scored) == 120
+    assert len(set(scored.names)) == 120
+
+
+def test_what_is_marked_elsewhere_does_not_count(client: TestClient, review: Review) -> None:
+    review.store.mark("gone.png", "Ada", "odd")
+    found = post(client, review, "/api/mark", image=1, verdict="odd", reviewer="Ada")
+    assert found["progress"]["all"] == 1
+    assert post(client, review, "/api/undo", reviewer="Ada")["image"] == 1
+    assert post(client, review, "/api/undo", reviewer="Ada")["image"] is None
+    assert [mark.image for mark in review.store.marks()] == ["gone.png"]
+
+
+def test_other_images_are_scored_anew_and_marks_stay(
+    detector: Detector, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(images.iterdir())[:20]:
+        (few / path.name).write_bytes(path.read_bytes())
+    folder = tmp_path / "review"
+    folder.mkdir()
+    scored = Scored.make(folder, detector, str(few))
+    store = Store(folder / MARKS)
+    store.mark(scored.names[0], "Ada", "odd")
+    assert Scored.is_of(folder, detector, str(few))
+    Path(scored.names[0]).unlink()
+    assert not Scored.is_of(folder, detector, str(few))
+    scored = Scored.make(folder, detector, str(few))
+    assert len(scored) == 19
+    warn_of_strays(scored, store)
+    assert "1 marked images are not in this review" in caplog.text
+
+
+def test_a_stop_while_scoring_leaves_no_review(
+    detector: Detector, images: Path, scored_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = tmp_path / "review"
+    shutil.copytree(scored_folder, folder)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anowild.review.scored.write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        Scored.make(folder, detector, str(images))
+    assert not Scored.is_of(folder, detector, str(images))
+
+
 # What is refused
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    detector: Detector, images: Path, tmp_path: Path
+) -> None:
+    before = {"names.json": b"mine", "download.iso.part": b"half"}
+    for name, data in before.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match="is no review, but holds other files"):
+        serve(detector, str(images), tmp_path, port=0)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(
@@ -209,6 +277,7 @@ def test_from_elsewhere_a_token_is_asked_for(review: Review) -> None:
     assert "samesite=strict" in cookie
     assert client.get("/api/info").status_code == 200  # by the cookie
     assert where_to_listen("127.0.0.1", 1)[1] is None
+    assert "localhost" in where_to_listen("127.0.0.1", 80)[0]  # browsers leave that port out
 
 
 @pytest.mark.parametrize(
@@ -218,6 +287,7 @@ def test_from_elsewhere_a_token_is_asked_for(review: Review) -> None:
         b'{"image": 120, "verdict": "odd", "reviewer": "a"}',
         b'{"image": 1, "verdict": "fine", "reviewer": "a"}',
         b'{"image": 1, "verdict": "odd", "reviewer": ""}',
+        b'{"image": true, "verdict": "odd", "reviewer": "a"}', b"[" * 4000,
         b'{"image": 1, "verdict": "odd", "reviewer": "' + b"a" * 5000 + b'"}',
     ],
 )  # fmt: skip

@@ -6,14 +6,19 @@ import csv
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anowild.data import ImageSet
 from anowild.review.scored import Scored
 from anowild.review.store import MARKS, Store
+from anowild.scoring import Detector
 from tests.conftest import Run, tiny_settings
+
+Array = np.ndarray[Any, Any]
 
 
 @pytest.fixture
@@ -94,7 +99,7 @@ def test_a_table_with_a_line_will_do(
 
 
 def test_mistakes_get_a_sentence_and_leave_nothing(
-    anowild: Run, model_folder: Path, digits: np.ndarray, review_folder: Path, tmp_path: Path
+    anowild: Run, model_folder: Path, digits: Array, review_folder: Path, tmp_path: Path
 ) -> None:  # fmt: skip
     here = tmp_path / "here"
     here.mkdir()
@@ -112,7 +117,7 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
         (tmp_path / "absent", ["-o", tmp_path / "x"], "cannot be read"),
         (here, ["-o", tmp_path / "x"], "cannot be read"),
         (tmp_path / "plain.csv", ["-o", tmp_path / "x"], "no column 'odd'"),
-        (tmp_path / "line.csv", ["-o", tmp_path / "x"], "no file of its own"),
+        (tmp_path / "line.csv", ["-o", tmp_path / "x"], "there is no such file in"),
         (tmp_path / "line.csv", ["-o", tmp_path / "x", "--above", "2"], "belongs to a review"),
         (tmp_path / "all.csv", ["-o", tmp_path / "x"], "nothing would stay"),
         (review_folder, ["-o", tmp_path / "x", "--how", "magic"], "--how takes"),
@@ -120,3 +125,20 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
         code, _, err = anowild("clean", source, *options)
         assert (code, sentence in err) == (1, True), err
     assert set(tmp_path.iterdir()) == left
+
+
+def test_names_are_meant_from_where_the_images_were_scored(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place / "images").mkdir(parents=True)
+        for i, image in enumerate(digits[:20]):
+            Image.fromarray(image).save(tmp_path / place / "images" / f"{i}.png")
+    (tmp_path / "here" / "review").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Scored.make(Path("review"), detector, "images")
+    monkeypatch.chdir(tmp_path / "there")
+    code, _, err = anowild("clean", "../here/review", "-o", "out")
+    assert code == 0, err
+    for path in (tmp_path / "there" / "out" / "images").iterdir():
+        assert path.resolve().parent == tmp_path / "here" / "images"
