@@ -128,12 +128,15 @@ def test_what_was_trained_beats_what_was_not(name: str, tmp_path: Path) -> None:
     # Means over seeds: a single untrained network may rank well by luck.
     where = ("mnist2", SHARED) if SHARED.is_dir() else ("digits_3", tmp_path)
     settings = preset("laptop").settings().but(resolution=16, kimg=10)
-    found: dict[str, list[float]] = {name: [], "untrained": []}
+    found: dict[str, list[tuple[float, float]]] = {name: [], "untrained": []}
     for seed in range(3):
         for method, aurocs in found.items():
             cell = Cell(where[0], 0.05, method, seed, str(where[1]), settings.to_json())
             result = run(cell, tmp_path / method / str(seed), CPU)
-            aurocs.append({r["score"]: r["auroc"] for r in result["rows"]}["combined score"])
-    trained, untrained = (np.mean(aurocs) for aurocs in found.values())
-    assert trained > untrained + 0.05
-    assert trained > 0.65
+            of = {r["score"]: r["auroc"] for r in result["rows"]}
+            aurocs.append((of["relative_residual"], of["combined score"]))
+    trained, untrained = (np.mean(aurocs, axis=0) for aurocs in found.values())
+    # What is rebuilt has to be learnt; distances in features of random networks rank as well.
+    assert trained[0] > untrained[0] + 0.05
+    assert trained[1] > untrained[1]
+    assert trained.min() > 0.75
