@@ -103,8 +103,10 @@ def main(arguments: list[str]) -> int:
     for name, efforts_of in found.items():
         count = efforts_of[0][0]
         means = {way: np.mean([e[way] for _, e in efforts_of]) for way in efforts_of[0][1]}
-        shown = "".join(
-            f"{way:>12} {n:6.0f} ({100 * n / count:3.0f} %)" for way, n in means.items()
+        before, after = means.pop("before"), means.pop("after")
+        shown = "".join(f"  {way} {n:.0f} ({100 * n / count:.0f} %)" for way, n in means.items())
+        print(f"{name}, {len(efforts_of)} seeds, of {count}:{shown}")
+        print(
+            f"    AUROC of the rest after {EVERY} marks: score {before:.3f}, and marks {after:.3f}"
         )
-        print(f"{name:20}{len(efforts_of)} seeds{count:7}{shown}")
     return 0
