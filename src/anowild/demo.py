@@ -22,7 +22,7 @@ from anowild.study.metrics import Estimate, auroc, average_precision, estimate
 from anowild.training import train
 from anowild.training.pictures import save_picture
 
-#: About three minutes on two cores.
+#: One to three minutes on two cores.
 KIMG = 40
 RESOLUTION = 16
 NORMAL_DIGIT = 2
