@@ -123,7 +123,7 @@ def test_more_search_comes_nearer(image_set: ImageSet) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in LEARNING if n not in ("cycle", "in-turn")])
+@pytest.mark.parametrize("name", LEARNING)
 def test_what_was_trained_beats_what_was_not(name: str, tmp_path: Path) -> None:
     # Means over seeds: a single untrained network may rank well by luck.
     where = ("mnist2", SHARED) if SHARED.is_dir() else ("digits_3", tmp_path)
