@@ -157,11 +157,12 @@ def threshold_rule(
     if fdr is None and calibration is not None:
         raise UserError("calibration images belong to a false discovery rate (--fdr)")
     # What cannot be is said before the images are scored, not after it.
-    if budget is not None and budget < 1:
-        raise UserError(f"a budget of {budget} images: has to be 1 or more")
-    for name, share in (("expected share", expected), ("false discovery rate", fdr)):
-        if share is not None and not 0 < share < 1:
-            raise UserError(f"{name} of {share:g}: has to be between 0 and 1")
+    if budget is not None:
+        thresholds.check_budget(budget)
+    if expected is not None:
+        thresholds.check_share("an expected share", expected)
+    if fdr is not None:
+        thresholds.check_share("a false discovery rate", fdr)
     usual: Array | None = None
 
     def prepare(detector: Detector) -> None:

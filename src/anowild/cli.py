@@ -327,7 +327,7 @@ def marks(
     out: Annotated[Path, typer.Argument(metavar="REVIEW", help="Folder of a review.")],
     to: Annotated[Path, typer.Option("-o", "--out", help="marks.csv, .json or .parquet.")],
 ) -> None:
-    """Write the marks of a review as a table, which `evaluate --labels` can read."""
+    """Write the marks of a review; `evaluate --labels` reads them where every image has one."""
     from anowild.review.export import write_marks
 
     print(f"{to}: {write_marks(out, to)} marks")

@@ -57,6 +57,12 @@ def explained(error: Exception, path: Path) -> Exception:
     return error
 
 
+def check_place(path: Path) -> None:
+    """Say before the work, not after it, that a file could not be written there. Raises UserError."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: cannot be written there; name a file in an existing folder")
+
+
 def printable(name: str) -> str:
     """A file name, or other text, that cannot be written as UTF-8, made so."""
     try:

@@ -21,7 +21,7 @@ from anowild.data.findings import sentences
 from anowild.data.images import Batch, ImageStream, Source, open_all
 from anowild.data.packed import PackedReader
 from anowild.errors import UserError
-from anowild.files import printable, write_text
+from anowild.files import check_place, printable, write_text
 from anowild.report import pictures
 from anowild.report.charts import curve, histogram
 from anowild.report.collect import Collector, Shown
@@ -88,8 +88,7 @@ def write_report(
     model, out = Path(model), Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: a report is written as .html; give it such an ending")
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise UserError(f"{out}: cannot be written there; name a file in an existing folder")
+    check_place(out)
     detector = detector or Detector.load(model)
     stream = ImageStream(open_all(sources), detector.preprocess)
     if rule is not None:
@@ -170,8 +169,7 @@ def _cards(
         return []
     detector = collector.detector
     maps = detector.explain(shown.images)
-    heat = maps.heat / max(float(np.percentile(maps.heat, BRIGHTEST)), 1e-12)
-    features = maps.features / max(float(np.percentile(maps.features, BRIGHTEST)), 1e-12)
+    places = maps.places(BRIGHTEST)
     most = float(np.percentile(np.abs(maps.signed), BRIGHTEST))
     candidates, nearest = collector.neighbours(shown)
     near_seen = detector.rebuild(candidates.images)[0] if len(candidates.positions) else None
@@ -188,7 +186,7 @@ def _cards(
                 f"Difference of {name} and its reconstruction: blue darker, red brighter",
             ),
             Picture(
-                pictures.of_heat((heat[i] + features[i]) / 2, 1.0), "odd places",
+                pictures.of_heat(places[i], 1.0), "odd places",
                 f"Heat map of where {name} is odd",
             ),
         ]  # fmt: skip

@@ -113,9 +113,8 @@ class Review:
     def __init__(self, scored: Scored, detector: Detector, store: Store, title: str) -> None:
         self.scored, self.detector, self.store, self.title = scored, detector, store, title
         self.secret = secrets.token_urlsafe(24)
-        self._run = secrets.token_hex(
-            4
-        )  # pictures that a browser kept of another run are not these
+        # Pictures that a browser kept of another run are not these.
+        self._run = secrets.token_hex(4)
         self._positions = {name: i for i, name in enumerate(scored.names)}
         self._described: Array | None = None
         self._order = lru_cache(maxsize=4)(self._make_order)
@@ -172,15 +171,12 @@ class Review:
         return Response(_file(name), media_type=f"{_STATIC[name]}; charset=utf-8")
 
     def info(self, request: Request, body: dict[str, Any]) -> Response:
-        marks = self.store.marks()
         return JSONResponse(
             {
                 "title": printable(self.title),
                 "count": len(self.scored),
                 "sorts": ["score", RERANKED, *CUES],
                 "threshold": Detector.threshold(),
-                "side": self.scored.pictures.shape[-1],
-                "reviewers": sorted({mark.reviewer for mark in marks}),
                 "run": self._run,
             }
         )
@@ -230,8 +226,6 @@ class Review:
         maps = self.detector.explain(images)
         cues = {cue: values[[number]] for cue, values in scored.cues.items()}
         (why,) = self.detector.why(Scores(scored.score[[number]], cues))
-        heat = maps.heat[0] / max(float(maps.heat.max()), 1e-12)
-        features_ = maps.features[0] / max(float(maps.features.max()), 1e-12)
         return JSONResponse(
             {
                 "name": printable(name),
@@ -243,7 +237,7 @@ class Review:
                     ["rebuilt", pictures.of_image(maps.rebuilt[0])],
                     ["difference",
                      pictures.of_signed(maps.signed[0], float(np.abs(maps.signed).max()))],
-                    ["odd places", pictures.of_heat((heat + features_) / 2, 1.0)],
+                    ["odd places", pictures.of_heat(maps.places()[0], 1.0)],
                 ],
                 "near": [pictures.of_image(image) for image in self._neighbours(number)],
                 "marks": [
@@ -264,8 +258,6 @@ class Review:
         number, verdict = body["image"], body["verdict"]
         if type(number) is not int or not 0 <= number < len(self.scored):
             raise ValueError("image")
-        if verdict is not None and verdict not in VERDICTS:
-            raise ValueError("verdict")
         self.store.mark(self.scored.names[number], str(body["reviewer"]), verdict)
         return self._marked(str(body["reviewer"]), number)
 

@@ -33,8 +33,10 @@ class Decision:
     why: str
 
 
-def decided(source: Path, above: float | None) -> list[Decision]:
+def decided(source: Path, above: float | None) -> tuple[list[Decision], Path]:
     """Decisions on all images of a review, or of a table of scores with a column ``odd``.
+
+    And from where their names are meant: in a review from where it was made, in a table from here.
 
     Args:
         above: images of a review that nobody marked go if they score so much or more.
@@ -43,10 +45,11 @@ def decided(source: Path, above: float | None) -> list[Decision]:
         UserError: it is neither, or damaged.
     """
     if source.is_dir():
-        return _of_review(source, above)
+        scored = Scored.load(source)
+        return _of_review(scored, source, above), scored.home
     if above is not None:
         raise UserError("--above belongs to a review; a table of scores has its own line")
-    return _of_table(source)
+    return _of_table(source), Path.cwd()
 
 
 def clean(source: Path, out: Path, how: str = "links", above: float | None = None) -> Counter[str]:
@@ -63,12 +66,10 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
         raise UserError(f"--how takes {', '.join(HOW)}, not '{how}'")
     if out.exists():
         raise UserError(f"{out}: is there already; name a new folder")
-    found = decided(source, above)
+    found, home = decided(source, above)
     kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
-    # Names in a review are meant from where it was made; those in a table, from here.
-    home = Scored.load(source).home if source.is_dir() else Path.cwd()
     sources = [] if how == "list" else _files(kept, home)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +91,7 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     return Counter(f"{'stays' if d.stays else 'goes'}: {d.why.partition(' (')[0]}" for d in found)
 
 
-def _of_review(folder: Path, above: float | None) -> list[Decision]:
-    scored = Scored.load(folder)
+def _of_review(scored: Scored, folder: Path, above: float | None) -> list[Decision]:
     agreed: dict[str, str] = {}
     if (folder / MARKS).exists():
         store = Store(folder / MARKS)

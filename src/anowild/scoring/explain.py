@@ -41,6 +41,14 @@ class Explained:
     heat: Array  # [N, r, r], 0 or more: where the residual is large, on all scales together
     features: Array  # [N, r, r], 0 or more: where D's 4x4 maps of the two differ
 
+    def places(self, brightest: float = 100.0) -> Array:
+        """Heat and features in one map, [N, r, r]; of both, this percentile becomes 1."""
+
+        def scaled(x: Array) -> Array:
+            return np.asarray(x / max(float(np.percentile(x, brightest)), 1e-12))
+
+        return (scaled(self.heat) + scaled(self.features)) / 2
+
 
 @torch.no_grad()
 def explain(computer: CueComputer, images: Array) -> Explained:

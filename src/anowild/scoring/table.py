@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from anowild.errors import UserError
-from anowild.files import explained, printable, written_whole
+from anowild.files import check_place, explained, printable, written_whole
 from anowild.scoring.cues import CUES
 from anowild.scoring.detector import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
@@ -185,8 +185,7 @@ def check_output(path: Path) -> None:
     """
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{path}: a table is written as .csv or .parquet; give it such an ending")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UserError(f"{path}: cannot be written there; name a file in an existing folder")
+    check_place(path)
     if path.suffix.lower() == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401

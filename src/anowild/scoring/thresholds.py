@@ -41,14 +41,27 @@ class Threshold:
         return np.zeros(len(scores), bool) if self.score is None else scores >= self.score
 
 
+def check_budget(count: int) -> None:
+    """Raises UserError if nobody can look at so many images."""
+    if count < 1:
+        raise UserError(f"a budget of {count} images: has to be 1 or more")
+
+
+def check_share(what: str, share: float) -> None:
+    """Raises UserError if it is none."""
+    if not 0 < share < 1:
+        raise UserError(f"{what} of {share:g}: has to be between 0 and 1")
+
+
 def budget(scores: Array, count: int) -> Threshold:
     """The ``count`` oddest images, and those that score as high as the last of them.
 
     Raises:
         UserError: fewer than 1, or no images.
     """
-    if count < 1 or len(scores) == 0:
-        raise UserError(f"a budget of {count} of {len(scores)} images: has to be 1 or more")
+    check_budget(count)
+    if len(scores) == 0:
+        raise UserError("there are no images to flag")
     score = float(np.sort(scores)[-min(count, len(scores))])
     flagged = int((scores >= score).sum())
     equal = " (more than asked for: their scores are equal)" if flagged > count else ""
@@ -66,8 +79,7 @@ def expected(scores: Array, share: float) -> Threshold:
     Raises:
         UserError: not a share, or no images.
     """
-    if not 0 < share < 1 or len(scores) == 0:
-        raise UserError(f"an expected share of {share:g}: has to be between 0 and 1")
+    check_share("an expected share", share)
     count = max(1, round(share * len(scores)))
     found = budget(scores, count)
     return Threshold(
@@ -103,8 +115,7 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
     Raises:
         UserError: not a share, or no images.
     """
-    if not 0 < rate < 1:
-        raise UserError(f"a false discovery rate of {rate:g}: has to be between 0 and 1")
+    check_share("a false discovery rate", rate)
     if len(calibration) == 0 or len(scores) == 0:
         raise UserError("there are no images to calibrate with, or none to flag")
     p = p_values(scores, calibration)

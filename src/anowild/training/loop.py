@@ -177,8 +177,13 @@ class _Run:
                 optimiser.reset()
         draws = self._draws(point.minibatch)
         decay = self._decay(point.minibatch)
-        iteration = self.step.encoder_alone if c.nimg >= self.gan_nimg else self.iteration
-        report = iteration(self._reals(point), draws, point.lod, point.learning_rate, decay)
+        if c.nimg >= self.gan_nimg:
+            reals = self._reals(point) if s.encoder_reals else None
+            report = self.step.encoder_alone(reals, draws, point.lod, point.learning_rate, decay)
+        else:
+            report = self.iteration(
+                self._reals(point), draws, point.lod, point.learning_rate, decay
+            )
         for name, value in report.items():
             self.sums[name].append(value.mean())
         c.lod = point.lod

@@ -217,9 +217,13 @@ class Step:
         return report
 
     def encoder_alone(
-        self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor | None, draws: Draws, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
-        """Sequential training's second part: E learns to invert the finished, averaged G."""
+        """Sequential training's second part: E learns to invert the finished, averaged G.
+
+        Args:
+            reals: looked at where E is to learn from them; else they may be None.
+        """
         generator = self.networks.average_generator
         average(self.networks.average_encoder, self.networks.encoder, decay)
         with computing_in(self._dtype):
@@ -249,13 +253,14 @@ class Step:
         return generator(normals * self.settings.latent_scale, lod)
 
     def _encoder_loss(
-        self, generator: Generator, fakes: Tensor, reals: Tensor, lod: float
+        self, generator: Generator, fakes: Tensor, reals: Tensor | None, lod: float
     ) -> Tensor:
         """E's loss against the generator as it is now; only E learns from it."""
         encoder, weight = self.networks.encoder, self.settings.encoder_reals
         with frozen(generator):
             loss = encoder_loss(generator, encoder, fakes, lod)
             if weight:
+                assert reals is not None
                 loss = loss + weight * encoder_loss(generator, encoder, reals, lod)
         return loss
 
