@@ -16,6 +16,7 @@ from PIL import Image
 
 from anowild.scoring import CUES
 from anowild.scoring.table import COLUMNS
+from anowild.study.metrics import auroc
 from tests.conftest import Run
 from tests.networks.test_tables import TOTALS
 
@@ -175,5 +176,19 @@ def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert "<script" not in page
-    assert (tmp_path / "demo" / "scores.csv").is_file()
-    assert Image.open(tmp_path / "demo" / "odd.png").width > 500
+    assert "the same networks, untrained" in page
+    assert "of 100 anomalies, flagged" in page
+    digits = tmp_path / "demo" / "digits"
+    assert len(list((digits / "training").iterdir())) == 421
+    with (tmp_path / "demo" / "scores.csv").open(newline="") as file:
+        score = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
+    with (digits / "test.csv").open(newline="") as file:
+        label = {
+            str(digits / "test" / row["path"]): int(row["label"]) for row in csv.DictReader(file)
+        }
+    assert score.keys() == label.keys()
+    result = json.loads((tmp_path / "demo" / "result.json").read_text())
+    told = float(result["rows"][1][1].split()[0])
+    assert auroc(
+        np.array(list(label.values())), np.array([score[path] for path in label])
+    ) == pytest.approx(told, abs=6e-4)

@@ -7,8 +7,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -155,26 +153,6 @@ def test_impossible_places_get_a_sentence(
     code, _, err = anowild("report", model_folder, tmp_path / "images.npy", "-o", tmp_path / out)
     assert code == 1
     assert sentence in err
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium here")
-def test_a_browser_shows_it(
-    anowild: Run, model_folder: Path, folder_of: Callable[..., Path], digits: Array, tmp_path: Path
-) -> None:
-    out = tmp_path / "report.html"
-    code, _, err = anowild("report", model_folder, folder_of(digits[:30]), "-o", out)
-    assert code == 0, err
-    for width in (390, 1200):
-        shot = tmp_path / f"{width}.png"
-        subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={shot}",
-             f"--window-size={width},1600", out.as_uri()],
-            check=True, capture_output=True, timeout=120,
-        )  # fmt: skip
-        pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)
-        assert pixels.shape[1] == width
-        # Pictures and text all the way down.
-        assert all(part.std() > 5 for part in np.array_split(pixels, 4))
 
 
 def test_the_kept_images_are_a_fair_sample(detector: Detector, image_set: Any) -> None:

@@ -1,4 +1,4 @@
-"""The page in a real browser: what a reviewer does, and a server that is killed meanwhile."""
+"""Report and review in a real browser: what a reviewer does, and a server that is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from anowild import api
+from anowild.demo import run_demo
+from anowild.study.datasets import cells64
+from tests.conftest import SHARED, Run, needs_shared, tiny_settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
@@ -22,18 +30,11 @@ class Server:
     """`anowild review` in a process of its own."""
 
     def __init__(self, model: Path, images: Path, out: Path, port: int = 0) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "anowild",
-            "review",
-            str(model),
-            str(images),
-            "-o",
-            str(out),
-        ]
+        command = [sys.executable, "-m", "anowild", "review", model, images, "-o", out]
         self.process = subprocess.Popen(
-            [*command, "--port", str(port), "--threads", "1"], stdout=subprocess.PIPE, text=True
+            [*map(str, command), "--port", str(port), "--threads", "1"],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -58,6 +59,38 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A model, and the folder that it was trained on."""
+
+    model: Path
+    images: Path
+
+    @property
+    def count(self) -> int:
+        return len(list(self.images.iterdir()))
+
+
+@pytest.fixture(
+    scope="module",
+    params=["digits", "demo", pytest.param("cells64, 5 %", marks=needs_shared)],
+)
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """Networks trained for a moment: what is tested is the pages."""
+    if request.param == "digits":
+        return Scene(request.getfixturevalue("model_folder"), request.getfixturevalue("images"))
+    folder = tmp_path_factory.mktemp("scene")
+    if request.param == "demo":
+        run_demo(folder, rate=0.05, seed=0, kimg=0.3, threads=1)
+        return Scene(folder / "model", folder / "digits" / "training")
+    images = folder / "cells"
+    images.mkdir()
+    for i, image in enumerate(cells64(SHARED, 0.05, 0).training):
+        Image.fromarray(image[0]).save(images / f"{i:04}.png")
+    api.train(str(images), folder / "model", tiny_settings(), threads=1)
+    return Scene(folder / "model", images)
+
+
 def reviewed(page: Any) -> str:
     return str(page.inner_text("#progress"))
 
@@ -66,8 +99,37 @@ def verdicts(page: Any) -> list[str]:
     return [str(text) for text in page.locator(".tile .mark").all_inner_texts() if text]
 
 
-def test_a_review(browser: Any, model_folder: Path, images: Path, tmp_path: Path) -> None:
-    server = Server(model_folder, images, tmp_path / "review")
+def test_a_report(browser: Any, scene: Scene, anowild: Run, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    code, _, err = anowild("report", scene.model, scene.images, "-o", out, "--budget", 20)
+    assert code == 0, err
+    assert out.stat().st_size < 10e6
+    wrong: list[str] = []
+    page = browser.new_page()
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on(
+        "request",
+        lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None,
+    )
+    for width in (390, 1200):
+        page.set_viewport_size({"width": width, "height": 1600})
+        page.goto(out.as_uri())
+        assert page.locator(".card").count() == 48
+        assert page.locator(".card.odd").count() == 20
+        broken = page.locator("img").evaluate_all(
+            "all => all.filter(i => !i.complete || !i.naturalWidth || !i.alt).length"
+        )
+        assert broken == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        pixels = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+        # Pictures and text all the way down.
+        assert all(part.std() > 5 for part in np.array_split(pixels, 4))
+    assert wrong == []
+
+
+def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
+    count = scene.count
+    server = Server(scene.model, scene.images, tmp_path / "review")
     wrong: list[str] = []
     try:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
@@ -96,10 +158,10 @@ def test_a_review(browser: Any, model_folder: Path, images: Path, tmp_path: Path
         page.focus("#scroller")
         for key in "okuoo" * 6:
             page.keyboard.press(key)
-        page.wait_for_selector("#progress:has-text('30 of 120')")
+        page.wait_for_selector(f"#progress:has-text('30 of {count}')")
         assert "18 odd, 6 keep, 6 unsure" in reviewed(page)
         page.keyboard.press("z")
-        page.wait_for_selector("#progress:has-text('29 of 120')")
+        page.wait_for_selector(f"#progress:has-text('29 of {count}')")
         assert "17 odd" in reviewed(page)
         # A closer look at an image with a hostile name.
         page.keyboard.press("Home")
@@ -125,10 +187,10 @@ def test_a_review(browser: Any, model_folder: Path, images: Path, tmp_path: Path
         assert [text for text in wrong if "ERR_CONNECTION" not in text] == []
         wrong.clear()
 
-        server = Server(model_folder, images, tmp_path / "review", server.port)
+        server = Server(scene.model, scene.images, tmp_path / "review", server.port)
         page.goto(server.url)
         page.wait_for_selector(".tile .mark:not(:empty)")
-        assert reviewed(page).startswith("29 of 120")
+        assert reviewed(page).startswith(f"29 of {count}")
         with page.expect_download() as download:
             page.click("#csv")
         rows = list(

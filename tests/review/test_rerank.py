@@ -63,7 +63,8 @@ def test_many_images_are_stood_for_by_some(monkeypatch: pytest.MonkeyPatch) -> N
     everyone = rerank(score, x, marked, odd[marked])
     monkeypatch.setattr("anowild.review.rerank.SAMPLE", 500)
     some = rerank(score, x, marked, odd[marked])
-    assert everyone is not None and some is not None
+    assert everyone is not None
+    assert some is not None
     assert np.corrcoef(everyone, some)[0, 1] > 0.99
     assert not np.array_equal(everyone, some)
 
