@@ -21,7 +21,7 @@ from anowild.scoring.judge import judge_of
 from anowild.scoring.suspects import write_suspects
 from anowild.scoring.table import check_output
 from anowild.scoring.thresholds import Threshold
-from anowild.study.labels import Labels
+from anowild.study.labels import UNKNOWN, Labels
 from anowild.study.metrics import Estimate, auroc, average_precision, estimate, f1_at
 from anowild.training import train as train_networks
 
@@ -217,6 +217,7 @@ class Evaluation:
     anomalous: int
     flagged: int
     left_out: int
+    unlabelled: int  # images that do not count
 
 
 def evaluate(
@@ -249,6 +250,11 @@ def evaluate(
     for_each_batch(detector, stream, take)
     truth, scores = np.concatenate(truths), Scores.concatenate(parts)
     labels.check_count(len(truth) + len(stream.left_out))
+    known = truth != UNKNOWN
+    unlabelled = int((~known).sum())
+    if not known.any():
+        raise UserError(f"{labels.source}: has no label for any of the {len(truth)} images")
+    truth, scores = truth[known], scores.part(known)
     if len(np.unique(truth)) < 2:
         raise UserError(
             f"{labels.source}: all {len(truth)} images have the label {truth[0]}; "
@@ -263,6 +269,7 @@ def evaluate(
         anomalous=int((truth == 1).sum()),
         flagged=int((scores.score >= threshold).sum()),
         left_out=len(stream.left_out),
+        unlabelled=unlabelled,
     )
 
 

@@ -72,6 +72,9 @@ CalibrationSources = Annotated[
     _line("For --fdr: images like the normal ones, not trained on; may be repeated."),
 ]
 Auto = Annotated[bool, _line("Flag what lies apart from the rest, if anything does.", "--auto")]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Images without a label do not count, as in a review.")
+]
 
 
 @app.command()
@@ -274,6 +277,7 @@ def report(
     normal: Annotated[
         list[str] | None, typer.Option(help="With labels: those that are normal.")
     ] = None,
+    partial: Partial = False,
     show: Annotated[int, typer.Option(min=1, max=500, help="Images in each gallery.")] = 24,
     device: Device = "auto",
     threads: Threads = None,
@@ -295,7 +299,9 @@ def report(
     )
     if normal and labels is None:
         raise UserError("--normal says which labels are normal: give --labels as well")
-    truth = None if labels is None else Labels(labels, normal or ())
+    if partial and labels is None:
+        raise UserError("--partial is about labels: give --labels as well")
+    truth = None if labels is None else Labels(labels, normal or (), partial)
     detector = Detector.load(model, choose_device(device, threads))
     write_report(model, sources, out, rule, truth, show, detector)
     print(f"{out}: open it in a browser")
@@ -327,7 +333,7 @@ def marks(
     out: Annotated[Path, typer.Argument(metavar="REVIEW", help="Folder of a review.")],
     to: Annotated[Path, typer.Option("-o", "--out", help="marks.csv, .json or .parquet.")],
 ) -> None:
-    """Write the marks of a review; `evaluate --labels` reads them where every image has one."""
+    """Write the marks of a review, for a table or for `evaluate --labels marks.csv --partial`."""
     from anowild.review.export import write_marks
 
     print(f"{to}: {write_marks(out, to)} marks")
@@ -371,6 +377,7 @@ def evaluate(
     normal: Annotated[
         list[str] | None, typer.Option(help="With 'folders': name of a folder of normal images.")
     ] = None,
+    partial: Partial = False,
     threshold: Annotated[
         float | None, typer.Option(help="Score that flags; else what 5 % of training reach.")
     ] = None,
@@ -387,7 +394,7 @@ def evaluate(
 
     if threshold is not None and not math.isfinite(threshold):
         raise UserError(f"--threshold {threshold}: has to be a number")
-    truth = Labels(labels, normal or ())
+    truth = Labels(labels, normal or (), partial)
     detector = Detector.load(model, choose_device(device, threads), precision)  # type: ignore[arg-type]
     result = api.evaluate(detector, sources, truth, threshold)
     if as_json:
@@ -404,7 +411,7 @@ def evaluate(
     Console().print(table)
     print(
         f"{result.normal} normal images, {result.anomalous} anomalies, {result.flagged} flagged, "
-        f"{result.left_out} left out; intervals: 95 %, bootstrap"
+        f"{result.left_out} left out, {result.unlabelled} without a label; intervals: 95 %, bootstrap"
     )
 
 

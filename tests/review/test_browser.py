@@ -204,6 +204,7 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
         page.fill("#reviewer", "Bo")
         page.press("#reviewer", "Tab")
         page.wait_for_selector("#progress:has-text('(0 by you)')")
+        page.wait_for_selector(".tile .mark:has-text('others: odd')")
         page.set_viewport_size({"width": 390, "height": 800})
         page.wait_for_selector(".tile .text:has-text('score')")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

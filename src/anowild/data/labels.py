@@ -51,10 +51,17 @@ class LabelFile:
         self.by_position = [str(value) for value in values.tolist()]
 
     def of(self, name: str, position: int) -> str:
-        """The label of an image.
+        """The label of an image. Raises UserError if it has none."""
+        found = self.find(name, position)
+        if found is None:
+            raise UserError(f"{self.source}: has no label for {name}")
+        return found
+
+    def find(self, name: str, position: int) -> str | None:
+        """The label of an image; None where its path has none.
 
         Raises:
-            UserError: it has none.
+            UserError: labels are counted, and there are fewer.
         """
         if self.by_position is not None:
             if position >= len(self.by_position):
@@ -71,7 +78,7 @@ class LabelFile:
                 found = self.by_path.get(str(Path(*parts[start:])))
                 if found is not None:
                     return found[0]
-        raise UserError(f"{self.source}: has no label for {name}")
+        return None
 
     def check_count(self, images: int) -> None:
         """Raises UserError if the labels are counted, and not as many as the images."""

@@ -28,7 +28,7 @@ from anowild.report.collect import Collector, Shown
 from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.calibration import COMBINED
 from anowild.scoring.thresholds import Threshold
-from anowild.study.labels import Labels
+from anowild.study.labels import UNKNOWN, Labels
 from anowild.study.metrics import auroc, average_precision, estimate
 from anowild.version import VERSION
 
@@ -40,6 +40,9 @@ SHOWN = 24
 NAMED = 20
 #: Percentile of the maps of all shown images that is drawn brightest: colours can be compared.
 BRIGHTEST = 99.5
+
+
+_TRUTHS = {0: "labelled normal", 1: "labelled anomalous", UNKNOWN: "without a label"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def _usual_line(scores: Array) -> Threshold:
 def _histogram(scores: Array, truth: Array | None, line: Threshold) -> Markup:
     groups = {"images": scores}
     if truth is not None:
-        groups = {"labelled normal": scores[truth == 0], "labelled anomalous": scores[truth == 1]}
+        groups = {title: scores[truth == value] for value, title in _TRUTHS.items()}
     return histogram({k: v for k, v in groups.items() if len(v)}, line.score, "score")
 
 
@@ -179,7 +182,7 @@ def _cards(
     most = float(np.percentile(np.abs(maps.signed), BRIGHTEST))
     candidates, nearest = collector.neighbours(shown)
     near_seen = detector.rebuild(candidates.images)[0] if len(candidates.positions) else None
-    chosen = Scores(shown.score, {k: v[shown.positions] for k, v in scores.cues.items()})
+    chosen = scores.part(shown.positions)
     ranks = scores.ranks()
     cards = []
     for i, (position, why) in enumerate(zip(shown.positions, detector.why(chosen), strict=True)):
@@ -203,7 +206,7 @@ def _cards(
             )
             for k in nearest[i] if near_seen is not None
         ]  # fmt: skip
-        label = "" if truth is None else "anomalous" if truth[position] else "normal"
+        label = "" if truth is None else _TRUTHS[truth[position]]
         score = float(shown.score[i])
         odd = line.score is not None and score >= line.score
         cards.append(Card(int(ranks[position]), name, score, odd, label, why, drawn, near))
@@ -213,6 +216,8 @@ def _cards(
 def _quality(
     scores: Scores, truth: Array, line: Threshold, others: Mapping[str, Array]
 ) -> list[list[str]] | None:
+    known = truth != UNKNOWN
+    truth, scores = truth[known], scores.part(known)
     if len(np.unique(truth)) < 2:
         return None
     found: dict[str, Quality] = qualities(scores, truth, line.score)
@@ -222,13 +227,15 @@ def _quality(
         for name, q in found.items()
     ]
     rows += [
-        [name, str(estimate(auroc, truth, values)), str(estimate(average_precision, truth, values))]
-        for name, values in others.items()
+        [name, str(estimate(auroc, truth, v)), str(estimate(average_precision, truth, v))]
+        for name, v in ((name, values[known]) for name, values in others.items())
     ]
     flags = line.flags(scores.score)
     hit = int((flags & (truth == 1)).sum())
     rows.append([f"of {int(flags.sum())} flagged, anomalies", str(hit), ""])
     rows.append([f"of {int((truth == 1).sum())} anomalies, flagged", str(hit), ""])
+    if not known.all():
+        rows.append(["without a label", str(int((~known).sum())), ""])
     return rows
 
 

@@ -21,7 +21,7 @@ FORMATS = {
     "parquet": "application/vnd.apache.parquet",
 }
 COLUMNS = ("path", "label", "verdict", "reviewer", "time", "agreed", "score")
-#: What ``label`` says of a verdict; `anowild evaluate --labels` reads it where every image has one.
+#: What ``label`` says of a verdict; `anowild evaluate --labels` reads it.
 LABELS = {"keep": "0", "odd": "1", "unsure": ""}
 
 

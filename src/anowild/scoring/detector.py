@@ -57,6 +57,10 @@ class Scores:
         cues = {cue: np.concatenate([part.cues[cue] for part in parts]) for cue in parts[0].cues}
         return Scores(np.concatenate([part.score for part in parts]), cues)
 
+    def part(self, chosen: Array) -> Scores:
+        """Those of some of the images."""
+        return Scores(self.score[chosen], {cue: v[chosen] for cue, v in self.cues.items()})
+
     def ranks(self) -> Array:
         """1 for the oddest image; equal scores are ranked in the order they came in."""
         order = oddest_first(self.score)

@@ -1,4 +1,4 @@
-"""Labels of images, for evaluation only: 1 for an anomaly, 0 for a normal image."""
+"""Labels of images, for evaluation only: 1 for an anomaly, 0 for a normal image, -1 for unknown."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ Array = np.ndarray[Any, Any]
 ANOMALY_WORDS = frozenset({"1", "anomaly", "anomalous", "abnormal", "odd", "bad", "defect", "true"})
 
 
+#: Of an image without a label, where not all need one.
+UNKNOWN = -1
+
+
 class Labels:
     """Where labels come from.
 
@@ -27,13 +31,15 @@ class Labels:
             itself knows (packed data sets, the MVTec layout, CIFAR, MNIST, ...).
         normal: labels that are normal; all others are anomalous then. Unless given: normal,
             good, ok and 0, and in a file the others have to be words for anomalies.
+        partial: images that a file does not name, or with an empty label, are unknown.
 
     Raises:
         UserError: the source cannot be read as labels.
     """
 
-    def __init__(self, source: str, normal: Sequence[str] = ()) -> None:
+    def __init__(self, source: str, normal: Sequence[str] = (), partial: bool = False) -> None:
         self.source = source
+        self.partial = partial
         self.normal = frozenset(word.lower() for word in normal)
         self._file: LabelFile | None = None
         if source in ("folders", "source"):
@@ -73,8 +79,9 @@ class Labels:
         assert self._file is not None
         if total is not None:
             self._file.check_count(total)
-        words = [self._file.of(n, p) for n, p in zip(names, positions, strict=True)]
-        return np.array([self._value(word, self.source) for word in words], np.int64)
+        find = self._file.find if self.partial else self._file.of
+        given = [find(n, p) for n, p in zip(names, positions, strict=True)]
+        return np.array([self._value(word or "", self.source) for word in given], np.int64)
 
     def check_count(self, images: int) -> None:
         """Raises UserError if the labels are counted, and not as many as the images."""
@@ -91,7 +98,9 @@ class Labels:
     def _is_normal(self, word: str) -> bool:
         return word.lower() in (self.normal or NORMAL_WORDS)
 
-    def _value(self, word: str, where: str) -> bool:
+    def _value(self, word: str, where: str) -> int:
+        if self.partial and not word:
+            return UNKNOWN
         if not self.normal and word.lower() not in NORMAL_WORDS | ANOMALY_WORDS:
             raise UserError(
                 f"{where}: the label is '{word}'; it has to be 0 (normal) or 1 (anomaly), "

@@ -112,7 +112,8 @@ function fill(place, element) {
   element.classList.toggle("above", held.rows.scores[k] >= threshold);
   const number = order[place];
   const verdict = marks.has(number) ? marks.get(number) : held.rows.own[k];
-  mark.textContent = verdict || "";
+  const others = marks.has(number) ? null : held.rows.all[k];
+  mark.textContent = verdict || (others ? `others: ${others}` : "");
   mark.dataset.verdict = verdict || "";
 }
 
