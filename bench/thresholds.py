@@ -8,19 +8,24 @@ study run`, trained without contamination; half of the normal test images calibr
 flagged among anomalies, 5 %. In both, some of the calibration images are anomalies in turn. Then
 somebody looks at the highest tenth of the calibration images and takes the anomalies out; or takes
 the highest ones out unseen, as many as there are anomalies.
+
+Then the share of anomalies among the training images themselves, as `--auto` and as a mixture of two
+normal distributions, fitted to the log of the oddness, tell it: simulated, where anomalies lie 2 to 8
+standard deviations off, and on the study's sets.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.mixture import GaussianMixture
 
 from anowild.files import read_json
-from anowild.scoring.thresholds import false_discovery_rate
+from anowild.scoring.thresholds import false_discovery_rate, gap
 from anowild.study import bank
 from anowild.study.cell import BANK, CELL, RESULT, Cell
 from anowild.study.rules import OWN, RULES
@@ -85,6 +90,58 @@ def show(title: str, draw: Draw, count: int) -> None:
         print(f"{title:32}{100 * spoilt:6.0f} %{figures}")
 
 
+def share_by_mixture(oddness: Array) -> float:
+    """The share of the upper one of two normal distributions."""
+    x = np.log(np.maximum(oddness, 1e-12))[:, None]
+    mixture = GaussianMixture(2, n_init=3, random_state=0).fit(x)
+    return float(mixture.weights_[mixture.means_[:, 0].argmax()])
+
+
+def shares(title: str, draws: Sequence[tuple[Array, Array]]) -> None:
+    """Print what is told of several sets of oddness and labels."""
+    told, right = [], []
+    for oddness, odd in draws:
+        flags = gap(oddness, oddness).flags(oddness)
+        if flags.any():
+            told.append(flags.mean())
+            right.append((flags & odd).sum() / flags.sum())
+    mixed = [share_by_mixture(oddness) for oddness, _ in draws]
+    auto = (
+        f"tells {len(told)} of {len(draws)}: {100 * np.mean(told):.1f} %, {100 * np.mean(right):.0f} % of them right"
+        if told
+        else f"can't tell, {len(draws)} of {len(draws)}"
+    )
+    truth = 100 * np.mean([odd.mean() for _, odd in draws])
+    print(
+        f"{title:40}{truth:6.1f} %{100 * min(mixed):8.1f} to {100 * max(mixed):4.1f} %   {auto}",
+        flush=True,
+    )
+
+
+def apart(distance: float, share: float) -> list[tuple[Array, Array]]:
+    """Simulated: log-normal oddness, and anomalies so many standard deviations off in the log."""
+    found = []
+    for seed in range(SPLITS):
+        odd = np.arange(2000) < share * 2000
+        x = np.random.default_rng(seed).normal(size=2000) + distance * odd
+        found.append((np.exp(x), odd))
+    return found
+
+
+def trained_on(study: Path) -> Iterator[tuple[str, list[tuple[Array, Array]]]]:
+    """Oddness of the training images of a study's joint networks, by set and rate."""
+    cells: dict[tuple[str, float], list[tuple[Array, Array]]] = {}
+    for result in sorted(study.glob(f"*/*/joint/*/{RESULT}")):
+        cell = Cell(**read_json(result.parent / CELL))
+        training = bank.load(result.parent / BANK)["training"]
+        oddness = RULES[OWN](training, training)
+        odd = np.zeros(len(oddness), bool)
+        odd[cell.experiment().contamination.indices] = True
+        cells.setdefault((cell.set, cell.rate), []).append((oddness, odd))
+    for (name, rate), draws in sorted(cells.items()):
+        yield f"{name}, {100 * rate:g} %", draws
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench thresholds", description=__doc__)
     parser.add_argument("--study", type=Path, default=None)
@@ -95,4 +152,11 @@ def main(arguments: list[str]) -> int:
     show(f"simulated, {SIMULATED}", simulated, SIMULATED)
     for name, draw in real(given.study) if given.study else ():
         show(f"{name}, {SPLITS} splits", draw, SPLITS)
+    print("\nshare of anomalies")
+    print(f"{'':40}{'true':>8}{'mixture of two':>18}    --auto")
+    for distance in (2, 4, 6, 8):
+        for share in (0.0, 0.05):
+            shares(f"simulated, {distance} deviations off", apart(distance, share))
+    for title, draws in trained_on(given.study) if given.study else ():
+        shares(title, draws)
     return 0
