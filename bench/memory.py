@@ -53,7 +53,7 @@ def score(model: Path, count: int, out: Path) -> None:
     side = detector.preprocess.resolution
     detector.score(np.zeros((1, 1, side, side), np.uint8))
     before, started = peak_mb(), time.perf_counter()
-    with mock.patch("anowild.api.open_all", return_value=[Named(str(count))]):
+    with mock.patch("anowild.scoring.stream.open_all", return_value=[Named(str(count))]):
         table = api.score(detector, "generated", out)
     seconds = time.perf_counter() - started
     assert len(table) == count

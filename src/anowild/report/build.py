@@ -16,7 +16,6 @@ import torch
 from jinja2 import Environment
 from markupsafe import Markup
 
-from anowild.api import Quality, Rule, for_each_batch, qualities
 from anowild.data.findings import sentences
 from anowild.data.images import Batch, ImageStream, Source, open_all
 from anowild.data.packed import PackedReader
@@ -27,9 +26,10 @@ from anowild.report.charts import curve, histogram
 from anowild.report.collect import Collector, Shown
 from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.calibration import COMBINED
+from anowild.scoring.stream import Rule, for_each_batch
 from anowild.scoring.thresholds import Threshold
 from anowild.study.labels import UNKNOWN, Labels
-from anowild.study.metrics import auroc, average_precision, estimate
+from anowild.study.metrics import qualities
 from anowild.version import VERSION
 
 Array = np.ndarray[Any, Any]
@@ -220,15 +220,11 @@ def _quality(
     truth, scores = truth[known], scores.part(known)
     if len(np.unique(truth)) < 2:
         return None
-    found: dict[str, Quality] = qualities(scores, truth, line.score)
+    columns = scores.columns() | {name: values[known] for name, values in others.items()}
     rows = [["", "AUROC", "average precision"]]
     rows += [
         [name.replace("_", " "), str(q.auroc), str(q.average_precision)]
-        for name, q in found.items()
-    ]
-    rows += [
-        [name, str(estimate(auroc, truth, v)), str(estimate(average_precision, truth, v))]
-        for name, v in ((name, values[known]) for name, values in others.items())
+        for name, q in qualities(columns, truth).items()
     ]
     flags = line.flags(scores.score)
     hit = int((flags & (truth == 1)).sum())

@@ -12,13 +12,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from anowild.api import for_each_batch
 from anowild.data.images import Batch, ImageStream, Source, open_all
 from anowild.errors import UserError
 from anowild.files import printable, read_json, write_json, written_whole
 from anowild.review.store import Store
 from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.detector import oddest_first
+from anowild.scoring.stream import for_each_batch
 
 log = logging.getLogger("anowild")
 

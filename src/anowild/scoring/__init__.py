@@ -1,7 +1,8 @@
 """Station 5: trained networks -> cues -> calibrated scores. Imports `data`, `networks`, `training`.
 
 `cues` computes what is measured of one image, `calibration` turns it into a score, `detector`
-holds both with the networks, saves and loads them; `table` ranks and writes what was scored.
+holds both with the networks, saves and loads them; `stream` scores a source of any length, `table` ranks
+and writes what was scored, `thresholds` draws a line through it, `explain` says where an image is odd.
 """
 
 from anowild.scoring.calibration import Calibration

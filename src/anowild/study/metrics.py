@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,3 +74,32 @@ def estimate(
         values.append(metric(labels[drawn], scores[drawn]))
     low, high = np.quantile(values, [0.025, 0.975])
     return Estimate(metric(labels, scores), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well one column ranks anomalies above normal images."""
+
+    auroc: Estimate
+    average_precision: Estimate
+    f1: Estimate | None  # at the threshold; for the combined score only
+
+
+def qualities(
+    columns: Mapping[str, Array], truth: Array, threshold: float | None = None
+) -> dict[str, Quality]:
+    """How well columns of scores rank what is labelled 1 above what is labelled 0; both have to be there.
+
+    Args:
+        columns: by name, [N] each; ``score`` is the one that flags.
+        threshold: from which the score flags; None: no F1.
+    """
+    found = {}
+    for name, values in columns.items():
+        flag = f1_at(threshold) if name == "score" and threshold is not None else None
+        found[name] = Quality(
+            auroc=estimate(auroc, truth, values),
+            average_precision=estimate(average_precision, truth, values),
+            f1=None if flag is None else estimate(flag, truth, values),
+        )
+    return found
