@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import math
@@ -659,6 +660,10 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake gives one sentence and exit code 1."""
+    # Names may hold bytes that are no text: shown escaped, rather than not at all.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,34 @@ def test_names_are_meant_from_where_the_images_were_scored(
     assert code == 0, err
     for path in (tmp_path / "there" / "out" / "images").iterdir():
         assert path.resolve().parent == tmp_path / "here" / "images"
+
+
+def test_what_a_killed_run_left_is_replaced(
+    anowild: Run, review_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    part, out = tmp_path / "clean.part", tmp_path / "clean"
+    (part / "images").mkdir(parents=True)
+    (part / "images" / "left.png").symlink_to(images / "010.png")
+    assert anowild("clean", review_folder, "-o", out)[0] == 0
+    assert not part.exists()
+    assert not (out / "images" / "left.png").is_symlink()
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
+    part.mkdir()
+    (part / "mine.txt").write_text("precious")
+    code, _, err = anowild("clean", review_folder, "-o", tmp_path / "clean2")
+    assert code == 0, err
+    shutil.rmtree(out)
+    code, _, err = anowild("clean", review_folder, "-o", out)
+    assert code == 1
+    assert "clean.part: is in the way" in err
+    assert (part / "mine.txt").read_text() == "precious"
+
+
+def test_names_that_are_no_text_are_printed(review_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "two\udcff"
+    command = [sys.executable, "-m", "anowild", "clean", str(review_folder), "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"two\\udcff" in done.stdout
+    assert (out / "kept.txt").exists()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,15 +70,14 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
     sources = [] if how == "list" else _files(kept, home)
+    part = out.absolute().with_name(f"{out.name}.part")
     try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        part = Path(
-            tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.absolute().parent)
-        )
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(part)
+        part.mkdir()
     except OSError as error:
         raise explained(error, out) from error
     try:
-        part.chmod(0o755)
         _write_lists(part, found)
         if how != "list":
             _place(sources, part / IMAGES, _link if how == "links" else shutil.copy2)
@@ -89,6 +87,15 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Counter(f"{'stays' if d.stays else 'goes'}: {d.why.partition(' (')[0]}" for d in found)
+
+
+def _remove_leftovers(part: Path) -> None:
+    """What a killed run left; links and copies, never the originals. Raises UserError if it is another's."""
+    if not part.exists():
+        return
+    if not part.is_dir() or {path.name for path in part.iterdir()} - {LIST, LOG, IMAGES}:
+        raise UserError(f"{part}: is in the way; move it, or name another folder")
+    shutil.rmtree(part)
 
 
 def _of_review(scored: Scored, folder: Path, above: float | None) -> list[Decision]:
