@@ -199,6 +199,8 @@ def test_charts_can_be_drawn_of_anything() -> None:
     for values in (np.zeros(3), np.arange(1000.0), np.array([1e-9, 2e-9])):
         assert "<rect" in histogram({"a & b": values}, 0.5, "score")
     assert "a &amp; b: 3" in histogram({"a & b": np.zeros(3)}, None, "score")
+    two = histogram({"a & b": np.zeros(3), "c": np.ones(2)}, None, "score")
+    assert two.count("a &amp; b") == 2  # in the legend, and for those who cannot see it
     assert "polyline" in curve([1, 2, 3], [1.0, float("nan"), 2.0], "G loss")
     assert "no values" in curve([1], [float("nan")], "G loss")
 

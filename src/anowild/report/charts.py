@@ -57,6 +57,13 @@ def histogram(groups: dict[str, Array], line: float | None, label: str, bins: in
             f'<line class="cut" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{_HEIGHT - _BOTTOM + 4}"/>'
         )
     parts.append(_text(_WIDTH / 2, _HEIGHT - 2, label, "middle"))
+    # The upper right corner: there are few images so far out.
+    for number, title in enumerate(groups) if len(groups) > 1 else ():
+        row = 6 + 16 * number
+        parts.append(
+            f'<rect class="bar{number}" x="{_WIDTH - 22}" y="{row}" width="12" height="12"/>'
+        )
+        parts.append(_text(_WIDTH - 28, row + 10, title, "end"))
     titles = ", ".join(f"{title}: {len(group)}" for title, group in groups.items())
     return _svg(parts, f"Histogram of {label}. Images, {titles}.")
 
