@@ -4,8 +4,8 @@
 
 Takes the joint networks of a study of `anowild study run`. Somebody looks at the images one by one, the
 oddest first, and says which are anomalies, until 90 % of the injected ones are found: by the
-unsupervised score, by PCA reconstruction, at random, and by what marks teach, ranked anew after every
-20. Mean over seeds, in images and as a share of all. Then the AUROC over the images that are not yet
+unsupervised score, by PCA reconstruction, by plain low contrast, at random, and by what marks teach, ranked
+anew after every 20. Mean over seeds, in images and as a share of all. Then the AUROC over the images that are not yet
 marked, after the first 20 marks, by the score and by what the marks teach.
 """
 
@@ -25,7 +25,7 @@ from anowild.review.rerank import features, rerank
 from anowild.scoring import CUES
 from anowild.scoring.cues import Usual
 from anowild.study import bank
-from anowild.study.baselines import pca_residual
+from anowild.study.baselines import BASELINES, pca_residual
 from anowild.study.cell import BANK, CELL, RESULT, Cell
 from anowild.study.metrics import auroc
 from anowild.study.rules import OWN, RULES
@@ -75,11 +75,13 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
 
     images = ImageSet.load(experiment.training, cell.full_settings()).images
     pca = pca_residual(images, images, cell.seed)
+    contrast = BASELINES["low contrast"](images, images)
     chance = np.random.default_rng(cell.seed).random(count)
     ways = {
         "our score": lambda seen: rarity,
         "and marks": learning,
         "PCA": lambda seen: pca,
+        "low contrast": lambda seen: contrast,
         "at random": lambda seen: chance,
     }
     found: dict[str, float] = {name: looked_at(odd, way) for name, way in ways.items()}
