@@ -11,6 +11,7 @@ import torch
 
 from anowild.data import ImageSet
 from anowild.device import choose_device
+from anowild.networks import operators
 from anowild.scoring import Detector
 from anowild.training import train
 from bench import levels
@@ -39,3 +40,23 @@ def test_a_gpu_trains_and_scores_as_a_cpu_does(image_set: ImageSet, tmp_path: Pa
     a, b = on_gpu.cues(image_set.images), on_cpu.cues(image_set.images)
     for name, values in a.items():
         assert np.allclose(values, b[name], rtol=1e-4), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_gpu_goes_on_with_what_it_saved(image_set: ImageSet, tmp_path: Path) -> None:
+    device, settings = choose_device("cuda"), tiny_settings(kimg=0.4)
+    train(image_set, settings, tmp_path, device)
+    assert train(image_set, settings.but(kimg=0.6), tmp_path, device).kimg >= 0.6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("padding", [0, 1])
+def test_boxes_on_a_gpu(padding: int) -> None:
+    x = torch.randn((16, 512, 33, 33), device="cuda").contiguous(memory_format=torch.channels_last)
+    assert x.numel() >= operators._MANY
+    ours = operators._Box.apply(x, padding)
+    expected = torch.nn.functional.avg_pool2d(x, 2, stride=1, padding=padding)
+    assert ours.stride() == expected.stride()
+    torch.testing.assert_close(ours, expected)

@@ -11,7 +11,7 @@ It may be cut off at any time: what is finished is on disk, and the same command
 results.json and results.md (rewritten after each part), auroc.jsonl, and weights/ in half precision
 (bench.gpu.halves joins them). Training states, 0.9 GB each, lie in ``--work`` (OUT/work). Needs
 torch, numpy, pillow, scikit-learn and safetensors, and this repository with PYTHONPATH=src.
-Not yet run on a GPU.
+docs/gpu holds what an H100 gave.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ ORDERS: dict[str, dict[str, Any]] = {
 TRAINING_CHANGES: dict[str, Any] = {
     "initial_resolution": None,
     "precision": "bfloat16",
+    "cuda_graphs": True,
     "minibatch_repeats": 1,
     "average_half_life_kimg": 20,
     "tick_kimg": 5,
@@ -98,7 +99,7 @@ class Size:
 
 PAPER = Size(
     changes={"paper-cifar10": {}, "paper-kth-cells": {}},
-    row_seconds=2.0,
+    row_seconds=1.0,
     training=TRAINING_CHANGES,
     evaluate_every=120.0,
     calibration_kimg=2.0,

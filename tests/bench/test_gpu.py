@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from anowild.config import preset
+from anowild.device import choose_device
 from anowild.errors import UserError
 from anowild.scoring import CUES, Detector
 from anowild.signals import Interrupted
@@ -518,7 +519,7 @@ def test_relative_difference() -> None:
 
 @pytest.mark.gpu
 def test_scores_agree_on_a_gpu(tmp_path: Path) -> None:
-    differences = kit.scores_agreement(torch.device("cuda"), tmp_path, 1.0)
+    differences = kit.scores_agreement(choose_device("cuda"), tmp_path, 1.0)
     assert max(differences.values()) < kit.SCORES_AGREE
 
 

@@ -69,6 +69,16 @@ def test_doubling_with_convolution_is_the_two_in_turn() -> None:
     assert gradgradcheck(operators.double_and_convolve, (x, weight))
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 5), (3, 4, 2, 7)], ids=str)
+def test_boxes_by_axis_are_the_same(shape: tuple[int, ...], padding: int) -> None:
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    ours = operators._boxes_by_axis(x, padding)
+    expected = F.avg_pool2d(x, 2, stride=1, padding=padding)
+    assert ours.stride() == expected.stride()
+    assert torch.allclose(ours, expected, atol=1e-15)
+
+
 def test_activations_and_their_derivatives() -> None:
     x = draw(3, 4, 2, 2)
     expected = F.leaky_relu(x, 0.2)

@@ -63,18 +63,18 @@ class Batches:
         flips = quarters = None
         if self.mirror:
             rng = np.random.default_rng([self.seed, self.rank, _FLIPS, nimg])
-            flips = torch.from_numpy(rng.random(count) >= 0.5).to(self.device)
+            flips = self._sent(rng.random(count) >= 0.5)
         if self.rotate:
             rng = np.random.default_rng([self.seed, self.rank, _TURNS, nimg])
-            quarters = torch.from_numpy(rng.integers(0, 4, count)).to(self.device)
+            quarters = self._sent(rng.integers(0, 4, count))
         return process_reals(images, lod, flips, quarters)
 
     def drawn(self, nimg: int, count: int) -> Tensor:
         """The same images as they are stored, on the device: [count, C, R, R]."""
         indices = self.indices(nimg, count)
         if self._resident is not None:
-            return self._resident[torch.from_numpy(indices).to(self.device)].view(self._dtype)
-        return torch.from_numpy(self.images[indices]).to(self.device)
+            return self._resident[self._sent(indices)].view(self._dtype)
+        return self._sent(self.images[indices])
 
     def indices(self, nimg: int, count: int) -> Array:
         """Which images those are: int64 [count]."""
@@ -91,6 +91,13 @@ class Batches:
     def _make_epoch(self, epoch: int) -> Array:
         rng = np.random.default_rng([self.seed, self.rank, _EPOCHS, epoch])
         return rng.permutation(len(self.images))
+
+    def _sent(self, array: Array) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        # From pinned memory: else Python waits there for all that the GPU has yet to do.
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def _has_room(self) -> bool:
         if self.device.type != "cuda":

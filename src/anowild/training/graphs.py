@@ -5,7 +5,7 @@ epsilon. So an iteration is recorded only where all of these stay as they are (a
 epsilon has settled), and recorded anew where one of them changes. Everything else lies in tensors,
 Adam's step counters and the count of skipped updates among them.
 
-Not yet run on a GPU: the tests put something in the recorder's place that computes on a CPU.
+Most tests put something in the recorder's place that computes on a CPU; `pytest -m gpu` records.
 """
 
 from __future__ import annotations

@@ -101,5 +101,7 @@ class Adam:
         for key, value in tensors.items():
             index, name = key.split("/")
             parameter = self.parameters[int(index)]
-            own = torch.empty_like(parameter) if value.shape == parameter.shape else value.clone()
+            # What is as large as the parameter lies as it does in memory; all lies on its device.
+            like = parameter if value.shape == parameter.shape else value
+            own = torch.empty_like(like, device=parameter.device)
             self._adam.state[parameter][name] = own.copy_(value)
