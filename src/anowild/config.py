@@ -199,8 +199,8 @@ class Settings:
         1.0, "of each minibatch that the gradient penalty looks at", source=RELEASED
     )
     cuda_graphs: bool = setting(
-        False,
-        "on a GPU, record iterations at a whole level once and replay them (not yet run on one)",
+        True,
+        "on a GPU, record iterations at a whole level once and replay them",
         source=OURS,
     )
 

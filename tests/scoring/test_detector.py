@@ -207,3 +207,9 @@ def _change(folder: Path, section: str, name: str, value: Any) -> None:
     description = json.loads(path.read_text())
     description[section][name] = value
     path.write_text(json.dumps(description))
+
+
+def test_no_score_is_rounded_to_ten_bits(model_folder: Path) -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    Detector.load(model_folder, torch.device("cpu"))
+    assert not torch.backends.cudnn.allow_tf32

@@ -249,8 +249,7 @@ class Detector:
             raise UserError(
                 f"{description}: is not of format {FORMAT}, the only one this version reads"
             )
-        if isinstance(device, str):
-            device = choose_device(device)
+        device = choose_device(str(device))  # of a device as well: it turns rounding to 10 bits off
         try:
             size = value["networks"]
             latent = {"latent_size": size.pop("latent_size")}
