@@ -167,6 +167,37 @@ def test_help_does_not_wait_for_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_the_demo_takes_no_folder_of_another(anowild: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "digits" / "training" / "0000.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    code, _, err = anowild("demo", "-o", tmp_path)
+    assert (code, mine.read_text()) == (1, "precious")
+    assert "is no folder of a demo" in err
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "demo.json").write_text('{"rate": 0.05, "seed": 1}')
+    code, _, err = anowild("demo", "-o", tmp_path / "d")
+    assert code == 1
+    assert "a demo with other settings" in err
+    for rate in ("nan", "1", "0.99"):
+        code, _, err = anowild("demo", "-o", tmp_path / "new", f"--rate={rate}")
+        assert code == 1
+        assert f"rate {rate}: a " in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_ctrl_c_gets_a_word(model_folder: Path, folder_of: Callable[..., Path]) -> None:
+    script = (
+        "import sys, os, signal; from anowild import cli, scoring\n"
+        "scoring.Detector.load = lambda *a: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"sys.argv = ['anowild', 'score', {str(model_folder)!r}, 'x', '-o', 'y.csv']; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped; give the same command again\n")
+
+
 def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
     code, out, _ = anowild("demo", "-o", tmp_path / "demo", "--kimg", 0.3)
     assert code == 0

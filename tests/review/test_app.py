@@ -254,7 +254,7 @@ def test_other_sites_cannot_mark(
     assert client.post("/api/mark", json=body, headers=headers).status_code == 403
     form = {**headers, "content-type": "text/plain"}
     assert client.post("/api/mark", content=json.dumps(body), headers=form).status_code == 403
-    assert client.get("/api/mark").status_code == 405
+    assert client.get("/api/mark").status_code == 404  # there is nothing to read
     assert review.store.marks() == []
 
 
@@ -319,3 +319,25 @@ def test_a_port_in_use_gets_a_sentence(detector: Detector, images: Path, tmp_pat
             serve(detector, str(images), tmp_path / "review", port=port)
     with pytest.raises(UserError, match="cannot listen on"):
         serve(detector, str(images), tmp_path / "review", host="999.1.1.1")
+
+
+@pytest.mark.parametrize("reviewer", [None, 3, "", "x" * 65, "two\nlines", "\u0000"])
+def test_who_marks_has_a_name(client: TestClient, review: Review, reviewer: Any) -> None:
+    body = {"image": 1, "verdict": "odd", "reviewer": reviewer}
+    for path in ("/api/mark", "/api/undo"):
+        answer = client.post(path, json=body, headers={"x-anowild": review.secret})
+        assert answer.status_code == 400
+        assert "A reviewer's name has 1 to 64 letters" in answer.text
+    assert review.store.marks() == []
+
+
+def test_names_may_be_drawn(client: TestClient, review: Review) -> None:
+    name = "\U0001f469\u200d\U0001f52c Ada"  # joined by a character that is not printable
+    post(client, review, "/api/mark", image=1, verdict="odd", reviewer=name)
+    assert review.store.marks()[0].reviewer == name
+
+
+def test_nothing_else_is_there(client: TestClient) -> None:
+    answer = client.get("/etc/passwd")
+    assert answer.status_code == 404
+    assert "content-security-policy" in answer.headers

@@ -205,6 +205,15 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
         page.press("#reviewer", "Tab")
         page.wait_for_selector("#progress:has-text('(0 by you)')")
         page.wait_for_selector(".tile .mark:has-text('others: odd')")
+        # An own mark, taken back: what the others say is there again.
+        shown = verdicts(page)[:3]
+        page.focus("#scroller")
+        page.keyboard.press("Home")
+        page.keyboard.press("k")
+        page.wait_for_selector("#progress:has-text('(1 by you)')")
+        page.keyboard.press("z")
+        page.wait_for_selector("#progress:has-text('(0 by you)')")
+        assert verdicts(page)[:3] == shown
         page.set_viewport_size({"width": 390, "height": 800})
         page.wait_for_selector(".tile .text:has-text('score')")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

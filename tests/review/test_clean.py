@@ -146,26 +146,47 @@ def test_names_are_meant_from_where_the_images_were_scored(
         assert path.resolve().parent == tmp_path / "here" / "images"
 
 
-def test_what_a_killed_run_left_is_replaced(
-    anowild: Run, review_folder: Path, images: Path, tmp_path: Path
-) -> None:
-    before = {path.name: path.read_bytes() for path in images.iterdir()}
-    part, out = tmp_path / "clean.part", tmp_path / "clean"
-    (part / "images").mkdir(parents=True)
-    (part / "images" / "left.png").symlink_to(images / "010.png")
-    assert anowild("clean", review_folder, "-o", out)[0] == 0
-    assert not part.exists()
-    assert not (out / "images" / "left.png").is_symlink()
-    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
-    part.mkdir()
-    (part / "mine.txt").write_text("precious")
-    code, _, err = anowild("clean", review_folder, "-o", tmp_path / "clean2")
-    assert code == 0, err
-    shutil.rmtree(out)
-    code, _, err = anowild("clean", review_folder, "-o", out)
+def test_what_lies_beside_is_not_touched(anowild: Run, review_folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "clean.part" / "images" / "mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    assert anowild("clean", review_folder, "-o", tmp_path / "clean")[0] == 0
+    assert mine.read_text() == "precious"
+    assert [path.name for path in tmp_path.glob("*.part")] == ["clean.part"]
+
+
+def test_two_at_once_leave_one_whole_folder(review_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clean"
+    command = [sys.executable, "-m", "anowild", "clean", str(review_folder), "-o", str(out)]
+    both = [subprocess.Popen([*command, "--how", "copies"], stderr=subprocess.PIPE) for _ in "ab"]
+    errors = [process.communicate()[1] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes == [0, 1], errors
+    assert any(b"is there already" in error or b"not empty" in error for error in errors)
+    assert len(list((out / "images").iterdir())) == 118
+    assert len((out / "kept.txt").read_bytes().splitlines()) == 118
+    assert list(tmp_path.glob("*.part")) == []
+
+
+@pytest.mark.parametrize("above", ["nan", "inf"])
+def test_a_score_is_a_number(anowild: Run, review_folder: Path, tmp_path: Path, above: str) -> None:
+    code, _, err = anowild("clean", review_folder, "-o", tmp_path / "c", f"--above={above}")
     assert code == 1
-    assert "clean.part: is in the way" in err
-    assert (part / "mine.txt").read_text() == "precious"
+    assert "has to be a number" in err
+
+
+def test_nothing_is_cleaned_by_marks_of_other_images(
+    anowild: Run, scored_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "review"
+    shutil.copytree(scored_folder, folder)
+    store = Store(folder / MARKS)
+    store.mark("elsewhere/1.png", "Ada", "odd")
+    store.close()
+    code, _, err = anowild("clean", folder, "-o", tmp_path / "clean")
+    assert code == 1
+    assert "none of its 1 marked images" in err
+    assert not (tmp_path / "clean").exists()
 
 
 def test_names_that_are_no_text_are_printed(review_folder: Path, tmp_path: Path) -> None:

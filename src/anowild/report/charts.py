@@ -11,6 +11,8 @@ from markupsafe import Markup, escape
 Array = np.ndarray[Any, Any]
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 34
+#: Width of a curve: several stand side by side.
+_NARROW = 360
 
 
 def histogram(groups: dict[str, Array], line: float | None, label: str, bins: int = 48) -> Markup:
@@ -73,12 +75,14 @@ def curve(x: Sequence[float], y: Sequence[float], title: str) -> Markup:
     xs, ys = np.asarray(x, float), np.asarray(y, float)
     good = np.isfinite(ys)
     if not good.any():
-        return _svg([_text(_WIDTH / 2, _HEIGHT / 2, "no values", "middle")], f"{title}: no values")
+        return _svg(
+            [_text(_NARROW / 2, _HEIGHT / 2, "no values", "middle")], f"{title}: no values", _NARROW
+        )
     low, high = float(ys[good].min()), float(ys[good].max())
     high = high if high > low else low + 1
     end = float(xs.max()) or 1.0
     points = " ".join(
-        f"{_LEFT + a / end * (_WIDTH - _LEFT - 10):.1f},"
+        f"{_LEFT + a / end * (_NARROW - _LEFT - 10):.1f},"
         f"{(_HEIGHT - _BOTTOM) * (1 - (b - low) / (high - low)) + 4:.1f}"
         for a, b in zip(xs[good], ys[good], strict=True)
     )
@@ -86,12 +90,14 @@ def curve(x: Sequence[float], y: Sequence[float], title: str) -> Markup:
         f'<polyline class="curve" points="{points}"/>',
         _text(_LEFT - 6, 12, f"{high:.3g}", "end"),
         _text(_LEFT - 6, _HEIGHT - _BOTTOM + 4, f"{low:.3g}", "end"),
-        _text(_WIDTH - 10, _HEIGHT - _BOTTOM + 18, f"{end:g} kimg", "end"),
-        _text(_WIDTH / 2, _HEIGHT - 2, title, "middle"),
+        _text(_NARROW - 10, _HEIGHT - _BOTTOM + 18, f"{end:g} kimg", "end"),
+        _text(_NARROW / 2, _HEIGHT - 2, title, "middle"),
     ]
     last = float(ys[good][-1])
     return _svg(
-        parts, f"{title} from {low:.3g} to {high:.3g} over {end:g} kimg, {last:.3g} at last"
+        parts,
+        f"{title} from {low:.3g} to {high:.3g} over {end:g} kimg, {last:.3g} at last",
+        _NARROW,
     )
 
 
@@ -106,8 +112,8 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _svg(parts: Sequence[str], label: str) -> Markup:
+def _svg(parts: Sequence[str], label: str, width: int = _WIDTH) -> Markup:
     body = "".join(parts)
     return Markup(
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
+        f'<svg viewBox="0 0 {width} {_HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
     )

@@ -31,7 +31,7 @@ from anowild.report import pictures
 from anowild.review.export import FORMATS, written
 from anowild.review.rerank import features, rerank
 from anowild.review.scored import Scored
-from anowild.review.store import VERDICTS, Store, decisions
+from anowild.review.store import LONGEST_REVIEWER, VERDICTS, Store, decisions, is_reviewer
 from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.detector import oddest_first
 
@@ -101,6 +101,10 @@ class Guard:
         return None
 
 
+class _NoReviewer(ValueError):
+    """Nobody is called so."""
+
+
 class Review:
     """What the page asks for.
 
@@ -134,6 +138,7 @@ class Review:
             Route("/api/export", self._handled(self.export)),
             Route("/api/mark", self._handled(self.mark), methods=["POST"]),
             Route("/api/undo", self._handled(self.undo), methods=["POST"]),
+            Route("/{path:path}", self._handled(self.nothing)),
         ]
         self._token = token
         return Guard(Starlette(routes=routes), hosts, token, self.secret)
@@ -149,6 +154,11 @@ class Review:
                 response = await run_in_threadpool(answer, request, body)
             except UserError as error:
                 response = PlainTextResponse(printable(str(error)), 500)
+            except _NoReviewer:
+                response = PlainTextResponse(
+                    f"A reviewer's name has 1 to {LONGEST_REVIEWER} letters, and no control characters.",
+                    400,
+                )
             except (KeyError, ValueError, TypeError, IndexError, RecursionError):
                 response = PlainTextResponse("That cannot be asked here.", 400)
             for name, value in _HEADERS.items():
@@ -169,6 +179,9 @@ class Review:
     def static(self, request: Request, body: dict[str, Any]) -> Response:
         name = request.path_params["name"]
         return Response(_file(name), media_type=f"{_STATIC[name]}; charset=utf-8")
+
+    def nothing(self, request: Request, body: dict[str, Any]) -> Response:
+        return PlainTextResponse("There is nothing here.", 404)
 
     def info(self, request: Request, body: dict[str, Any]) -> Response:
         return JSONResponse(
@@ -258,12 +271,14 @@ class Review:
         number, verdict = body["image"], body["verdict"]
         if type(number) is not int or not 0 <= number < len(self.scored):
             raise ValueError("image")
-        self.store.mark(self.scored.names[number], str(body["reviewer"]), verdict)
-        return self._marked(str(body["reviewer"]), number)
+        reviewer = _reviewer(body)
+        self.store.mark(self.scored.names[number], reviewer, verdict)
+        return self._marked(reviewer, number)
 
     def undo(self, request: Request, body: dict[str, Any]) -> Response:
-        name = self.store.undo(str(body["reviewer"]), self._positions)
-        return self._marked(str(body["reviewer"]), self._positions.get(name) if name else None)
+        reviewer = _reviewer(body)
+        name = self.store.undo(reviewer, self._positions)
+        return self._marked(reviewer, self._positions.get(name) if name else None)
 
     def _marked(self, reviewer: str, number: int | None) -> Response:
         own, agreed = self._verdicts(reviewer)
@@ -353,6 +368,14 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError("no object")
     return value
+
+
+def _reviewer(body: dict[str, Any]) -> str:
+    """Who makes a change. Raises KeyError, or ValueError if nobody is called so."""
+    name = body["reviewer"]
+    if not is_reviewer(name):
+        raise _NoReviewer
+    return str(name)
 
 
 def _file(name: str) -> str:

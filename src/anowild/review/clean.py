@@ -6,8 +6,10 @@ Nothing is done to the originals.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +63,8 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
         UserError: as for :func:`decided`; ``out`` is there already; an image is no file, or cannot be
             copied; nothing would stay.
     """
+    if above is not None and not math.isfinite(above):
+        raise UserError(f"--above {above}: has to be a number")
     if how not in HOW:
         raise UserError(f"--how takes {', '.join(HOW)}, not '{how}'")
     if out.exists():
@@ -70,14 +74,16 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
     sources = [] if how == "list" else _files(kept, home)
-    part = out.absolute().with_name(f"{out.name}.part")
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(part)
-        part.mkdir()
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        # A new one each time: what another run, or a person, has there is never touched.
+        part = Path(
+            tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.absolute().parent)
+        )
     except OSError as error:
         raise explained(error, out) from error
     try:
+        part.chmod(0o755)
         _write_lists(part, found)
         if how != "list":
             _place(sources, part / IMAGES, _link if how == "links" else shutil.copy2)
@@ -89,15 +95,6 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     return Counter(f"{'stays' if d.stays else 'goes'}: {d.why.partition(' (')[0]}" for d in found)
 
 
-def _remove_leftovers(part: Path) -> None:
-    """What a killed run left; links and copies, never the originals. Raises UserError if it is another's."""
-    if not part.exists():
-        return
-    if not part.is_dir() or {path.name for path in part.iterdir()} - {LIST, LOG, IMAGES}:
-        raise UserError(f"{part}: is in the way; move it, or name another folder")
-    shutil.rmtree(part)
-
-
 def _of_review(scored: Scored, folder: Path, above: float | None) -> list[Decision]:
     agreed: dict[str, str] = {}
     if (folder / MARKS).exists():
@@ -105,6 +102,11 @@ def _of_review(scored: Scored, folder: Path, above: float | None) -> list[Decisi
         warn_of_strays(scored, store)
         agreed = decisions(store.marks())
         store.close()
+        if agreed and not agreed.keys() & set(scored.names):
+            raise UserError(
+                f"{folder}: none of its {len(agreed)} marked images is among those that were scored last; "
+                "review them again under the paths of the marks"
+            )
     found = []
     for name, score in zip(scored.names, scored.score.tolist(), strict=True):
         verdict = agreed.get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import threading
+import unicodedata
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,12 +74,12 @@ class Store:
         """Decide on an image; None takes the decision away.
 
         Raises:
-            ValueError: another verdict, or an impossible reviewer.
+            ValueError: another verdict, or a reviewer that :func:`is_reviewer` says is none.
             UserError: the disk is full.
         """
         if verdict is not None and verdict not in VERDICTS:
             raise ValueError(f"verdict '{verdict}'")
-        if not 0 < len(reviewer) <= LONGEST_REVIEWER or not reviewer.isprintable():
+        if not is_reviewer(reviewer):
             raise ValueError("reviewer")
         values = (_encoded(image), reviewer, verdict, datetime.now(UTC).isoformat())
         with self._lock:
@@ -131,6 +132,15 @@ class Store:
             if "full" in str(error):
                 raise explained(OSError(errno.ENOSPC, str(error)), self.path) from error
             raise UserError(f"{self.path}: cannot be used ({error})") from error
+
+
+def is_reviewer(name: object) -> bool:
+    """Whether somebody may be called so: text of some length, without control characters."""
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= LONGEST_REVIEWER
+        and not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
+    )
 
 
 def _encoded(name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from anowild.data.labels import LabelFile
 from anowild.data.readers import Origin
 from anowild.errors import UserError
 
+log = logging.getLogger("anowild")
+
 Array = np.ndarray[Any, Any]
 
 ANOMALY_WORDS = frozenset({"1", "anomaly", "anomalous", "abnormal", "odd", "bad", "defect", "true"})
@@ -20,6 +23,8 @@ ANOMALY_WORDS = frozenset({"1", "anomaly", "anomalous", "abnormal", "odd", "bad"
 
 #: Of an image without a label, where not all need one.
 UNKNOWN = -1
+#: Fewer normal images or anomalies than this make no figure.
+FEW = 10
 
 
 class Labels:
@@ -31,7 +36,8 @@ class Labels:
             itself knows (packed data sets, the MVTec layout, CIFAR, MNIST, ...).
         normal: labels that are normal; all others are anomalous then. Unless given: normal,
             good, ok and 0, and in a file the others have to be words for anomalies.
-        partial: images that a file does not name, or with an empty label, are unknown.
+        partial: images that a file does not name, or with an empty label or -1 there, and images
+            whose source tells no class, are unknown.
 
     Raises:
         UserError: the source cannot be read as labels.
@@ -42,6 +48,8 @@ class Labels:
         self.partial = partial
         self.normal = frozenset(word.lower() for word in normal)
         self._file: LabelFile | None = None
+        if partial and source == "folders":
+            raise UserError("every image lies in a folder: with 'folders' none is without a label")
         if source in ("folders", "source"):
             return
         if not Path(source.rpartition(":")[0] or source).exists() and not Path(source).exists():
@@ -79,7 +87,7 @@ class Labels:
         assert self._file is not None
         if total is not None:
             self._file.check_count(total)
-        find = self._file.find if self.partial else self._file.of
+        find = self._file.if_any if self.partial else self._file.of
         given = [find(n, p) for n, p in zip(names, positions, strict=True)]
         return np.array([self._value(word or "", self.source) for word in given], np.int64)
 
@@ -88,9 +96,22 @@ class Labels:
         if self._file is not None:
             self._file.check_count(images)
 
-    def _known(self, name: str, origin: Origin) -> bool:
+    def check_known(self, truth: Array) -> None:
+        """Raises UserError if no image has a label; says so if few have."""
+        counts = [int((truth == value).sum()) for value in (0, 1)]
+        if not any(counts):
+            raise UserError(f"{self.source}: has no label for any of the {len(truth)} images")
+        if min(counts) < FEW:
+            log.warning(
+                "%s: %d normal images and %d anomalies are few: figures say little, and intervals are "
+                "too narrow", self.source, *counts,
+            )  # fmt: skip
+
+    def _known(self, name: str, origin: Origin) -> int:
         if origin.anomaly is not None and not self.normal:
             return origin.anomaly
+        if origin.label is None and self.partial:
+            return UNKNOWN
         if origin.label is None:
             raise UserError(f"{name}: its source tells no class; give a file of labels")
         return not self._is_normal(origin.label)
@@ -99,7 +120,7 @@ class Labels:
         return word.lower() in (self.normal or NORMAL_WORDS)
 
     def _value(self, word: str, where: str) -> int:
-        if self.partial and not word:
+        if self.partial and word in ("", "-1"):
             return UNKNOWN
         if not self.normal and word.lower() not in NORMAL_WORDS | ANOMALY_WORDS:
             raise UserError(

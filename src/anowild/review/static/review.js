@@ -19,6 +19,7 @@ let columns = 1;
 const chunks = new Map(); // chunk -> { sheet, rows } of the order at hand
 const tiles = new Map(); // place -> element
 const marks = new Map(); // number of an image -> own verdict, newer than what any chunk holds
+const agreed = new Map(); // number of an image -> verdict of all, likewise
 let lost = false; // a change that was not stored: said until one is
 let generation = 0; // of the order: answers to older questions are dropped
 
@@ -112,7 +113,7 @@ function fill(place, element) {
   element.classList.toggle("above", held.rows.scores[k] >= threshold);
   const number = order[place];
   const verdict = marks.has(number) ? marks.get(number) : held.rows.own[k];
-  const others = marks.has(number) ? null : held.rows.all[k];
+  const others = agreed.has(number) ? agreed.get(number) : held.rows.all[k];
   mark.textContent = verdict || (others ? `others: ${others}` : "");
   mark.dataset.verdict = verdict || "";
 }
@@ -175,6 +176,7 @@ async function reorder() {
   order = found;
   chunks.clear();
   marks.clear();
+  agreed.clear();
   current = 0;
   $("scroller").scrollTop = 0;
   layout();
@@ -255,7 +257,10 @@ async function undo() {
 }
 
 function settle(found) {
-  if (found.image !== null) marks.set(found.image, found.own);
+  if (found.image !== null) {
+    marks.set(found.image, found.own);
+    agreed.set(found.image, found.all);
+  }
   progress(found.progress);
   refresh();
 }
