@@ -218,6 +218,11 @@ class Settings:
     scoring_weights: Literal["averaged", "raw"] = setting(
         "averaged", "which G and E the detector scores with", source=OURS
     )
+    examples: int = setting(
+        500,
+        "ordinary training images, at most, that a model keeps to show them beside odd ones",
+        source=OURS,
+    )
 
     # Run
     seed: int = setting(1000, "of initial parameters, latents, data order", source=APPENDIX)
@@ -335,6 +340,7 @@ def _check(s: Settings) -> None:
         "cycle_weight",
         "encoder_reals",
         "kimg",
+        "examples",
     ):
         need(getattr(s, name) >= 0, name, "0 or more")
     for name in ("learning_rate", "adam_epsilon", "latent_scale", "gradient_target"):

@@ -36,6 +36,8 @@ Array = np.ndarray[Any, Any]
 
 #: Images of either kind in the galleries unless more are asked for.
 SHOWN = 24
+#: Ordinary training images beside each.
+NEIGHBOURS = 3
 #: Files that were left out and are named.
 NAMED = 20
 #: Percentile of the maps of all shown images that is drawn brightest: colours can be compared.
@@ -181,8 +183,7 @@ def _cards(
     maps = detector.explain(shown.images)
     places = maps.places(BRIGHTEST)
     most = float(np.percentile(np.abs(maps.signed), BRIGHTEST))
-    candidates, nearest = collector.neighbours(shown)
-    near_seen = detector.rebuild(candidates.images)[0] if len(candidates.positions) else None
+    neighbours = detector.neighbours(shown.images, NEIGHBOURS)
     chosen = scores.part(shown.positions)
     ranks = scores.ranks()
     cards = []
@@ -201,12 +202,9 @@ def _cards(
             ),
         ]  # fmt: skip
         near = [
-            Picture(
-                pictures.of_image(near_seen[k]), "",
-                f"Ordinary image {printable(collector.table.name(candidates.positions[k]))}",
-            )
-            for k in nearest[i] if near_seen is not None
-        ]  # fmt: skip
+            Picture(pictures.of_image(image), "", f"Ordinary training image that is like {name}")
+            for image in neighbours[i]
+        ]
         label = "" if truth is None else _TRUTHS[truth[position]]
         score = float(shown.score[i])
         odd = line.score is not None and score >= line.score

@@ -252,7 +252,10 @@ class Review:
                      pictures.of_signed(maps.signed[0], float(np.abs(maps.signed).max()))],
                     ["odd places", pictures.of_heat(maps.places()[0], 1.0)],
                 ],
-                "near": [pictures.of_image(image) for image in self._neighbours(number)],
+                "near": [
+                    pictures.of_image(near)
+                    for near in self.detector.neighbours(images, NEIGHBOURS)[0]
+                ],
                 "marks": [
                     [mark.reviewer, mark.verdict] for mark in self.store.marks() if mark.image == name
                 ],
@@ -338,18 +341,6 @@ class Review:
         count, channels, side, _ = images.shape
         blocks = images.reshape(count, channels, side // factor, factor, side // factor, factor)
         return blocks.mean(axis=(3, 5)).round().astype(np.uint8) if factor > 1 else images
-
-    def _neighbours(self, number: int) -> Array:
-        """What the networks see of the nearest images that score below the median."""
-        scored = self.scored
-        distances = np.square(scored.latents - scored.latents[number]).sum(axis=1)
-        distances[(scored.score > np.median(scored.score))] = np.inf
-        distances[number] = np.inf
-        nearest = np.argsort(distances, kind="stable")[:NEIGHBOURS]
-        nearest = nearest[np.isfinite(distances[nearest])]
-        if not len(nearest):
-            return np.empty((0, *scored.pictures.shape[1:]))
-        return self.detector.rebuild(np.ascontiguousarray(scored.pictures[np.sort(nearest)]))[0]
 
 
 def _cookie(token: str | None) -> str:

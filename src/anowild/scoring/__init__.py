@@ -2,7 +2,8 @@
 
 `cues` computes what is measured of one image, `calibration` turns it into a score, `detector`
 holds both with the networks, saves and loads them; `stream` scores a source of any length, `table` ranks
-and writes what was scored, `thresholds` draws a line through it, `explain` says where an image is odd.
+and writes what was scored, `thresholds` draws a line through it, `explain` says where an image is odd,
+`examples` are the ordinary images to hold beside it.
 """
 
 from anowild.scoring.calibration import Calibration

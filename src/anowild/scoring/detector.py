@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from anowild.networks import Discriminator, Encoder, Generator
 from anowild.progress import bar
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.cues import CUES, CueComputer, Usual
+from anowild.scoring.examples import Examples
 from anowild.scoring.explain import Explained, explain, reasons
 from anowild.training.loop import Trained
 from anowild.training.step import Networks
@@ -94,6 +96,7 @@ class Detector:
         calibration: Calibration,
         lod: float,
         facts: dict[str, Any],
+        examples: Examples,
         precision: Precision = "float32",
     ) -> None:
         self.networks = dict(networks)
@@ -101,6 +104,7 @@ class Detector:
         self.calibration = calibration
         self.lod = lod
         self.facts = facts  # how it was trained: for reports, not needed for scoring
+        self.examples = examples  # likewise
         self._cues = cue_computer(networks, lod, precision)
 
     @staticmethod
@@ -121,7 +125,10 @@ class Detector:
             "settings": settings.to_json(),
         }
         calibration = Calibration.fit(training)
-        return Detector(networks, images.preprocess, calibration, trained.lod, facts)
+        examples = Examples.choose(
+            chosen, calibration.score(training), settings.examples, settings.seed
+        )
+        return Detector(networks, images.preprocess, calibration, trained.lod, facts, examples)
 
     @property
     def pass_size(self) -> int:
@@ -165,6 +172,38 @@ class Detector:
         white = (torch.from_numpy(latents).double() - usual.mean.cpu()) @ usual.whitening.cpu()
         return white.numpy()
 
+    def neighbours(self, images: Array, count: int) -> list[Array]:
+        """Ordinary training images that are most like each of some others, the nearest first.
+
+        Near is what is near in E's latents, in units of their spread over generated images.
+
+        Args:
+            images: preprocessed, [N, C, R, R].
+
+        Returns:
+            For each what the networks see of at most ``count`` of ``examples``, float32
+            [K, C, r, r] in about [-1, 1]; an image is not like itself.
+        """
+        known = self.examples.images
+        if not len(known) or not len(images):
+            return [np.empty((0, *known.shape[1:]), np.float32) for _ in images]
+        here, there = self.whitened_latents(images), self._example_latents
+        found = []
+        for image, latent in zip(images, here, strict=True):
+            distances = np.square(there - latent).sum(axis=1)
+            itself = (known == image).all(axis=(1, 2, 3))
+            nearest = np.argsort(np.where(itself, np.inf, distances), kind="stable")
+            found.append(nearest[: min(count, int((~itself).sum()))])
+        wanted, places = np.unique(np.concatenate(found), return_inverse=True)
+        if not len(wanted):
+            return [np.empty((0, *known.shape[1:]), np.float32) for _ in images]
+        seen = self.rebuild(known[wanted])[0][places]
+        return np.split(seen, np.cumsum([len(nearest) for nearest in found])[:-1])
+
+    @cached_property
+    def _example_latents(self) -> Array:
+        return self.whitened_latents(self.examples.images)
+
     @staticmethod
     def threshold(share: float = FLAGGED_SHARE) -> float:
         """The score that about ``share`` of the training images reach."""
@@ -185,9 +224,10 @@ class Detector:
         }
 
     def save(self, folder: Path) -> None:
-        """Write model.safetensors and model.json into ``folder``."""
+        """Write examples.safetensors, model.safetensors and model.json into ``folder``."""
         tensors = self._tensors()
         weights_id = _digest(tensors)
+        self.examples.save(folder, weights_id)
         with written_whole(folder / WEIGHTS) as temporary:
             save_file(tensors, temporary, metadata={"id": weights_id})
         generator = self.networks["generator"]
@@ -266,12 +306,15 @@ class Detector:
             _load_weights(networks, weights, value["weights_id"])
             for network in networks.values():
                 network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            preprocess = Preprocess(**value["preprocess"])
+            shape = preprocess.channels, preprocess.resolution, preprocess.resolution
             return Detector(
                 networks,
-                Preprocess(**value["preprocess"]),
+                preprocess,
                 Calibration.from_json(value["calibration"]),
                 float(value["lod"]),
                 value["training"],
+                Examples.load(folder, value["weights_id"], shape, preprocess.dtype),
                 precision,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

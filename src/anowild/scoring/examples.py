@@ -1,0 +1,73 @@
+"""Ordinary training images that a model keeps, to be shown beside odd ones."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from anowild.errors import UserError
+from anowild.files import written_whole
+
+log = logging.getLogger("anowild")
+
+Array = np.ndarray[Any, Any]
+
+EXAMPLES = "examples.safetensors"
+#: Bytes of images, at most; and the fewest images all the same.
+MOST_BYTES, FEWEST = 8_000_000, 16
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Preprocessed images [M, C, R, R], of uint8 or uint16; there may be none."""
+
+    images: Array
+
+    @staticmethod
+    def choose(images: Array, score: Array, count: int, seed: int) -> Examples:
+        """At most ``count`` by chance of those that score at most the median.
+
+        Args:
+            images: preprocessed training images, [N, C, R, R].
+            score: [N], higher is odder.
+        """
+        ordinary = np.flatnonzero(score <= np.median(score))
+        count = min(count, max(FEWEST, MOST_BYTES // images[0].nbytes))
+        drawn = np.random.default_rng(seed).permutation(ordinary)[:count]
+        return Examples(np.ascontiguousarray(images[np.sort(drawn)]))
+
+    def save(self, folder: Path, weights_id: str) -> None:
+        """Write them beside the weights that they belong to."""
+        with written_whole(folder / EXAMPLES) as temporary:
+            save_file({"images": self.images}, temporary, metadata={"id": weights_id})
+
+    @staticmethod
+    def load(folder: Path, weights_id: str, shape: tuple[int, ...], dtype: Any) -> Examples:
+        """Read them; none where they were left out, or are of other weights.
+
+        Args:
+            shape: of an image.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path, none = folder / EXAMPLES, Examples(np.empty((0, *shape), dtype))
+        if not path.exists():
+            return none
+        try:
+            with safe_open(path, framework="np") as file:
+                if (file.metadata() or {}).get("id") != weights_id:
+                    log.warning("%s: is of another model; no ordinary images are shown", path)
+                    return none
+                images = file.get_tensor("images")
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: is damaged ({error}); remove it, or train again") from error
+        if images.shape[1:] != shape or images.dtype != dtype:
+            raise UserError(f"{path}: does not fit the model; remove it, or train again")
+        return Examples(images)
