@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anowild import api
 from anowild.data import ImageSet
 from anowild.errors import UserError
 from anowild.scoring import Detector
 from anowild.scoring.examples import EXAMPLES, FEWEST, Examples
+from tests.conftest import tiny_settings
 
 Array = np.ndarray[Any, Any]
 
@@ -82,3 +84,13 @@ def test_a_model_without_them_shows_none(
     # One example alone is like everything but itself.
     Examples(images[:1]).save(folder, detector.weights_id)
     assert [len(near) for near in Detector.load(folder).neighbours(images, 3)] == [0, 1]
+
+
+def test_a_trained_model_can_do_without_them(
+    digits: Array, model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    settings = tiny_settings(examples=0)
+    detector = api.train(digits, tmp_path / "model", settings)
+    assert len(detector.examples.images) == 0
+    assert len(Detector.load(tmp_path / "model").examples.images) == 0
