@@ -34,13 +34,16 @@ EARLIER = ("squared_residual", "structure", "latent_distance", "hidden_distance"
 
 
 def detector(
-    names: Sequence[str] = COMBINED, lower: float | Callable[[Cues, str], float] | None = None
+    names: Sequence[str] = COMBINED,
+    lower: float | Callable[[Cues, str], float] | None = None,
+    halved: Sequence[str] = (),
 ) -> Rule:
     """The detector's: the sum of the log evidence over cues.
 
     Args:
         lower: how likely the lower side of each cue is; or a function of the training cues and the
             name; None: as the detector has it.
+        halved: cues whose evidence counts half.
     """
 
     def rule(training: Cues, images: Cues) -> Array:
@@ -48,7 +51,8 @@ def detector(
         for name in names:
             likely = lower(training, name) if callable(lower) else lower
             with np.errstate(divide="ignore"):  # of a side that is ruled out
-                total += CueCalibration.fit(name, training[name], likely).surprise(images[name])
+                evidence = CueCalibration.fit(name, training[name], likely).surprise(images[name])
+            total += evidence * (0.5 if name in halved else 1.0)
         return total
 
     return rule
@@ -121,6 +125,9 @@ RULES: dict[str, Rule] = {
     "combined, each cue by its own skewness": detector(lower=by_skewness()),
     "combined, upper sides": detector(lower=0.0),
     "combined, both sides": detector(lower=0.5),
+    "combined, the two distances counted once": detector(
+        halved=("latent_distance", "hidden_distance")
+    ),
     "combined with the latent norm": detector((*COMBINED, "latent_norm")),
     "earlier cues, the side by the squared residual": detector(EARLIER, by_skewness(EARLIER[0])),
     "the paper's three cues, each by its own skewness": detector(PAPER, by_skewness()),
