@@ -108,9 +108,7 @@ def evaluate(
     """
     detector = model if isinstance(model, Detector) else Detector.load(model)
     stream = ImageStream(open_all(sources), detector.preprocess)
-    count = stream.count()
-    if count is not None:
-        labels.check_count(count)  # before the work, not after it
+    labels.begin(stream.count())  # says before the work, not after it, what is wrong
     truths: list[Array] = []
     parts: list[Scores] = []
 

@@ -180,6 +180,12 @@ def test_charts_can_be_drawn_of_anything() -> None:
     assert "a &amp; b: 3" in histogram({"a & b": np.zeros(3)}, None, "score")
     two = histogram({"a & b": np.zeros(3), "c": np.ones(2)}, None, "score")
     assert two.count("a &amp; b") == 2  # in the legend, and for those who cannot see it
+    for y in ([-0.0352, 12345.0, 1.0], [0.0, 1e-7, 0.0]):
+        places = re.findall(
+            r'<text x="([0-9.]+)" y="[0-9.]+" text-anchor="end">([^<]*)', curve([1, 2, 3], y, "G")
+        )
+        # A digit takes some 7 of the drawing's units: none lies outside.
+        assert all(float(x) - 7.2 * len(text) >= 0 for x, text in places), places
     assert "polyline" in curve([1, 2, 3], [1.0, float("nan"), 2.0], "G loss")
     assert "no values" in curve([1], [float("nan")], "G loss")
 

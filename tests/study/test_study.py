@@ -107,6 +107,23 @@ def test_a_label_of_some_images_serves_one_alone(tmp_path: Path) -> None:
         partial.of(["y/a.png"], [1])
 
 
+def test_what_is_spelled_from_here_is_meant_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("z.png", "a/z.png", "b/z.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    labels = Labels(write_csv(tmp_path / "l.csv", "path,label\nz.png,1\n"), partial=True)
+    for _ in range(2):  # a pass leaves nothing behind
+        labels.begin(None)
+        assert labels.of(["a/z.png", "b/z.png", "z.png"], [0, 1, 2]).tolist() == [-1, -1, 1]
+        labels.begin(None)
+        assert labels.of(
+            [str(tmp_path / "a" / "z.png"), str(tmp_path / "z.png")], [0, 1]
+        ).tolist() == [-1, 1]
+
+
 def test_labels_of_some_images_in_other_forms(tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", [0, -1, 1])
     assert Labels(str(tmp_path / "l.npy"), partial=True).of("abc", [0, 1, 2]).tolist() == [0, -1, 1]

@@ -52,6 +52,12 @@ class LabelFile:
             values = values.astype(np.uint8)
         self.by_position = [str(value) for value in values.tolist()]
 
+    def begin(self, images: int | None) -> None:
+        """A pass over the images begins, of so many as far as that is known; as :meth:`check_count`."""
+        self._meant.clear()
+        if images is not None:
+            self.check_count(images)
+
     def of(self, name: str, position: int) -> str:
         """The label of an image. Raises UserError if it has none."""
         found = self._find(name, position)
@@ -62,8 +68,8 @@ class LabelFile:
     def if_any(self, name: str, position: int) -> str | None:
         """The label of an image; None where it has none.
 
-        As not all images have one, a path in the file must not serve for two: what is spelled in full
-        is meant.
+        As not all images have one, a path in the file must not serve for two. What is spelled in full
+        is meant: as the image is, or from here.
 
         Raises:
             UserError: a path may mean two images; or labels are counted, and there are fewer.
@@ -72,6 +78,8 @@ class LabelFile:
         if found is None:
             return None
         whole, path, label = found
+        if whole != path and _are_two_files(whole, path):
+            return None
         other = self._meant.setdefault(path, whole)
         if other == whole:
             return label
@@ -107,6 +115,15 @@ class LabelFile:
             raise UserError(
                 f"{self.source}: has {len(self.by_position)} labels for {images} images"
             )
+
+
+def _are_two_files(one: str, other: str) -> bool:
+    """Whether both are there, or what they are parts of, and they are not the same."""
+    files = [Path(name.rpartition("[")[0] or name) for name in (one, other)]
+    try:
+        return not files[0].samefile(files[1])
+    except (OSError, ValueError):
+        return False
 
 
 def _read_csv(path: Path) -> dict[str, tuple[str, int]]:

@@ -103,9 +103,8 @@ def write_report(
     stream = ImageStream(open_all(sources), detector.preprocess)
     if rule is not None:
         rule.prepare(detector)
-    count = stream.count()
-    if labels is not None and count is not None:
-        labels.check_count(count)  # before the work, not after it
+    if labels is not None:
+        labels.begin(stream.count())  # says before the work, not after it, what is wrong
     collector = Collector(detector, shown)
     truths: list[Array] = []
 

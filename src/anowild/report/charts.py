@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 Array = np.ndarray[Any, Any]
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 44, 34
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 68, 34
 #: Width of a curve: several stand side by side.
 _NARROW = 360
 

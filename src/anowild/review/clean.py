@@ -89,6 +89,8 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
             _place(sources, part / IMAGES, _link if how == "links" else shutil.copy2)
         part.rename(out)
     except OSError as error:
+        if out.exists():
+            raise UserError(f"{out}: is there already now; name a new folder") from error
         raise explained(error, out) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -11,7 +11,6 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from anowild.errors import UserError
 from anowild.files import written_whole
 
 log = logging.getLogger("anowild")
@@ -49,13 +48,10 @@ class Examples:
 
     @staticmethod
     def load(folder: Path, weights_id: str, shape: tuple[int, ...], dtype: Any) -> Examples:
-        """Read them; none where they were left out, or are of other weights.
+        """Read them; none, with a warning, where they are damaged or of another model: scores need them not.
 
         Args:
             shape: of an image.
-
-        Raises:
-            UserError: the file is damaged.
         """
         path, none = folder / EXAMPLES, Examples(np.empty((0, *shape), dtype))
         if not path.exists():
@@ -63,11 +59,11 @@ class Examples:
         try:
             with safe_open(path, framework="np") as file:
                 if (file.metadata() or {}).get("id") != weights_id:
-                    log.warning("%s: is of another model; no ordinary images are shown", path)
-                    return none
+                    raise ValueError("it is of another model")
                 images = file.get_tensor("images")
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: is damaged ({error}); remove it, or train again") from error
-        if images.shape[1:] != shape or images.dtype != dtype:
-            raise UserError(f"{path}: does not fit the model; remove it, or train again")
+            if images.shape[1:] != shape or images.dtype != dtype:
+                raise ValueError("it does not fit the model")
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            log.warning("%s: cannot be used (%s); no ordinary images are shown", path, error)
+            return none
         return Examples(images)

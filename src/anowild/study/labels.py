@@ -91,6 +91,15 @@ class Labels:
         given = [find(n, p) for n, p in zip(names, positions, strict=True)]
         return np.array([self._value(word or "", self.source) for word in given], np.int64)
 
+    def begin(self, images: int | None) -> None:
+        """To be called before each pass over the images; None: their number is not known yet.
+
+        Raises:
+            UserError: the labels are counted, and not as many.
+        """
+        if self._file is not None:
+            self._file.begin(images)
+
     def check_count(self, images: int) -> None:
         """Raises UserError if the labels are counted, and not as many as the images."""
         if self._file is not None:

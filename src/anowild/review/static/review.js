@@ -277,6 +277,7 @@ async function look() {
     figure.append(picture(url, `${title}: ${found.name}`), title);
     return figure;
   }));
+  $("detail-like").hidden = !found.near.length;
   $("detail-near").replaceChildren(...found.near.map((url) => picture(url, "an ordinary training image")));
   $("detail-cues").replaceChildren(...Object.entries(found.cues).map(([name, value]) => {
     const row = document.createElement("tr");
