@@ -24,7 +24,6 @@ from anowild import api
 from anowild.config import Settings, preset
 from anowild.files import read_json, write_json
 from anowild.review.clean import IMAGES, clean
-from anowild.review.rerank import features, rerank
 from anowild.review.scored import Scored
 from anowild.review.store import MARKS, Store, decisions
 from anowild.scoring import Detector
@@ -39,14 +38,9 @@ EVERY = 20
 
 def look(scored: Scored, store: Store, odd: set[str], looks: int) -> None:
     """Mark so many more images, the oddest first of what the marks so far teach."""
-    described = features(scored.cues, scored.latents)
-    numbers = {name: i for i, name in enumerate(scored.names)}
     for _ in range(looks // EVERY):
         verdicts = decisions(store.marks())
-        marked = np.array([numbers[name] for name in verdicts], int)
-        told = np.array([verdict == "odd" for verdict in verdicts.values()], bool)
-        found = rerank(scored.score, described, marked, told)
-        order = oddest_first(scored.score if found is None else found)
+        order = oddest_first(scored.taught(verdicts))
         new = [scored.names[i] for i in order if scored.names[i] not in verdicts]
         for name in new[:EVERY]:
             store.mark(name, "loop", "odd" if name in odd else "keep")

@@ -58,9 +58,8 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     measured = bank.load(folder / BANK)
     training = measured["training"]
     count = len(training["residual"])
-    odd = np.zeros(count, bool)
     experiment = cell.experiment()
-    odd[experiment.contamination.indices] = True
+    odd = experiment.injected
     score = RULES[OWN](training, training)
     # As the detector's score: -log10 of the share of training images as odd.
     ranks = (-score).argsort().argsort()

@@ -135,8 +135,7 @@ def trained_on(study: Path) -> Iterator[tuple[str, list[tuple[Array, Array]]]]:
         cell = Cell(**read_json(result.parent / CELL))
         training = bank.load(result.parent / BANK)["training"]
         oddness = RULES[OWN](training, training)
-        odd = np.zeros(len(oddness), bool)
-        odd[cell.experiment().contamination.indices] = True
+        odd = cell.experiment().injected
         cells.setdefault((cell.set, cell.rate), []).append((oddness, odd))
     for (name, rate), draws in sorted(cells.items()):
         yield f"{name}, {100 * rate:g} %", draws

@@ -19,7 +19,7 @@ from anowild.scoring import Detector, Scores
 from anowild.scoring.judge import judge_of
 from anowild.scoring.stream import for_each_batch, score, threshold_rule
 from anowild.scoring.suspects import write_suspects
-from anowild.study.labels import UNKNOWN, Labels
+from anowild.study.labels import UNKNOWN, Labels, counts
 from anowild.study.metrics import Quality, qualities
 from anowild.training import train as train_networks
 
@@ -117,9 +117,7 @@ def evaluate(
         parts.append(scores)
 
     for_each_batch(detector, stream, take)
-    truth, scores = np.concatenate(truths), Scores.concatenate(parts)
-    labels.check_count(len(truth) + len(stream.left_out))
-    labels.check_known(truth)
+    truth, scores = labels.end(truths, len(stream.left_out)), Scores.concatenate(parts)
     known = truth != UNKNOWN
     unlabelled = int((~known).sum())
     truth, scores = truth[known], scores.part(known)
@@ -130,11 +128,12 @@ def evaluate(
         )
     if threshold is None:
         threshold = Detector.threshold()
+    normal, anomalous = counts(truth)
     return Evaluation(
         qualities(scores.columns(), truth, threshold),
         threshold,
-        normal=int((truth == 0).sum()),
-        anomalous=int((truth == 1).sum()),
+        normal=normal,
+        anomalous=anomalous,
         flagged=int((scores.score >= threshold).sum()),
         left_out=len(stream.left_out),
         unlabelled=unlabelled,

@@ -62,7 +62,7 @@ def run_demo(
     except ValueError as error:
         raise UserError(f"rate {rate:g}: {error}") from error
     _begin(out, {"rate": rate, "seed": seed})
-    hidden = np.isin(np.arange(len(experiment.training)), experiment.contamination.indices)
+    hidden = experiment.injected
     training = _write_digits(experiment.training, hidden, out / "digits" / "training")
     test = _write_digits(experiment.test, experiment.test_labels, out / "digits" / "test")
     setting = (

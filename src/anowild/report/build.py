@@ -28,7 +28,7 @@ from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.calibration import COMBINED
 from anowild.scoring.stream import Rule, for_each_batch
 from anowild.scoring.thresholds import Threshold
-from anowild.study.labels import FEW, UNKNOWN, Labels
+from anowild.study.labels import FEW, UNKNOWN, Labels, counts, fewest
 from anowild.study.metrics import qualities
 from anowild.version import VERSION
 
@@ -42,8 +42,7 @@ NEIGHBOURS = 3
 NAMED = 20
 #: Percentile of the maps of all shown images that is drawn brightest: colours can be compared.
 BRIGHTEST = 99.5
-
-
+#: Labels in words.
 _TRUTHS = {0: "labelled normal", 1: "labelled anomalous", UNKNOWN: "without a label"}
 
 
@@ -116,10 +115,7 @@ def write_report(
     for_each_batch(detector, stream, take)
     table = collector.table
     scores = table.scores
-    truth = np.concatenate(truths) if labels is not None else None
-    if labels is not None:
-        labels.check_count(len(table) + len(stream.left_out))
-        labels.check_known(np.concatenate(truths))
+    truth = None if labels is None else labels.end(truths, len(stream.left_out))
     line = rule.draw(detector, table) if rule is not None else _usual_line(table.score)
     facts = detector.facts
     given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
@@ -227,10 +223,9 @@ def _quality(
     flags = line.flags(scores.score)
     hit = int((flags & (truth == 1)).sum())
     rows.append([f"of {int(flags.sum())} flagged, anomalies", str(hit), ""])
-    rows.append([f"of {int((truth == 1).sum())} anomalies, flagged", str(hit), ""])
-    few = min(int((truth == value).sum()) for value in (0, 1))
-    if few < FEW:
-        rows.append([f"only {few} of one kind: these figures say little", "", ""])
+    rows.append([f"of {counts(truth)[1]} anomalies, flagged", str(hit), ""])
+    if fewest(truth) < FEW:
+        rows.append([f"only {fewest(truth)} of one kind: these figures say little", "", ""])
     if not known.all():
         rows.append(["without a label", str(int((~known).sum())), ""])
     return rows

@@ -29,7 +29,6 @@ from anowild.errors import UserError
 from anowild.files import printable
 from anowild.report import pictures
 from anowild.review.export import FORMATS, written
-from anowild.review.rerank import features, rerank
 from anowild.review.scored import Scored
 from anowild.review.store import LONGEST_REVIEWER, VERDICTS, Store, decisions, is_reviewer
 from anowild.scoring import CUES, Detector, Scores
@@ -119,8 +118,6 @@ class Review:
         self.secret = secrets.token_urlsafe(24)
         # Pictures that a browser kept of another run are not these.
         self._run = secrets.token_hex(4)
-        self._positions = {name: i for i, name in enumerate(scored.names)}
-        self._described: Array | None = None
         self._order = lru_cache(maxsize=4)(self._make_order)
         self._marks = lru_cache(maxsize=1)(lambda version: store.marks())
 
@@ -280,8 +277,8 @@ class Review:
 
     def undo(self, request: Request, body: dict[str, Any]) -> Response:
         reviewer = _reviewer(body)
-        name = self.store.undo(reviewer, self._positions)
-        return self._marked(reviewer, self._positions.get(name) if name else None)
+        name = self.store.undo(reviewer, self.scored.numbers)
+        return self._marked(reviewer, self.scored.numbers.get(name) if name else None)
 
     def _marked(self, reviewer: str, number: int | None) -> Response:
         own, agreed = self._verdicts(reviewer)
@@ -299,7 +296,7 @@ class Review:
 
     def _verdicts(self, reviewer: str) -> tuple[dict[str, str], dict[str, str]]:
         """The reviewer's own marks, and what all agree on."""
-        marks = [m for m in self._marks(self.store.version()) if m.image in self._positions]
+        marks = [m for m in self._marks(self.store.version()) if m.image in self.scored.numbers]
         return {m.image: m.verdict for m in marks if m.reviewer == reviewer}, decisions(marks)
 
     def _progress(self, own: dict[str, str], agreed: dict[str, str]) -> dict[str, Any]:
@@ -320,16 +317,8 @@ class Review:
     def _make_order(self, sort: str, version: tuple[int, int]) -> Array:
         if sort != RERANKED:
             return self.scored.order(sort)
-        if self._described is None:
-            self._described = features(self.scored.cues, self.scored.latents)
-        agreed = {
-            self._positions[name]: verdict == "odd"
-            for name, verdict in decisions(self.store.marks()).items()
-            if verdict != "unsure" and name in self._positions
-        }
-        marked, odd = np.array(list(agreed), int), np.array(list(agreed.values()), bool)
-        found = rerank(self.scored.score, self._described, marked, odd)
-        return oddest_first(self.scored.score if found is None else found).astype(np.int32)
+        scores = self.scored.taught(decisions(self.store.marks()))
+        return oddest_first(scores).astype(np.int32)
 
     def _shown(self, numbers: list[int]) -> Array:
         """Pictures as uint8 [N, 1 or 3, r, r], r at most about ``THUMBNAIL``."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,6 +16,7 @@ import numpy as np
 from anowild.data.images import Batch, ImageStream, Source, open_all
 from anowild.errors import UserError
 from anowild.files import printable, read_json, write_json, written_whole
+from anowild.review.rerank import features, rerank
 from anowild.review.store import Store
 from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.detector import oddest_first
@@ -41,6 +43,26 @@ class Scored:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The images' numbers by name."""
+        return {name: i for i, name in enumerate(self.names)}
+
+    @cached_property
+    def _features(self) -> Array:
+        return features(self.cues, self.latents)
+
+    def taught(self, verdicts: Mapping[str, str]) -> Array:
+        """Scores [N] by what verdicts by name teach; the unsupervised ones where they teach nothing."""
+        told = {
+            self.numbers[name]: verdict == "odd"
+            for name, verdict in verdicts.items()
+            if verdict != "unsure" and name in self.numbers
+        }
+        marked, odd = np.array(list(told), int), np.array(list(told.values()), bool)
+        found = rerank(self.score, self._features, marked, odd)
+        return self.score if found is None else found
 
     @staticmethod
     def make(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> Scored:

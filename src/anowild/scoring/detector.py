@@ -185,8 +185,9 @@ class Detector:
             [K, C, r, r] in about [-1, 1]; an image is not like itself.
         """
         known = self.examples.images
+        none = [np.empty((0, *known.shape[1:]), np.float32) for _ in images]
         if not len(known) or not len(images):
-            return [np.empty((0, *known.shape[1:]), np.float32) for _ in images]
+            return none
         here, there = self.whitened_latents(images), self._example_latents
         found = []
         for image, latent in zip(images, here, strict=True):
@@ -196,7 +197,7 @@ class Detector:
             found.append(nearest[: min(count, int((~itself).sum()))])
         wanted, places = np.unique(np.concatenate(found), return_inverse=True)
         if not len(wanted):
-            return [np.empty((0, *known.shape[1:]), np.float32) for _ in images]
+            return none
         seen = self.rebuild(known[wanted])[0][places]
         return np.split(seen, np.cumsum([len(nearest) for nearest in found])[:-1])
 

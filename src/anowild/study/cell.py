@@ -141,7 +141,7 @@ def _trained(
         rows.append(_row("latent search (AnoGAN)", labels[chosen], scores))
     facts = {
         "train_seconds": round(trained.seconds, 1),
-        "suspects": suspects(measured, experiment.contamination.indices, trained),
+        "suspects": suspects(measured, experiment.injected, trained),
     }
     return facts, rows
 
@@ -161,10 +161,12 @@ def rows_of(measured: dict[str, bank.Group], labels: Array) -> list[Row]:
     return rows
 
 
-def suspects(measured: dict[str, bank.Group], injected: list[int], trained: Trained) -> Row:
-    """How well the training images themselves are ranked: precision among the k oddest, k injected."""
-    odd = np.zeros(len(measured["training"]["residual"]), bool)
-    odd[injected] = True
+def suspects(measured: dict[str, bank.Group], odd: Array, trained: Trained) -> Row:
+    """How well the training images themselves are ranked: precision among the k oddest, k injected.
+
+    Args:
+        odd: which are injected, bool [N].
+    """
     score = RULES[OWN](measured["training"], measured["training"])
     found: Row = {"precision_at_k": _precision(odd, score)}
     if trained.suspects is not None:

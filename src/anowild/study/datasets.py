@@ -30,6 +30,11 @@ class Experiment:
     test: Array
     test_labels: Array
 
+    @property
+    def injected(self) -> Array:
+        """Which training images are anomalies: bool [N]."""
+        return np.isin(np.arange(len(self.training)), self.contamination.indices)
+
 
 def mnist2(folder: Path, rate: float, seed: int) -> Experiment:
     """The authors' own example: MNIST's digit 2, 32x32, the other digits anomalous."""

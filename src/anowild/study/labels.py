@@ -72,7 +72,7 @@ class Labels:
         """Labels, int64 [N], of images by name and by position in the source.
 
         Args:
-            total: how many images the source has; None: :meth:`check_count` is asked later.
+            total: how many images the source has; None: :meth:`end` says if that does not fit.
             known: where the images are from, one for each name. What a protocol says of a
                 class holds unless ``normal`` was given.
 
@@ -100,21 +100,26 @@ class Labels:
         if self._file is not None:
             self._file.begin(images)
 
-    def check_count(self, images: int) -> None:
-        """Raises UserError if the labels are counted, and not as many as the images."""
-        if self._file is not None:
-            self._file.check_count(images)
+    def end(self, parts: Sequence[Array], left_out: int) -> Array:
+        """The labels of a whole pass, int64 [N], from those of its batches.
 
-    def check_known(self, truth: Array) -> None:
-        """Raises UserError if no image has a label; says so if few have."""
-        counts = [int((truth == value).sum()) for value in (0, 1)]
-        if not any(counts):
+        Args:
+            left_out: images of the source that could not be read.
+
+        Raises:
+            UserError: the labels are counted, and not as many as the images; or no image has one.
+        """
+        truth = np.concatenate(parts)
+        if self._file is not None:
+            self._file.check_count(len(truth) + left_out)
+        if (truth == UNKNOWN).all():
             raise UserError(f"{self.source}: has no label for any of the {len(truth)} images")
-        if min(counts) < FEW:
+        if fewest(truth) < FEW:
             log.warning(
                 "%s: %d normal images and %d anomalies are few: figures say little, and intervals are "
-                "too narrow", self.source, *counts,
+                "too narrow", self.source, *counts(truth),
             )  # fmt: skip
+        return truth
 
     def _known(self, name: str, origin: Origin) -> int:
         if origin.anomaly is not None and not self.normal:
@@ -137,3 +142,13 @@ class Labels:
                 "or --normal has to say which are normal"
             )
         return not self._is_normal(word)
+
+
+def counts(truth: Array) -> tuple[int, int]:
+    """How many images are labelled normal, and how many anomalous."""
+    return int((truth == 0).sum()), int((truth == 1).sum())
+
+
+def fewest(truth: Array) -> int:
+    """How many images have the rarer label."""
+    return min(counts(truth))
