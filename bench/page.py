@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from anowild.config import preset
 from anowild.data import ImageSet
-from anowild.review.app import Review, where_to_listen
-from anowild.review.scored import Scored
-from anowild.review.serve import listen
-from anowild.review.store import MARKS, Store
+from anowild.presets import preset
+from anowild.reviewing.app import Review, where_to_listen
+from anowild.reviewing.serve import listen
+from anowild.reviewing.session import Scored
+from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import CUES, Detector
 from anowild.training import train
 
@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--side", type=int, default=32)
     given = parser.parse_args(arguments)
-    settings = preset("laptop").settings().but(resolution=given.side, kimg=0)
+    settings = preset("laptop").settings().replace(resolution=given.side, kimg=0)
     noise = np.random.default_rng(0).integers(0, 256, (64, given.side, given.side), dtype=np.uint8)
     training = ImageSet.load(noise, settings)
     with tempfile.TemporaryDirectory() as name:

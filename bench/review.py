@@ -20,15 +20,15 @@ import numpy as np
 import torch
 
 from anowild.data import ImageSet
+from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
-from anowild.review.rerank import features, rerank
+from anowild.reviewing.rerank import features, rerank
 from anowild.scoring import CUES
-from anowild.scoring.cues import Usual
-from anowild.study import bank
+from anowild.scoring.cues import GaussianReference
+from anowild.study import cue_cache
 from anowild.study.baselines import BASELINES, pca_residual
-from anowild.study.cell import BANK, CELL, RESULT, Cell
-from anowild.study.metrics import auroc
-from anowild.study.rules import OWN, RULES
+from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.trial import BANK, CELL, RESULT, Cell
 
 Array = np.ndarray[Any, Any]
 
@@ -55,7 +55,7 @@ def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
 def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     """Of one cell: its set, its number of images, images looked at by way of ranking, and AUROCs."""
     cell = Cell(**read_json(folder / CELL))
-    measured = bank.load(folder / BANK)
+    measured = cue_cache.load(folder / BANK)
     training = measured["training"]
     count = len(training["residual"])
     experiment = cell.experiment()
@@ -64,7 +64,7 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     # As the detector's score: -log10 of the share of training images as odd.
     ranks = (-score).argsort().argsort()
     rarity = -np.log10((ranks + 0.5) / count)
-    usual = Usual.fit(measured["samples"]["latent"])
+    usual = GaussianReference.fit(measured["samples"]["latent"])
     latents = (torch.from_numpy(training["latent"]) - usual.mean) @ usual.whitening
     described = features({name: training[name] for name in CUES}, latents.numpy())
 

@@ -28,10 +28,11 @@ import torch
 from scipy.stats import spearmanr
 
 from anowild import api
-from anowild.config import Settings, preset
-from anowild.device import choose_device
+from anowild.device import select_device
+from anowild.presets import preset
 from anowild.scoring import Detector, cues
 from anowild.scoring.detector import PRECISIONS, cue_computer
+from anowild.settings import Settings
 from anowild.training.step import Networks
 from bench.flops import Flops
 from bench.peers import Measured, alternate, serve, spread, without_torchvision_kernels
@@ -45,11 +46,11 @@ SECONDS = 1.0
 def settings(maps: int) -> Settings:
     """With ``maps`` maps in every layer."""
     wide = {"fmap_base": maps << 7, "fmap_max": maps, "resolution": RESOLUTION}
-    return preset("laptop").settings().but(**wide)
+    return preset("laptop").settings().replace(**wide)
 
 
 def serve_ours(maps: int, batch: int, precision: Any) -> None:
-    device = choose_device("cpu", threads=1)
+    device = select_device("cpu", threads=1)
     networks = Networks.build(settings(maps), RESOLUTION, CHANNELS).to(device)
     cues.PASS = batch
     computer = cue_computer(
@@ -123,7 +124,7 @@ def table(found: dict[str, Measured]) -> str:
 
 def agreement(model: str, source: str) -> None:
     """Print the rank correlation of each column between the precisions."""
-    device = choose_device("cpu")
+    device = select_device("cpu")
     columns, seconds = {}, {}
     for precision in PRECISIONS:
         detector = Detector.load(model, device, precision)

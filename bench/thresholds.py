@@ -26,9 +26,9 @@ from sklearn.mixture import GaussianMixture
 
 from anowild.files import read_json
 from anowild.scoring.thresholds import false_discovery_rate, gap
-from anowild.study import bank
-from anowild.study.cell import BANK, CELL, RESULT, Cell
-from anowild.study.rules import OWN, RULES
+from anowild.study import cue_cache
+from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.trial import BANK, CELL, RESULT, Cell
 
 Array = np.ndarray[Any, Any]
 #: (generator, share of anomalies in calibration) -> calibration scores and labels, scores and labels.
@@ -67,7 +67,7 @@ def real(study: Path) -> Iterator[tuple[str, Draw]]:
     """The sets of a study whose joint networks saw no anomaly, seed 0."""
     for result in sorted(study.glob(f"*/0pct/joint/seed0/{RESULT}")):
         cell = Cell(**read_json(result.parent / CELL))
-        measured = bank.load(result.parent / BANK)
+        measured = cue_cache.load(result.parent / BANK)
         scores = RULES[OWN](measured["training"], measured["test"])
         labels = cell.experiment().test_labels
         yield cell.set, of_cell(scores[labels == 0], scores[labels == 1])
@@ -133,7 +133,7 @@ def trained_on(study: Path) -> Iterator[tuple[str, list[tuple[Array, Array]]]]:
     cells: dict[tuple[str, float], list[tuple[Array, Array]]] = {}
     for result in sorted(study.glob(f"*/*/joint/*/{RESULT}")):
         cell = Cell(**read_json(result.parent / CELL))
-        training = bank.load(result.parent / BANK)["training"]
+        training = cue_cache.load(result.parent / BANK)["training"]
         oddness = RULES[OWN](training, training)
         odd = cell.experiment().injected
         cells.setdefault((cell.set, cell.rate), []).append((oddness, odd))

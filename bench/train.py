@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
-from anowild.config import FAST, Settings, preset
-from anowild.device import choose_device, matrix_product_peak, training_dtype
-from anowild.training.step import Draws, Networks, Step
+from anowild.device import matrix_product_peak, select_device, training_dtype
+from anowild.presets import FAST, preset
+from anowild.settings import Settings
+from anowild.training.step import Networks, Step, StepNoise
 from bench.flops import Flops
 from bench.peers import Measured, alternate, serve, spread, without_torchvision_kernels
 
@@ -43,12 +44,12 @@ OURS: dict[str, dict[str, Any]] = {
 def settings(kind: str, maps: int, precision: str) -> Settings:
     """Of one of ``OURS``, with ``maps`` maps in every layer."""
     wide = {"fmap_base": maps << 7, "fmap_max": maps, "resolution": RESOLUTION}
-    return preset("laptop").settings().but(**OURS[kind] | wide | {"precision": precision})
+    return preset("laptop").settings().replace(**OURS[kind] | wide | {"precision": precision})
 
 
 def serve_ours(kind: str, maps: int, batch: int, iterations: int, precision: str) -> None:
     chosen = settings(kind, maps, precision)
-    device = choose_device("cpu", threads=1)
+    device = select_device("cpu", threads=1)
     networks = Networks.build(chosen, RESOLUTION, CHANNELS).to(device)
     step = Step(networks, chosen)
     reals = _noise(batch).contiguous(memory_format=torch.channels_last)
@@ -56,7 +57,7 @@ def serve_ours(kind: str, maps: int, batch: int, iterations: int, precision: str
 
     def iterate() -> None:
         normals = [torch.randn(batch, latent) for _ in range(3)]
-        draws = Draws(normals[0], torch.rand(batch, 1, 1, 1), normals[1], normals[2])
+        draws = StepNoise(normals[0], torch.rand(batch, 1, 1, 1), normals[1], normals[2])
         step(reals, draws, 0.0, 0.001, 0.999)
 
     _serve(iterate, batch, iterations, precision)

@@ -15,9 +15,10 @@ from sklearn.datasets import load_digits
 
 from anowild import api
 from anowild.cli import main
-from anowild.config import Settings, preset
 from anowild.data import ImageSet
+from anowild.presets import preset
 from anowild.scoring import Detector
+from anowild.settings import Settings
 
 Array = np.ndarray[Any, Any]
 
@@ -48,7 +49,7 @@ def tiny_settings(**changes: Any) -> Settings:
         "penalty_share": 1.0,
         "learning_rate": 0.001,
     }
-    return preset("laptop").settings().but(**(growing | changes))
+    return preset("laptop").settings().replace(**(growing | changes))
 
 
 @pytest.fixture(autouse=True)

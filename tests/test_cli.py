@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from anowild.evaluation.metrics import auroc
 from anowild.scoring import CUES
 from anowild.scoring.table import COLUMNS
-from anowild.study.metrics import auroc
 from tests.conftest import Run
-from tests.networks.test_tables import TOTALS
+from tests.paper.test_tables import TOTALS
 
 TINY = [f"--set={change}" for change in (
     "resolution=16", "fmap_base=64", "fmap_max=8", "minibatch=16", "tick_kimg=0.2", "kimg=0.4",

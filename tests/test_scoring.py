@@ -22,8 +22,8 @@ import pytest
 from PIL import Image
 
 from anowild import api
-from anowild.data.ahead import ahead
-from anowild.data.images import ImageSet, ImageStream, open_all
+from anowild.data.image_set import ImageSet, ImageStream, open_all
+from anowild.data.prefetch import ahead
 from anowild.data.readers import FolderReader
 from anowild.errors import UserError
 from anowild.files import printable

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from anowild.errors import UserError
-from anowild.files import read_json, write_json, written_whole
+from anowild.files import atomic_write, read_json, write_json
 from anowild.scoring.detector import DESCRIPTION, WEIGHTS
 from anowild.signals import exit_status
 
@@ -45,7 +45,7 @@ def halve(model: Path, folder: Path, limit: int = LIMIT) -> list[Path]:
         for i, keys in enumerate(_groups({k: _half_size(file, k) for k in file.keys()}, limit)):  # noqa: SIM118
             tensors = {key: _half(key, file.get_tensor(key)) for key in keys}
             path = folder / f"{name[:12]}-{i:02}.safetensors"
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 save_file(tensors, temporary)
             parts.append(path)
             facts.append({"file": path.name, "blake2b": _digest(path)})
@@ -76,7 +76,7 @@ def join(folder: Path, model: Path) -> None:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
     description = index["description"]
-    with written_whole(model / WEIGHTS) as temporary:
+    with atomic_write(model / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"id": description["weights_id"]})
     write_json(model / DESCRIPTION, description)
 

@@ -34,17 +34,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from anowild import parity
-from anowild.config import FAST, Settings, preset
 from anowild.data import ImageSet
-from anowild.device import choose_device, matrix_product_peak
+from anowild.device import matrix_product_peak, select_device
 from anowild.errors import UserError
-from anowild.files import locked, read_json, write_json, write_text
+from anowild.evaluation.metrics import auroc
+from anowild.files import exclusive_lock, read_json, write_json, write_text
+from anowild.paper import parity
+from anowild.presets import FAST, preset
 from anowild.scoring import CUES, Detector
+from anowild.settings import Settings
 from anowild.signals import Interrupted, exit_status
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS
-from anowild.study.metrics import auroc
 from anowild.training import checkpoint, train
 from anowild.training.schedule import Schedule
 from anowild.training.step import Networks
@@ -79,7 +80,7 @@ TRAINING_CHANGES: dict[str, Any] = {
     "precision": "bfloat16",
     "cuda_graphs": True,
     "minibatch_repeats": 1,
-    "average_half_life_kimg": 20,
+    "ema_half_life_kimg": 20,
     "tick_kimg": 5,
     "checkpoint_ticks": 8,
     "seed": SEED,
@@ -211,10 +212,10 @@ class Kit:
     # Speed
 
     def settings(self, name: str, variant: Variant | None = None) -> Settings:
-        settings = preset(name).settings().but(**self.size.changes[name])
+        settings = preset(name).settings().replace(**self.size.changes[name])
         if variant is None:
             return settings
-        return settings.but(precision=variant.precision, **ORDERS[variant.order])
+        return settings.replace(precision=variant.precision, **ORDERS[variant.order])
 
     def rows(self) -> list[tuple[str, float, Variant]]:
         """Preset, level and variant of each row of the speed table, in order of worth."""
@@ -329,7 +330,7 @@ class _Training:
 
     def __init__(self, name: str, kit: Kit) -> None:
         self.name, self.kit = name, kit
-        self.settings = kit.settings(SETS[name]).but(**kit.size.training)
+        self.settings = kit.settings(SETS[name]).replace(**kit.size.training)
         self.folder = kit.work / name
         self.state = self.folder / "training"
 
@@ -390,7 +391,7 @@ class _Training:
         if target is None:
             return False
         training, test, labels = self.sets
-        settings = self.settings.but(kimg=target)
+        settings = self.settings.replace(kimg=target)
         trained = train(training, settings, self.state, self.kit.device)
         detector = Detector.from_training(trained, training, settings)
         measured = {
@@ -525,7 +526,7 @@ def scores_agreement(device: torch.device, folder: Path, kimg: float) -> dict[st
     rows = np.repeat(rng.integers(0, 256, (300, 16, 1)), 16, axis=2)
     bars = np.clip(rows + rng.normal(0, 10, rows.shape), 0, 255).astype(np.uint8)[:, None]
     changes = {"resolution": 16, "channels": 1, "fmap_max": 16, "kimg": kimg, "seed": SEED}
-    settings = preset("laptop").settings().but(**changes)
+    settings = preset("laptop").settings().replace(**changes)
     images = ImageSet.load(bars, settings)
     trained = train(images, settings, folder / "training")
     Detector.from_training(trained, images, settings).save(folder / "model")
@@ -551,11 +552,11 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     def work() -> int:
-        device = choose_device(given.device)
+        device = select_device(given.device)
         if device.type == "cpu" and not given.tiny:
             raise UserError("there is no GPU here; --tiny tries the kit on a CPU")
         size = TINY if given.tiny else PAPER
-        with locked(given.out, "another process is measuring there now"):
+        with exclusive_lock(given.out, "another process is measuring there now"):
             states = given.work or given.out / "work"
             Kit(given.out, states, given.data, given.minutes, size, device).run()
         print((given.out / "results.md").read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anowild.parity import TOLERANCE
+from anowild.paper.parity import TOLERANCE
 from anowild.scoring import CUES
 from bench.gpu.ledger import failure
 

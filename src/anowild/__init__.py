@@ -1,4 +1,4 @@
-"""AnoWild finds the odd images in a folder that nobody has labelled.
+"""AnoWild finds the odd images in a folder that nobody has labeled.
 
 The public API, in the order of a first session; each name is imported when it is first used,
 because PyTorch takes two seconds:
@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from anowild.config import PRESETS, Settings, preset
 from anowild.errors import UserError
+from anowild.presets import PRESETS, preset
+from anowild.settings import Settings
 from anowild.version import VERSION as __version__
 
 if TYPE_CHECKING:

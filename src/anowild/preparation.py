@@ -8,23 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from anowild.config import Settings
 from anowild.data import PackedSet, Preprocess, choose_preprocess, open_all
-from anowild.data.contact_sheet import SheetCollector
 from anowild.data.contamination import contaminate_set
 from anowild.data.crops import CropReader, CropSettings
-from anowild.data.finish import Leaks
-from anowild.data.images import Source
-from anowild.data.labels import LabelFile
-from anowild.data.packed import PackedReader
-from anowild.data.packing import Part
-from anowild.data.prepare import prepare as pack
+from anowild.data.dataset.build import prepare as pack
+from anowild.data.dataset.contact_sheet import SheetCollector
+from anowild.data.dataset.finalize import Leaks
+from anowild.data.dataset.format import PackedReader
+from anowild.data.dataset.writer import Part
+from anowild.data.image_set import Source
+from anowild.data.label_file import LabelFile
 from anowild.data.readers import Reader, open_source
 from anowild.errors import UserError
 from anowild.files import read_json
+from anowild.settings import Settings
 
 #: What images are prepared with, unless told otherwise.
-PREPARED = Settings().but(max_resolution=64)
+PREPARED = Settings().replace(max_resolution=64)
 
 
 def prepare(

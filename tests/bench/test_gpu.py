@@ -20,9 +20,9 @@ import pytest
 import torch
 from PIL import Image
 
-from anowild.config import preset
-from anowild.device import choose_device
+from anowild.device import select_device
 from anowild.errors import UserError
+from anowild.presets import preset
 from anowild.scoring import CUES, Detector
 from anowild.signals import Interrupted
 from anowild.study.baselines import BASELINES
@@ -308,7 +308,7 @@ def test_stops_before_the_time_is_over(data: Path, tmp_path: Path) -> None:
     target = one._target(0.05, 100, 100)
     assert target is not None
     assert 0.05 + tick <= target <= one.settings.kimg
-    one.settings = one.settings.but(kimg=1e6)
+    one.settings = one.settings.replace(kimg=1e6)
     one.kit.size = replace(one.kit.size, evaluate_every=60)
     target = one._target(0.05, 100, 100)
     expected = 0.05 + (60 - last["apart_from_training"]) / last["s_per_kimg"]
@@ -355,7 +355,7 @@ def test_a_gpu_that_no_longer_answers_gets_a_new_process(
 
 
 def test_counts_what_a_step_does() -> None:
-    settings = preset("paper-cifar10").settings().but(**kit.TINY.changes["paper-cifar10"])
+    settings = preset("paper-cifar10").settings().replace(**kit.TINY.changes["paper-cifar10"])
     networks = Networks.build(settings, 8, 3)
     row = measure(settings, networks, 0.0, 0.01, 1e9, graphs=False)
     half = measure(settings, networks, 1.0, 0.01, 1e9, graphs=False)
@@ -365,7 +365,7 @@ def test_counts_what_a_step_does() -> None:
     assert row["of_peak"] == pytest.approx(row["gflops"])
     assert row["images_per_s"] * row["s_per_iteration"] == pytest.approx(8)
     assert row["s_per_kimg"] == pytest.approx(1000 / row["images_per_s"])
-    sparing = settings.but(penalty_share=0.25)
+    sparing = settings.replace(penalty_share=0.25)
     every, less = (
         measure(given, networks, 0.0, 0.01, 1e9, minibatch=16)["gflop_per_iteration"]
         for given in (settings, sparing)
@@ -519,7 +519,7 @@ def test_relative_difference() -> None:
 
 @pytest.mark.gpu
 def test_scores_agree_on_a_gpu(tmp_path: Path) -> None:
-    differences = kit.scores_agreement(choose_device("cuda"), tmp_path, 1.0)
+    differences = kit.scores_agreement(select_device("cuda"), tmp_path, 1.0)
     assert max(differences.values()) < kit.SCORES_AGREE
 
 
@@ -527,7 +527,7 @@ def test_scores_agree_on_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", kit.ORDERS)
 def test_graphs_are_measured_on_a_gpu(order: str) -> None:
     changes = kit.TINY.changes["paper-cifar10"]
-    settings = preset("paper-cifar10").settings().but(**changes, **kit.ORDERS[order])
+    settings = preset("paper-cifar10").settings().replace(**changes, **kit.ORDERS[order])
     networks = Networks.build(settings, 8, 3).to(torch.device("cuda"))
     assert measure(settings, networks, 0.0, 0.1, 1e12, graphs=True)["s_per_iteration"] > 0
 

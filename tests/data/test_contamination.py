@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anowild.config import Settings
 from anowild.data import ImageSet, PackedSet, contaminate, open_all
 from anowild.data.contamination import PROTOCOLS, draw
 from anowild.errors import UserError
+from anowild.evaluation.labels import Labels
 from anowild.preparation import contaminate as contaminate_set
 from anowild.preparation import prepare
-from anowild.study.labels import Labels
+from anowild.settings import Settings
 
 Array = np.ndarray[Any, Any]
 
 
-def labelled(folder: Path, labels: Array, test_labels: Array, seed: int = 0) -> PackedSet:
+def labeled(folder: Path, labels: Array, test_labels: Array, seed: int = 0) -> PackedSet:
     """A data set of noise with these labels."""
     rng = np.random.default_rng(seed)
     every = np.concatenate([labels, test_labels])
@@ -29,7 +29,7 @@ def labelled(folder: Path, labels: Array, test_labels: Array, seed: int = 0) -> 
     np.save(folder / "test.npy", images[len(labels) :])
     np.save(folder / "labels.npy", every)
     return prepare(
-        folder / "train.npy", folder / "set", Settings().but(resolution=8),
+        folder / "train.npy", folder / "set", Settings().replace(resolution=8),
         test=[folder / "test.npy"], labels=str(folder / "labels.npy"),
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_impossible_contamination_is_refused() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.2])
 def test_a_contaminated_set_holds_what_it_says(tmp_path: Path, rate: float) -> None:
     labels, test_labels = np.repeat([0, 1], [100, 60]), np.repeat([0, 1], [20, 20])
-    packed = labelled(tmp_path / "a", labels, test_labels)
+    packed = labeled(tmp_path / "a", labels, test_labels)
     spoilt = contaminate_set(packed.path, tmp_path / "spoilt", rate, seed=3)
     count = round(rate * 100 / (1 - rate))
     assert spoilt.counts == {"train": 100 + count, "test": 40}
@@ -83,7 +83,7 @@ def test_a_contaminated_set_holds_what_it_says(tmp_path: Path, rate: float) -> N
 
 def test_what_is_injected_from_the_test_split_leaves_it(tmp_path: Path) -> None:
     # As MVTec has it: no anomaly in training.
-    packed = labelled(tmp_path / "a", np.zeros(80, int), np.repeat([0, 1], [20, 30]))
+    packed = labeled(tmp_path / "a", np.zeros(80, int), np.repeat([0, 1], [20, 30]))
     spoilt = contaminate_set(packed.path, tmp_path / "spoilt", 0.2, seed=0)
     assert spoilt.counts == {"train": 100, "test": 30}
     names = {split: set(spoilt.names(split)[:]) for split in ("train", "test")}
@@ -101,7 +101,7 @@ def test_equal_images_leave_the_test_split_too(tmp_path: Path) -> None:
     np.save(folder / "test.npy", np.concatenate([images[38:40], images[40:]]))  # two are in both
     np.save(folder / "labels.npy", np.repeat([0, 1, 1, 0], [36, 4, 2, 10]))
     packed = prepare(
-        folder / "train.npy", folder / "set", Settings().but(resolution=8),
+        folder / "train.npy", folder / "set", Settings().replace(resolution=8),
         test=[folder / "test.npy"], labels=str(folder / "labels.npy"), leaks="keep",
     )  # fmt: skip
     spoilt = contaminate_set(packed.path, tmp_path / "spoilt", 0.1, seed=0)
@@ -109,23 +109,23 @@ def test_equal_images_leave_the_test_split_too(tmp_path: Path) -> None:
 
 
 def test_labels_that_fail_are_said(tmp_path: Path) -> None:
-    packed = labelled(tmp_path / "a", np.repeat([0, 1], [50, 3]), np.repeat([0, 1], [5, 5]))
+    packed = labeled(tmp_path / "a", np.repeat([0, 1], [50, 3]), np.repeat([0, 1], [5, 5]))
     with pytest.raises(UserError, match="takes 12 anomalies, there are 8"):
         contaminate_set(packed.path, tmp_path / "b", 0.2)
-    with pytest.raises(UserError, match="no training image is labelled cat"):
+    with pytest.raises(UserError, match="no training image is labeled cat"):
         contaminate_set(packed.path, tmp_path / "b", 0.2, normal=["cat"])
     with pytest.raises(UserError, match="from 0 to below 1"):
         contaminate_set(packed.path, tmp_path / "b", 1.2)
     with pytest.raises(UserError, match="there is no protocol 'x'"):
         contaminate_set(packed.path, tmp_path / "b", 0.1, protocol="x")
-    unlabelled = prepare(tmp_path / "a" / "train.npy", tmp_path / "c")
+    unlabeled = prepare(tmp_path / "a" / "train.npy", tmp_path / "c")
     with pytest.raises(UserError, match=r"train\.npy\[0\] has no label"):
-        contaminate_set(unlabelled.path, tmp_path / "b", 0.1)
+        contaminate_set(unlabeled.path, tmp_path / "b", 0.1)
 
 
 def cifar_like(folder: Path) -> PackedSet:
     rng = np.random.default_rng(0)
-    return labelled(folder, rng.integers(0, 10, 600), rng.integers(0, 10, 300))
+    return labeled(folder, rng.integers(0, 10, 600), rng.integers(0, 10, 300))
 
 
 def test_vehicles_against_animals(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_protocols_know_their_classes(tmp_path: Path) -> None:
             contaminate_set(packed.path, tmp_path / "b", 0.1, 0, normal, "cifar10-one-vs-rest")
     with pytest.raises(UserError, match="leave --normal away"):
         contaminate_set(packed.path, tmp_path / "b", 0.1, 0, ["1"], "cifar10-vehicles-vs-animals")
-    strange = labelled(tmp_path / "c", np.repeat(["zebra", "3"], [40, 9]), np.repeat(["3"], 4))
+    strange = labeled(tmp_path / "c", np.repeat(["zebra", "3"], [40, 9]), np.repeat(["3"], 4))
     with pytest.raises(UserError, match="'zebra' is no class of this protocol"):
         contaminate_set(strange.path, tmp_path / "b", 0.1, 0, ["3"], "mnist-one-vs-rest")
     for protocol in PROTOCOLS.values():
@@ -177,11 +177,11 @@ def test_protocols_know_their_classes(tmp_path: Path) -> None:
         assert set(protocol.normal or ()) <= set(protocol.classes)
 
 
-def test_contamination_of_normalised_images_does_not_normalise_again(tmp_path: Path) -> None:
+def test_contamination_of_normalized_images_does_not_normalize_again(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", rng.integers(0, 90, (40, 8, 8), dtype=np.uint8))
     np.save(tmp_path / "labels.npy", np.repeat([0, 1], 20))
-    settings = Settings().but(resolution=8, contrast="normalise", black=10, white=80)
+    settings = Settings().replace(resolution=8, contrast="normalize", black=10, white=80)
     packed = prepare(
         tmp_path / "x.npy", tmp_path / "set", settings, labels=str(tmp_path / "labels.npy")
     )

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anowild.data.contact_sheet import SheetCollector
 from anowild.data.crops import (
     Coverage,
     CropReader,
@@ -26,8 +25,9 @@ from anowild.data.crops import (
     to_gray,
     video_levels,
 )
+from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.readers import Record, open_source
-from anowild.data.readers.base import Origin, Reader, Shape, Unreadable
+from anowild.data.readers.base import Provenance, Reader, Shape, SkippedImage
 from anowild.errors import UserError
 from tests.conftest import SHARED, needs_shared
 
@@ -54,11 +54,11 @@ class Frames(Reader):
     def takes(source: str) -> bool:
         return False
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for i, pixels in enumerate(self.frames[start:], start):
-            name, origin = f"{self.name}[{i}]", Origin(source=self.name, frame=i)
+            name, origin = f"{self.name}[{i}]", Provenance(source=self.name, frame=i)
             if pixels is None:
-                yield Unreadable(name, "it is damaged", origin)
+                yield SkippedImage(name, "it is damaged", origin)
             else:
                 yield Record(name, pixels, origin)
 
@@ -86,13 +86,13 @@ def drawn(
 
 def cells_of(
     frames: Iterable[Array | None], masks: Iterable[Array | None] | None = None, **settings: Any
-) -> list[Record | Unreadable]:
+) -> list[Record | SkippedImage]:
     given = Frames("video.mp4", frames)
     ids = None if masks is None else Frames("masks.tif", masks)
     return list(CropReader(given, CropSettings(**({"object_size": 16} | settings)), ids))
 
 
-def kept(crops: Iterable[Record | Unreadable]) -> list[Record]:
+def kept(crops: Iterable[Record | SkippedImage]) -> list[Record]:
     return [crop for crop in crops if isinstance(crop, Record)]
 
 
@@ -190,14 +190,14 @@ def test_padding_is_what_numpy_makes_of_it(padding: str, mode: Any, shape: tuple
 
 
 @pytest.mark.parametrize("side", [24, 25])
-def test_crops_are_centred_squares_of_the_frame(side: int) -> None:
+def test_crops_are_centerd_squares_of_the_frame(side: int) -> None:
     frame = drawn()
     mask = np.zeros((150, 170), np.uint8)
     mask[100, 70] = 1
     (crop,) = kept(cells_of([frame], [mask[:, :, None]], side=side, percentiles=(0, 100)))
     top, left = 100 - side // 2 + (side % 2 == 0), 70 - side // 2 + (side % 2 == 0)
     assert crop.name == "video.mp4[0]@100,70"
-    assert crop.origin == Origin("video.mp4", 0, (top, left))
+    assert crop.origin == Provenance("video.mp4", 0, (top, left))
     low, high = float(frame.min()), float(frame.max())
     expected = np.rint((frame[top : top + side, left : left + side] - low) * (255 / (high - low)))
     assert crop.pixels.dtype == np.uint8
@@ -238,7 +238,7 @@ def test_frames_smaller_than_a_crop() -> None:
     (crop,) = kept(cells_of(frames, object_size=8, side=64))
     assert crop.pixels.shape == (64, 64, 1)
     (left_out,) = cells_of(frames, object_size=8, side=64, padding="skip")
-    assert isinstance(left_out, Unreadable)
+    assert isinstance(left_out, SkippedImage)
     assert "24x20 pixels are too few for crops of side 64" in left_out.reason
 
 
@@ -273,13 +273,13 @@ def test_levels_of_a_video_of_floats_are_near_those_of_numpy() -> None:
 @pytest.mark.parametrize("levels", ["frame", "video", "fixed"])
 def test_levels(kind: str, levels: str) -> None:
     frames = frames_of(kind)
-    greys = (float(frames[0].min()), float(frames[2].max())) if levels == "fixed" else None
-    crops = kept(cells_of(frames, levels=levels, greys=greys, still=0))
+    grays = (float(frames[0].min()), float(frames[2].max())) if levels == "fixed" else None
+    crops = kept(cells_of(frames, levels=levels, grays=grays, still=0))
     assert len(crops) == 3 * len(PLACES)
     for crop in crops:
         assert crop.origin.frame is not None
         assert crop.origin.position is not None
-        black, white = greys or np.percentile(
+        black, white = grays or np.percentile(
             frames[crop.origin.frame] if levels == "frame" else np.stack(frames), (0.1, 99.9)
         )
         top, left = crop.origin.position
@@ -292,11 +292,11 @@ def test_levels(kind: str, levels: str) -> None:
         assert off.mean() < 0.02
 
 
-def test_colour_becomes_gray_by_luma() -> None:
-    colour = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    expected = np.asarray(Image.fromarray(colour).convert("L")).astype(int)
-    assert np.abs(to_gray(colour) - expected).max() <= 1
-    assert to_gray(colour).dtype == np.uint8
+def test_color_becomes_gray_by_luma() -> None:
+    color = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(color).convert("L")).astype(int)
+    assert np.abs(to_gray(color) - expected).max() <= 1
+    assert to_gray(color).dtype == np.uint8
     same = drawn()
     assert np.array_equal(to_gray(np.repeat(same, 3, axis=2)), same[:, :, 0])
 
@@ -306,9 +306,9 @@ def test_colour_becomes_gray_by_luma() -> None:
 
 def test_a_still_object_is_kept_once_and_told_of() -> None:
     crops = cells_of([drawn([(70, 80)], seed=i) for i in range(6)])
-    assert [type(c) for c in crops] == [Record] + [Unreadable] * 5
+    assert [type(c) for c in crops] == [Record] + [SkippedImage] * 5
     for number, crop in enumerate(crops[1:], 1):
-        assert isinstance(crop, Unreadable)
+        assert isinstance(crop, SkippedImage)
         assert crop.reason == "hardly differs from an earlier crop (video.mp4[0]@70,80)"
         assert crop.origin.frame == number
         assert crop.origin.position is not None
@@ -350,7 +350,7 @@ def test_reading_is_deterministic_and_goes_on_from_anywhere() -> None:
     every = list(reader)
     assert [c.name for c in every] == [c.name for c in reader]
     assert len({c.name for c in every}) == len(every) > 4 * len(PLACES)
-    assert any(isinstance(c, Unreadable) for c in every)
+    assert any(isinstance(c, SkippedImage) for c in every)
     for start in (0, 1, 7, len(every), len(every) + 5):
         rest = list(reader.records(start))
         assert [(c.name, c.origin) for c in rest] == [(c.name, c.origin) for c in every[start:]]
@@ -375,7 +375,7 @@ def test_frames_that_cannot_be_cut_are_told_of_and_the_others_are_cut() -> None:
     four = np.repeat(drawn(), 4, axis=2)
     blank = np.full((150, 170, 1), 9, np.uint8)
     crops = cells_of([None, holes, four, blank, drawn()], levels="video")
-    reasons = [c.reason for c in crops if isinstance(c, Unreadable)]
+    reasons = [c.reason for c in crops if isinstance(c, SkippedImage)]
     assert reasons[:2] == ["it is damaged", "it holds NaN or infinite values"]
     assert "gray or RGB" in reasons[2]
     assert len(reasons) == 3
@@ -392,7 +392,7 @@ def test_folders_of_frames(folder_of: Callable[..., Path]) -> None:
     folder = folder_of(np.stack([drawn([(70, 40 + 9 * i)])[:, :, 0] for i in range(3)]))
     crops = kept(CropReader(open_source(folder), CropSettings(16, side=33)))
     assert [Path(c.name).name for c in crops] == [f"000{i}.png@70,{40 + 9 * i}" for i in range(3)]
-    assert crops[1].origin == Origin(source=str(folder / "0001.png"), position=(54, 33))
+    assert crops[1].origin == Provenance(source=str(folder / "0001.png"), position=(54, 33))
 
 
 def test_masks_replace_the_detection() -> None:
@@ -422,7 +422,7 @@ def test_an_unreadable_mask_leaves_its_frame_out() -> None:
     mask = np.zeros((150, 170, 1), np.uint8)
     mask[70, 80] = 1
     first, second = cells_of([drawn(), drawn()], [None, mask])
-    assert isinstance(first, Unreadable)
+    assert isinstance(first, SkippedImage)
     assert first.reason == "its mask masks.tif[0] cannot be read: it is damaged"
     assert isinstance(second, Record)
 
@@ -437,10 +437,10 @@ def test_the_contact_sheet_is_shown_all_frames_and_crops_also_by_a_late_start() 
 
 def test_memory_does_not_grow_with_the_frames() -> None:
     class Endless(Frames):
-        def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+        def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
             for i in range(self.length):
                 pixels = drawn([((7 * i) % 60, (11 * i) % 60)], side=(64, 64), seed=i)
-                yield Record(str(i), pixels, Origin(frame=i))
+                yield Record(str(i), pixels, Provenance(frame=i))
 
         length = 0
 
@@ -469,8 +469,8 @@ def test_memory_does_not_grow_with_the_frames() -> None:
         ({"percentiles": (50, 50)}, "have to rise"),
         ({"percentiles": (-1, 50)}, "have to rise"),
         ({"levels": "fixed"}, "go together"),
-        ({"greys": (0, 9)}, "go together"),
-        ({"levels": "fixed", "greys": (9, 9)}, "the higher one"),
+        ({"grays": (0, 9)}, "go together"),
+        ({"levels": "fixed", "grays": (9, 9)}, "the higher one"),
         ({"still": -1}, "0 \\(off\\) or more"),
         ({"changed": 2}, "from 0 \\(off\\) to 1"),
         ({"every": 0}, "at least 1"),
@@ -484,9 +484,9 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], says: st
 def test_settings_are_told_with_the_side_that_holds() -> None:
     assert CropSettings(55.5).crop_side == 112
     assert CropSettings(56, side=64).crop_side == 64
-    told = CropSettings(56, levels="fixed", greys=(3, 200)).to_json()
+    told = CropSettings(56, levels="fixed", grays=(3, 200)).to_json()
     assert told["side"] == 112
-    assert told["greys"] == (3, 200)
+    assert told["grays"] == (3, 200)
 
 
 # --- Coverage ------------------------------------------------------------------------------------
@@ -494,7 +494,7 @@ def test_settings_are_told_with_the_side_that_holds() -> None:
 
 def test_coverage_counts_strictly() -> None:
     mask = np.zeros((100, 100), np.uint8)
-    mask[40:60, 20:40] = 7  # its centre of mass: 49.5, 29.5
+    mask[40:60, 20:40] = 7  # its center of mass: 49.5, 29.5
     mask[0:4, 90:94] = 2
     assert coverage([Found(49.5, 29.5, 1)], mask, 20) == Coverage(2, 1, 1, 1, 1)
     # Three quarters of it, no column less.
@@ -502,7 +502,7 @@ def test_coverage_counts_strictly() -> None:
     assert coverage([Found(49.5, 35.5, 1)], mask, 20).covered == 0
     # All of it, but from two crops.
     assert coverage([Found(49.5, 37, 1), Found(49.5, 22, 1)], mask, 20).covered == 0
-    # All of it, but not centred on it.
+    # All of it, but not centerd on it.
     beside = [Found(49.5, 42.0, 1)]
     assert coverage(beside, mask, 50) == Coverage(2, 1, 0, 1, 0)
     assert coverage(beside, mask, 50, near=3).on_instance == 1
@@ -510,13 +510,13 @@ def test_coverage_counts_strictly() -> None:
     assert coverage([], mask, 50) == Coverage(instances=2)
     assert coverage(beside, np.zeros((100, 100), np.uint8), 50, near=99) == Coverage(crops=1)
     pooled = coverage(beside, mask, 50) + Coverage(2, 2, 2, 3, 3)
-    assert (pooled.recall, pooled.centred_recall, pooled.precision) == (0.75, 0.5, 0.75)
-    assert np.isnan([Coverage().recall, Coverage().precision, Coverage().centred_recall]).all()
+    assert (pooled.recall, pooled.centerd_recall, pooled.precision) == (0.75, 0.5, 0.75)
+    assert np.isnan([Coverage().recall, Coverage().precision, Coverage().centerd_recall]).all()
 
 
-def test_coverage_asks_for_the_centre_of_mass() -> None:
+def test_coverage_asks_for_the_center_of_mass() -> None:
     mask = np.zeros((100, 100), np.uint8)
-    mask[40:50, 10:20] = mask[40:50, 90:93] = 1  # 10 of 13 columns; the centre is in between
+    mask[40:50, 10:20] = mask[40:50, 90:93] = 1  # 10 of 13 columns; the center is in between
     mask[0, 0] = 2
     assert coverage([Found(44.5, 14.5, 1)], mask, 12).covered == 0
 
@@ -550,4 +550,4 @@ def test_the_shared_video_is_covered(name: str) -> None:
     assert pooled.recall >= 0.9
     assert np.mean([p.recall for p in parts]) >= 0.9
     assert pooled.crops <= 2.5 * pooled.instances
-    assert pooled.centred_recall > 0.7  # of as many crops on a grid: 0.46
+    assert pooled.centerd_recall > 0.7  # of as many crops on a grid: 0.46

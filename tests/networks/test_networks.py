@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from anowild.networks import Discriminator, Encoder, Generator, initialised_by, reference
+from anowild.networks import Discriminator, Encoder, Generator, seeded_init
+from anowild.paper import reference
 
 SIZE = {"resolution": 32, "channels": 2, "fmap_base": 64, "fmap_max": 12}
 
@@ -121,12 +122,12 @@ def test_all_sizes(resolution: int, channels: int) -> None:
 def test_the_seed_decides_the_parameters_and_nothing_else() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    with initialised_by(1):
+    with seeded_init(1):
         first = Generator(**SIZE)
     assert torch.equal(before, torch.get_rng_state())
-    with initialised_by(1):
+    with seeded_init(1):
         same = Generator(**SIZE)
-    with initialised_by(2):
+    with seeded_init(2):
         other = Generator(**SIZE)
     assert torch.equal(first.dense.weight, same.dense.weight)
     assert not torch.equal(first.dense.weight, other.dense.weight)

@@ -57,16 +57,16 @@ def test_transposed_convolution_and_its_derivatives(
 def test_convolution_with_averaging_is_the_two_in_turn() -> None:
     x, weight, bias = draw(2, 3, 6, 6), draw(4, 3, 3, 3), draw(4)
     expected = F.avg_pool2d(F.conv2d(x, weight, bias, padding=1), 2)
-    assert torch.allclose(operators.convolve_and_halve(x, weight, bias), expected, atol=1e-12)
-    assert gradgradcheck(operators.convolve_and_halve, (x, weight, bias))
+    assert torch.allclose(operators.conv_downsample(x, weight, bias), expected, atol=1e-12)
+    assert gradgradcheck(operators.conv_downsample, (x, weight, bias))
 
 
 def test_doubling_with_convolution_is_the_two_in_turn() -> None:
     x, weight = draw(2, 3, 6, 6), draw(3, 4, 3, 3)
     doubled = F.interpolate(x, scale_factor=2, mode="nearest")
     expected = F.conv2d(doubled, weight.flip(2, 3).transpose(0, 1), padding=1)
-    assert torch.allclose(operators.double_and_convolve(x, weight), expected, atol=1e-12)
-    assert gradgradcheck(operators.double_and_convolve, (x, weight))
+    assert torch.allclose(operators.upsample_conv(x, weight), expected, atol=1e-12)
+    assert gradgradcheck(operators.upsample_conv, (x, weight))
 
 
 @pytest.mark.parametrize("padding", [0, 1])
@@ -85,14 +85,14 @@ def test_activations_and_their_derivatives() -> None:
     assert torch.equal(operators.leaky_relu_(x.clone()), expected)
     assert gradcheck(lambda x: operators.leaky_relu_(x.clone()), (x,))
     assert gradgradcheck(lambda x: operators.leaky_relu_(x.clone()).square(), (x,))
-    normalised = expected / (expected.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
-    assert torch.allclose(operators.normalised_leaky_relu_(x.clone()), normalised, atol=1e-12)
-    assert gradcheck(lambda x: operators.normalised_leaky_relu_(x.clone()), (x,))
+    normalized = expected / (expected.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    assert torch.allclose(operators.normalized_leaky_relu_(x.clone()), normalized, atol=1e-12)
+    assert gradcheck(lambda x: operators.normalized_leaky_relu_(x.clone()), (x,))
 
 
-def test_second_derivatives_of_the_normalised_activation_are_refused() -> None:
+def test_second_derivatives_of_the_normalized_activation_are_refused() -> None:
     x = draw(1, 4, 1, 1)
-    y = operators.normalised_leaky_relu_(x.clone())
+    y = operators.normalized_leaky_relu_(x.clone())
     (gradient,) = torch.autograd.grad((y * draw(1, 4, 1, 1)).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError):
         torch.autograd.grad(gradient.sum(), x)
@@ -111,7 +111,7 @@ def test_the_inner_gradient_of_a_penalty_leaves_out_weights(
     monkeypatch.setattr(operators, "_backward", noted)
     x, weight, bias = draw(2, 3, 5, 5), draw(4, 3, 3, 3), draw(4)
     y = operators.leaky_relu_(operators.convolve(x, weight, bias, Geometry(1, 1)))
-    with operators.only_for_images():
+    with operators.skip_weight_gradients():
         (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
     assert asked == [[True, False, False]]
     (second,) = torch.autograd.grad(gradient.square().sum(), weight)
@@ -120,9 +120,9 @@ def test_the_inner_gradient_of_a_penalty_leaves_out_weights(
 
 def test_the_body_computes_in_the_type_asked_for() -> None:
     x = torch.randn(2, 3)
-    assert operators.to_body(x).dtype == torch.float32
-    with operators.computing_in(torch.bfloat16):
-        assert operators.to_body(x).dtype == torch.bfloat16
-        with operators.computing_in(None):
-            assert operators.to_body(x).dtype == torch.float32
-    assert operators.to_body(x).dtype == torch.float32
+    assert operators.to_conv_dtype(x).dtype == torch.float32
+    with operators.conv_precision(torch.bfloat16):
+        assert operators.to_conv_dtype(x).dtype == torch.bfloat16
+        with operators.conv_precision(None):
+            assert operators.to_conv_dtype(x).dtype == torch.float32
+    assert operators.to_conv_dtype(x).dtype == torch.float32

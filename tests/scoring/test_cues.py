@@ -8,8 +8,8 @@ import torch
 from skimage.metrics import structural_similarity
 from sklearn.covariance import LedoitWolf
 
-from anowild.scoring.cues import Usual, contrast, relative_residual
-from anowild.study.bank import structure
+from anowild.scoring.cues import GaussianReference, contrast, relative_residual
+from anowild.study.cue_cache import structure
 
 
 def test_structure_is_one_minus_the_mean_ssim() -> None:
@@ -58,7 +58,7 @@ def test_what_is_usual_is_fitted_as_ledoit_and_wolf_do() -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(150, 20)) @ rng.normal(size=(20, 20)) + 3
     theirs = LedoitWolf().fit(features)
-    usual = Usual.fit(features)
+    usual = GaussianReference.fit(features)
     others = rng.normal(size=(10, 20)) * 5
     expected = np.sqrt(theirs.mahalanobis(others))
     assert np.allclose(usual(torch.from_numpy(others)).numpy(), expected, rtol=1e-6)
@@ -66,6 +66,6 @@ def test_what_is_usual_is_fitted_as_ledoit_and_wolf_do() -> None:
 
 @pytest.mark.parametrize("features", [np.ones((30, 4)), np.eye(4)[[0] * 30]])
 def test_features_that_never_change_give_finite_distances(features: np.ndarray) -> None:
-    distances = Usual.fit(features)(torch.from_numpy(np.add(features, [0, 0, 1, 0])))
+    distances = GaussianReference.fit(features)(torch.from_numpy(np.add(features, [0, 0, 1, 0])))
     assert torch.isfinite(distances).all()
     assert (distances > 0).all()

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from anowild.config import preset
 from anowild.data import ImageSet
 from anowild.errors import UserError
+from anowild.evaluation.metrics import auroc
+from anowild.presets import preset
 from anowild.scoring.detector import cue_computer, scoring_networks
 from anowild.scoring.judge import judge_of
-from anowild.study import bank, methods
-from anowild.study.cell import Cell, run
+from anowild.study import cue_cache, methods
+from anowild.study.fusion_rules import RULES, detector
 from anowild.study.latent_search import search
-from anowild.study.metrics import auroc
-from anowild.study.rules import RULES, detector
+from anowild.study.trial import Cell, run
 from anowild.training import train
 from anowild.training.step import Networks
 from tests.conftest import SHARED, tiny_settings
@@ -38,15 +38,15 @@ def test_all_parameters_move_and_scores_differ(
     fresh = Networks.build(settings, 16, 1).named()
     for network, moved in trained.networks.named().items():
         for key, value in moved.named_parameters():
-            # With one level there is one way to and from colours.
+            # With one level there is one way to and from colors.
             if "rgb" in key and key.split(".")[1] != "2":
                 continue
             before = dict(fresh[network].named_parameters())[key]
             assert not torch.equal(value, before), f"{network}: {key} did not move"
     computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
     images = image_set.images
-    measured = bank.make(computer, images, images[:50], settings.latent_scale, 0)
-    for cue in bank.cues(measured):
+    measured = cue_cache.make(computer, images, images[:50], settings.latent_scale, 0)
+    for cue in cue_cache.cues(measured):
         assert np.isfinite(measured["test"][cue]).all(), cue
         assert measured["test"][cue].std() > 0, cue
     for title, rule in RULES.items():
@@ -91,7 +91,7 @@ def test_the_rule_of_a_study_is_the_detector_s(image_set: ImageSet, tmp_path: Pa
     trained = train(image_set, settings, tmp_path)
     ours = Detector.from_training(trained, image_set, settings)
     computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
-    measured = bank.make(computer, image_set.images, image_set.images[:60], 0.1, settings.seed)
+    measured = cue_cache.make(computer, image_set.images, image_set.images[:60], 0.1, settings.seed)
     found = detector()(measured["training"], measured["test"])
     expected = ours.calibration.oddness(ours.cues(image_set.images[:60]))
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-4)
@@ -100,15 +100,15 @@ def test_the_rule_of_a_study_is_the_detector_s(image_set: ImageSet, tmp_path: Pa
 def test_a_bank_survives_being_saved(image_set: ImageSet, tmp_path: Path) -> None:
     networks = Networks.build(tiny_settings(), 16, 1).to(CPU)
     computer = cue_computer(scoring_networks(networks, tiny_settings()), 0.0)
-    measured = bank.make(computer, image_set.images[:40], image_set.images[40:60], 0.1, 0)
-    bank.save(tmp_path / "bank.npz", measured)
-    again = bank.load(tmp_path / "bank.npz")
+    measured = cue_cache.make(computer, image_set.images[:40], image_set.images[40:60], 0.1, 0)
+    cue_cache.save(tmp_path / "bank.npz", measured)
+    again = cue_cache.load(tmp_path / "bank.npz")
     for group, cues in measured.items():
         for name, values in cues.items():
             assert np.allclose(again[group][name], values, rtol=1e-6), name
     (tmp_path / "bank.npz").write_bytes(b"no")
     with pytest.raises(UserError, match="is no bank"):
-        bank.load(tmp_path / "bank.npz")
+        cue_cache.load(tmp_path / "bank.npz")
 
 
 def test_more_search_comes_nearer(image_set: ImageSet) -> None:
@@ -127,7 +127,7 @@ def test_more_search_comes_nearer(image_set: ImageSet) -> None:
 def test_what_was_trained_beats_what_was_not(name: str, tmp_path: Path) -> None:
     # Means over seeds: a single untrained network may rank well by luck.
     where = ("mnist2", SHARED) if SHARED.is_dir() else ("digits_3", tmp_path)
-    settings = preset("laptop").settings().but(resolution=16, kimg=10)
+    settings = preset("laptop").settings().replace(resolution=16, kimg=10)
     found: dict[str, list[tuple[float, float]]] = {name: [], "untrained": []}
     for seed in range(3):
         for method, aurocs in found.items():

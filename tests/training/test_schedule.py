@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from anowild.config import Settings, preset
+from anowild.presets import preset
+from anowild.settings import Settings
 from anowild.training.schedule import Schedule, changes_level
 
 

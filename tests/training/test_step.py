@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from anowild.config import Settings
+from anowild.settings import Settings
 from anowild.training.augmentation import augment
 from anowild.training.losses import (
     discriminator_loss,
     encoder_loss,
     generator_loss,
-    penalised,
+    penalized,
 )
-from anowild.training.step import Draws, Networks, Step, average
+from anowild.training.step import Networks, Step, StepNoise, average
 from tests.conftest import tiny_settings
 
 
@@ -24,7 +24,7 @@ def iterate(step: Step, count: int = 1, **replaced: Tensor) -> dict[str, Tensor]
     latent = step.networks.generator.latent_size
     rng = torch.Generator().manual_seed(0)
     for _ in range(count):
-        draws = Draws(
+        draws = StepNoise(
             *(torch.rand(8, 1, 1, 1, generator=rng) if i == 1 else torch.randn(8, latent, generator=rng)
               for i in range(4))
         )  # fmt: skip
@@ -77,7 +77,7 @@ def test_sequential_training_leaves_the_encoder_for_later() -> None:
     assert "encoder" not in moved(before, step)
 
     before = parameters(step)
-    draws = Draws(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
+    draws = StepNoise(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
     step.encoder_alone(torch.zeros(8, 1, 16, 16), draws, 0.0, 1e-3, 0.9)
     assert moved(before, step) == {"encoder"}
 
@@ -98,7 +98,7 @@ def test_the_encoder_s_loss_does_not_reach_the_generator_unless_asked() -> None:
 def test_the_encoder_learns_to_invert_the_generator() -> None:
     torch.manual_seed(0)
     step = build()
-    draws = Draws(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
+    draws = StepNoise(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
     reals = torch.zeros(8, 1, 16, 16)
     errors = [step.encoder_alone(reals, draws, 0.0, 0.01, 0.9)["E_loss"].item() for _ in range(60)]
     assert max(errors[-5:]) < 0.95 * errors[0]
@@ -109,13 +109,13 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_counted(value: float) -
     step = build()
     iterate(step)
     before = parameters(step)
-    moments = {k: v.clone() for k, v in step.optimisers["discriminator"].tensors().items()}
+    moments = {k: v.clone() for k, v in step.optimizers["discriminator"].tensors().items()}
     reals = torch.zeros(8, 1, 16, 16)
     reals[3, 0, 2, 2] = value
     iterate(step, reals=reals)
     assert step.skipped == 1
     assert "discriminator" not in moved(before, step)
-    after = step.optimisers["discriminator"].tensors()
+    after = step.optimizers["discriminator"].tensors()
     assert moments.keys() == after.keys()
     assert all(torch.equal(moments[key], after[key]) for key in moments)
     assert {"generator", "encoder"} <= moved(before, step)
@@ -138,7 +138,7 @@ def test_adam_does_not_depend_on_memory_layout() -> None:
         latent = networks.generator.latent_size
         rng = torch.Generator().manual_seed(0)
         for _ in range(2):
-            draws = Draws(
+            draws = StepNoise(
                 torch.randn(8, latent, generator=rng).double(),
                 torch.rand(8, 1, 1, 1, generator=rng).double(),
                 torch.randn(8, latent, generator=rng).double(),
@@ -159,12 +159,14 @@ def test_average_includes_the_running_statistic() -> None:
     assert target.minibatch_stddev.running.item() == pytest.approx(0.5)
 
 
-def draws_of(latents: Tensor, mix: Tensor) -> Draws:
+def draws_of(latents: Tensor, mix: Tensor) -> StepNoise:
     """The same latents for all three networks."""
-    return Draws(latents, mix, latents, latents)
+    return StepNoise(latents, mix, latents, latents)
 
 
-def iterate_once(settings: Settings, reals: Tensor, draws: Draws) -> tuple[Step, dict[str, Tensor]]:
+def iterate_once(
+    settings: Settings, reals: Tensor, draws: StepNoise
+) -> tuple[Step, dict[str, Tensor]]:
     step = build(settings)
     return step, step(reals, draws, 0.0, 1e-3, 0.9)
 
@@ -175,13 +177,13 @@ def reals() -> Tensor:
 
 
 @pytest.fixture
-def same_draws() -> Draws:
+def same_draws() -> StepNoise:
     rng = torch.Generator().manual_seed(2)
     latent = build().networks.generator.latent_size
     return draws_of(torch.randn(8, latent, generator=rng), torch.rand(8, 1, 1, 1, generator=rng))
 
 
-def test_shared_images_are_those_of_equal_draws(reals: Tensor, same_draws: Draws) -> None:
+def test_shared_images_are_those_of_equal_draws(reals: Tensor, same_draws: StepNoise) -> None:
     own, _ = iterate_once(tiny_settings(), reals, same_draws)
     shared, _ = iterate_once(tiny_settings(shared_fakes=True), reals, same_draws)
     a, b = parameters(own), parameters(shared)
@@ -192,7 +194,7 @@ def test_shared_images_are_those_of_equal_draws(reals: Tensor, same_draws: Draws
 
 
 def test_at_once_d_learns_as_in_turn_and_g_against_the_old_d(
-    reals: Tensor, same_draws: Draws
+    reals: Tensor, same_draws: StepNoise
 ) -> None:
     in_turn, _ = iterate_once(tiny_settings(), reals, same_draws)
     at_once, report = iterate_once(tiny_settings(simultaneous=True), reals, same_draws)
@@ -205,13 +207,13 @@ def test_at_once_d_learns_as_in_turn_and_g_against_the_old_d(
     fakes = n.generator(same_draws.generator * by_hand.settings.latent_scale)
     loss = generator_loss(n.discriminator, fakes, 0.0).mean()
     assert report["G_loss"].item() == pytest.approx(loss.item(), abs=1e-5)
-    optimiser = by_hand.optimisers["generator"]
-    optimiser.step(torch.autograd.grad(loss, optimiser.parameters, allow_unused=True), 1e-3)
+    optimizer = by_hand.optimizers["generator"]
+    optimizer.step(torch.autograd.grad(loss, optimizer.parameters, allow_unused=True), 1e-3)
     for key, expected in n.generator.named_parameters():
         assert torch.allclose(b[f"generator/{key}"], expected, atol=1e-6), key
 
 
-def test_the_penalty_of_a_share_looks_at_whole_groups(reals: Tensor, same_draws: Draws) -> None:
+def test_the_penalty_of_a_share_looks_at_whole_groups(reals: Tensor, same_draws: StepNoise) -> None:
     step, report = iterate_once(tiny_settings(penalty_share=0.3), reals, same_draws)
     assert len(reals) == 8
     assert len(report["gradient_norm"]) == 4
@@ -232,12 +234,12 @@ def test_the_penalty_of_a_share_looks_at_whole_groups(reals: Tensor, same_draws:
     ("count", "share", "expected"),
     [(16, 1.0, 16), (16, 0.25, 4), (16, 0.26, 8), (4, 0.25, 4), (2, 0.25, 2), (64, 0.001, 4)],
 )
-def test_how_many_images_are_penalised(count: int, share: float, expected: int) -> None:
-    assert penalised(count, share) == expected
+def test_how_many_images_are_penalized(count: int, share: float, expected: int) -> None:
+    assert penalized(count, share) == expected
 
 
 def test_bfloat16_rounds_what_is_computed_and_nothing_that_is_kept(
-    reals: Tensor, same_draws: Draws
+    reals: Tensor, same_draws: StepNoise
 ) -> None:
     full, expected = iterate_once(tiny_settings(), reals, same_draws)
     half, report = iterate_once(tiny_settings(precision="bfloat16"), reals, same_draws)
@@ -262,7 +264,7 @@ def test_minibatches_in_one_pass_do_not_see_each_other(reals: Tensor) -> None:
     assert not torch.allclose(apart, discriminator(torch.cat([first, second])), atol=1e-6)
 
 
-def test_r1_looks_at_real_images_alone(reals: Tensor, same_draws: Draws) -> None:
+def test_r1_looks_at_real_images_alone(reals: Tensor, same_draws: StepNoise) -> None:
     discriminator = build().networks.discriminator.double()
     reals, fakes = reals.double(), torch.zeros_like(reals).double()
     mix = same_draws.mix.double()
@@ -281,7 +283,7 @@ def test_r1_looks_at_real_images_alone(reals: Tensor, same_draws: Draws) -> None
 
 @pytest.mark.parametrize("simultaneous", [False, True])
 def test_d_and_g_learn_from_augmented_images_and_e_does_not(
-    reals: Tensor, same_draws: Draws, simultaneous: bool
+    reals: Tensor, same_draws: StepNoise, simultaneous: bool
 ) -> None:
     uniforms = torch.rand(3, 8, 4, generator=torch.Generator().manual_seed(3))
     draws = same_draws._replace(augmentation=uniforms)
@@ -306,7 +308,9 @@ def test_d_and_g_learn_from_augmented_images_and_e_does_not(
     assert report["E_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_the_encoder_learns_from_real_images_where_asked(reals: Tensor, same_draws: Draws) -> None:
+def test_the_encoder_learns_from_real_images_where_asked(
+    reals: Tensor, same_draws: StepNoise
+) -> None:
     plain, before = iterate_once(tiny_settings(simultaneous=True), reals, same_draws)
     settings = tiny_settings(simultaneous=True, encoder_reals=0.5)
     asked, report = iterate_once(settings, reals, same_draws)

@@ -3,16 +3,16 @@
 `readers` decode sources, `crops` cuts objects out of frames, `preprocess` brings an image to the
 networks' form, `images` collects or streams them (`ahead`: read in a thread of its own), `batches`
 hands them to training.
-`prepare` turns sources into a packed data set (`packed`): `packing` writes it, `finish` ends it
+`prepare` turns sources into a packed data set (`packed`): `writer` writes it, `finish` ends it
 with the gate of `quality`, `contact_sheet` shows it. `contamination` spoils a set on purpose,
 `fetch` downloads known ones, `labels` reads files of labels.
 """
 
-from anowild.data.ahead import ahead
 from anowild.data.contamination import Contamination, contaminate
-from anowild.data.images import ImageSet, ImageStream, choose_preprocess, open_all
-from anowild.data.packed import PackedSet
-from anowild.data.preprocess import Preprocess
+from anowild.data.dataset.format import PackedSet
+from anowild.data.image_set import ImageSet, ImageStream, choose_preprocess, open_all
+from anowild.data.prefetch import ahead
+from anowild.data.preprocessing import Preprocess
 
 __all__ = [
     "Contamination",

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from anowild.data.packed import DESCRIPTION, PackedSet
-from anowild.data.packing import Part
-from anowild.data.prepare import prepare
-from anowild.data.readers import Origin, Reader, Record, Unreadable
+from anowild.data.dataset.build import prepare
+from anowild.data.dataset.format import DESCRIPTION, PackedSet
+from anowild.data.dataset.writer import Part
+from anowild.data.readers import Provenance, Reader, Record, SkippedImage
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
 
@@ -143,9 +143,7 @@ def contaminate_set(
 
     normals, pool = rows("train", False), rows("train", True)
     if not len(normals):
-        raise UserError(
-            f"{packed.path}: no training image is labelled {' or '.join(sorted(words))}"
-        )
+        raise UserError(f"{packed.path}: no training image is labeled {' or '.join(sorted(words))}")
     needed = round(rate * len(normals) / (1 - rate)) if 0 <= rate < 1 else 0
     if len(pool) < needed and chosen is None:
         pool = np.concatenate([pool, rows("test", True)])
@@ -197,14 +195,14 @@ class _Rows(Reader):
         p = self.packed.preprocess
         return repeat((p.resolution, p.resolution, p.channels), min(most, len(self.rows)))
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         columns = ["name", "source", "frame", "top", "left", "label", "mask", "split", "index"]
         table = self.packed.manifest(columns)
         images = {split: self.packed.images(split) for split in self.packed.counts}
         for begin in range(start, len(self.rows), 1024):
             numbers = self.rows[begin : begin + 1024]
             for number, row in zip(numbers, table.take(numbers).to_pylist(), strict=True):
-                origin = Origin(
+                origin = Provenance(
                     row["source"],
                     row["frame"],
                     None if row["top"] is None else (row["top"], row["left"]),

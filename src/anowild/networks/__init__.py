@@ -6,7 +6,7 @@ reference implementation.
 """
 
 from anowild.networks.generator import Generator
-from anowild.networks.growth import initialised_by
+from anowild.networks.growth import seeded_init
 from anowild.networks.trunk import Discriminator, Encoder
 
-__all__ = ["Discriminator", "Encoder", "Generator", "initialised_by"]
+__all__ = ["Discriminator", "Encoder", "Generator", "seeded_init"]

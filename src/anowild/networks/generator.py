@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from anowild.networks.growth import feature_maps, log2_resolution, split_lod
 from anowild.networks.layers import Conv2d, LatentToMap, UpConv2d, pixel_norm
-from anowild.networks.operators import normalised_leaky_relu_, to_body
+from anowild.networks.operators import normalized_leaky_relu_, to_conv_dtype
 
 
 class GeneratorBlock(nn.Module):
@@ -19,8 +19,8 @@ class GeneratorBlock(nn.Module):
         self.conv1 = Conv2d(outputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = normalised_leaky_relu_(self.conv0_up(x))
-        return normalised_leaky_relu_(self.conv1(x))
+        x = normalized_leaky_relu_(self.conv0_up(x))
+        return normalized_leaky_relu_(self.conv1(x))
 
 
 class Generator(nn.Module):
@@ -67,12 +67,12 @@ class Generator(nn.Module):
         """Images of the level's own size: [N, latent] -> [N, C, r, r], r = resolution / 2^floor(lod).
 
         Values are meant to lie in [-1, 1] but are not bounded. The length of a latent does not
-        matter, because the latents are normalised first.
+        matter, because the latents are normalized first.
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level
-        x = normalised_leaky_relu_(self.dense(pixel_norm(latents)))
-        x = to_body(normalised_leaky_relu_(self.conv(x)))
+        x = normalized_leaky_relu_(self.dense(pixel_norm(latents)))
+        x = to_conv_dtype(normalized_leaky_relu_(self.conv(x)))
         below = x
         for block in self.blocks[:top]:
             below, x = x, block(x)

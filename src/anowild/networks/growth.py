@@ -44,7 +44,7 @@ def split_lod(lod: float, max_lod: int) -> tuple[int, float]:
 
 
 @contextmanager
-def initialised_by(seed: int) -> Iterator[None]:
+def seeded_init(seed: int) -> Iterator[None]:
     """Draw the parameters of networks built inside from ``seed``; leave the global RNG as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,6 +1,6 @@
-"""The layers of Tables 1-3 of the appendix, each with its learning rate equalised at run time.
+"""The layers of Tables 1-3 of the appendix, each with its learning rate equalized at run time.
 
-Equalised learning rate (Karras et al. 2018, section 4.1): a weight is stored as drawn from
+Equalized learning rate (Karras et al. 2018, section 4.1): a weight is stored as drawn from
 N(0, 1) and multiplied by ``gain / sqrt(fan_in)`` each time it is used; biases are not scaled.
 All images and feature maps are [N, C, H, W].
 """
@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from anowild.networks.operators import (
     EPSILON,
     Geometry,
+    conv_downsample,
     convolve,
-    convolve_and_halve,
-    double_and_convolve,
+    upsample_conv,
 )
 
 #: He's gain for a layer that a (leaky) ReLU follows.
@@ -53,7 +53,7 @@ class Conv2d(nn.Module):
 
 
 class UpConv2d(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution in one: [N, in, H, H] -> [N, out, 2H, 2H].
+    """Nearest-neighbor doubling and a 3x3 convolution in one: [N, in, H, H] -> [N, out, 2H, 2H].
 
     The stored kernel is flipped in space against the plain convolution, as the reference has it.
     """
@@ -66,7 +66,7 @@ class UpConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = _at_use(self, x)
-        return double_and_convolve(x, weight).add_(bias.view(1, -1, 1, 1))
+        return upsample_conv(x, weight).add_(bias.view(1, -1, 1, 1))
 
 
 class DownConv2d(nn.Module):
@@ -79,7 +79,7 @@ class DownConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve_and_halve(x, *_at_use(self, x))
+        return conv_downsample(x, *_at_use(self, x))
 
 
 class Dense(nn.Module):

@@ -35,7 +35,7 @@ _dtype: torch.dtype | None = None
 
 
 @contextmanager
-def only_for_images() -> Iterator[None]:
+def skip_weight_gradients() -> Iterator[None]:
     """Leave out first derivatives by weights and biases, as in the inner gradient of a penalty.
 
     An autograd function is not told which of its gradients end in nothing, so it is told here.
@@ -49,7 +49,7 @@ def only_for_images() -> Iterator[None]:
 
 
 @contextmanager
-def computing_in(dtype: torch.dtype | None) -> Iterator[None]:
+def conv_precision(dtype: torch.dtype | None) -> Iterator[None]:
     """Have the layers between the images and the 4x4 maps compute in ``dtype``; None: in their own.
 
     For training: parameters, images, the 4x4 layers and all that is summed over them keep their
@@ -63,8 +63,8 @@ def computing_in(dtype: torch.dtype | None) -> Iterator[None]:
         _dtype = before
 
 
-def to_body(x: Tensor) -> Tensor:
-    """Feature maps in the type that :func:`computing_in` asks for."""
+def to_conv_dtype(x: Tensor) -> Tensor:
+    """Feature maps in the type that :func:`conv_precision` asks for."""
     return x if _dtype is None else x.to(_dtype)
 
 
@@ -87,19 +87,19 @@ def convolve_transposed(y: Tensor, weight: Tensor, size: int, geometry: Geometry
     return result
 
 
-def convolve_and_halve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def conv_downsample(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A 3x3 convolution that keeps the size, then 2x2 average pooling: [N, ., H, H] -> [N, ., H/2, H/2]."""
-    return convolve(_Box.apply(x, 1), weight, bias, Geometry(stride=2))
+    return convolve(_BoxFilter.apply(x, 1), weight, bias, Geometry(stride=2))
 
 
-def double_and_convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """Nearest-neighbour doubling, then a 3x3 convolution: [N, in, H, H] -> [N, out, 2H, 2H].
+def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """Nearest-neighbor doubling, then a 3x3 convolution: [N, in, H, H] -> [N, out, 2H, 2H].
 
     Args:
         weight: [in, out, 3, 3], flipped in space against that of :func:`convolve`.
     """
     spaced = convolve_transposed(x, weight * 4, 2 * x.shape[-1] + 1, Geometry(stride=2))
-    result: Tensor = _Box.apply(spaced, 0)
+    result: Tensor = _BoxFilter.apply(spaced, 0)
     return result
 
 
@@ -109,13 +109,13 @@ def leaky_relu_(x: Tensor) -> Tensor:
     return result
 
 
-def normalised_leaky_relu_(x: Tensor) -> Tensor:
+def normalized_leaky_relu_(x: Tensor) -> Tensor:
     """:func:`leaky_relu_`, then :func:`pixel_norm`, in place. Has a first derivative only."""
-    result: Tensor = _NormalisedLeakyRelu.apply(x)
+    result: Tensor = _NormalizedLeakyRelu.apply(x)
     return result
 
 
-class _Box(Function):
+class _BoxFilter(Function):
     """Mean over boxes of 2x2, one for each position: [.., H, H] -> H - 1 + 2 * padding a side."""
 
     @staticmethod
@@ -127,7 +127,7 @@ class _Box(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return _Box.apply(gradients[0], 1 - ctx.padding), None
+        return _BoxFilter.apply(gradients[0], 1 - ctx.padding), None
 
 
 #: Numbers from which on a GPU takes longer for `avg_pool2d` than for the launches of what replaces it.
@@ -138,20 +138,20 @@ def _boxes_by_axis(x: Tensor, padding: int) -> Tensor:
     """The same as `avg_pool2d`, whose kernel for channels side by side keeps a GPU waiting."""
     for axis in (2, 3):
         last = x.shape[axis] - 1
-        neighbours = x.narrow(axis, 0, last), x.narrow(axis, 1, last)
+        neighbors = x.narrow(axis, 0, last), x.narrow(axis, 1, last)
         if padding:
             shape = list(x.shape)
             shape[axis] += 1
             means = torch.empty(
                 shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last
             )
-            torch.lerp(*neighbours, 0.5, out=means.narrow(axis, 1, last))
+            torch.lerp(*neighbors, 0.5, out=means.narrow(axis, 1, last))
             # A zero stands beside the first and the last one.
             torch.mul(x.narrow(axis, 0, 1), 0.5, out=means.narrow(axis, 0, 1))
             torch.mul(x.narrow(axis, last, 1), 0.5, out=means.narrow(axis, last + 1, 1))
             x = means
         else:
-            x = torch.lerp(*neighbours, 0.5)
+            x = torch.lerp(*neighbors, 0.5)
     return x
 
 
@@ -181,7 +181,7 @@ class _Leak(Function):
         return _Leak.apply(gradients[0], ctx.saved_tensors[0]), None
 
 
-class _NormalisedLeakyRelu(Function):
+class _NormalizedLeakyRelu(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Any:
         F.leaky_relu_(x, LEAK)
@@ -195,13 +195,13 @@ class _NormalisedLeakyRelu(Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = gradients
-        normalised, scale = ctx.saved_tensors
-        product = gradient * normalised
+        normalized, scale = ctx.saved_tensors
+        product = gradient * normalized
         along = product.mean(dim=1, keepdim=True)
-        # (gradient - normalised * along) * scale, in the memory of the product.
-        inner = torch.mul(normalised, along, out=product)
+        # (gradient - normalized * along) * scale, in the memory of the product.
+        inner = torch.mul(normalized, along, out=product)
         inner = torch.sub(gradient, inner, out=inner).mul_(scale)
-        return _leak(inner, normalised)
+        return _leak(inner, normalized)
 
 
 def _inverse_root_mean_square(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from anowild.networks.growth import feature_maps, log2_resolution, split_lod
 from anowild.networks.layers import Conv2d, Dense, DownConv2d, MinibatchStddev
-from anowild.networks.operators import leaky_relu_, to_body
+from anowild.networks.operators import leaky_relu_, to_conv_dtype
 
 
 class TrunkBlock(nn.Module):
@@ -62,11 +62,11 @@ class Trunk(nn.Module):
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level
-        x = leaky_relu_(self.from_rgb[top](to_body(images)))
+        x = leaky_relu_(self.from_rgb[top](to_conv_dtype(images)))
         for stage in range(top, 0, -1):
             x = self.blocks[stage - 1](x)
             if stage == top and coarser > 0:
-                old = leaky_relu_(self.from_rgb[top - 1](to_body(F.avg_pool2d(images, 2))))
+                old = leaky_relu_(self.from_rgb[top - 1](to_conv_dtype(F.avg_pool2d(images, 2))))
                 x = x + (old - x) * coarser
         return x.to(images.dtype)
 
@@ -126,5 +126,5 @@ class Encoder(Trunk):
         return self.outputs
 
     def forward(self, images: Tensor, lod: float = 0.0) -> Tensor:
-        """Latents, neither normalised nor scaled: [N, C, r, r] -> [N, latent]."""
+        """Latents, neither normalized nor scaled: [N, C, r, r] -> [N, latent]."""
         return self.head(self.features(images, lod))

@@ -195,7 +195,7 @@ def lower_side(skew: float) -> float:
 
 
 def skewness(x: Array) -> float:
-    """The third standardised moment; 0 of a constant."""
-    centred = x - x.mean()
-    deviation = float(np.sqrt((centred**2).mean()))
-    return float((centred**3).mean() / deviation**3) if deviation > 1e-9 else 0.0
+    """The third standardized moment; 0 of a constant."""
+    centerd = x - x.mean()
+    deviation = float(np.sqrt((centerd**2).mean()))
+    return float((centerd**3).mean() / deviation**3) if deviation > 1e-9 else 0.0

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anowild.data.batches import process_reals, shrink
 from anowild.networks import Discriminator, Encoder, Generator
+from anowild.networks.inputs import downsample, process_reals
 from anowild.networks.layers import Conv2d
-from anowild.networks.operators import computing_in
+from anowild.networks.operators import conv_precision
 
 Array = np.ndarray[Any, Any]
 
@@ -75,7 +75,7 @@ def latent_norm(latents: Tensor) -> Tensor:
     return latents.double().square().sum(dim=1).sqrt()
 
 
-class Usual(nn.Module):
+class GaussianReference(nn.Module):
     """A normal distribution of features, and how far from its middle others lie.
 
     Until it is fitted or loaded it has mean 0 and covariance 1.
@@ -90,7 +90,7 @@ class Usual(nn.Module):
         self.register_buffer("whitening", torch.eye(size, dtype=torch.float64))
 
     @staticmethod
-    def fit(features: Array) -> Usual:
+    def fit(features: Array) -> GaussianReference:
         """Mean and covariance of features [N, D].
 
         The covariance is shrunk towards a multiple of the identity by as much as its own error
@@ -108,7 +108,7 @@ class Usual(nn.Module):
         values, axes = np.linalg.eigh((1 - share) * covariance + share * middle * np.eye(size))
         # A feature that never changes says nothing; a value that differs all the same does.
         values = np.maximum(values, max(1e-6 * values[-1], 1e-12))
-        usual = Usual(size)
+        usual = GaussianReference(size)
         usual.mean.copy_(torch.from_numpy(mean))
         usual.whitening.copy_(torch.from_numpy(axes / np.sqrt(values)))
         return usual
@@ -140,8 +140,8 @@ class CueComputer:
         encoder: Encoder,
         lod: float,
         dtype: torch.dtype | None = None,
-        latents: Usual | None = None,
-        hidden: Usual | None = None,
+        latents: GaussianReference | None = None,
+        hidden: GaussianReference | None = None,
     ) -> None:
         self.generator = generator.eval()
         self.discriminator = discriminator.eval()
@@ -149,8 +149,8 @@ class CueComputer:
         self.lod = lod
         self.dtype = dtype
         self.device = next(encoder.parameters()).device
-        self.latents = (latents or Usual(encoder.latent_size)).to(self.device)
-        self.hidden = (hidden or Usual(discriminator.outputs)).to(self.device)
+        self.latents = (latents or GaussianReference(encoder.latent_size)).to(self.device)
+        self.hidden = (hidden or GaussianReference(discriminator.outputs)).to(self.device)
         first = encoder.from_rgb[encoder.max_lod - math.floor(lod)]
         assert isinstance(first, Conv2d)
         side = encoder.resolution >> math.floor(lod)
@@ -200,7 +200,7 @@ class CueComputer:
         whole = -(-count // size) * size
         latents = torch.randn((whole, self.generator.latent_size), generator=rng) * latent_scale
         for z in torch.split(latents, size):
-            with torch.no_grad(), computing_in(self.dtype):
+            with torch.no_grad(), conv_precision(self.dtype):
                 yield self.generator(z.to(self.device), self.lod)
 
     def passes(self, images: Array) -> Iterator[Tensor]:
@@ -211,12 +211,12 @@ class CueComputer:
             if len(part) < size:
                 part = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
             stored = torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
-            yield process_reals(shrink(stored, level), self.lod)
+            yield process_reals(downsample(stored, level), self.lod)
 
     @torch.no_grad()
     def rebuilt(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) and G(E(x)) of images as the networks see them."""
-        with computing_in(self.dtype):
+        with conv_precision(self.dtype):
             latents = self.encoder(x, self.lod)
             return latents, self.generator(latents, self.lod)
 
@@ -224,7 +224,7 @@ class CueComputer:
     def measure(self, x: Tensor) -> dict[str, Tensor]:
         """What :meth:`measured` returns, of images as the networks see them, in one pass."""
         latents, rebuilt = self.rebuilt(x)
-        with computing_in(self.dtype):
+        with conv_precision(self.dtype):
             features = self.discriminator.features(torch.cat([x, rebuilt]), self.lod)
             hidden = self.discriminator.head(features[: len(x)])
         return {

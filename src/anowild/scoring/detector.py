@@ -16,18 +16,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from anowild.config import Settings
-from anowild.data.images import ImageSet
-from anowild.data.preprocess import Preprocess
-from anowild.device import choose_device
+from anowild.data.image_set import ImageSet
+from anowild.data.preprocessing import Preprocess
+from anowild.device import select_device
 from anowild.errors import UserError
-from anowild.files import read_json, write_json, written_whole
+from anowild.files import atomic_write, read_json, write_json
 from anowild.networks import Discriminator, Encoder, Generator
 from anowild.progress import bar
 from anowild.scoring.calibration import Calibration
-from anowild.scoring.cues import CUES, CueComputer, Usual
-from anowild.scoring.examples import Examples
+from anowild.scoring.cues import CUES, CueComputer, GaussianReference
 from anowild.scoring.explain import Explained, explain, reasons
+from anowild.scoring.reference_images import ReferenceImages
+from anowild.settings import Settings
 from anowild.training.loop import Trained
 from anowild.training.step import Networks
 from anowild.version import VERSION
@@ -96,7 +96,7 @@ class Detector:
         calibration: Calibration,
         lod: float,
         facts: dict[str, Any],
-        examples: Examples,
+        examples: ReferenceImages,
         precision: Precision = "float32",
     ) -> None:
         self.networks = dict(networks)
@@ -115,7 +115,7 @@ class Detector:
         chosen = calibrated_on(images, settings)
         with bar("calibrating, images", len(chosen)) as shown:
             passes = shown.counting(computer.passes(chosen), computer.size)
-            training, usual = what_is_usual(computer, passes, len(chosen), settings)
+            training, usual = fit_reference_statistics(computer, passes, len(chosen), settings)
         networks |= usual
         facts = {
             "kimg": trained.kimg,
@@ -125,8 +125,8 @@ class Detector:
             "settings": settings.to_json(),
         }
         calibration = Calibration.fit(training)
-        examples = Examples.choose(
-            chosen, calibration.score(training), settings.examples, settings.seed
+        examples = ReferenceImages.choose(
+            chosen, calibration.score(training), settings.reference_images, settings.seed
         )
         return Detector(networks, images.preprocess, calibration, trained.lod, facts, examples)
 
@@ -172,7 +172,7 @@ class Detector:
         white = (torch.from_numpy(latents).double() - usual.mean.cpu()) @ usual.whitening.cpu()
         return white.numpy()
 
-    def neighbours(self, images: Array, count: int) -> list[Array]:
+    def neighbors(self, images: Array, count: int) -> list[Array]:
         """Ordinary training images that are most like each of some others, the nearest first.
 
         Near is what is near in E's latents, in units of their spread over generated images.
@@ -229,7 +229,7 @@ class Detector:
         tensors = self._tensors()
         weights_id = _digest(tensors)
         self.examples.save(folder, weights_id)
-        with written_whole(folder / WEIGHTS) as temporary:
+        with atomic_write(folder / WEIGHTS) as temporary:
             save_file(tensors, temporary, metadata={"id": weights_id})
         generator = self.networks["generator"]
         assert isinstance(generator, Generator)
@@ -290,7 +290,7 @@ class Detector:
             raise UserError(
                 f"{description}: is not of format {FORMAT}, the only one this version reads"
             )
-        device = choose_device(str(device))  # of a device as well: it turns rounding to 10 bits off
+        device = select_device(str(device))  # of a device as well: it turns rounding to 10 bits off
         try:
             size = value["networks"]
             latent = {"latent_size": size.pop("latent_size")}
@@ -302,8 +302,8 @@ class Detector:
             encoder, discriminator = networks["encoder"], networks["discriminator"]
             assert isinstance(encoder, Encoder)
             assert isinstance(discriminator, Discriminator)
-            networks["latents"] = Usual(encoder.outputs)
-            networks["hidden"] = Usual(discriminator.outputs)
+            networks["latents"] = GaussianReference(encoder.outputs)
+            networks["hidden"] = GaussianReference(discriminator.outputs)
             _load_weights(networks, weights, value["weights_id"])
             for network in networks.values():
                 network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -315,7 +315,7 @@ class Detector:
                 Calibration.from_json(value["calibration"]),
                 float(value["lod"]),
                 value["training"],
-                Examples.load(folder, value["weights_id"], shape, preprocess.dtype),
+                ReferenceImages.load(folder, value["weights_id"], shape, preprocess.dtype),
                 precision,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -333,8 +333,8 @@ def cue_computer(
     assert isinstance(discriminator, Discriminator)
     assert isinstance(encoder, Encoder)
     latents, hidden = networks.get("latents"), networks.get("hidden")
-    assert latents is None or isinstance(latents, Usual)
-    assert hidden is None or isinstance(hidden, Usual)
+    assert latents is None or isinstance(latents, GaussianReference)
+    assert hidden is None or isinstance(hidden, GaussianReference)
     dtype = torch.bfloat16 if precision == "bfloat16" else None
     return CueComputer(generator, discriminator, encoder, lod, dtype, latents, hidden)
 
@@ -357,7 +357,7 @@ def scoring_networks(networks: Networks, settings: Settings) -> dict[str, nn.Mod
     }
 
 
-def what_is_usual(
+def fit_reference_statistics(
     computer: CueComputer, passes: Iterable[Tensor], count: int, settings: Settings
 ) -> tuple[dict[str, Array], dict[str, nn.Module]]:
     """Fit what is usual, of the training images and of G's own, and measure the training images.
@@ -380,8 +380,8 @@ def what_is_usual(
                 "has diverged; start again with a lower learning_rate"
             )
     usual = {
-        "latents": Usual.fit(samples["latent"]),
-        "hidden": Usual.fit(training["hidden"]),
+        "latents": GaussianReference.fit(samples["latent"]),
+        "hidden": GaussianReference.fit(training["hidden"]),
     }
     for cue, name, feature in (
         ("latent_distance", "latents", "latent"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anowild.networks.operators import computing_in
+from anowild.networks.operators import conv_precision
 from anowild.scoring.calibration import COMBINED, Calibration, CueCalibration, log_cue
 from anowild.scoring.cues import CueComputer
 
@@ -57,7 +57,7 @@ def explain(computer: CueComputer, images: Array) -> Explained:
     for x in computer.passes(images):
         _, rebuilt = computer.rebuilt(x)
         signed = (x - rebuilt).mean(dim=1, keepdim=True)
-        with computing_in(computer.dtype):
+        with conv_precision(computer.dtype):
             maps = computer.discriminator.features(torch.cat([x, rebuilt]), computer.lod)
         first, second = maps.float().chunk(2)
         difference = (first - second).abs().mean(dim=1, keepdim=True)

@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from anowild.config import Settings
-from anowild.data.images import ImageSet
+from anowild.data.image_set import ImageSet
 from anowild.scoring.calibration import Calibration
-from anowild.scoring.detector import calibrated_on, cue_computer, scoring_networks, what_is_usual
+from anowild.scoring.detector import (
+    calibrated_on,
+    cue_computer,
+    fit_reference_statistics,
+    scoring_networks,
+)
+from anowild.settings import Settings
 from anowild.training.robust import Judge
 from anowild.training.step import Networks
 
@@ -25,7 +30,9 @@ def judge_of(images: ImageSet, settings: Settings) -> Judge:
         try:
             scoring = scoring_networks(networks, settings)
             computer = cue_computer(scoring, lod)
-            cues, usual = what_is_usual(computer, computer.passes(chosen), len(chosen), settings)
+            cues, usual = fit_reference_statistics(
+                computer, computer.passes(chosen), len(chosen), settings
+            )
             calibration = Calibration.fit(cues)
             if len(chosen) < len(images):
                 computer = cue_computer(scoring | usual, lod)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from anowild.data import ImageStream, ahead, open_all
-from anowild.data.images import Batch, Source
+from anowild.data.image_set import Batch, Source
 from anowild.errors import UserError
 from anowild.progress import bar
 from anowild.scoring import thresholds
@@ -61,7 +61,7 @@ def score(
 
 @dataclass(frozen=True)
 class Rule:
-    """Draws a line through a table of scores."""
+    """StepNoise a line through a table of scores."""
 
     prepare: Callable[[Detector], None]  # before anything is scored
     draw: Callable[[Detector, Table], Threshold]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from anowild.data.images import ImageSet
-from anowild.files import printable, written_whole
+from anowild.data.image_set import ImageSet
+from anowild.files import atomic_write, printable
 from anowild.scoring.calibration import COMBINED
 from anowild.scoring.detector import Detector, oddest_first
 from anowild.training.robust import Suspects
@@ -33,7 +33,7 @@ def write_suspects(detector: Detector, images: ImageSet, suspects: Suspects, pat
         axis=1,
     )
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file)

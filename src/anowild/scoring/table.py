@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from anowild.errors import UserError
-from anowild.files import check_place, explained, printable, written_whole
+from anowild.files import as_user_error, atomic_write, check_place, printable
 from anowild.scoring.cues import CUES
 from anowild.scoring.detector import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
@@ -73,7 +73,7 @@ class Table:
             try:
                 self._file = tempfile.TemporaryFile(dir=out.absolute().parent)  # noqa: SIM115
             except OSError as error:
-                raise explained(error, out) from error
+                raise as_user_error(error, out) from error
         weakref.finalize(self, self._file.close)
 
     def append(self, names: Sequence[str], scores: Scores) -> None:
@@ -91,7 +91,7 @@ class Table:
             self._file.flush()
         except OSError as error:
             assert self._out is not None
-            raise explained(error, self._out) from error
+            raise as_user_error(error, self._out) from error
 
     def __len__(self) -> int:
         return len(self._score)
@@ -151,7 +151,7 @@ def write_rows(rows: Iterable[Row], path: Path, threshold: Threshold | None = No
         assert threshold is not None
         return int(threshold.score is not None and row.score >= threshold.score)
 
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if path.suffix.lower() == ".parquet":
             _write_parquet(iter(rows), temporary, columns, value)
             return

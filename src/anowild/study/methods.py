@@ -25,7 +25,7 @@ class Training:
 
     summary: str
     changes: Mapping[str, Any]  # of the study's settings
-    knows_rate: bool = False  # whether it is told the rate, as ``refine_rate``
+    knows_rate: bool = False  # whether it is told the rate, as ``trim_rate``
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ TRAININGS: dict[str, Training] = {
 
 DETECTORS: dict[str, Baseline] = {
     "pca": Baseline("PCA reconstruction", baselines.pca_residual),
-    "knn": Baseline("5 nearest neighbours", baselines.nearest_neighbours),
+    "knn": Baseline("5 nearest neighbors", baselines.nearest_neighbors),
     "iforest": Baseline("isolation forest", baselines.isolation_forest),
     "ecod": Baseline("ECOD", baselines.ecod, "pyod"),
     "deep-svdd": Baseline("Deep SVDD", baselines.deep_svdd, "pyod"),
@@ -76,7 +76,7 @@ METHODS: dict[str, Training | Baseline] = {**TRAININGS, **DETECTORS}
 def changes_of(name: str, rate: float) -> dict[str, Any]:
     """What a way of training changes in the study's settings."""
     training = TRAININGS[name]
-    told = {"refine_rate": rate} if training.knows_rate else {}
+    told = {"trim_rate": rate} if training.knows_rate else {}
     return {**training.changes, **told}
 
 

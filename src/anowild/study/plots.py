@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from anowild.errors import UserError
-from anowild.files import read_json, written_whole
-from anowild.study import bank
-from anowild.study.cell import BANK, CELL, Cell, place
+from anowild.files import atomic_write, read_json
+from anowild.study import cue_cache
+from anowild.study.fusion_rules import OWN, RULES
 from anowild.study.methods import METHODS
-from anowild.study.rules import OWN, RULES
 from anowild.study.tables import rows_of
+from anowild.study.trial import BANK, CELL, Cell, place
 
 
 def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
@@ -37,7 +37,7 @@ def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
 def _save(figure: Any, path: Path) -> None:
     from matplotlib import pyplot
 
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     pyplot.close(figure)
 
@@ -79,7 +79,7 @@ def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = N
     figure, axes = _figure(len(cells), 2.6)
     for axis, where in zip(axes, cells, strict=True):
         cell = Cell(**read_json(out / where / CELL))
-        measured = bank.load(out / where / BANK)
+        measured = cue_cache.load(out / where / BANK)
         labels = cell.experiment().test_labels
         if cue is None:
             scored = RULES[OWN](measured["training"], measured["test"])

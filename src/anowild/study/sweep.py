@@ -17,19 +17,19 @@ from pathlib import Path
 
 import torch
 
-from anowild.config import Settings
 from anowild.data import ImageSet
-from anowild.data.batches import process_reals, shrink
 from anowild.errors import UserError
-from anowild.files import locked, read_json
+from anowild.files import exclusive_lock, read_json
+from anowild.networks.inputs import downsample, process_reals
 from anowild.progress import bar
+from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
 from anowild.study import methods
-from anowild.study.cell import CELL, RESULT, Cell, write
 from anowild.study.datasets import DATASETS
-from anowild.training.cost import encoder_flops_per_image, flops_per_image
+from anowild.study.trial import CELL, RESULT, Cell, write
+from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.schedule import Schedule
-from anowild.training.step import Draws, Networks, Step
+from anowild.training.step import Networks, Step, StepNoise
 
 #: Iterations that a pace is measured on.
 TIMED = 3
@@ -109,12 +109,12 @@ def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
     point = Schedule(settings, resolution).at(round(settings.kimg * 1000))
     count, level = point.minibatch, int(point.lod)
     stored = torch.from_numpy(images.images).repeat(-(-count // 64), 1, 1, 1)[:count]
-    reals = process_reals(shrink(stored.to(device), level), point.lod)
+    reals = process_reals(downsample(stored.to(device), level), point.lod)
     latent_size, augmented = networks.generator.latent_size, settings.differentiable_augmentation
     for number in range(TIMED + 1):
         if number == 1:
             started = time.perf_counter()
-        draws = Draws.new(count, latent_size, augmented, device)
+        draws = StepNoise.new(count, latent_size, augmented, device)
         step(reals, draws, point.lod, point.learning_rate, 0.999)["D_loss"].item()
     pace = (time.perf_counter() - started) / TIMED / count * 1000
     if settings.encoder == "sequential":
@@ -135,7 +135,7 @@ def run(
         UserError: a folder holds another cell, or another study runs there.
         Interrupted: by Ctrl-C or SIGTERM, after all cells have saved.
     """
-    with locked(out, "another study is running there now"):
+    with exclusive_lock(out, "another study is running there now"):
         left = []
         for cell in cells:
             folder = out / cell.place
@@ -171,7 +171,7 @@ def run(
 
 
 def _start(folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "anowild.study.cell", str(folder)]
+    command = [sys.executable, "-m", "anowild.study.trial", str(folder)]
     command += ["--device", device, "--threads", str(threads)]
     with (folder / "error.txt").open("wb") as log:
         # A session of its own: Ctrl-C reaches this process alone, which then stops the others.

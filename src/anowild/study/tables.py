@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from anowild.errors import UserError
-from anowild.files import read_json, written_whole
-from anowild.study.cell import RESULT
+from anowild.files import atomic_write, read_json
+from anowild.study.fusion_rules import OWN
 from anowild.study.methods import METHODS
-from anowild.study.rules import OWN
+from anowild.study.trial import RESULT
 
 #: A row: set, rate, method, seed, score, auroc, average_precision, resolution, kimg, ...
 Row = dict[str, Any]
@@ -47,7 +47,7 @@ def write_parquet(rows: Sequence[Row], path: Path) -> None:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise UserError("Parquet needs pyarrow: pip install 'anowild[formats]'") from error
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(pa.Table.from_pylist(list(rows)), temporary)
 
 

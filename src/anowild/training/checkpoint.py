@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anowild.errors import UserError
-from anowild.files import written_whole
+from anowild.files import atomic_write
 from anowild.training.robust import Suspects
 from anowild.training.step import Step
 
@@ -42,18 +42,18 @@ def save(folder: Path, counters: Counters, step: Step, suspects: Suspects | None
     tensors: dict[str, Tensor] = {}
     for name, network in step.networks.named().items():
         tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
-    for name, optimiser in step.optimisers.items():
-        tensors |= {f"optimiser/{name}/{key}": value for key, value in optimiser.tensors().items()}
+    for name, optimizer in step.optimizers.items():
+        tensors |= {f"optimizer/{name}/{key}": value for key, value in optimizer.tensors().items()}
     if suspects is not None:
         tensors |= {f"suspects/{key}": value for key, value in suspects.tensors().items()}
     plain = {
         "counters": asdict(counters),
-        "adam_counts": {name: optimiser.count for name, optimiser in step.optimisers.items()},
+        "adam_counts": {name: optimizer.count for name, optimizer in step.optimizers.items()},
         "skipped": step.skipped,
         "skipped_in_a_row": step.skipped_in_a_row,
     }
     path = folder / f"state-{counters.nimg:012d}.safetensors"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(
             {key: value.detach().contiguous() for key, value in tensors.items()},
             temporary,
@@ -91,7 +91,11 @@ def load_latest(folder: Path, step: Step) -> tuple[Counters, Suspects | None] | 
 def _load(path: Path, step: Step) -> tuple[Counters, Suspects | None]:
     with safe_open(path, framework="pt") as file:
         plain: dict[str, Any] = json.loads((file.metadata() or {})["anowild"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        # Earlier versions wrote "optimiser".
+        tensors = {
+            key.replace("optimiser/", "optimizer/"): file.get_tensor(key)
+            for key in file.keys()  # noqa: SIM118
+        }
     counters = Counters(**plain["counters"])
     of_images = _below("suspects/", tensors)
     suspects = Suspects.of(of_images) if of_images else None
@@ -105,8 +109,8 @@ def _load(path: Path, step: Step) -> tuple[Counters, Suspects | None]:
     with torch.no_grad():
         for key, own in sources.items():
             own.copy_(tensors[key])
-    for name, optimiser in step.optimisers.items():
-        optimiser.load(plain["adam_counts"][name], _below(f"optimiser/{name}/", tensors))
+    for name, optimizer in step.optimizers.items():
+        optimizer.load(plain["adam_counts"][name], _below(f"optimizer/{name}/", tensors))
     step.set_skipped(plain["skipped"], plain["skipped_in_a_row"])
     return counters, suspects
 

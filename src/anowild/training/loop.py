@@ -15,23 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anowild.config import Settings
-from anowild.data.batches import Batches, process_reals, shrink, to_unit
-from anowild.data.images import ImageSet
+from anowild.data.image_set import ImageSet
 from anowild.device import matrix_product_peak, peak_memory_mb, training_dtype
 from anowild.errors import UserError
-from anowild.files import locked, read_json, write_json, written_whole
+from anowild.files import atomic_write, exclusive_lock, read_json, write_json
+from anowild.networks.inputs import downsample, process_reals, to_unit
 from anowild.progress import bar
+from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
 from anowild.training import checkpoint
 from anowild.training.checkpoint import Counters
-from anowild.training.cost import encoder_flops_per_image, flops_per_image
-from anowild.training.graphs import GraphedStep
+from anowild.training.cuda_graphs import GraphedStep
+from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.losses import worst_rebuilt
-from anowild.training.pictures import grid, save_picture, save_training_grids, to_uint8
 from anowild.training.robust import Judge, Suspects, due
-from anowild.training.schedule import Point, Schedule, changes_level
-from anowild.training.step import Draws, Networks, Step
+from anowild.training.sample_grids import grid, save_picture, save_training_grids, to_uint8
+from anowild.training.sampler import MinibatchSampler
+from anowild.training.schedule import Schedule, ScheduleState, changes_level
+from anowild.training.step import Networks, Step, StepNoise
 
 log = logging.getLogger("anowild")
 
@@ -40,7 +41,7 @@ MIN_IMAGES = 16
 #: A run may be taken up with other values of these.
 CHANGEABLE = {
     "kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution", "scoring_weights",
-    "examples",
+    "reference_images",
 }  # fmt: skip
 
 # Streams of random numbers, apart from each other and from the data's (1, 2 and 5).
@@ -84,7 +85,7 @@ def train(
     if settings.robust and judge is None:
         raise ValueError("robust training needs somebody to say what is odd")
     device = device or torch.device("cpu")
-    with locked(folder, "another process is training there now"):
+    with exclusive_lock(folder, "another process is training there now"):
         _agree_on_settings(folder, images, settings)
         return _Run(images, settings, folder, device, judge).run()
 
@@ -102,7 +103,7 @@ class _Run:
         self.judge = judge
         resolution, channels = images.preprocess.resolution, images.preprocess.channels
         self.schedule = Schedule(settings, resolution)
-        self.batches = Batches(
+        self.batches = MinibatchSampler(
             images.images, settings.seed, mirror=settings.mirror, rotate=settings.rotate,
             device=device,
         )  # fmt: skip
@@ -166,16 +167,16 @@ class _Run:
             self.networks, lod, c.nimg / 1000, c.seconds, self.step.skipped, self.suspects
         )
 
-    def _point(self) -> Point:
+    def _point(self) -> ScheduleState:
         # The encoder of a sequential run stays at the level that the GAN ended with.
         return self.schedule.at(min(self.counters.held_nimg, self.gan_nimg))
 
-    def _iterate(self, point: Point) -> None:
+    def _iterate(self, point: ScheduleState) -> None:
         """One update of all networks, and of the counters."""
         s, c = self.settings, self.counters
-        if s.reset_optimisers and (c.lod < 0 or changes_level(c.lod, point.lod)):
-            for optimiser in self.step.optimisers.values():
-                optimiser.reset()
+        if s.reset_optimizers and (c.lod < 0 or changes_level(c.lod, point.lod)):
+            for optimizer in self.step.optimizers.values():
+                optimizer.reset()
         draws = self._draws(point.minibatch)
         decay = self._decay(point.minibatch)
         if c.nimg >= self.gan_nimg:
@@ -193,25 +194,27 @@ class _Run:
         c.seconds += now - self.clock
         self.clock = now
 
-    def _reals(self, point: Point) -> Tensor:
+    def _reals(self, point: ScheduleState) -> Tensor:
         s, c, count = self.settings, self.counters, point.minibatch
-        if not s.refine_rate or c.nimg < s.robust_start * self.gan_nimg:
+        if not s.trim_rate or c.nimg < s.robust_start_fraction * self.gan_nimg:
             return self.batches.reals(c.nimg, count, point.lod)
         # More than are wanted, and of them the best rebuilt. Image numbers beyond the minibatch
         # come again in the next one, where they are candidates as well.
-        candidates = round(count / (1 - s.refine_rate))
+        candidates = round(count / (1 - s.trim_rate))
         reals = self.batches.reals(c.nimg, candidates, point.lod)
         n = self.networks
         worst = worst_rebuilt(n.average_generator, n.average_encoder, reals, point.lod)
         return reals[worst[candidates - count :].sort().values]
 
-    def _look(self, suspects: Suspects, point: Point) -> None:
+    def _look(self, suspects: Suspects, point: ScheduleState) -> None:
         """Judge all training images where that is due, and leave the oddest out from now on."""
         s, c = self.settings, self.counters
-        if not due(c.nimg, self.gan_nimg, len(self.images), s.robust_start, suspects.look_nimg):
+        if not due(
+            c.nimg, self.gan_nimg, len(self.images), s.robust_start_fraction, suspects.look_nimg
+        ):
             return
         assert self.judge is not None
-        suspects.look(self.judge(self.networks, point.lod), c.nimg, s.robust_most)
+        suspects.look(self.judge(self.networks, point.lod), c.nimg, s.robust_max_dropped)
         self.batches.leave_out(suspects.dropped)
         log.info(
             "look %d at %.1f kimg: %d of %d images left out; about %.1f %% look like anomalies",
@@ -219,21 +222,21 @@ class _Run:
             100 * suspects.rate,
         )  # fmt: skip
 
-    def _draws(self, count: int) -> Draws:
+    def _draws(self, count: int) -> StepNoise:
         """The iteration's random numbers: a function of (seed, rank, images seen)."""
         rng = _generator(self.device, self.settings.seed, 0, _DRAWS, self.counters.nimg)
         latent_size = self.networks.generator.latent_size
         augmented = self.settings.differentiable_augmentation
-        return Draws.new(count, latent_size, augmented, self.device, rng)
+        return StepNoise.new(count, latent_size, augmented, self.device, rng)
 
     def _decay(self, minibatch: int) -> float:
-        half_life_kimg = self.settings.average_half_life_kimg
+        half_life_kimg = self.settings.ema_half_life_kimg
         if half_life_kimg is None:
-            return self.settings.average_decay
+            return self.settings.ema_decay
         half_life = min(half_life_kimg * 1000, self.counters.nimg / 10)
         return float(0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
 
-    def _tick(self, point: Point) -> None:
+    def _tick(self, point: ScheduleState) -> None:
         self._check_finite()
         c = self.counters
         now = time.perf_counter()
@@ -277,7 +280,7 @@ class _Run:
     def _means(self) -> dict[str, float]:
         return {name: round(float(torch.stack(v).mean()), 6) for name, v in self.sums.items() if v}
 
-    def _note(self, point: Point) -> str:
+    def _note(self, point: ScheduleState) -> str:
         latest = {k: float(v[-1]) for k, v in self.sums.items() if k.endswith("_loss") and v}
         losses = "  ".join(f"{name[0]} {value:.3g}" for name, value in latest.items())
         done = self.counters.nimg - self.counters.tick_nimg
@@ -288,7 +291,7 @@ class _Run:
         c = self.counters
         path = checkpoint.save(self.folder, c, self.step, self.suspects)
         log.debug("saved %s", path)
-        shown = shrink(self._shown(32).to(self.device), math.floor(lod))
+        shown = downsample(self._shown(32).to(self.device), math.floor(lod))
         reals = process_reals(shown, lod)
         rng = _generator(self.device, self.settings.seed, 0, _GRID, 0)
         latents = torch.randn(
@@ -315,7 +318,7 @@ class _TickLog:
             lines = path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _kimg_of(line) <= nimg / 1000]
             if kept != lines:
-                with written_whole(path) as temporary:
+                with atomic_write(path) as temporary:
                     temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, values: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.growth import split_lod
 from anowild.networks.layers import MinibatchStddev
-from anowild.networks.operators import only_for_images
+from anowild.networks.operators import skip_weight_gradients
 
 
 class DiscriminatorLoss(NamedTuple):
@@ -27,7 +27,7 @@ class DiscriminatorLoss(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """D's scores where its gradient is penalised, and that gradient's length: [N]."""
+    """D's scores where its gradient is penalized, and that gradient's length: [N]."""
 
     scores: Tensor
     norms: Tensor
@@ -59,7 +59,7 @@ def discriminator_loss(
     scores = discriminator(torch.cat([reals, fakes]), lod, parts=2).squeeze(1)
     real_scores, fake_scores = scores.chunk(2)
     loss = (fake_scores - real_scores).mean() + real_scores.square().mean() * drift
-    count = penalised(len(reals), share)
+    count = penalized(len(reals), share)
     if r1:
         mixed = _sloped(discriminator, reals[:count], lod)
         loss = loss + mixed.norms.square().mean() * (penalty / 2)
@@ -70,7 +70,7 @@ def discriminator_loss(
     return DiscriminatorLoss(loss, real_scores, fake_scores, mixed)
 
 
-def penalised(count: int, share: float) -> int:
+def penalized(count: int, share: float) -> int:
     """How many images of a minibatch the gradient penalty looks at."""
     groups = math.ceil(count * share / MinibatchStddev.GROUP)
     return min(count, groups * MinibatchStddev.GROUP)
@@ -79,7 +79,7 @@ def penalised(count: int, share: float) -> int:
 def _sloped(discriminator: Discriminator, images: Tensor, lod: float) -> Mixed:
     images = images.detach().requires_grad_(True)
     scores = discriminator(images, lod).squeeze(1)
-    with only_for_images():
+    with skip_weight_gradients():
         (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     # The reference differentiates by the full-size image, where each of our pixels stands
     # 4^level times and has 4^-level of the gradient: the norm is smaller by 2^level.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from anowild.config import Settings
+from anowild.settings import Settings
 
 
 @dataclass(frozen=True)
-class Point:
+class ScheduleState:
     """The schedule after some number of images."""
 
     lod: float  # level of detail, 0 at full size
@@ -33,7 +33,7 @@ class Schedule:
         initial = min(settings.initial_resolution or resolution, resolution)
         self.initial_lod = math.log2(resolution) - math.log2(initial)
 
-    def at(self, nimg: int) -> Point:
+    def at(self, nimg: int) -> ScheduleState:
         """The schedule after ``nimg`` images."""
         s = self.settings
         lod = self.lod(nimg)
@@ -42,7 +42,7 @@ class Schedule:
         minibatch -= minibatch % min(s.minibatch_base, minibatch)
         if resolution in s.max_minibatch:
             minibatch = min(minibatch, s.max_minibatch[resolution])
-        return Point(
+        return ScheduleState(
             lod=lod,
             resolution=resolution,
             minibatch=minibatch,

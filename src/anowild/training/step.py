@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anowild.config import Settings
 from anowild.device import training_dtype
-from anowild.networks import Discriminator, Encoder, Generator, initialised_by
-from anowild.networks.operators import computing_in
+from anowild.networks import Discriminator, Encoder, Generator, seeded_init
+from anowild.networks.operators import conv_precision
+from anowild.settings import Settings
 from anowild.training.augmentation import NUMBERS, augment
 from anowild.training.losses import (
     DiscriminatorLoss,
@@ -22,7 +22,7 @@ from anowild.training.losses import (
     encoder_loss,
     generator_loss,
 )
-from anowild.training.optimiser import Adam
+from anowild.training.optimizer import Adam
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Networks:
             "fmap_base": settings.fmap_base,
             "fmap_max": settings.fmap_max,
         }
-        with initialised_by(settings.seed):
+        with seeded_init(settings.seed):
             generator = Generator(**size, latent_size=settings.latent_size)
             discriminator = Discriminator(**size)
             encoder = Encoder(**size, latent_size=generator.latent_size)
@@ -72,7 +72,7 @@ class Networks:
         return self
 
 
-class Draws(NamedTuple):
+class StepNoise(NamedTuple):
     """The random numbers of one iteration: standard normals [N, latent], uniforms [N, 1, 1, 1]."""
 
     discriminator: Tensor
@@ -86,13 +86,13 @@ class Draws(NamedTuple):
     def new(
         count: int, latent_size: int, augmented: bool, device: torch.device,
         generator: torch.Generator | None = None,
-    ) -> Draws:  # fmt: skip
+    ) -> StepNoise:  # fmt: skip
         """Fresh ones for a minibatch of ``count``; ``generator`` lies on the device."""
 
         def draw(kind: Callable[..., Tensor], *size: int) -> Tensor:
             return kind(size, generator=generator, device=device)
 
-        return Draws(
+        return StepNoise(
             discriminator=draw(torch.randn, count, latent_size),
             mix=draw(torch.rand, count, 1, 1, 1),
             generator=draw(torch.randn, count, latent_size),
@@ -107,7 +107,7 @@ class Step:
     def __init__(self, networks: Networks, settings: Settings) -> None:
         self.networks = networks
         self.settings = settings
-        self.optimisers = {
+        self.optimizers = {
             "discriminator": Adam(networks.discriminator.parameters(), settings),
             "generator": Adam(networks.generator.parameters(), settings),
             "encoder": Adam(networks.encoder.parameters(), settings),
@@ -133,7 +133,7 @@ class Step:
         self._skipped.copy_(torch.tensor([skipped, in_a_row]))
 
     def __call__(
-        self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor, draws: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
         """One iteration, of the kind that the settings ask for.
 
@@ -145,12 +145,12 @@ class Step:
             Losses and scores, scalars or [N], each from just before its own update.
         """
         iteration = self._at_once if self.settings.simultaneous else self._in_turn
-        with computing_in(self._dtype):
+        with conv_precision(self._dtype):
             report = iteration(reals, draws, lod, learning_rate, decay)
         return {name: value.detach() for name, value in report.items()}
 
     def _in_turn(
-        self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor, draws: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
         """The paper's iteration; with ``encoder = "sequential"``, all of it but the last part."""
         s, n = self.settings, self.networks
@@ -186,7 +186,7 @@ class Step:
         return report
 
     def _at_once(
-        self, reals: Tensor, draws: Draws, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor, draws: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
         """All three learn from the same generated images, before any of them moves.
 
@@ -198,11 +198,11 @@ class Step:
         seen = fakes.detach().requires_grad_(True)
         d = self._discriminator_loss(reals, seen, draws, lod)
         *for_d, for_fakes = torch.autograd.grad(
-            d.loss, [*self.optimisers["discriminator"].parameters, seen], allow_unused=True
+            d.loss, [*self.optimizers["discriminator"].parameters, seen], allow_unused=True
         )
         assert for_fakes is not None
         for_g = torch.autograd.grad(
-            fakes, self.optimisers["generator"].parameters, -for_fakes, allow_unused=True
+            fakes, self.optimizers["generator"].parameters, -for_fakes, allow_unused=True
         )
         report = {"G_loss": -d.fake_scores.mean(), **_reported(d)}
         if s.encoder == "joint":
@@ -217,7 +217,7 @@ class Step:
         return report
 
     def encoder_alone(
-        self, reals: Tensor | None, draws: Draws, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor | None, draws: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
         """Sequential training's second part: E learns to invert the finished, averaged G.
 
@@ -226,24 +226,24 @@ class Step:
         """
         generator = self.networks.average_generator
         average(self.networks.average_encoder, self.networks.encoder, decay)
-        with computing_in(self._dtype):
+        with conv_precision(self._dtype):
             fakes = self._generated(generator, draws.encoder, lod)
             loss = self._encoder_loss(generator, fakes, reals, lod)
             self._descend("encoder", loss, learning_rate)
         return {"E_loss": loss.detach()}
 
     def _discriminator_loss(
-        self, reals: Tensor, fakes: Tensor, draws: Draws, lod: float
+        self, reals: Tensor, fakes: Tensor, draws: StepNoise, lod: float
     ) -> DiscriminatorLoss:
         s = self.settings
         reals, fakes = self._augmented(reals, draws, 0), self._augmented(fakes, draws, 1)
         return discriminator_loss(
             self.networks.discriminator, reals, fakes, draws.mix, lod,
             penalty=s.gradient_penalty, target=s.gradient_target, drift=s.drift,
-            share=s.penalty_share, r1=s.regulariser == "r1",
+            share=s.penalty_share, r1=s.regularizer == "r1",
         )  # fmt: skip
 
-    def _augmented(self, images: Tensor, draws: Draws, part: int) -> Tensor:
+    def _augmented(self, images: Tensor, draws: StepNoise, part: int) -> Tensor:
         if not self.settings.differentiable_augmentation:
             return images
         return augment(images, draws.augmentation[part])
@@ -265,14 +265,14 @@ class Step:
         return loss
 
     def _descend(self, name: str, loss: Tensor, learning_rate: float) -> None:
-        parameters = self.optimisers[name].parameters
+        parameters = self.optimizers[name].parameters
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         self._update(name, gradients, learning_rate)
 
     def _update(self, name: str, gradients: Sequence[Tensor | None], learning_rate: float) -> None:
         """Update one network; leave it as it is when a gradient is not finite, and count that."""
         skip = _any_not_finite([g for g in gradients if g is not None])
-        self.optimisers[name].step(gradients, learning_rate, skip)
+        self.optimizers[name].step(gradients, learning_rate, skip)
         self._skipped[0] += skip
         self._skipped[1] = (self._skipped[1] + 1) * skip
 

@@ -10,7 +10,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from anowild.data.readers import Reader, Record, Unreadable
+from anowild.data.readers import Reader, Record, SkippedImage
 
 Array = np.ndarray[Any, Any]
 
@@ -47,7 +47,7 @@ def check(reader: Reader, expected: Iterable[Array]) -> list[Record]:
     return readable
 
 
-def check_starts(reader: Reader, records: list[Record | Unreadable]) -> None:
+def check_starts(reader: Reader, records: list[Record | SkippedImage]) -> None:
     """Reading from an offset gives the same records."""
     assert len({record.name for record in records}) == len(records)
     assert reader.count() in (None, len(records))
@@ -64,4 +64,4 @@ def check_starts(reader: Reader, records: list[Record | Unreadable]) -> None:
 
 def reasons(reader: Reader) -> dict[str, str]:
     """Why each of the unreadable images is so."""
-    return {r.name: r.reason for r in reader if isinstance(r, Unreadable)}
+    return {r.name: r.reason for r in reader if isinstance(r, SkippedImage)}

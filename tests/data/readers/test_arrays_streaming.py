@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anowild.data.readers import Record, Unreadable
+from anowild.data.readers import Record, SkippedImage
 from anowild.data.readers import arrays as module
 from anowild.data.readers.arrays import ArrayReader, load_array, to_images
 from anowild.errors import UserError
@@ -19,7 +19,7 @@ from tests.conftest import SHARED, needs_shared
 from tests.data.readers.checks import Array, check, check_starts, crops
 
 GRAY = np.stack(crops("cell.png", 20))
-COLOUR = np.stack(crops("astronaut.png", 5))
+COLOR = np.stack(crops("astronaut.png", 5))
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -27,15 +27,15 @@ COLOUR = np.stack(crops("astronaut.png", 5))
     "array",
     [
         GRAY,
-        COLOUR,
-        np.ascontiguousarray(COLOUR.transpose(0, 3, 1, 2)),
+        COLOR,
+        np.ascontiguousarray(COLOR.transpose(0, 3, 1, 2)),
         np.asfortranarray(GRAY),
         GRAY.astype(np.uint16) * 257,
         GRAY.astype(">u2"),
         GRAY.astype(np.float32) / 255,
         GRAY > 100,
     ],
-    ids=["gray", "colour", "channels first", "fortran", "uint16", "big-endian", "float", "bool"],
+    ids=["gray", "color", "channels first", "fortran", "uint16", "big-endian", "float", "bool"],
 )
 def test_rows_are_what_numpy_loads(tmp_path: Path, save: Callable[..., None], array: Array) -> None:
     save(tmp_path / "x.npz", other=np.arange(3), images=array)
@@ -84,10 +84,10 @@ def test_what_stands_behind_a_damage_is_left_out(tmp_path: Path) -> None:
     assert isinstance(records[0], Record)
     assert np.array_equal(records[0].pixels[:, :, 0], images[0])
     # Damage is noticed by the stream's structure or, at the latest, by its checksum.
-    first = next(i for i, r in enumerate(records) if isinstance(r, Unreadable))
-    assert all(isinstance(r, Unreadable) for r in records[first:])
+    first = next(i for i, r in enumerate(records) if isinstance(r, SkippedImage))
+    assert all(isinstance(r, SkippedImage) for r in records[first:])
     assert [r.name for r in records] == [f"{reader.name}[{i}]" for i in range(100)]
-    assert isinstance(list(reader.records(90))[-1], Unreadable)
+    assert isinstance(list(reader.records(90))[-1], SkippedImage)
 
 
 def write_member(path: Path, data: bytes) -> str:

@@ -23,16 +23,16 @@ zarr = pytest.importorskip("zarr")
 numcodecs = pytest.importorskip("numcodecs")
 
 GRAY = np.stack(crops("cell.png", 20))
-COLOUR = np.stack(crops("astronaut.png", 7))
+COLOR = np.stack(crops("astronaut.png", 7))
 STACKS = [
     GRAY,
-    COLOUR,
-    np.ascontiguousarray(COLOUR.transpose(0, 3, 1, 2)),
+    COLOR,
+    np.ascontiguousarray(COLOR.transpose(0, 3, 1, 2)),
     GRAY.astype(np.uint16) * 257,
     GRAY.astype(">u2"),
     GRAY.astype(np.float32) / 255,
 ]
-IDS = ["gray", "colour", "channels first", "uint16", "big-endian", "float"]
+IDS = ["gray", "color", "channels first", "uint16", "big-endian", "float"]
 
 
 @pytest.fixture(autouse=True)
@@ -97,11 +97,11 @@ def test_zarr_groups(tmp_path: Path, version: int) -> None:
     save_zarr(path, np.arange(20), version, "a/labels", chunks=(20,))
     records = check(ZarrReader(str(path)), list(GRAY))
     assert [r.origin.label for r in records] == [str(i) for i in range(20)]
-    save_zarr(path, COLOUR, version, "b/images")
+    save_zarr(path, COLOR, version, "b/images")
     with pytest.raises(UserError, match=r"several arrays .*x\.zarr:a/images .*b/images \[7, 40"):
         ZarrReader(str(path))
     assert ZarrReader.takes(f"{path}:b/images")
-    check(ZarrReader(f"{path}:b/images"), list(COLOUR))
+    check(ZarrReader(f"{path}:b/images"), list(COLOR))
 
 
 def test_zarr_shards(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_hdf5_labels(tmp_path: Path, values: Any) -> None:
 def test_hdf5_datasets_are_chosen_by_name(tmp_path: Path) -> None:
     path = tmp_path / "x.hdf5"
     with h5py.File(path, "w") as file:
-        file["a"], file["b"], file["c"] = GRAY, COLOUR, np.arange(3)
+        file["a"], file["b"], file["c"] = GRAY, COLOR, np.arange(3)
         file["none"] = h5py.Empty("f")
     with pytest.raises(UserError, match=r"several arrays .*x\.hdf5:a .*b \[7, 40, 56, 3\]"):
         Hdf5Reader(str(path))
@@ -134,7 +134,7 @@ def test_hdf5_datasets_are_chosen_by_name(tmp_path: Path) -> None:
         Hdf5Reader(f"{path}:z")
     with pytest.raises(UserError, match=r"shape \[3\]"):
         Hdf5Reader(f"{path}:c")
-    check(Hdf5Reader(f"{path}:b"), list(COLOUR))
+    check(Hdf5Reader(f"{path}:b"), list(COLOR))
     with h5py.File(path, "a") as file:
         del file["a"], file["b"]
     with pytest.raises(UserError, match=r"no array of images.*c \[3\]"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anowild.data.readers import Record, Unreadable
+from anowild.data.readers import Record, SkippedImage
 from anowild.data.readers.parquet import ParquetReader
 from anowild.errors import UserError
 from tests.data.readers.checks import PICTURES, Array, check, check_starts, crops, reasons
@@ -20,7 +20,7 @@ pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 GRAY = crops("cell.png", 40)
-COLOUR = crops("astronaut.png", 40)
+COLOR = crops("astronaut.png", 40)
 
 
 def encode(image: Array, kind: str = "PNG") -> bytes:
@@ -54,7 +54,7 @@ def hugging_face(path: Path, images: list[Array], labels: list[int | None]) -> s
 def test_a_binary_column_as_pandas_and_pillow_read_it(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     images = [
-        encode(i, kind) for i, kind in zip(COLOUR, ["PNG", "JPEG", "WEBP", "BMP"] * 10, strict=True)
+        encode(i, kind) for i, kind in zip(COLOR, ["PNG", "JPEG", "WEBP", "BMP"] * 10, strict=True)
     ]
     columns = {"id": list(range(40)), "picture": images, "label": [f"kind {i}" for i in range(40)]}
     source = save(tmp_path / "x.parquet", columns)
@@ -127,7 +127,7 @@ def test_a_damaged_row_group_costs_only_its_rows(tmp_path: Path) -> None:
     reader = ParquetReader(source)
     records = list(reader)
     check_starts(reader, records)
-    assert [isinstance(r, Unreadable) for r in records] == [17 <= i < 34 for i in range(40)]
+    assert [isinstance(r, SkippedImage) for r in records] == [17 <= i < 34 for i in range(40)]
 
 
 def test_columns_are_chosen_by_name(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from tfrecord import example_pb2
 from tfrecord.reader import tfrecord_loader
 
-from anowild.data.batches import shrink
 from anowild.data.readers.base import Record
 from anowild.data.readers.tfrecord import TFRecordReader, _parse_example
 from anowild.errors import UserError
+from anowild.networks.inputs import downsample
 from tests.conftest import SHARED, needs_shared
 
 Array = np.ndarray[Any, Any]
@@ -104,7 +104,7 @@ def test_our_smaller_images_are_those_of_the_authors(folder: Path) -> None:
     images = torch.from_numpy(stack(read(folder)).copy())
     for level in (1, 2, 3):
         authors = stack(read(folder / f"-r0{5 - level}.tfrecords"))
-        assert np.array_equal(shrink(images, level).numpy(), authors)
+        assert np.array_equal(downsample(images, level).numpy(), authors)
 
 
 @needs_shared
@@ -113,7 +113,7 @@ def test_the_whole_example_of_the_authors(tmp_path: Path) -> None:
     assert np.array_equal(images, np.load(SHARED / "mnist2.npz")["train"])
     with zipfile.ZipFile(SHARED / "mnist2_tfrecords.zip") as archive:
         path = Path(archive.extract("-r04.tfrecords", tmp_path))
-    assert np.array_equal(shrink(torch.from_numpy(images.copy()), 1).numpy(), stack(read(path)))
+    assert np.array_equal(downsample(torch.from_numpy(images.copy()), 1).numpy(), stack(read(path)))
 
 
 @pytest.mark.parametrize("start", [0, 1, 39, 40, 41, 79, 80, 200])
@@ -129,7 +129,7 @@ def test_a_zip_goes_on_from_a_start() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_colours_and_other_features(tmp_path: Path, channels: int) -> None:
+def test_colors_and_other_features(tmp_path: Path, channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, channels, 8, 12), dtype=np.uint8)
     path = tmp_path / "x.tfrecords"
     path.write_bytes(b"".join(framed(example(image, weight=0.5)) for image in images))

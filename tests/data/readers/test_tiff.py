@@ -16,14 +16,14 @@ tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs")
 
 GRAY = crops("cell.png", 1)[0]
-COLOUR = crops("astronaut.png", 1)[0]
+COLOR = crops("astronaut.png", 1)[0]
 DEEP_GRAY = GRAY.astype(np.uint16) * 257 + np.arange(56, dtype=np.uint16)
-DEEP_COLOUR = COLOUR.astype(np.uint16) * 257 + 13
+DEEP_COLOR = COLOR.astype(np.uint16) * 257 + 13
 IMAGES = {
     "gray": GRAY,
-    "colour": COLOUR,
+    "color": COLOR,
     "deep gray": DEEP_GRAY,
-    "deep colour": DEEP_COLOUR,
+    "deep color": DEEP_COLOR,
     "float": GRAY.astype(np.float32) / 255,
 }
 
@@ -63,7 +63,7 @@ def test_compressions(tmp_path: Path, image: Array, compression: str, predictor:
     check(FolderReader(path), expected)
 
 
-@pytest.mark.parametrize("image", [COLOUR, DEEP_COLOUR], ids=["colour", "deep colour"])
+@pytest.mark.parametrize("image", [COLOR, DEEP_COLOR], ids=["color", "deep color"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_planes_one_behind_the_other(tmp_path: Path, image: Array, compression: str | None) -> None:
     planes = np.ascontiguousarray(np.moveaxis(image, -1, 0))
@@ -118,7 +118,7 @@ def test_minimum_is_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
-@pytest.mark.parametrize("image", [GRAY, DEEP_COLOUR], ids=["gray", "deep colour"])
+@pytest.mark.parametrize("image", [GRAY, DEEP_COLOR], ids=["gray", "deep color"])
 def test_files_that_break_off(tmp_path: Path, image: Array, compression: str | None) -> None:
     path = Path(save(tmp_path / "x.tif", image, compression=compression))
     data = path.read_bytes()

@@ -1,7 +1,7 @@
 """Videos, against the frames that went in, the ffmpeg program, OpenCV and Pillow.
 
 Lossless gray and RGB come out exactly. From YUV, our RGB is what ffmpeg's program and OpenCV give:
-all of them use swscale with its default rounding and the file's colour range and matrix. (With
+all of them use swscale with its default rounding and the file's color range and matrix. (With
 swscale's ``accurate_rnd`` or ``full_chroma_int``, values differ by up to 2.)
 """
 
@@ -28,7 +28,7 @@ ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
 
 # An odd width, so that rows are padded.
 GRAY = np.stack(crops("cell.png", 8, 40, 61))
-COLOUR = np.stack(crops("astronaut.png", 8, 40, 61))
+COLOR = np.stack(crops("astronaut.png", 8, 40, 61))
 DEEP = (picture("cell.png")[None, :40, :61].astype(np.uint32) * 257 + 31).repeat(4, 0)
 DEEP = (DEEP + np.arange(4)[:, None, None] * 999).astype(np.uint16)
 
@@ -103,9 +103,9 @@ def test_lossy_videos_as_ffmpeg_and_opencv_read_them(
 
 
 @pytest.mark.parametrize("ending", ["avi", "mkv"])
-def test_lossless_colour_comes_out_as_it_went_in(tmp_path: Path, ending: str) -> None:
-    path = write(tmp_path / f"x.{ending}", COLOUR, "rgb24", "-c:v", "ffv1", "-pix_fmt", "bgr0")
-    check(VideoReader(str(path)), list(COLOUR))
+def test_lossless_color_comes_out_as_it_went_in(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path / f"x.{ending}", COLOR, "rgb24", "-c:v", "ffv1", "-pix_fmt", "bgr0")
+    check(VideoReader(str(path)), list(COLOR))
 
 
 @pytest.mark.parametrize("ending", ["avi", "mkv"])
@@ -172,8 +172,8 @@ def test_gif_frames_are_drawn_over_each_other(tmp_path: Path, disposal: int) -> 
         assert np.array_equal(ours[drawn], theirs[drawn])
 
 
-def test_a_gif_of_few_colours_comes_out_as_it_went_in(tmp_path: Path) -> None:
-    coarse = COLOUR // 86 * 86
+def test_a_gif_of_few_colors_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    coarse = COLOR // 86 * 86
     frames = [Image.fromarray(image) for image in coarse]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     check(VideoReader(str(tmp_path / "x.gif")), list(coarse))
@@ -212,7 +212,7 @@ def test_damage_between_frames_that_build_on_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.avi", "x.mp4"])
 def test_a_video_that_breaks_off_says_so(tmp_path: Path, name: str) -> None:
     options = ["-c:v", "mjpeg"] if name == "x.avi" else ["-c:v", "mpeg4", "-movflags", "faststart"]
-    path = write(tmp_path / name, COLOUR[:, :, :60], "rgb24", *options)
+    path = write(tmp_path / name, COLOR[:, :, :60], "rgb24", *options)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
     reader = VideoReader(str(path))

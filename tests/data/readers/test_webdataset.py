@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anowild.data.readers import Unreadable, webdataset
+from anowild.data.readers import SkippedImage, webdataset
 from anowild.data.readers.webdataset import WebDatasetReader
 from anowild.errors import UserError
 from tests.data.readers.checks import PICTURES, Array, check, check_starts, crops, reasons
 
 GRAY = crops("cell.png", 40)
-COLOUR = crops("astronaut.png", 10)
+COLOR = crops("astronaut.png", 10)
 
 
 def encode(image: Array, kind: str = "PNG") -> bytes:
@@ -46,7 +46,7 @@ def test_shards_of_the_webdataset_package(tmp_path: Path, ending: str) -> None:
         path.open("wb") if ending == "tar" else gzip.open(path, "wb") as stream,
         wds.TarWriter(stream) as writer,
     ):
-        for i, image in enumerate(COLOUR):
+        for i, image in enumerate(COLOR):
             sample = {"__key__": f"sample/{i:04d}", "png": image, "cls": i % 3, "txt": "a cell"}
             writer.write(sample)
     reader = wds.WebDataset(str(path), shardshuffle=False, empty_check=False).decode("rgb8")
@@ -137,7 +137,7 @@ def test_a_shard_that_breaks_off(tmp_path: Path, name: str) -> None:
     reader = WebDatasetReader(str(tmp_path))
     records = list(reader)
     check_starts(reader, records)
-    bad = [r for r in records if isinstance(r, Unreadable)]
+    bad = [r for r in records if isinstance(r, SkippedImage)]
     assert 15 < len(records) < 35
     assert bad[-1].name == source
     assert "breaks off" in bad[-1].reason

@@ -39,12 +39,12 @@ def pack(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_D
 def test_every_kind_of_image_as_zipfile_and_pillow_read_it(
     tmp_path: Path, compression: int
 ) -> None:
-    colour = crops("astronaut.png")[0]
+    color = crops("astronaut.png")[0]
     members = {
         "b/2.png": encode(IMAGES[0]),
-        "b/10.JPG": encode(colour, "JPEG"),
-        "a/3.bmp": encode(colour, "BMP"),
-        "a/deep/er/4.webp": encode(colour, "WEBP", lossless=True),
+        "b/10.JPG": encode(color, "JPEG"),
+        "a/3.bmp": encode(color, "BMP"),
+        "a/deep/er/4.webp": encode(color, "WEBP", lossless=True),
         "a/5.tif": encode(IMAGES[1], "TIFF"),
         "top.png": encode(IMAGES[2]),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anowild.data.readers.arrays import ArrayReader
-from anowild.data.readers.base import Origin, Reader, Record, Unreadable
+from anowild.data.readers.base import Provenance, Reader, Record, SkippedImage
 from anowild.data.readers.cifar import CifarReader
 from anowild.data.readers.folder import FolderReader
 from anowild.data.readers.hdf5 import Hdf5Reader
@@ -41,7 +41,15 @@ READERS: tuple[type[Reader], ...] = (
     FolderReader,
 )
 
-__all__ = ["READERS", "FolderReader", "Origin", "Reader", "Record", "Unreadable", "open_source"]
+__all__ = [
+    "READERS",
+    "FolderReader",
+    "Provenance",
+    "Reader",
+    "Record",
+    "SkippedImage",
+    "open_source",
+]
 
 
 def open_source(source: str | Path) -> Reader:

@@ -16,7 +16,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, split_key
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, split_key
 from anowild.data.readers.encoded import why
 from anowild.errors import UserError
 
@@ -86,13 +86,13 @@ class StackReader(Reader):
             axes = [*axes[1:], axes[0]]
         return repeat((axes[0], axes[1], axes[2]), min(most, self.count()))
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for number, row in enumerate(self._rows(start), start):
             label = None if self.labels is None else _text(self.labels[number])
-            origin = Origin(source=str(self.path), frame=number, label=label)
+            origin = Provenance(source=str(self.path), frame=number, label=label)
             name = f"{self.name}[{number}]"
             if isinstance(row, Exception):
-                yield Unreadable(name, why(row), origin)
+                yield SkippedImage(name, why(row), origin)
             else:
                 native = row.astype(row.dtype.newbyteorder("="), copy=False)
                 yield Record(name, _view(native[None])[0], origin)

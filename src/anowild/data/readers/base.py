@@ -19,7 +19,7 @@ Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where an image is from, as far as its source tells."""
 
     source: str | None = None  # the file
@@ -38,16 +38,16 @@ class Record:
 
     name: str
     pixels: np.ndarray[Any, Any]
-    origin: Origin = Origin()
+    origin: Provenance = Provenance()
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class SkippedImage:
     """An image that had to be left out, and a clause that says why."""
 
     name: str
     reason: str
-    origin: Origin = Origin()
+    origin: Provenance = Provenance()
 
 
 class Reader(ABC):
@@ -71,14 +71,14 @@ class Reader(ABC):
         """Whether this reader is the one for ``source``; cheap, and never raises."""
 
     @abstractmethod
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         """All images from number ``start`` on; what is passed over is not decoded if possible."""
 
     @abstractmethod
     def shapes(self, most: int) -> Iterator[Shape]:
         """Shapes of at most ``most`` images, cheaply, spread over the source where possible.
 
-        Unreadable images are passed over.
+        SkippedImage images are passed over.
         """
 
     @abstractmethod
@@ -89,7 +89,7 @@ class Reader(ABC):
         """Number of images, readable or not; None where only reading tells."""
         return None
 
-    def __iter__(self) -> Iterator[Record | Unreadable]:
+    def __iter__(self) -> Iterator[Record | SkippedImage]:
         return self.records()
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anowild.data.readers import plain_pickle
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, drain
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
 from anowild.errors import UserError
 
 Array = np.ndarray[Any, Any]
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 _SIDE = 32
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error)
-# To recognise an archive, no more of it is looked at.
+# To recognize an archive, no more of it is looked at.
 _MEMBERS, _BYTES = 4, 64 << 20
 _LARGEST = 1 << 29  # bytes of a batch; the largest has 155 MB
 
@@ -87,7 +87,7 @@ class CifarReader(Reader):
     def shapes(self, most: int) -> Iterator[Shape]:
         return repeat((_SIDE, _SIDE, 3), most)
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for batch in self.batches:
             rows = self.rows.get(batch)
             if rows is None or start < rows:
@@ -110,7 +110,7 @@ class CifarReader(Reader):
         images = pixels.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
         split = "test" if batch.startswith("test") else "train"
         for row in range(start, len(images)):
-            origin = Origin(
+            origin = Provenance(
                 source=str(self.store.path_of(batch)),
                 frame=row,
                 split=split,

@@ -24,9 +24,9 @@ _GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 def decode(file: File) -> Iterator[tuple[int, int, Array]]:
     """Page by page: its number from 0, how many there are, [H, W, C] of uint8, uint16 or float.
 
-    Only TIFF has several pages; of an animation the first picture counts. Colour tables,
+    Only TIFF has several pages; of an animation the first picture counts. Color tables,
     transparency and CMYK become RGB; the EXIF orientation is applied. TIFFs that Pillow cannot
-    read as they are (16 bits per colour, rare compressions) go to tifffile.
+    read as they are (16 bits per color, rare compressions) go to tifffile.
 
     Raises:
         Exception: of many kinds, on damaged files; :func:`why` explains them.
@@ -113,7 +113,7 @@ def _is_beyond_pillow(image: Image.Image) -> bool:
         return False
     if image.mode == "F":  # compressed and big-endian: its bytes would be swapped twice
         return image.tag_v2.prefix == b"MM" and image.tile[0][0] == "libtiff"
-    # Of 16 bits per colour only 8 would be left.
+    # Of 16 bits per color only 8 would be left.
     return image.mode not in _GRAY_16 and max(image.tag_v2.get(258, (1,))) > 8
 
 

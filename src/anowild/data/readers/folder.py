@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, spread
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, spread
 from anowild.errors import UserError
 
 #: Names of folders that say what their images are for.
@@ -81,20 +81,22 @@ class FolderReader(Reader):
             except Exception:
                 continue
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         entries = ((path.name, partial(self._read, path)) for path in self.paths)
         return records_from(start, entries)
 
-    def _read(self, path: Path) -> Iterator[Record | Unreadable]:
+    def _read(self, path: Path) -> Iterator[Record | SkippedImage]:
         return read_pages(path, str(path), self.origin(path))
 
-    def origin(self, path: Path) -> Origin:
+    def origin(self, path: Path) -> Provenance:
         """What the place of a file tells about it."""
         parts = path.relative_to(self.root).parts if path != self.root else (path.name,)
-        return Origin(source=str(path), split=split_of(parts))
+        return Provenance(source=str(path), split=split_of(parts))
 
 
-def read_pages(file: encoded.File, name: str, origin: Origin) -> Iterator[Record | Unreadable]:
+def read_pages(
+    file: encoded.File, name: str, origin: Provenance
+) -> Iterator[Record | SkippedImage]:
     """The records of one encoded file; of several pages, each has its number behind its name."""
     try:
         for page, pages, pixels in encoded.decode(file):
@@ -104,12 +106,12 @@ def read_pages(file: encoded.File, name: str, origin: Origin) -> Iterator[Record
                 yield Record(f"{name}[{page}]", pixels, replace(origin, frame=page))
     # Pillow's decoders raise these, and more, on damaged files.
     except Exception as error:
-        yield Unreadable(name, encoded.why(error), origin)
+        yield SkippedImage(name, encoded.why(error), origin)
 
 
 def records_from(
-    start: int, files: Iterable[tuple[str, Callable[[], Iterator[Record | Unreadable]]]]
-) -> Iterator[Record | Unreadable]:
+    start: int, files: Iterable[tuple[str, Callable[[], Iterator[Record | SkippedImage]]]]
+) -> Iterator[Record | SkippedImage]:
     """The records of many encoded files from number ``start`` on.
 
     Args:

@@ -14,7 +14,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage
 from anowild.errors import UserError
 
 Array = np.ndarray[Any, Any]
@@ -84,7 +84,7 @@ class IdxReader(Reader):
         )
         return islice(chain.from_iterable(every), most)
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for part in self.parts:
             if start < part.count:
                 yield from _read(part, start)
@@ -197,7 +197,7 @@ def _read(part: _File, start: int) -> Iterator[Record]:
             for i in range(rows):
                 row = first + i
                 label = None if labels is None else str(labels[row])
-                origin = Origin(str(part.path), frame=row, split=part.split, label=label)
+                origin = Provenance(str(part.path), frame=row, split=part.split, label=label)
                 yield Record(f"{part.path}[{row}]", pixels[i], origin)
         # Of a packed file this also compares the checksum at its end.
         if file.read(1):

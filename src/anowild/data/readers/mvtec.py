@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from anowild.data.readers.base import Origin
+from anowild.data.readers.base import Provenance
 from anowild.data.readers.folder import FolderReader, split_of
 
 MASKS = "ground_truth"
@@ -44,15 +44,15 @@ class MVTecReader(FolderReader):
         """The parts of a path below its category: split, label, name."""
         return path.relative_to(self.root).parts[self._depth :]
 
-    def origin(self, path: Path) -> Origin:
+    def origin(self, path: Path) -> Provenance:
         place = self._place(path)
         if len(place) < 3:
-            return Origin(source=str(path), split=split_of(place))
+            return Provenance(source=str(path), split=split_of(place))
         label, rest = place[1], Path(*place[2:])
         masks = Path(self.root, *path.relative_to(self.root).parts[: self._depth], MASKS, label)
         named = (masks / rest.with_name(f"{rest.stem}{end}") for end in ("_mask.png", ".png"))
         mask = next((str(mask) for mask in named if mask.is_file()), None)
-        return Origin(source=str(path), split=split_of(place), label=label, mask=mask)
+        return Provenance(source=str(path), split=split_of(place), label=label, mask=mask)
 
 
 def _is_category(folder: Path) -> bool:

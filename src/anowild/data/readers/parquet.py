@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
-    Origin,
+    Provenance,
     Reader,
     Record,
     Shape,
-    Unreadable,
+    SkippedImage,
     library,
     split_key,
     spread,
@@ -83,7 +83,7 @@ class ParquetReader(Reader):
             # The first rows of a group are read without the others.
             yield from file.shapes(group, max(1, most // len(chosen)))
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for path, file in self._files.items():
             if isinstance(file, _File):
                 yield from file.records(start)
@@ -91,7 +91,7 @@ class ParquetReader(Reader):
             elif start:
                 start -= 1
             else:
-                yield Unreadable(str(path), encoded.why(file), Origin(source=str(path)))
+                yield SkippedImage(str(path), encoded.why(file), Provenance(source=str(path)))
 
 
 class _File:
@@ -120,7 +120,7 @@ class _File:
     def _open(self) -> Any:
         return self._library.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
 
-    def records(self, start: int) -> Iterator[Record | Unreadable]:
+    def records(self, start: int) -> Iterator[Record | SkippedImage]:
         first = 0
         with self._open() as file:
             for group, rows in enumerate(self.groups):
@@ -161,16 +161,16 @@ class _File:
                 yield row, images[row - number], labels[row - number] if labels else None
             number += len(batch)
 
-    def _record(self, number: int, cell: Any, label: Any) -> Record | Unreadable:
+    def _record(self, number: int, cell: Any, label: Any) -> Record | SkippedImage:
         name = f"{self.path}[{number}]"
-        origin = Origin(
+        origin = Provenance(
             source=str(self.path), frame=number, split=self.split, label=self._label(label)
         )
         try:
             _, _, pixels = next(encoded.decode(io.BytesIO(_bytes(cell))))
         # Pillow's decoders raise these, and more, on damaged images.
         except Exception as error:
-            return Unreadable(name, encoded.why(error), origin)
+            return SkippedImage(name, encoded.why(error), origin)
         return Record(name, pixels, origin)
 
     def _label(self, label: Any) -> str | None:

@@ -49,7 +49,7 @@ class _Refused(ValueError):
 
 
 class _Symbol(Enum):
-    """The only names that may stand in a pickle; they are recognised, never imported."""
+    """The only names that may stand in a pickle; they are recognized, never imported."""
 
     RECONSTRUCT = ("numpy.core.multiarray", "_reconstruct")
     FROMBUFFER = ("numpy.core.numeric", "_frombuffer")

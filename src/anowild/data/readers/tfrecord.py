@@ -20,7 +20,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, library
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
 from anowild.errors import UserError
 
 Array = np.ndarray[Any, Any]
@@ -83,7 +83,7 @@ class TFRecordReader(Reader):
                 yield height, width, channels
                 break
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for part in self.parts:
             labels = self._read_labels(part.labels)
             rows = 0
@@ -95,7 +95,7 @@ class TFRecordReader(Reader):
                 label = None if labels is None or row >= len(labels) else str(labels[row])
                 pixels = self._pixels(part.records, row, example)
                 source = self.path if self.zipped else self._folder / part.records
-                origin = Origin(source=str(source), frame=row, label=label)
+                origin = Provenance(source=str(source), frame=row, label=label)
                 yield Record(f"{self._place(part.records)}[{row}]", pixels, origin)
             if labels is not None and len(labels) != rows:
                 raise UserError(
@@ -211,7 +211,7 @@ def _explained(place: object) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{place}: cannot be read ({error.strerror or error})") from error
     except RuntimeError as error:  # what zipfile raises for it
-        raise UserError(f"{place}: is locked with a password; unpack it first") from error
+        raise UserError(f"{place}: is exclusive_lock with a password; unpack it first") from error
 
 
 def _names(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, library
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
 from anowild.data.readers.encoded import why
 from anowild.errors import UserError
 
@@ -26,7 +26,7 @@ MOST_PIXELS = 178_956_970
 class VideoReader(Reader):
     """Every frame of the first video stream, as it is stored: neither turned nor mirrored.
 
-    Gray videos give [H, W, 1] of their stored values, uint8 or (above 8 bits) uint16; colour gives
+    Gray videos give [H, W, 1] of their stored values, uint8 or (above 8 bits) uint16; color gives
     RGB, uint8, as ffmpeg converts it by default. GIFs give RGB, each frame drawn over the ones
     before.
     """
@@ -61,15 +61,15 @@ class VideoReader(Reader):
     def shapes(self, most: int) -> Iterator[Shape]:
         return repeat(self._shape, min(most, self._count or most))
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         return self._gif(start) if self._is_gif else self._video(start)
 
-    def _name(self, number: int) -> tuple[str, Origin]:
-        return f"{self.path}[{number}]", Origin(source=str(self.path), frame=number)
+    def _name(self, number: int) -> tuple[str, Provenance]:
+        return f"{self.path}[{number}]", Provenance(source=str(self.path), frame=number)
 
-    def _unreadable(self, number: int, reason: str) -> Unreadable:
+    def _unreadable(self, number: int, reason: str) -> SkippedImage:
         name, origin = self._name(number)
-        return Unreadable(name, reason, origin)
+        return SkippedImage(name, reason, origin)
 
     def _record(self, number: int, pixels: Array) -> Record:
         name, origin = self._name(number)
@@ -79,7 +79,7 @@ class VideoReader(Reader):
         with _open_gif(self.path) as image:
             return (image.height, image.width, 3), getattr(image, "n_frames", 1)
 
-    def _gif(self, start: int) -> Iterator[Record | Unreadable]:
+    def _gif(self, start: int) -> Iterator[Record | SkippedImage]:
         assert self._count is not None
         with _open_gif(self.path) as image:
             for number in range(start, self._count):
@@ -125,7 +125,7 @@ class VideoReader(Reader):
             channels = 1 if _is_gray(context.pix_fmt or "") else 3
             return (context.height, context.width, channels), stream.frames or None
 
-    def _video(self, start: int) -> Iterator[Record | Unreadable]:
+    def _video(self, start: int) -> Iterator[Record | SkippedImage]:
         number = 0
         with self._open() as container:
             for frame in self._frames(container, self._stream(container)):

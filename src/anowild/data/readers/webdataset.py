@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, drain
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
 from anowild.data.readers.folder import (
     is_image,
     is_tiff,
@@ -86,7 +86,7 @@ class WebDatasetReader(Reader):
             except Exception:
                 continue
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         left, exact = start, True
 
         def wanted(name: str) -> bool:
@@ -173,19 +173,19 @@ def _label(ending: str, content: bytes | Exception) -> str | None:
     return text or None
 
 
-def _read(path: Path, item: _Item) -> Iterator[Record | Unreadable]:
+def _read(path: Path, item: _Item) -> Iterator[Record | SkippedImage]:
     if item.name is None:
         assert isinstance(item.data, Exception)
         reason = f"it breaks off: {encoded.why(item.data)}"
-        yield Unreadable(str(path), reason, Origin(source=str(path)))
+        yield SkippedImage(str(path), reason, Provenance(source=str(path)))
         return
     name = f"{path}/{item.name}"
     split = split_of(PurePosixPath(item.name).parts) or split_of_shard(path)
-    origin = Origin(source=str(path), split=split, label=item.label)
+    origin = Provenance(source=str(path), split=split, label=item.label)
     if isinstance(item.data, bytes):
         yield from read_pages(io.BytesIO(item.data), name, origin)
     elif item.data is not None:
-        yield Unreadable(name, encoded.why(item.data), origin)
+        yield SkippedImage(name, encoded.why(item.data), origin)
 
 
 def _is_hidden(member: str) -> bool:

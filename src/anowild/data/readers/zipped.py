@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, ClassVar, cast
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Origin, Reader, Record, Shape, Unreadable, spread
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, spread
 from anowild.data.readers.folder import (
     SPLITS,
     is_image,
@@ -78,25 +78,25 @@ class ZipReader(Reader):
                 except Exception:
                     continue
 
-    def records(self, start: int = 0) -> Iterator[Record | Unreadable]:
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         with zipfile.ZipFile(self.path) as archive:
             entries = ((name, partial(self._read, archive, name)) for name in self.members)
             yield from records_from(start, entries)
 
-    def _read(self, archive: zipfile.ZipFile, member: str) -> Iterator[Record | Unreadable]:
+    def _read(self, archive: zipfile.ZipFile, member: str) -> Iterator[Record | SkippedImage]:
         name = f"{self.path}/{member}"
         parts = PurePosixPath(member).parts[self._depth :]
-        origin = Origin(source=str(self.path), split=split_of(parts))
+        origin = Provenance(source=str(self.path), split=split_of(parts))
         info = archive.getinfo(member)
         if info.flag_bits & 1:
-            yield Unreadable(name, "it is encrypted; unpack the zip file first", origin)
+            yield SkippedImage(name, "it is encrypted; unpack the zip file first", origin)
         elif info.file_size > LARGEST:
-            yield Unreadable(name, f"it claims to hold {info.file_size} bytes", origin)
+            yield SkippedImage(name, f"it claims to hold {info.file_size} bytes", origin)
         else:
             try:
                 data = _content(archive, info)
             except Exception as error:
-                yield Unreadable(name, encoded.why(error), origin)
+                yield SkippedImage(name, encoded.why(error), origin)
             else:
                 yield from read_pages(io.BytesIO(data), name, origin)
 

@@ -1,0 +1,241 @@
+"""Images and segments of the manifest, written so that a killed process loses little."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.data.dataset import quality
+from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, schema
+from anowild.data.label_file import LabelFile
+from anowild.data.preprocessing import Preprocess
+from anowild.data.readers import Reader, Record, SkippedImage
+from anowild.data.readers.base import library
+from anowild.errors import UserError
+from anowild.files import as_user_error, atomic_write, printable
+from anowild.progress import bar
+from anowild.signals import Interrupted, StopRequest, stop_request
+
+Array = np.ndarray[Any, Any]
+
+#: Images are written some at a time: at most so many, at most so many bytes, and those of at most
+#: so many seconds: a kill loses no more.
+CHUNK_IMAGES, CHUNK_BYTES, CHUNK_SECONDS = 4096, 32 << 20, 10.0
+#: Columns that are filled in at the end, when all images are known.
+LATE = ("duplicate_of", "near_duplicate_of", "finding")
+_EARLY = tuple(name for name in COLUMNS if name not in LATE)
+
+
+@dataclass
+class Part:
+    """Readers whose images go the same way.
+
+    Args:
+        split: for all of them; None leaves it to the source, and to training where that says
+            nothing.
+        prepared: they are of the data set's form already.
+    """
+
+    readers: Sequence[Reader]
+    split: str | None = None
+    prepared: bool = False
+
+
+class ImageFile:
+    """A growing .npy file of images, [N, C, R, R].
+
+    Args:
+        count: images that are there already; what follows them is cut off.
+
+    Raises:
+        UserError: the disk is full, or the place cannot be written.
+    """
+
+    def __init__(self, path: Path, preprocess: Preprocess, count: int = 0) -> None:
+        self.path, self.count = path, count
+        self._shape = (preprocess.channels, preprocess.resolution, preprocess.resolution)
+        self._dtype = preprocess.dtype
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("r+b" if path.exists() else "w+b")
+            self._write_header()
+            end = self._file.tell() + count * int(np.prod(self._shape)) * self._dtype.itemsize
+            if self._file.seek(0, os.SEEK_END) < end:
+                raise UserError(f"{path}: is shorter than it was; delete {path.parent.parent}")
+            self._file.seek(end)
+            self._file.truncate()
+        except OSError as error:
+            raise as_user_error(error, path) from error
+
+    def append(self, images: Array) -> None:
+        """Write images, [n, C, R, R], to the disk."""
+        try:
+            self._file.write(np.ascontiguousarray(images, self._dtype).data)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise as_user_error(error, self.path) from error
+        self.count += len(images)
+
+    def close(self) -> None:
+        """Write the final count."""
+        try:
+            self._write_header()
+            self._file.close()
+        except OSError as error:
+            raise as_user_error(error, self.path) from error
+
+    def _write_header(self) -> None:
+        # NumPy leaves room for the largest count, so that a header never changes its length.
+        self._file.seek(0)
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self.count, *self._shape),
+        }
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+class Packing:
+    """Writes images, and segments of the manifest, into the unfinished data set ``folder``.
+
+    A segment is written after its images, and its name says how far everything was then: what
+    a killed process wrote beyond that is cut off.
+    """
+
+    def __init__(self, folder: Path, preprocess: Preprocess, labels: LabelFile | None) -> None:
+        self.folder, self.preprocess, self.labels = folder, preprocess, labels
+        p = preprocess
+        size = p.resolution**2 * p.channels * p.dtype.itemsize
+        self.chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // size))
+        done = segments(folder)
+        reached = [int(n) for n in done[-1].stem.split("-")[1:]] if done else [0] * 6
+        self.number, self.reader, self.position, self.total = reached[:4]
+        self.files = {
+            split: ImageFile(folder / IMAGES / f"{split}.npy", preprocess, count)
+            for split, count in zip(SPLITS, reached[4:], strict=True)
+        }
+        self.rows: list[dict[str, Any]] = []
+        self.flushed = time.monotonic()
+        self.waiting: dict[str, list[Array]] = {split: [] for split in SPLITS}
+
+    def run(self, parts: Sequence[Part]) -> None:
+        """Pack what is left of all parts.
+
+        Raises:
+            UserError: a source or the disk fails.
+            Interrupted: by Ctrl-C or SIGTERM, after what was read has been written.
+        """
+        readers = [(reader, part) for part in parts for reader in part.readers]
+        counts = [reader.count() for reader, _ in readers]
+        total = None if None in counts else sum(n or 0 for n in counts)
+        with stop_request() as stop, bar("preparing, images", total, self.total) as shown:
+            for number, (reader, part) in enumerate(readers):
+                if number < self.reader:
+                    continue
+                start = self.position if number == self.reader else 0
+                self.reader, self.position = number, start
+                reader.idle = partial(self._stop_if_asked, stop)
+                for record in reader.records(start):
+                    self._take(record, part)
+                    waited = time.monotonic() - self.flushed
+                    if len(self.rows) >= self.chunk or waited > CHUNK_SECONDS:
+                        self._flush()
+                    if self.total % 64 == 0:
+                        shown.update(self.total)
+                    self._stop_if_asked(stop)
+            self._flush()
+        if self.labels is not None:
+            self.labels.check_count(self.total)
+        for file in self.files.values():
+            file.close()
+            if not file.count:
+                file.path.unlink()
+
+    def _stop_if_asked(self, stop: StopRequest) -> None:
+        if stop.signum is not None:
+            self._flush()
+            raise Interrupted(stop.signum, f"image {self.total}")
+
+    def _take(self, record: Record | SkippedImage, part: Part) -> None:
+        origin = record.origin
+        row: dict[str, Any] = dict.fromkeys(_EARLY)
+        row |= {
+            "name": printable(record.name),
+            "source": None if origin.source is None else printable(origin.source),
+            "frame": origin.frame,
+            "split": part.split or origin.split or "train",
+            "label": None if origin.label is None else printable(origin.label),
+            "anomaly": origin.anomaly,
+            "injected": origin.injected,
+            "mask": None if origin.mask is None else printable(origin.mask),
+        }
+        if origin.position is not None:
+            row["top"], row["left"] = origin.position
+        if self.labels is not None:
+            row["label"] = printable(self.labels.of(record.name, self.total))
+        if isinstance(record, SkippedImage):
+            row["left_out"] = printable(record.reason)
+        else:
+            self._preprocess(record.pixels, row, part.prepared)
+        self.rows.append(row)
+        self.position += 1
+        self.total += 1
+
+    def _preprocess(self, pixels: Array, row: dict[str, Any], prepared: bool) -> None:
+        row["dtype"] = str(pixels.dtype)
+        row["height"], row["width"], row["channels"] = pixels.shape
+        p = self.preprocess
+        try:
+            image = np.moveaxis(pixels, -1, 0) if prepared else p(pixels)
+        except ValueError as error:
+            row["left_out"] = str(error)
+            return
+        if p.black is not None and p.white is not None and not prepared:
+            row["clipped"] = float(((pixels < p.black) | (pixels > p.white)).mean())
+        waiting = self.waiting[row["split"]]
+        row["index"] = self.files[row["split"]].count + len(waiting)
+        waiting.append(image)
+
+    def _flush(self) -> None:
+        """Write what is waiting: the images first, then the segment that tells of them."""
+        self.flushed = time.monotonic()
+        if not self.rows:
+            return
+        for split, waiting in self.waiting.items():
+            if not waiting:
+                continue
+            images = np.stack(waiting)
+            measured = {
+                "hash": quality.content_hashes(images),
+                "perceptual": quality.perceptual_hashes(images),
+                "mean": images.mean(axis=(1, 2, 3), dtype=np.float64),
+                "deviation": images.std(axis=(1, 2, 3), dtype=np.float64),
+            }
+            rows = [r for r in self.rows if r["index"] is not None and r["split"] == split]
+            for name, values in measured.items():
+                for row, value in zip(rows, values.tolist(), strict=True):
+                    row[name] = value
+            self.files[split].append(images)
+            waiting.clear()
+        self.number += 1
+        counts = [self.files[split].count for split in SPLITS]
+        reached = [self.number, self.reader, self.position, self.total, *counts]
+        name = f"segment-{'-'.join(f'{n:010d}' for n in reached)}.parquet"
+        pa, parquet = library("pyarrow", self.folder), library("pyarrow.parquet", self.folder)
+        table = pa.Table.from_pylist(self.rows, schema=schema(_EARLY))
+        with atomic_write(self.folder / name) as temporary:
+            parquet.write_table(table, temporary)
+        self.rows.clear()
+
+
+def segments(folder: Path) -> list[Path]:
+    """The whole segments of an unfinished manifest, in order."""
+    return sorted(folder.glob("segment-*.parquet"))

@@ -1,0 +1,280 @@
+"""Sources -> a set of preprocessed images, in memory or as a stream."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import statistics
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anowild.data.dataset.format import PackedReader, PackedSet
+from anowild.data.preprocessing import Preprocess
+from anowild.data.readers import Provenance, Reader, Record, SkippedImage, open_source
+from anowild.data.readers.arrays import to_images
+from anowild.data.readers.base import Shape
+from anowild.errors import UserError
+from anowild.settings import Settings
+
+log = logging.getLogger("anowild")
+
+Array = np.ndarray[Any, Any]
+Source = str | Path | Array
+#: Files named one by one in warnings before the rest is only counted.
+NAMED = 10
+#: Images of a source whose shapes decide resolution and channels, at most.
+LOOKED_AT = 2000
+
+
+@dataclass
+class ImageSet:
+    """Preprocessed images: uint8 or uint16 [N, C, R, R], one name each, and what was left out."""
+
+    images: Array
+    names: Sequence[str]
+    preprocess: Preprocess
+    left_out: list[SkippedImage] = field(default_factory=list)
+    known_digest: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def digest(self) -> str:
+        """Tells this set of images from any other."""
+        if self.known_digest is not None:
+            return self.known_digest
+        data = np.ascontiguousarray(self.images).data
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+    @staticmethod
+    def load(
+        sources: Source | Sequence[Source],
+        settings: Settings | None = None,
+        preprocess: Preprocess | None = None,
+    ) -> ImageSet:
+        """Read everything into memory.
+
+        Args:
+            sources: paths as for :func:`open_source`, or arrays [N, H, W], [N, H, W, C] or
+                [N, C, H, W].
+            settings: decide the preprocessing, where ``preprocess`` is not given.
+            preprocess: of a trained model.
+
+        Raises:
+            UserError: nothing could be read.
+        """
+        readers = open_all(sources, ["train"])
+        if len(readers) == 1 and isinstance(readers[0], PackedReader) and preprocess is None:
+            return _mapped(readers[0], settings or Settings())
+        preprocess = preprocess or choose_preprocess(readers, settings or Settings())
+        stream = ImageStream(readers, preprocess)
+        parts = list(stream.batches(256))
+        images = np.concatenate([part.images for part in parts])
+        names = list(chain.from_iterable(part.names for part in parts))
+        return ImageSet(images, names, preprocess, stream.left_out)
+
+
+def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
+    """A split of a packed data set, not read but mapped."""
+    packed, split = reader.packed, reader.splits[0]
+    preprocess = choose_preprocess([reader], settings)
+    return ImageSet(
+        packed.images(split), packed.names(split), preprocess, known_digest=f"{packed.id}:{split}"
+    )
+
+
+class _InMemory(Reader):
+    """A reader over an array that is there already."""
+
+    KIND = "array"
+
+    def __init__(self, source: Any) -> None:
+        self.images = to_images(source, "array")
+
+    @staticmethod
+    def takes(source: str) -> bool:
+        return False
+
+    def count(self) -> int:
+        return len(self.images)
+
+    def files(self) -> Iterable[Path]:
+        return []
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        return repeat(self.images.shape[1:], min(most, len(self.images)))
+
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
+        for row in range(start, len(self.images)):
+            yield Record(f"array[{row}]", self.images[row])
+
+
+def open_all(
+    sources: Source | Sequence[Source], splits: Sequence[str] | None = None
+) -> list[Reader]:
+    """Readers for one source or several.
+
+    Args:
+        splits: of packed data sets, where the source does not name one (``DATASET:test``).
+    """
+    listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    readers: list[Reader] = []
+    for source in listed:
+        if isinstance(source, np.ndarray):
+            readers.append(_InMemory(source))
+        elif PackedReader.takes(str(source)):
+            readers.append(PackedReader(str(source), splits))
+        else:
+            readers.append(open_source(source))
+    return readers
+
+
+def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preprocess:
+    """The rule of packed data sets; else what the settings leave to the images is filled in.
+
+    Raises:
+        UserError: packed data sets that differ from each other or from the settings.
+    """
+    readers = list(readers)
+    packed = [reader for reader in readers if isinstance(reader, PackedReader)]
+    if packed:
+        return _agreed(packed, settings)
+    resolution, channels = settings.resolution, settings.channels
+    if resolution is None or channels is None:
+        shapes = list(chain.from_iterable(reader.shapes(LOOKED_AT) for reader in readers))
+        if resolution is None:
+            side = statistics.median_low([min(s[:2]) for s in shapes]) if shapes else 8
+            fitting = 1 << max(3, int(side - 1).bit_length())
+            resolution = min(fitting, settings.max_resolution, 512)
+        if channels is None:
+            channels = max((s[2] for s in shapes), default=1)
+    return Preprocess(
+        resolution, channels, settings.fit, settings.bits,
+        settings.black, settings.white, settings.contrast,
+    )  # fmt: skip
+
+
+def _agreed(packed: Sequence[PackedReader], settings: Settings) -> Preprocess:
+    first = packed[0].packed
+    for reader in packed[1:]:
+        if reader.packed.preprocess != first.preprocess:
+            raise UserError(f"{reader.packed.path}: was prepared otherwise than {first.path}")
+    default = Settings()
+    for name, value in first.preprocess.to_json().items():
+        wanted = getattr(settings, name)
+        if wanted not in (value, getattr(default, name)):
+            raise UserError(
+                f"{first.path}: was prepared with {name} {value}, not {wanted}; prepare it again, "
+                f"or leave {name} away"
+            )
+    return first.preprocess
+
+
+class Batch(NamedTuple):
+    """Some images of a stream, [n, C, R, R], and where in the sources they stood."""
+
+    names: list[str]
+    positions: list[int]
+    images: Array
+    origins: list[Provenance]
+
+
+def _batch(parts: list[tuple[str, int, Array, Provenance]]) -> Batch:
+    names, positions, images, origins = zip(*parts, strict=True)
+    return Batch(list(names), list(positions), np.stack(images), list(origins))
+
+
+class ImageStream:
+    """Preprocessed batches, in order; memory does not grow with the number of images.
+
+    ``left_out`` fills while the stream is read; each entry is also logged as a warning, the
+    first ones by name.
+    """
+
+    def __init__(self, readers: Sequence[Reader], preprocess: Preprocess) -> None:
+        for reader in readers:
+            if isinstance(reader, PackedReader) and reader.packed.preprocess != preprocess:
+                raise UserError(_otherwise(reader.packed, preprocess))
+        self.readers = readers
+        self.preprocess = preprocess
+        self.left_out: list[SkippedImage] = []
+        self._stopped = False
+
+    def count(self) -> int | None:
+        """Number of images, readable or not; None where only reading tells."""
+        counts = [reader.count() for reader in self.readers]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    def batches(self, size: int) -> Generator[Batch, None, None]:
+        """All images that can be used, ``size`` at a time.
+
+        Raises:
+            UserError: at the end, if there was none.
+        """
+        waiting: list[tuple[str, int, Array, Provenance]] = []
+        used = 0
+        for position, (reader, record) in enumerate(self._records()):
+            if self._stopped:
+                return
+            if isinstance(record, SkippedImage):
+                self._leave_out(record)
+                continue
+            try:
+                image = self._preprocessed(reader, record)
+            except ValueError as error:
+                self._leave_out(SkippedImage(record.name, str(error)))
+                continue
+            waiting.append((record.name, position, image, record.origin))
+            used += 1
+            if len(waiting) == size:
+                yield _batch(waiting)
+                waiting = []
+        if waiting:
+            yield _batch(waiting)
+        if not used:
+            raise UserError(self._nothing_left())
+        if len(self.left_out) > NAMED:
+            log.warning("%d images were left out in all", len(self.left_out))
+
+    def stop(self) -> None:
+        """End :meth:`batches` before its next image; from whatever thread."""
+        self._stopped = True
+
+    def _records(self) -> Iterator[tuple[Reader, Record | SkippedImage]]:
+        return ((reader, record) for reader in self.readers for record in reader)
+
+    def _preprocessed(self, reader: Reader, record: Record) -> Array:
+        if isinstance(reader, PackedReader):  # has been already
+            return np.moveaxis(record.pixels, -1, 0)
+        return self.preprocess(record.pixels)
+
+    def _leave_out(self, image: SkippedImage) -> None:
+        self.left_out.append(image)
+        if len(self.left_out) <= NAMED:
+            log.warning("left out %s: %s", image.name, image.reason)
+
+    def _nothing_left(self) -> str:
+        """The sentence for a user whose images were all left out."""
+        reasons = Counter(image.reason for image in self.left_out).most_common(3)
+        listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
+        first = self.left_out[0].name if self.left_out else "the source"
+        count = len(self.left_out)
+        return f"none of the {count} images can be used, beginning with {first}: {listed}"
+
+
+def _otherwise(packed: PackedSet, preprocess: Preprocess) -> str:
+    theirs, ours = packed.preprocess.to_json(), preprocess.to_json()
+    differing = [
+        f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]
+    ]
+    return (
+        f"{packed.path}: was prepared otherwise than the model wants it ({', '.join(differing)}); "
+        "give the original images, or prepare them with --like MODEL"
+    )

@@ -1,0 +1,161 @@
+"""From the pixels of a file to what the networks see: one path for training, scoring and export."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Array = np.ndarray[Any, Any]
+
+#: Smallest side of an image that is worth judging.
+MIN_SIDE = 4
+
+# ITU-R 601 luma, as Pillow's conversion to mode L has it.
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The stated, saved rule that turns any image into [channels, resolution, resolution].
+
+    1. Depth and range: ``black`` and ``white``, values of the source, become 0 and full, and what
+       lies beyond them is cut off. Where they are not given, 8- and 16-bit values count by their
+       type's range, floats from 0 to 1, booleans as 0 and full. Full is 255, or 65535 with
+       ``bits`` 16.
+    2. Channels: color becomes gray by ITU-R 601 luma, gray becomes color by repetition.
+    3. Square: ``crop`` scales the shorter side to the resolution and cuts the middle out;
+       ``letterbox`` scales the longer side and fills up; ``pad`` does so without ever enlarging;
+       ``stretch`` scales both sides.
+    4. Scaling averages over areas where it shrinks and is bilinear where it enlarges; an image
+       that has the size already is copied exactly.
+    5. ``contrast`` ``normalize``: the image's mean becomes mid-gray and four of its standard
+       deviations reach from there to black and to white. A constant image becomes mid-gray.
+
+    Filled-up places are black, or mid-gray after normalization. The networks then see
+    ``value * 2 / full - 1``, in [-1, 1].
+    """
+
+    resolution: int
+    channels: int
+    fit: str = "crop"
+    bits: int = 8
+    black: float | None = None
+    white: float | None = None
+    contrast: str = "kept"
+
+    def __post_init__(self) -> None:
+        if self.contrast == "normalise":  # as models and data sets of earlier versions have it
+            object.__setattr__(self, "contrast", "normalize")
+        whole = isinstance(self.resolution, int) and isinstance(self.channels, int)
+        if not whole or self.bits not in (8, 16) or (self.black is None) != (self.white is None):
+            raise ValueError(f"no such preprocessing: {asdict(self)}")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the result: uint8 or uint16."""
+        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
+
+    @property
+    def full(self) -> int:
+        """The value of white in the result."""
+        return 255 if self.bits == 8 else 65535
+
+    def __call__(self, pixels: Array) -> Array:
+        """Preprocess one image.
+
+        Args:
+            pixels: [H, W, C], of type uint8, uint16, bool, or float.
+
+        Returns:
+            uint8 or uint16 [channels, resolution, resolution].
+
+        Raises:
+            ValueError: the image cannot be used; the message is a clause that says why.
+        """
+        if pixels.ndim != 3 or min(pixels.shape[:2]) < MIN_SIDE:
+            raise ValueError(
+                f"{pixels.shape[1]}x{pixels.shape[0]} pixels are too few, "
+                f"{MIN_SIDE}x{MIN_SIDE} is the least"
+            )
+        native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        return self._to_square(self._to_channels(self._to_depth(native)))
+
+    def _to_depth(self, pixels: Array) -> Array:
+        """Values from 0 to full, not rounded where the depth or range was another."""
+        kind = pixels.dtype
+        if kind.kind == "f" and not np.isfinite(pixels).all():
+            raise ValueError("it holds NaN or infinite values")
+        if kind not in (np.uint8, np.uint16, np.bool_) and kind.kind != "f":
+            raise ValueError(f"its values are of type {kind}; uint8, uint16 or float can be used")
+        if self.black is not None and self.white is not None:
+            scaled = (pixels.astype(np.float64) - self.black) / (self.white - self.black)
+            return scaled.clip(0, 1) * self.full
+        if kind == self.dtype:
+            return pixels
+        if kind.kind == "f":
+            low, high = float(pixels.min()), float(pixels.max())
+            if low < 0 or high > 1:
+                raise ValueError(
+                    f"its floating-point values run from {low:.4g} to {high:.4g}; they have to "
+                    "lie in [0, 1], or black and white have to be given"
+                )
+            return pixels.astype(np.float64) * self.full
+        if kind == np.bool_:
+            return pixels.astype(self.dtype) * self.dtype.type(self.full)
+        return pixels * (257.0 if self.bits == 16 else 1 / 257.0)
+
+    def _to_channels(self, pixels: Array) -> Array:
+        count = pixels.shape[2]
+        if count == self.channels:
+            return pixels
+        if count == 3 and self.channels == 1:
+            return (pixels @ _LUMA)[:, :, None]
+        if count == 1 and self.channels == 3:
+            return np.repeat(pixels, 3, axis=2)
+        raise ValueError(f"it has {count} channels where {self.channels} are expected")
+
+    def _to_square(self, pixels: Array) -> Array:
+        side = self.resolution
+        height, width = pixels.shape[:2]
+        if self.fit == "stretch":
+            height, width = side, side
+        else:
+            edge = min(height, width) if self.fit == "crop" else max(height, width)
+            if self.fit == "pad":
+                edge = max(edge, side)
+            height, width = (max(1, round(n * side / edge)) for n in (height, width))
+        planes = np.stack([_resize(pixels[:, :, c], height, width) for c in range(pixels.shape[2])])
+        # Negative where it is cropped, positive where it is filled up.
+        top, left = (side - height) // 2, (side - width) // 2
+        cut = planes[:, max(-top, 0) :, max(-left, 0) :][:, :side, :side]
+        fill = 0.0
+        if self.contrast == "normalize":
+            cut, fill = _normalized(cut, self.full), self.full / 2
+        if cut.dtype != self.dtype:
+            cut = np.rint(cut).clip(0, self.full)
+        out = np.full((len(planes), side, side), np.rint(fill), self.dtype)
+        out[:, max(top, 0) : top + height, max(left, 0) : left + width] = cut
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _normalized(planes: Array, full: int) -> Array:
+    values = planes.astype(np.float64)
+    deviation = values.std()
+    # Rounding alone makes a deviation of up to about a third of a level of an 8-bit image.
+    scale = 0.0 if deviation < full / 255 / 2 else full / 8 / deviation
+    return full / 2 + (values - values.mean()) * scale
+
+
+def _resize(plane: Array, height: int, width: int) -> Array:
+    if plane.shape == (height, width):
+        return plane
+    shrinks = height <= plane.shape[0] and width <= plane.shape[1]
+    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(image.resize((width, height), method))

@@ -1,0 +1,154 @@
+"""Labels of images, for evaluation only: 1 for an anomaly, 0 for a normal image, -1 for unknown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.data.contamination import NORMAL_WORDS
+from anowild.data.label_file import LabelFile
+from anowild.data.readers import Provenance
+from anowild.errors import UserError
+
+log = logging.getLogger("anowild")
+
+Array = np.ndarray[Any, Any]
+
+ANOMALY_WORDS = frozenset({"1", "anomaly", "anomalous", "abnormal", "odd", "bad", "defect", "true"})
+
+
+#: Of an image without a label, where not all need one.
+UNKNOWN = -1
+#: Fewer normal images or anomalies than this make no figure.
+FEW = 10
+
+
+class Labels:
+    """Where labels come from.
+
+    Args:
+        source: a file as for :class:`LabelFile`; ``folders``, which takes the name of the folder
+            that an image lies in; or ``source``, which takes the class that the images' source
+            itself knows (packed data sets, the MVTec layout, CIFAR, MNIST, ...).
+        normal: labels that are normal; all others are anomalous then. Unless given: normal,
+            good, ok and 0, and in a file the others have to be words for anomalies.
+        partial: images that a file does not name, or with an empty label or -1 there, and images
+            whose source tells no class, are unknown.
+
+    Raises:
+        UserError: the source cannot be read as labels.
+    """
+
+    def __init__(self, source: str, normal: Sequence[str] = (), partial: bool = False) -> None:
+        self.source = source
+        self.partial = partial
+        self.normal = frozenset(word.lower() for word in normal)
+        self._file: LabelFile | None = None
+        if partial and source == "folders":
+            raise UserError("every image lies in a folder: with 'folders' none is without a label")
+        if source in ("folders", "source"):
+            return
+        if not Path(source.rpartition(":")[0] or source).exists() and not Path(source).exists():
+            raise UserError(
+                f"{source}: there is no such file of labels (or give 'folders' or 'source')"
+            )
+        self._file = LabelFile(source)
+        for word, line in (self._file.by_path or {}).values():
+            self._value(word, f"{source}, line {line}")
+        for word in self._file.by_position or ():
+            self._value(word, source)
+
+    def of(
+        self,
+        names: Sequence[str],
+        positions: Sequence[int],
+        total: int | None = None,
+        known: Sequence[Provenance] = (),
+    ) -> Array:
+        """Labels, int64 [N], of images by name and by position in the source.
+
+        Args:
+            total: how many images the source has; None: :meth:`end` says if that does not fit.
+            known: where the images are from, one for each name. What a protocol says of a
+                class holds unless ``normal`` was given.
+
+        Raises:
+            UserError: an image has no label.
+        """
+        if self.source == "folders":
+            words = [Path(name).parent.name for name in names]
+            return np.array([not self._is_normal(word) for word in words], np.int64)
+        if self.source == "source":
+            return np.array(list(map(self._known, names, known)), np.int64)
+        assert self._file is not None
+        if total is not None:
+            self._file.check_count(total)
+        find = self._file.if_any if self.partial else self._file.of
+        given = [find(n, p) for n, p in zip(names, positions, strict=True)]
+        return np.array([self._value(word or "", self.source) for word in given], np.int64)
+
+    def begin(self, images: int | None) -> None:
+        """To be called before each pass over the images; None: their number is not known yet.
+
+        Raises:
+            UserError: the labels are counted, and not as many.
+        """
+        if self._file is not None:
+            self._file.begin(images)
+
+    def end(self, parts: Sequence[Array], left_out: int) -> Array:
+        """The labels of a whole pass, int64 [N], from those of its batches.
+
+        Args:
+            left_out: images of the source that could not be read.
+
+        Raises:
+            UserError: the labels are counted, and not as many as the images; or no image has one.
+        """
+        truth = np.concatenate(parts)
+        if self._file is not None:
+            self._file.check_count(len(truth) + left_out)
+        if (truth == UNKNOWN).all():
+            raise UserError(f"{self.source}: has no label for any of the {len(truth)} images")
+        if fewest(truth) < FEW:
+            log.warning(
+                "%s: %d normal images and %d anomalies are few: figures say little, and intervals are "
+                "too narrow", self.source, *counts(truth),
+            )  # fmt: skip
+        return truth
+
+    def _known(self, name: str, origin: Provenance) -> int:
+        if origin.anomaly is not None and not self.normal:
+            return origin.anomaly
+        if origin.label is None and self.partial:
+            return UNKNOWN
+        if origin.label is None:
+            raise UserError(f"{name}: its source tells no class; give a file of labels")
+        return not self._is_normal(origin.label)
+
+    def _is_normal(self, word: str) -> bool:
+        return word.lower() in (self.normal or NORMAL_WORDS)
+
+    def _value(self, word: str, where: str) -> int:
+        if self.partial and word in ("", "-1"):
+            return UNKNOWN
+        if not self.normal and word.lower() not in NORMAL_WORDS | ANOMALY_WORDS:
+            raise UserError(
+                f"{where}: the label is '{word}'; it has to be 0 (normal) or 1 (anomaly), "
+                "or --normal has to say which are normal"
+            )
+        return not self._is_normal(word)
+
+
+def counts(truth: Array) -> tuple[int, int]:
+    """How many images are labeled normal, and how many anomalous."""
+    return int((truth == 0).sum()), int((truth == 1).sum())
+
+
+def fewest(truth: Array) -> int:
+    """How many images have the rarer label."""
+    return min(counts(truth))

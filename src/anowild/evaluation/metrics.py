@@ -1,0 +1,105 @@
+"""How well a ranking finds the anomalies, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.metrics import f1_score
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value on the whole sample, and the central 95 % of its bootstrap distribution."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def auroc(labels: Array, scores: Array) -> float:
+    """Area under the ROC curve: the chance that an anomaly scores above a normal image."""
+    # As scikit-learn's, without its checks: a bootstrap asks for it thousands of times.
+    odd = np.asarray(labels) == 1
+    count = int(odd.sum())
+    above = rankdata(scores)[odd].sum() - count * (count + 1) / 2
+    return float(above / (count * (len(odd) - count)))
+
+
+def average_precision(labels: Array, scores: Array) -> float:
+    """Area under the precision-recall curve, as a step-wise sum."""
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    odd, ranked = np.asarray(labels)[order] == 1, np.asarray(scores)[order]
+    last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))  # of each group of equal scores
+    found = np.cumsum(odd)[last]
+    return float((found / (last + 1) * np.diff(found, prepend=0)).sum() / found[-1])
+
+
+def f1_at(threshold: float) -> Callable[[Array, Array], float]:
+    """F1 of flagging what scores at least ``threshold``."""
+
+    def f1(labels: Array, scores: Array) -> float:
+        return float(f1_score(labels, scores >= threshold, zero_division=0))
+
+    return f1
+
+
+def estimate(
+    metric: Callable[[Array, Array], float],
+    labels: Array,
+    scores: Array,
+    resamples: int = 500,
+    seed: int = 0,
+) -> Estimate:
+    """A metric with its bootstrap interval.
+
+    Args:
+        labels: [N], 1 for anomalies and 0 for normal images; both must occur.
+        scores: [N], higher is odder.
+        resamples: normal images and anomalies are drawn anew, apart, this many times.
+    """
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(labels == label) for label in (0, 1)]
+    values = []
+    for _ in range(resamples):
+        drawn = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        values.append(metric(labels[drawn], scores[drawn]))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Estimate(metric(labels, scores), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well one column ranks anomalies above normal images."""
+
+    auroc: Estimate
+    average_precision: Estimate
+    f1: Estimate | None  # at the threshold; for the combined score only
+
+
+def qualities(
+    columns: Mapping[str, Array], truth: Array, threshold: float | None = None
+) -> dict[str, Quality]:
+    """How well columns of scores rank what is labeled 1 above what is labeled 0; both have to be there.
+
+    Args:
+        columns: by name, [N] each; ``score`` is the one that flags.
+        threshold: from which the score flags; None: no F1.
+    """
+    found = {}
+    for name, values in columns.items():
+        flag = f1_at(threshold) if name == "score" and threshold is not None else None
+        found[name] = Quality(
+            auroc=estimate(auroc, truth, values),
+            average_precision=estimate(average_precision, truth, values),
+            f1=None if flag is None else estimate(flag, truth, values),
+        )
+    return found

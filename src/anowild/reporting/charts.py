@@ -1,0 +1,119 @@
+"""Charts as inline SVG: no script, no font, colors that follow light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+Array = np.ndarray[Any, Any]
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 68, 34
+#: Width of a curve: several stand side by side.
+_NARROW = 360
+
+
+def histogram(groups: dict[str, Array], line: float | None, label: str, bins: int = 48) -> Markup:
+    """Bars for each group over the same bins, heights in logarithms, and perhaps a vertical line.
+
+    Args:
+        groups: values by title; drawn over each other.
+        line: where the threshold is.
+        label: what the values are, for the axis and for those who cannot see it.
+    """
+    values = np.concatenate(list(groups.values()))
+    low, high = float(values.min()), float(values.max())
+    if line is not None:
+        low, high = min(low, line), max(high, line)
+    high = high if high > low else low + 1
+    edges = np.linspace(low, high, bins + 1)
+    counts = {title: np.histogram(group, edges)[0] for title, group in groups.items()}
+    top = np.log1p(max(int(c.max()) for c in counts.values()))
+
+    def x(value: float) -> float:
+        return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - 10)
+
+    def y(height: float) -> float:
+        return (_HEIGHT - _BOTTOM) * (1 - height / top) + 4 if top else _HEIGHT - _BOTTOM
+
+    parts = []
+    width = x(edges[1]) - x(edges[0])
+    for number, found in enumerate(counts.values()):
+        for left, count in zip(edges[:-1], found, strict=True):
+            if count:
+                height = y(np.log1p(count))
+                parts.append(
+                    f'<rect class="bar{number}" x="{x(left) + 0.5:.1f}" y="{height:.1f}" '
+                    f'width="{max(width - 1, 0.5):.1f}" height="{_HEIGHT - _BOTTOM + 4 - height:.1f}"/>'
+                )
+    for tick in _ticks(low, high):
+        parts.append(_text(x(tick), _HEIGHT - _BOTTOM + 18, f"{tick:g}", "middle"))
+    for count in (1, 10, 100, 1000, 10000, 100000):
+        if np.log1p(count) <= top:
+            parts.append(_text(_LEFT - 6, y(np.log1p(count)) + 4, str(count), "end"))
+    if line is not None:
+        place = x(line)
+        parts.append(
+            f'<line class="cut" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{_HEIGHT - _BOTTOM + 4}"/>'
+        )
+    parts.append(_text(_WIDTH / 2, _HEIGHT - 2, label, "middle"))
+    # The upper right corner: there are few images so far out.
+    for number, title in enumerate(groups) if len(groups) > 1 else ():
+        row = 6 + 16 * number
+        parts.append(
+            f'<rect class="bar{number}" x="{_WIDTH - 22}" y="{row}" width="12" height="12"/>'
+        )
+        parts.append(_text(_WIDTH - 28, row + 10, title, "end"))
+    titles = ", ".join(f"{title}: {len(group)}" for title, group in groups.items())
+    return _svg(parts, f"Histogram of {label}. Images, {titles}.")
+
+
+def curve(x: Sequence[float], y: Sequence[float], title: str) -> Markup:
+    """One line over the length of the training, in kimg; values that are not finite leave gaps."""
+    xs, ys = np.asarray(x, float), np.asarray(y, float)
+    good = np.isfinite(ys)
+    if not good.any():
+        return _svg(
+            [_text(_NARROW / 2, _HEIGHT / 2, "no values", "middle")], f"{title}: no values", _NARROW
+        )
+    low, high = float(ys[good].min()), float(ys[good].max())
+    high = high if high > low else low + 1
+    end = float(xs.max()) or 1.0
+    points = " ".join(
+        f"{_LEFT + a / end * (_NARROW - _LEFT - 10):.1f},"
+        f"{(_HEIGHT - _BOTTOM) * (1 - (b - low) / (high - low)) + 4:.1f}"
+        for a, b in zip(xs[good], ys[good], strict=True)
+    )
+    parts = [
+        f'<polyline class="curve" points="{points}"/>',
+        _text(_LEFT - 6, 12, f"{high:.3g}", "end"),
+        _text(_LEFT - 6, _HEIGHT - _BOTTOM + 4, f"{low:.3g}", "end"),
+        _text(_NARROW - 10, _HEIGHT - _BOTTOM + 18, f"{end:g} kimg", "end"),
+        _text(_NARROW / 2, _HEIGHT - 2, title, "middle"),
+    ]
+    last = float(ys[good][-1])
+    return _svg(
+        parts,
+        f"{title} from {low:.3g} to {high:.3g} over {end:g} kimg, {last:.3g} at last",
+        _NARROW,
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers, four to ten of them."""
+    step = 10 ** np.floor(np.log10((high - low) / 4))
+    step *= next(k for k in (1, 2, 5, 10) if (high - low) / (k * step) <= 10)
+    return [float(round(t, 10)) for t in np.arange(np.ceil(low / step), high / step + 1e-9) * step]
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(parts: Sequence[str], label: str, width: int = _WIDTH) -> Markup:
+    body = "".join(parts)
+    return Markup(
+        f'<svg viewBox="0 0 {width} {_HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
+    )

@@ -1,0 +1,373 @@
+"""The page in a browser: a local server that shows images, takes marks, and serves nothing else.
+
+It listens on this machine alone unless told otherwise, and then asks for a token. A request names
+an image by its number, never a file by its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from anowild.errors import UserError
+from anowild.files import printable
+from anowild.reporting import images as pictures
+from anowild.reviewing.export import FORMATS, written
+from anowild.reviewing.session import Scored
+from anowild.reviewing.store import LONGEST_REVIEWER, VERDICTS, Store, decisions, is_reviewer
+from anowild.scoring import CUES, Detector, Scores
+from anowild.scoring.detector import oddest_first
+
+Array = np.ndarray[Any, Any]
+Handler = Callable[[Request], Awaitable[Response]]
+
+#: Images in one answer, at most.
+MOST = 240
+#: Bytes of a request, at most.
+LARGEST = 4096
+#: Side of the pictures in the grid, in pixels, where the images are larger.
+THUMBNAIL = 64
+#: Neighbors that the detail of an image shows.
+NEIGHBORS = 5
+#: The ranking that marks teach, among those by score and cue.
+RERANKED = "marks"
+
+_STATIC = {"review.js": "text/javascript", "review.css": "text/css"}
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Provenance-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """Lets in who belongs here, and no request that another site made.
+
+    Args:
+        hosts: values of ``Host`` that are this server; a name that somebody else points at this
+            machine is none of them. Empty: any, where a token is asked for.
+        token: asked for, in the address or a cookie; None: of nobody.
+        secret: what the page puts into a header of every change it makes; other sites cannot.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None, secret: str) -> None:
+        self.app, self.hosts, self.token, self.secret = app, hosts, token, secret
+        self.cookie = _cookie(token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            await PlainTextResponse(refusal, 403, headers=_HEADERS)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, request: Request) -> str | None:
+        if self.hosts and request.headers.get("host", "") not in self.hosts:
+            return "This server is not what that address says."
+        if self.token is not None:
+            given = request.query_params.get("token") or request.cookies.get(self.cookie) or ""
+            if not hmac.compare_digest(given.encode(), self.token.encode()):
+                return "Open the address that the command printed: it holds a token."
+        if request.method not in ("GET", "HEAD"):
+            given = request.headers.get("x-anowild", "")
+            if not hmac.compare_digest(given.encode(), self.secret.encode()):
+                return "Changes are made on the page of this server alone."
+        return None
+
+
+class _NoReviewer(ValueError):
+    """Nobody is called so."""
+
+
+class Review:
+    """What the page asks for.
+
+    Args:
+        detector: explains images.
+        store: keeps marks.
+        title: what is reviewed.
+    """
+
+    def __init__(self, scored: Scored, detector: Detector, store: Store, title: str) -> None:
+        self.scored, self.detector, self.store, self.title = scored, detector, store, title
+        self.secret = secrets.token_urlsafe(24)
+        # Pictures that a browser kept of another run are not these.
+        self._run = secrets.token_hex(4)
+        self._order = lru_cache(maxsize=4)(self._make_order)
+        self._marks = lru_cache(maxsize=1)(lambda version: store.marks())
+
+    def app(self, hosts: frozenset[str] = frozenset(), token: str | None = None) -> ASGIApp:
+        """The server."""
+        routes = [
+            Route("/", self._handled(self.page)),
+            Route("/static/{name}", self._handled(self.static)),
+            Route("/api/info", self._handled(self.info)),
+            Route("/api/order", self._handled(self.order)),
+            Route("/api/scores", self._handled(self.sorted_scores)),
+            Route("/api/rows", self._handled(self.rows)),
+            Route("/api/sheet", self._handled(self.sheet)),
+            Route("/api/detail", self._handled(self.detail)),
+            Route("/api/export", self._handled(self.export)),
+            Route("/api/mark", self._handled(self.mark), methods=["POST"]),
+            Route("/api/undo", self._handled(self.undo), methods=["POST"]),
+            Route("/{path:path}", self._handled(self.nothing)),
+        ]
+        self._token = token
+        return Guard(Starlette(routes=routes), hosts, token, self.secret)
+
+    def _handled(self, answer: Callable[[Request, dict[str, Any]], Response]) -> Handler:
+        """Answers in a thread of its own; a mistake in a request is one sentence, never a trace."""
+
+        async def handler(request: Request) -> Response:
+            body: dict[str, Any] = {}
+            try:
+                if request.method == "POST":
+                    body = await _body(request)
+                response = await run_in_threadpool(answer, request, body)
+            except UserError as error:
+                response = PlainTextResponse(printable(str(error)), 500)
+            except _NoReviewer:
+                response = PlainTextResponse(
+                    f"A reviewer's name has 1 to {LONGEST_REVIEWER} letters, and no control characters.",
+                    400,
+                )
+            except (KeyError, ValueError, TypeError, IndexError, RecursionError):
+                response = PlainTextResponse("That cannot be asked here.", 400)
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
+
+        return handler
+
+    # What is shown
+
+    def page(self, request: Request, body: dict[str, Any]) -> Response:
+        html = _file("index.html").replace("{{secret}}", self.secret)
+        response = Response(html, media_type="text/html; charset=utf-8")
+        if self._token is not None:
+            response.set_cookie(_cookie(self._token), self._token, httponly=True, samesite="strict")
+        return response
+
+    def static(self, request: Request, body: dict[str, Any]) -> Response:
+        name = request.path_params["name"]
+        return Response(_file(name), media_type=f"{_STATIC[name]}; charset=utf-8")
+
+    def nothing(self, request: Request, body: dict[str, Any]) -> Response:
+        return PlainTextResponse("There is nothing here.", 404)
+
+    def info(self, request: Request, body: dict[str, Any]) -> Response:
+        return JSONResponse(
+            {
+                "title": printable(self.title),
+                "count": len(self.scored),
+                "sorts": ["score", RERANKED, *CUES],
+                "threshold": Detector.threshold(),
+                "run": self._run,
+            }
+        )
+
+    def order(self, request: Request, body: dict[str, Any]) -> Response:
+        """Numbers of the images in an order: int32, little endian."""
+        found = self._ordered(request)
+        return Response(found.astype("<i4").tobytes(), media_type="application/octet-stream")
+
+    def sorted_scores(self, request: Request, body: dict[str, Any]) -> Response:
+        """All scores, the highest first: float32, little endian."""
+        scores = -np.sort(-self.scored.score)
+        return Response(scores.astype("<f4").tobytes(), media_type="application/octet-stream")
+
+    def rows(self, request: Request, body: dict[str, Any]) -> Response:
+        """Names, scores and marks of images, by their numbers."""
+        numbers = self._numbers(request)
+        reviewer = request.query_params["reviewer"]
+        own, agreed = self._verdicts(reviewer)
+        return JSONResponse(
+            {
+                "names": [printable(self.scored.names[i]) for i in numbers],
+                "scores": [float(np.float32(self.scored.score[i])) for i in numbers],
+                "own": [own.get(self.scored.names[i]) for i in numbers],
+                "all": [agreed.get(self.scored.names[i]) for i in numbers],
+                **self._progress(own, agreed),
+            }
+        )
+
+    def sheet(self, request: Request, body: dict[str, Any]) -> Response:
+        """The images side by side, in one PNG of one row."""
+        images = self._shown(self._numbers(request))
+        row = images.transpose(1, 2, 0, 3).reshape(images.shape[1], images.shape[2], -1)
+        data = io.BytesIO()
+        Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0)).save(
+            data, format="PNG", compress_level=1
+        )
+        response = Response(data.getvalue(), media_type="image/png")
+        response.headers["Cache-Control"] = "private, max-age=3600"
+        return response
+
+    def detail(self, request: Request, body: dict[str, Any]) -> Response:
+        """An image, what the networks make of it, and the ordinary images that are most like it."""
+        (number,) = self._numbers(request)
+        scored, name = self.scored, self.scored.names[number]
+        images = np.ascontiguousarray(scored.pictures[[number]])
+        maps = self.detector.explain(images)
+        cues = {cue: values[[number]] for cue, values in scored.cues.items()}
+        (why,) = self.detector.why(Scores(scored.score[[number]], cues))
+        return JSONResponse(
+            {
+                "name": printable(name),
+                "why": why,
+                "score": float(scored.score[number]),
+                "cues": {cue: float(values[0]) for cue, values in cues.items()},
+                "pictures": [
+                    ["image", pictures.of_image(maps.seen[0])],
+                    ["rebuilt", pictures.of_image(maps.rebuilt[0])],
+                    ["difference",
+                     pictures.of_signed(maps.signed[0], float(np.abs(maps.signed).max()))],
+                    ["odd places", pictures.of_heat(maps.places()[0], 1.0)],
+                ],
+                "near": [
+                    pictures.of_image(near)
+                    for near in self.detector.neighbors(images, NEIGHBORS)[0]
+                ],
+                "marks": [
+                    [mark.reviewer, mark.verdict] for mark in self.store.marks() if mark.image == name
+                ],
+            }
+        )  # fmt: skip
+
+    def export(self, request: Request, body: dict[str, Any]) -> Response:
+        kind = request.query_params["format"]
+        data = written(self.scored, self.store.marks(), kind)
+        headers = {"Content-Disposition": f'attachment; filename="marks.{kind}"'}
+        return Response(data, media_type=FORMATS[kind], headers=headers)
+
+    # What is changed
+
+    def mark(self, request: Request, body: dict[str, Any]) -> Response:
+        number, verdict = body["image"], body["verdict"]
+        if type(number) is not int or not 0 <= number < len(self.scored):
+            raise ValueError("image")
+        reviewer = _reviewer(body)
+        self.store.mark(self.scored.names[number], reviewer, verdict)
+        return self._marked(reviewer, number)
+
+    def undo(self, request: Request, body: dict[str, Any]) -> Response:
+        reviewer = _reviewer(body)
+        name = self.store.undo(reviewer, self.scored.numbers)
+        return self._marked(reviewer, self.scored.numbers.get(name) if name else None)
+
+    def _marked(self, reviewer: str, number: int | None) -> Response:
+        own, agreed = self._verdicts(reviewer)
+        name = None if number is None else self.scored.names[number]
+        return JSONResponse(
+            {
+                "image": number,
+                "own": None if name is None else own.get(name),
+                "all": None if name is None else agreed.get(name),
+                **self._progress(own, agreed),
+            }
+        )
+
+    # Parts
+
+    def _verdicts(self, reviewer: str) -> tuple[dict[str, str], dict[str, str]]:
+        """The reviewer's own marks, and what all agree on."""
+        marks = [m for m in self._marks(self.store.version()) if m.image in self.scored.numbers]
+        return {m.image: m.verdict for m in marks if m.reviewer == reviewer}, decisions(marks)
+
+    def _progress(self, own: dict[str, str], agreed: dict[str, str]) -> dict[str, Any]:
+        count = {v: sum(x == v for x in agreed.values()) for v in VERDICTS}
+        return {"progress": {"own": len(own), "all": len(agreed), **count}}
+
+    def _numbers(self, request: Request) -> list[int]:
+        numbers = [int(part) for part in request.query_params["images"].split(",")]
+        if len(numbers) > MOST or not all(0 <= n < len(self.scored) for n in numbers):
+            raise ValueError("images")
+        return numbers
+
+    def _ordered(self, request: Request) -> Array:
+        sort = request.query_params["sort"]
+        version = self.store.version() if sort == RERANKED else (0, 0)
+        return self._order(sort, version)
+
+    def _make_order(self, sort: str, version: tuple[int, int]) -> Array:
+        if sort != RERANKED:
+            return self.scored.order(sort)
+        scores = self.scored.taught(decisions(self.store.marks()))
+        return oddest_first(scores).astype(np.int32)
+
+    def _shown(self, numbers: list[int]) -> Array:
+        """Pictures as uint8 [N, 1 or 3, r, r], r at most about ``THUMBNAIL``."""
+        images = np.ascontiguousarray(self.scored.pictures[numbers])
+        images = images if images.shape[1] in (1, 3) else images[:, :1]
+        if images.dtype == np.uint16:
+            images = (images >> 8).astype(np.uint8)
+        factor = max(1, images.shape[-1] // THUMBNAIL)  # both are powers of two
+        count, channels, side, _ = images.shape
+        blocks = images.reshape(count, channels, side // factor, factor, side // factor, factor)
+        return blocks.mean(axis=(3, 5)).round().astype(np.uint8) if factor > 1 else images
+
+
+def _cookie(token: str | None) -> str:
+    """A name of its own for each server: cookies do not know ports."""
+    return f"anowild-{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object of a request. Raises ValueError if it is none, or too long."""
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > LARGEST:
+            raise ValueError("too long")
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise TypeError("no object")
+    return value
+
+
+def _reviewer(body: dict[str, Any]) -> str:
+    """Who makes a change. Raises KeyError, or ValueError if nobody is called so."""
+    name = body["reviewer"]
+    if not is_reviewer(name):
+        raise _NoReviewer
+    return str(name)
+
+
+def _file(name: str) -> str:
+    if name not in ("index.html", *_STATIC):
+        raise KeyError(name)
+    return files("anowild.reviewing").joinpath("static", name).read_text(encoding="utf-8")
+
+
+def where_to_listen(host: str, port: int) -> tuple[frozenset[str], str | None]:
+    """Values of ``Host`` that are let in, and the token that others are asked for, by the address."""
+    if host in ("127.0.0.1", "localhost", "::1"):
+        names = ("127.0.0.1", "localhost", "[::1]")
+        own = {f"{name}:{port}" for name in names}
+        return frozenset(own | set(names) if port == 80 else own), None
+    return frozenset(), secrets.token_urlsafe(16)

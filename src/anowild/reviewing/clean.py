@@ -1,0 +1,189 @@
+"""`anowild clean`: the images that stay, as a list, links or copies; and why each stays or goes.
+
+Nothing is done to the originals.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from anowild.errors import UserError
+from anowild.files import as_user_error, printable
+from anowild.reviewing.session import Scored, warn_of_strays
+from anowild.reviewing.store import MARKS, Store, decisions
+
+#: How the images that stay are given: only their names, or as files as well.
+HOW = ("list", "links", "copies")
+LIST, LOG, IMAGES = "kept.txt", "clean.csv", "images"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of an image."""
+
+    path: str
+    stays: bool
+    why: str
+
+
+def decided(source: Path, above: float | None) -> tuple[list[Decision], Path]:
+    """Decisions on all images of a review, or of a table of scores with a column ``odd``.
+
+    And from where their names are meant: in a review from where it was made, in a table from here.
+
+    Args:
+        above: images of a review that nobody marked go if they score so much or more.
+
+    Raises:
+        UserError: it is neither, or damaged.
+    """
+    if source.is_dir():
+        scored = Scored.load(source)
+        return _of_review(scored, source, above), scored.home
+    if above is not None:
+        raise UserError("--above belongs to a review; a table of scores has its own line")
+    return _of_table(source), Path.cwd()
+
+
+def clean(source: Path, out: Path, how: str = "links", above: float | None = None) -> Counter[str]:
+    """Write what stays into a new folder: kept.txt, clean.csv, and images/ unless only the list is asked for.
+
+    Returns:
+        How many images stay or go, by the reason.
+
+    Raises:
+        UserError: as for :func:`decided`; ``out`` is there already; an image is no file, or cannot be
+            copied; nothing would stay.
+    """
+    if above is not None and not math.isfinite(above):
+        raise UserError(f"--above {above}: has to be a number")
+    if how not in HOW:
+        raise UserError(f"--how takes {', '.join(HOW)}, not '{how}'")
+    if out.exists():
+        raise UserError(f"{out}: is there already; name a new folder")
+    found, home = decided(source, above)
+    kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
+    if not kept:
+        raise UserError(f"{source}: nothing would stay of {len(found)} images")
+    sources = [] if how == "list" else _files(kept, home)
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        # A new one each time: what another run, or a person, has there is never touched.
+        part = Path(
+            tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.absolute().parent)
+        )
+    except OSError as error:
+        raise as_user_error(error, out) from error
+    try:
+        part.chmod(0o755)
+        _write_lists(part, found)
+        if how != "list":
+            _place(sources, part / IMAGES, _link if how == "links" else shutil.copy2)
+        part.rename(out)
+    except OSError as error:
+        if out.exists():
+            raise UserError(f"{out}: is there already now; name a new folder") from error
+        raise as_user_error(error, out) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Counter(f"{'stays' if d.stays else 'goes'}: {d.why.partition(' (')[0]}" for d in found)
+
+
+def _of_review(scored: Scored, folder: Path, above: float | None) -> list[Decision]:
+    agreed: dict[str, str] = {}
+    if (folder / MARKS).exists():
+        store = Store(folder / MARKS)
+        warn_of_strays(scored, store)
+        agreed = decisions(store.marks())
+        store.close()
+        if agreed and not agreed.keys() & set(scored.names):
+            raise UserError(
+                f"{folder}: none of its {len(agreed)} marked images is among those that were scored last; "
+                "review them again under the paths of the marks"
+            )
+    found = []
+    for name, score in zip(scored.names, scored.score.tolist(), strict=True):
+        verdict = agreed.get(name)
+        if verdict is not None and not (verdict == "unsure" and above is not None):
+            found.append(Decision(name, verdict != "odd", f"marked {verdict}"))
+        elif above is not None and score >= above:
+            found.append(
+                Decision(name, False, f"not decided, and scores {above:g} or more ({score:.3f})")
+            )
+        else:
+            found.append(Decision(name, True, f"not decided ({score:.3f})"))
+    return found
+
+
+def _of_table(path: Path) -> list[Decision]:
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            rows = pq.read_table(path).to_pylist()
+        else:
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                rows = list(csv.DictReader(file))
+        return [
+            Decision(str(row["path"]), int(row["odd"]) == 0, f"{'below' if int(row['odd']) == 0 else 'above'} "
+                     f"the line ({float(row['score']):.3f})")
+            for row in rows
+        ]  # fmt: skip
+    except KeyError as error:
+        raise UserError(
+            f"{path}: has no column {error}; draw a line with `anowild score --budget` or another "
+            "of its rules"
+        ) from error
+    except Exception as error:  # of many kinds, on files that are something else
+        raise UserError(f"{path}: cannot be read as a table of scores ({error})") from error
+
+
+def _write_lists(folder: Path, found: list[Decision]) -> None:
+    kept = (decision.path for decision in found if decision.stays)
+    (folder / LIST).write_bytes(b"".join(_bytes(path) + b"\n" for path in kept))
+    with (folder / LOG).open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "stays", "why"))
+        table.writerows((printable(d.path), int(d.stays), d.why) for d in found)
+
+
+def _files(paths: list[str], home: Path) -> list[Path]:
+    """The files that names stand for. Raises UserError if one is none."""
+    sources = [Path(os.path.normpath(home / path)) for path in paths]
+    for source, path in zip(sources, paths, strict=True):
+        if not source.is_file():
+            raise UserError(
+                f"{printable(path)}: there is no such file in {home}; give this command where the "
+                "images were scored, or --how list where images are no files of their own"
+            )
+    return sources
+
+
+def _place(sources: list[Path], folder: Path, place: Callable[[Path, Path], object]) -> None:
+    """Put each image where it lay, seen from the folder that all have in common."""
+    common = Path(os.path.commonpath([source.parent for source in sources]))
+    for source in sources:
+        target = folder / source.relative_to(common)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place(source, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.symlink_to(source)
+
+
+def _bytes(path: str) -> bytes:
+    """A path as the system has it; line breaks, and halves of characters, escaped: see clean.csv."""
+    path = path.replace("\n", "\\n")
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        return printable(path).encode()

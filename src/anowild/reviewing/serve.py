@@ -1,0 +1,101 @@
+"""`anowild review`: score once, then serve the page until Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from anowild.data.image_set import Source
+from anowild.errors import UserError
+from anowild.files import exclusive_lock, printable
+from anowild.reviewing.session import FACTS, NAMES, NUMBERS, PICTURES, Scored, warn_of_strays
+from anowild.reviewing.store import MARKS, Store
+from anowild.scoring import Detector
+
+
+def serve(
+    detector: Detector,
+    sources: Source | Sequence[Source],
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    again: bool = False,
+) -> None:
+    """Serve the review in ``folder``; images are scored first, unless this model has scored them.
+
+    Args:
+        port: 0 takes any free one.
+        again: score in any case. Marks belong to names, and stay.
+
+    Raises:
+        UserError: a library is missing, the port is in use, another server runs in the folder, or as
+            in scoring.
+    """
+    try:
+        import uvicorn
+
+        from anowild.reviewing.app import Review, where_to_listen
+    except ImportError as error:
+        raise UserError(f"a review needs {error.name}: pip install 'anowild[review]'") from error
+    _refuse_other(folder)
+    with exclusive_lock(folder, "another server runs there; use that one, or stop it"):
+        listening = listen(host, port)
+        with listening:
+            if again or not Scored.is_of(folder, detector, sources):
+                Scored.make(folder, detector, sources)
+            scored, store = Scored.load(folder), Store(folder / MARKS)
+            warn_of_strays(scored, store)
+            shown = [sources] if isinstance(sources, str | Path) else list(sources)
+            title = ", ".join(printable(str(source)) for source in shown)
+            port = listening.getsockname()[1]
+            hosts, token = where_to_listen(host, port)
+            app = Review(scored, detector, store, title).app(hosts, token)
+            name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+            name = f"[{name}]" if ":" in name else name
+            query = "" if token is None else f"?token={token}"
+            print(f"{len(scored)} images; open http://{name}:{port}/{query}", flush=True)
+            print(f"Ctrl-C ends it; marks are in {folder / MARKS}", flush=True)
+            config = uvicorn.Config(
+                app, log_level="warning", access_log=False, server_header=False, lifespan="off"
+            )
+            server = uvicorn.Server(config)
+            try:
+                server.run(sockets=[listening])
+            except KeyboardInterrupt:
+                pass
+            finally:
+                store.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Before anything is scored: whether the address can be had. From now on a browser waits."""
+    if not host:
+        raise UserError("--host is empty: give an address, as 127.0.0.1 or 0.0.0.0")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(128)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot listen on {host}, port {port} ({reason}): give another with --port, or 0 for "
+            "any free one"
+        ) from error
+    return listening
+
+
+def _refuse_other(folder: Path) -> None:
+    """Raises UserError if there is a folder with something else in it."""
+    ours = {FACTS, NAMES, NUMBERS, PICTURES, MARKS, "lock"}
+    if not folder.is_dir():
+        return
+    found = {path.name for path in folder.iterdir()}
+    if found and not found & {FACTS, MARKS, "lock"}:
+        other = sorted(found - ours or found)[0]
+        raise UserError(
+            f"{folder}: is no review, but holds other files ({printable(other)}); name a new folder"
+        )

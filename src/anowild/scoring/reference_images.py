@@ -1,0 +1,69 @@
+"""Ordinary training images that a model keeps, to be shown beside odd ones."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from anowild.files import atomic_write
+
+log = logging.getLogger("anowild")
+
+Array = np.ndarray[Any, Any]
+
+REFERENCE_IMAGES = "examples.safetensors"
+#: Bytes of images, at most; and the fewest images all the same.
+MOST_BYTES, FEWEST = 8_000_000, 16
+
+
+@dataclass(frozen=True)
+class ReferenceImages:
+    """Preprocessed images [M, C, R, R], of uint8 or uint16; there may be none."""
+
+    images: Array
+
+    @staticmethod
+    def choose(images: Array, score: Array, count: int, seed: int) -> ReferenceImages:
+        """At most ``count`` by chance of those that score at most the median.
+
+        Args:
+            images: preprocessed training images, [N, C, R, R].
+            score: [N], higher is odder.
+        """
+        ordinary = np.flatnonzero(score <= np.median(score))
+        count = min(count, max(FEWEST, MOST_BYTES // images[0].nbytes))
+        drawn = np.random.default_rng(seed).permutation(ordinary)[:count]
+        return ReferenceImages(np.ascontiguousarray(images[np.sort(drawn)]))
+
+    def save(self, folder: Path, weights_id: str) -> None:
+        """Write them beside the weights that they belong to."""
+        with atomic_write(folder / REFERENCE_IMAGES) as temporary:
+            save_file({"images": self.images}, temporary, metadata={"id": weights_id})
+
+    @staticmethod
+    def load(folder: Path, weights_id: str, shape: tuple[int, ...], dtype: Any) -> ReferenceImages:
+        """Read them; none, with a warning, where they are damaged or of another model: scores need them not.
+
+        Args:
+            shape: of an image.
+        """
+        path, none = folder / REFERENCE_IMAGES, ReferenceImages(np.empty((0, *shape), dtype))
+        if not path.exists():
+            return none
+        try:
+            with safe_open(path, framework="np") as file:
+                if (file.metadata() or {}).get("id") != weights_id:
+                    raise ValueError("it is of another model")
+                images = file.get_tensor("images")
+            if images.shape[1:] != shape or images.dtype != dtype:
+                raise ValueError("it does not fit the model")
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            log.warning("%s: cannot be used (%s); no ordinary images are shown", path, error)
+            return none
+        return ReferenceImages(images)

@@ -1,0 +1,218 @@
+"""One cell of a study: a data set, a rate of contamination, a method and a seed -> a result.
+
+    python -m anowild.study.trial FOLDER
+
+runs the cell whose ``cell.json`` lies in FOLDER, and goes on where it was stopped; `sweep` writes
+that file, and runs cells side by side. What stays: the trained networks, ``bank.npz`` with all cues
+of all images, and ``result.json``, by which a cell is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anowild.data import ImageSet
+from anowild.device import select_device
+from anowild.evaluation.metrics import auroc, average_precision
+from anowild.files import read_json, write_json
+from anowild.scoring.detector import cue_computer, oddest_first, scoring_networks
+from anowild.scoring.judge import judge_of
+from anowild.settings import Settings
+from anowild.signals import exit_status
+from anowild.study import cue_cache
+from anowild.study.datasets import DATASETS, SETTINGS_OF, Experiment
+from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.latent_search import search
+from anowild.study.methods import DETECTORS, ON_FEATURES, TRAININGS, changes_of
+from anowild.training import train
+from anowild.training.loop import Trained
+from anowild.version import VERSION
+
+Array = np.ndarray[Any, Any]
+#: ``score`` (what is ranked by), ``auroc``, ``average_precision``.
+Row = dict[str, Any]
+
+CELL, RESULT, BANK = "cell.json", "result.json", "bank.npz"
+#: Test images of either kind that the latent search, which is slow, is tried on.
+SEARCHED_EACH = 200
+
+
+def place(name: str, rate: float, method: str, seed: int) -> Path:
+    """Where a cell lies in its study's folder."""
+    return Path(name) / f"{100 * rate:g}pct" / method / f"seed{seed}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is run."""
+
+    set: str
+    rate: float
+    method: str
+    seed: int
+    data: str  # folder of the image sets
+    settings: dict[str, Any]  # of the study; the method changes some
+    search_steps: int = 0  # of AnoGAN's latent search, tried on the joint networks
+
+    @property
+    def place(self) -> Path:
+        """Where it lies in the study's folder."""
+        return place(self.set, self.rate, self.method, self.seed)
+
+    def experiment(self) -> Experiment:
+        return DATASETS[self.set](Path(self.data), self.rate, self.seed)
+
+    def full_settings(self) -> Settings:
+        changes = changes_of(self.method, self.rate) if self.method in TRAININGS else {}
+        changes = {**SETTINGS_OF.get(self.set, {}), "seed": self.seed, **changes}
+        return Settings.from_json(self.settings).replace(**changes)
+
+
+def run(cell: Cell, folder: Path, device: torch.device) -> dict[str, Any]:
+    """Run a cell in its folder, or go on with it, or read what it gave.
+
+    Raises:
+        UserError: the image sets cannot be read; as in training.
+        Interrupted: as in training.
+    """
+    if (folder / RESULT).exists():
+        done: dict[str, Any] = read_json(folder / RESULT)
+        return done
+    settings, experiment = cell.full_settings(), cell.experiment()
+    training = ImageSet.load(experiment.training, settings)
+    test = ImageSet.load(experiment.test, preprocess=training.preprocess)
+    started = time.perf_counter()
+    if cell.method in TRAININGS:
+        facts, rows = _trained(cell, experiment, training, test, settings, folder, device)
+    else:
+        scores = DETECTORS[cell.method].score(training.images, test.images, cell.seed)
+        seconds = round(time.perf_counter() - started, 1)
+        facts = {"train_seconds": seconds}
+        rows = [_row(DETECTORS[cell.method].summary, experiment.test_labels, scores)]
+    result = {
+        "set": cell.set,
+        "rate": cell.rate,
+        "method": cell.method,
+        "seed": cell.seed,
+        "resolution": training.preprocess.resolution,
+        "kimg": settings.kimg,
+        "training_images": len(training),
+        "injected": len(experiment.contamination.indices),
+        "test_images": len(test),
+        "rows": rows,
+        **facts,
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, torch {torch.__version__}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "anowild": VERSION,
+    }
+    write_json(folder / RESULT, result)
+    return result
+
+
+def _trained(
+    cell: Cell, experiment: Experiment, training: ImageSet, test: ImageSet, settings: Settings,
+    folder: Path, device: torch.device,
+) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
+    judge = judge_of(training, settings) if settings.robust else None
+    trained = train(training, settings, folder / "training", device, judge)
+    computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
+    measured = cue_cache.make(
+        computer, training.images, test.images, settings.latent_scale, settings.seed
+    )
+    cue_cache.save(folder / BANK, measured)
+    labels = experiment.test_labels
+    rows = rows_of(measured, labels)
+    if cell.search_steps:
+        kinds = [np.flatnonzero(labels == kind)[:SEARCHED_EACH] for kind in (0, 1)]
+        chosen = np.concatenate(kinds)
+        scores = search(computer, test.images[chosen], cell.search_steps, settings)
+        rows.append(_row("latent search (AnoGAN)", labels[chosen], scores))
+    facts = {
+        "train_seconds": round(trained.seconds, 1),
+        "suspects": suspects(measured, experiment.injected, trained),
+    }
+    return facts, rows
+
+
+def rows_of(measured: dict[str, cue_cache.Group], labels: Array) -> list[Row]:
+    """Every way of scoring that a bank allows."""
+    training, test = measured["training"], measured["test"]
+    rows = [_row(title, labels, rule(training, test)) for title, rule in RULES.items()]
+    rows += [_row(name, labels, test[name]) for name in cue_cache.cues(measured)]
+    izi_f = test["squared_residual"] + test["squared_features"]
+    rows.append(_row("squared residual and features (f-AnoGAN)", labels, izi_f))
+    for name in ON_FEATURES:
+        detector = DETECTORS[name]
+        if detector.available():
+            scores = detector.score(training["latent"], test["latent"], 0)
+            rows.append(_row(f"{detector.summary}, E's features", labels, scores))
+    return rows
+
+
+def suspects(measured: dict[str, cue_cache.Group], odd: Array, trained: Trained) -> Row:
+    """How well the training images themselves are ranked: precision among the k oddest, k injected.
+
+    Args:
+        odd: which are injected, bool [N].
+    """
+    score = RULES[OWN](measured["training"], measured["training"])
+    found: Row = {"precision_at_k": _precision(odd, score)}
+    if trained.suspects is not None:
+        s = trained.suspects
+        found |= {
+            "precision_at_k_over_looks": _precision(odd, s.oddness),
+            "left_out": int(s.dropped.sum()),
+            "left_out_injected": int((s.dropped & odd).sum()),
+            "estimated_rate": round(s.rate, 4),
+        }
+    return found
+
+
+def _precision(odd: Array, score: Array) -> float | None:
+    count = int(odd.sum())
+    return float(odd[oddest_first(score)[:count]].mean()) if count else None
+
+
+def _row(title: str, labels: Array, scores: Array) -> Row:
+    return {
+        "score": title,
+        "auroc": round(auroc(labels, scores), 5),
+        "average_precision": round(average_precision(labels, scores), 5),
+    }
+
+
+def write(cell: Cell, folder: Path) -> None:
+    """Note what is to be run in ``folder``."""
+    write_json(folder / CELL, asdict(cell))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m anowild.study.trial")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=None)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+    def work() -> int:
+        cell = Cell(**read_json(given.folder / CELL))
+        run(cell, given.folder, select_device(given.device, given.threads))
+        return 0
+
+    return exit_status(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""Grids of images as PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from anowild.files import atomic_write
+from anowild.training.step import Networks
+
+Array = np.ndarray[Any, Any]
+
+
+def to_uint8(images: Tensor) -> Array:
+    """[-1, 1] -> 0..255, rounded and clipped."""
+    scaled = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).numpy()
+
+
+def grid(images: Array, columns: int, gap: int = 2, shade: int = 128) -> Image.Image:
+    """Lay out uint8 [N, C, H, W] row by row. One channel is gray, three color, others the first."""
+    if images.shape[1] not in (1, 3):
+        images = images[:, :1]
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = np.full(
+        (rows * (height + gap) + gap, columns * (width + gap) + gap, channels), shade, np.uint8
+    )
+    for i, image in enumerate(images):
+        top, left = (gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap))
+        sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
+
+
+def save_picture(picture: Image.Image, path: Path, scale: int = 1) -> None:
+    if scale > 1:
+        picture = picture.resize(
+            (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
+        )
+    with atomic_write(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+@torch.no_grad()
+def save_training_grids(
+    folder: Path, networks: Networks, reals: Tensor, latents: Tensor, lod: float, kimg: float
+) -> None:
+    """``samples`` from the averaged G, and ``reconstructions``: a row of images, a row of G(E(x)).
+
+    Args:
+        reals: [N, C, r, r] in [-1, 1], of level ``lod``; N a multiple of 8.
+        latents: [M, latent].
+    """
+    samples = to_uint8(networks.average_generator(latents, lod))
+    rebuilt = networks.average_generator(networks.average_encoder(reals, lod), lod)
+    rows = [part[i : i + 8] for i in range(0, len(reals), 8) for part in (reals, rebuilt)]
+    save_picture(grid(samples, 8), folder / f"samples-{kimg:09.1f}.png")
+    save_picture(grid(to_uint8(torch.cat(rows)), 8), folder / f"reconstructions-{kimg:09.1f}.png")

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anowild.reviewing.app import Review
+from anowild.reviewing.session import Scored
+from anowild.reviewing.store import MARKS, Store
+from anowild.scoring import Detector
+
+Array = np.ndarray[Any, Any]
+
+#: File names that somebody could put into a folder.
+HOSTILE = ("<script>alert(1).png", 'a" onmouseover="alert(1).png', "two\nlines.png", "\udcff.png")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory, digits: Array) -> Path:
+    """A folder of 120 digits, of which some have hostile names."""
+    folder = tmp_path_factory.mktemp("images")
+    for i, image in enumerate(digits[:120]):
+        name = HOSTILE[i] if i < len(HOSTILE) else f"{i:03}.png"
+        Image.fromarray(image).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scored_folder(
+    tmp_path_factory: pytest.TempPathFactory, detector: Detector, images: Path
+) -> Path:
+    """A review whose images are scored, without marks."""
+    folder = tmp_path_factory.mktemp("scored")
+    Scored.make(folder, detector, str(images))
+    return folder
+
+
+@pytest.fixture
+def review(scored_folder: Path, detector: Detector, tmp_path: Path) -> Review:
+    return Review(Scored.load(scored_folder), detector, Store(tmp_path / MARKS), "digits")

@@ -1,0 +1,198 @@
+"""What stays of a data set, and that the originals stay as they are."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anowild.data import ImageSet
+from anowild.reviewing.session import Scored
+from anowild.reviewing.store import MARKS, Store
+from anowild.scoring import Detector
+from tests.conftest import Run, tiny_settings
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture
+def review_folder(scored_folder: Path, tmp_path: Path) -> Path:
+    """A review with marks: three odd, two of which one reviewer wants to keep; one kept."""
+    folder = tmp_path / "review"
+    shutil.copytree(scored_folder, folder)
+    names = Scored.load(folder).names
+    store = Store(folder / MARKS)
+    for number in (0, 1, 2):
+        store.mark(names[number], "Ada", "odd")
+    store.mark(names[2], "Bo", "keep")
+    store.mark(names[3], "Ada", "keep")
+    store.close()
+    return folder
+
+
+def log_of(out: Path) -> dict[str, tuple[str, str]]:
+    with (out / "clean.csv").open(newline="", encoding="utf-8") as file:
+        return {row["path"]: (row["stays"], row["why"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("how", ["links", "copies", "list"])
+def test_what_is_marked_odd_goes(
+    anowild: Run, review_folder: Path, images: Path, tmp_path: Path, how: str
+) -> None:
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    out = tmp_path / "clean"
+    code, printed, err = anowild("clean", review_folder, "-o", out, "--how", how)
+    assert code == 0, err
+    assert "2  goes: marked odd" in printed
+    assert {path: path.read_bytes() for path in images.iterdir()} == before
+    names = Scored.load(review_folder).names
+    kept = (out / "kept.txt").read_bytes()
+    assert os.fsencode(names[0]) + b"\n" not in kept
+    log = log_of(out)
+    assert len(log) == 120
+    assert sum(stays == "0" for stays, _ in log.values()) == 2
+    assert [why for _, why in log.values()].count("marked unsure") == 1
+    if how == "list":
+        assert not (out / "images").exists()
+        return
+    written = {os.fsencode(path.name): path for path in (out / "images").iterdir()}
+    assert set(written) == {os.fsencode(Path(name).name) for name in names[2:]}
+    assert all(path.is_symlink() == (how == "links") for path in written.values())
+    again = ImageSet.load(str(out / "images"), tiny_settings())
+    assert len(again) == 118
+
+
+def test_what_nobody_decided_goes_above_a_score(
+    anowild: Run, review_folder: Path, tmp_path: Path
+) -> None:
+    scored = Scored.load(review_folder)
+    above = float(np.quantile(scored.score, 0.9))
+    out = tmp_path / "clean"
+    code, _, err = anowild(
+        "clean", review_folder, "-o", out, "--how", "list", "--above", str(above)
+    )
+    assert code == 0, err
+    log = list(log_of(out).values())
+    for number, (score, (stays, _)) in enumerate(zip(scored.score, log, strict=True)):
+        expected = number == 3 or (number > 1 and score < above)
+        assert stays == str(int(expected)), number
+
+
+def test_a_table_with_a_line_will_do(
+    anowild: Run, model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    for name in ("scores.csv", "scores.parquet"):
+        table = tmp_path / name
+        code, _, err = anowild("score", model_folder, images, "-o", table, "--budget", "10")
+        assert code == 0, err
+        out = tmp_path / f"clean of {name}"
+        code, printed, err = anowild("clean", table, "-o", out, "--how", "list")
+        assert code == 0, err
+        assert "10  goes: above the line" in printed
+        assert len((out / "kept.txt").read_bytes().splitlines()) >= 110
+
+
+def test_mistakes_get_a_sentence_and_leave_nothing(
+    anowild: Run, model_folder: Path, digits: Array, review_folder: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    here = tmp_path / "here"
+    here.mkdir()
+    np.save(tmp_path / "images.npy", digits[:30])
+    anowild("score", model_folder, tmp_path / "images.npy", "-o", tmp_path / "plain.csv")
+    anowild(
+        "score", model_folder, tmp_path / "images.npy", "-o", tmp_path / "line.csv", "--budget", "3"
+    )
+    anowild(
+        "score", model_folder, tmp_path / "images.npy", "-o", tmp_path / "all.csv", "--budget", "30"
+    )
+    left = set(tmp_path.iterdir())
+    for source, options, sentence in (
+        (review_folder, ["-o", here], "is there already"),
+        (tmp_path / "absent", ["-o", tmp_path / "x"], "cannot be read"),
+        (here, ["-o", tmp_path / "x"], "cannot be read"),
+        (tmp_path / "plain.csv", ["-o", tmp_path / "x"], "no column 'odd'"),
+        (tmp_path / "line.csv", ["-o", tmp_path / "x"], "there is no such file in"),
+        (tmp_path / "line.csv", ["-o", tmp_path / "x", "--above", "2"], "belongs to a review"),
+        (tmp_path / "all.csv", ["-o", tmp_path / "x"], "nothing would stay"),
+        (review_folder, ["-o", tmp_path / "x", "--how", "magic"], "--how takes"),
+    ):
+        code, _, err = anowild("clean", source, *options)
+        assert (code, sentence in err) == (1, True), err
+    assert set(tmp_path.iterdir()) == left
+
+
+def test_names_are_meant_from_where_the_images_were_scored(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place / "images").mkdir(parents=True)
+        for i, image in enumerate(digits[:20]):
+            Image.fromarray(image).save(tmp_path / place / "images" / f"{i}.png")
+    (tmp_path / "here" / "review").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Scored.make(Path("review"), detector, "images")
+    monkeypatch.chdir(tmp_path / "there")
+    code, _, err = anowild("clean", "../here/review", "-o", "out")
+    assert code == 0, err
+    for path in (tmp_path / "there" / "out" / "images").iterdir():
+        assert path.resolve().parent == tmp_path / "here" / "images"
+
+
+def test_what_lies_beside_is_not_touched(anowild: Run, review_folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "clean.part" / "images" / "mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    assert anowild("clean", review_folder, "-o", tmp_path / "clean")[0] == 0
+    assert mine.read_text() == "precious"
+    assert [path.name for path in tmp_path.glob("*.part")] == ["clean.part"]
+
+
+def test_two_at_once_leave_one_whole_folder(review_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clean"
+    command = [sys.executable, "-m", "anowild", "clean", str(review_folder), "-o", str(out)]
+    both = [subprocess.Popen([*command, "--how", "copies"], stderr=subprocess.PIPE) for _ in "ab"]
+    errors = [process.communicate()[1] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes == [0, 1], errors
+    assert any(b"is there already" in error for error in errors)
+    assert len(list((out / "images").iterdir())) == 118
+    assert len((out / "kept.txt").read_bytes().splitlines()) == 118
+    assert list(tmp_path.glob("*.part")) == []
+
+
+@pytest.mark.parametrize("above", ["nan", "inf"])
+def test_a_score_is_a_number(anowild: Run, review_folder: Path, tmp_path: Path, above: str) -> None:
+    code, _, err = anowild("clean", review_folder, "-o", tmp_path / "c", f"--above={above}")
+    assert code == 1
+    assert "has to be a number" in err
+
+
+def test_nothing_is_cleaned_by_marks_of_other_images(
+    anowild: Run, scored_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "review"
+    shutil.copytree(scored_folder, folder)
+    store = Store(folder / MARKS)
+    store.mark("elsewhere/1.png", "Ada", "odd")
+    store.close()
+    code, _, err = anowild("clean", folder, "-o", tmp_path / "clean")
+    assert code == 1
+    assert "none of its 1 marked images" in err
+    assert not (tmp_path / "clean").exists()
+
+
+def test_names_that_are_no_text_are_printed(review_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "two\udcff"
+    command = [sys.executable, "-m", "anowild", "clean", str(review_folder), "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"two\\udcff" in done.stdout
+    assert (out / "kept.txt").exists()

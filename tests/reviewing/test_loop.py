@@ -1,0 +1,96 @@
+"""From a review to a cleaner set, a new model, and the same review again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from anowild.reviewing.app import Review
+from anowild.reviewing.session import Scored
+from anowild.reviewing.store import MARKS, Store
+from anowild.scoring import Detector
+from tests.conftest import Run
+from tests.test_cli import TINY
+
+
+def test_marks_clean_train_review_again(
+    anowild: Run, scored_folder: Path, images: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    review = tmp_path / "review"
+    shutil.copytree(scored_folder, review)
+    first = Scored.load(review)
+    by_score = [first.names[i] for i in first.order("score")]
+    store = Store(review / MARKS)
+    for name in by_score[:30]:
+        store.mark(name, "Ada", "odd")
+    for name in by_score[30:50]:
+        store.mark(name, "Ada", "keep")
+    store.mark(by_score[50], "Ada", "unsure")
+    store.close()
+
+    # The marks are labels of some images: the 30 above the 20 others, perfectly.
+    marks = tmp_path / "marks.csv"
+    assert anowild("marks", review, "-o", marks)[0] == 0
+    evaluate = ("evaluate", model_folder, images, "--labels", marks)
+    code, _, err = anowild(*evaluate)
+    assert code == 1
+    assert "marks.csv" in err
+    code, out, err = anowild(*evaluate, "--partial", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["anomalous"], found["normal"], found["unlabeled"]) == (30, 20, 70)
+    assert found["columns"]["score"]["auroc"]["value"] == 1.0
+    page = tmp_path / "report.html"
+    given = ("report", model_folder, images, "-o", page, "--labels", marks)
+    code, _, err = anowild(*given, "--partial")
+    assert code == 0, err
+    assert "without a label</td><td>70" in page.read_text()
+
+    # Trained on what stays, another model scores all images, and the marks are still there.
+    clean, model = tmp_path / "clean", tmp_path / "model"
+    assert anowild("clean", review, "-o", clean)[0] == 0
+    code, _, err = anowild("train", clean / "images", "-o", model, *TINY)
+    assert code == 0, err
+    detector = Detector.load(model)
+    assert detector.facts["images"] == 90
+    assert not Scored.is_of(review, detector, str(images))
+    again = Scored.make(review, detector, str(images))
+    assert again.names == first.names
+    assert not np.array_equal(again.score, first.score)
+    app = Review(again, detector, Store(review / MARKS), "digits").app()
+    rows = TestClient(app).get("/api/rows", params={"images": "0", "reviewer": "Ada"}).json()
+    assert rows["progress"] == {"own": 51, "all": 51, "keep": 20, "odd": 30, "unsure": 1}
+
+
+def test_few_labels_are_said_to_be_few(
+    anowild: Run, images: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\n004.png,1\n005.png,0\n")
+    given = (model_folder, images, "--labels", labels, "--partial")
+    code, _, err = anowild("evaluate", *given)
+    assert code == 0
+    assert "1 normal images and 1 anomalies are few" in err
+    page = tmp_path / "r.html"
+    assert anowild("report", *given, "-o", page)[0] == 0
+    assert "only 1 of one kind" in page.read_text()
+
+
+@pytest.mark.parametrize("text", ["path,label\nelsewhere.png,1\n", "path,label\n004.png,\n"])
+def test_labels_of_none_of_the_images(
+    anowild: Run, images: Path, model_folder: Path, tmp_path: Path, text: str
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text(text)
+    given = ("evaluate", model_folder, images, "--labels", labels, "--partial")
+    code, _, err = anowild(*given)
+    assert code == 1
+    assert "labels.csv: has no label for any of the 120 images" in err
+    code, _, err = anowild("report", model_folder, images, "-o", tmp_path / "r.html", "--partial")
+    assert code == 1
+    assert "--partial is about labels" in err

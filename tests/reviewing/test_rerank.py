@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anowild.evaluation.metrics import auroc
+from anowild.reviewing.rerank import features, rerank
+
+Array = np.ndarray[Any, Any]
+
+
+def problem(seed: int, told: float) -> tuple[Array, Array, Array]:
+    """Scores that tell something, features of which one tells ``told``, and which images are odd."""
+    rng = np.random.default_rng(seed)
+    odd = np.arange(1000) < 50
+    score = rng.exponential(size=1000) / np.log(10) + 0.4 * odd
+    x = rng.normal(size=(1000, 8))
+    x[:, 0] += told * odd
+    return score, x, odd
+
+
+def top(score: Array, count: int) -> Array:
+    return np.argsort(-score, kind="stable")[:count]
+
+
+def test_marks_of_one_kind_teach_nothing() -> None:
+    score, x, odd = problem(0, 3.0)
+    normal = np.flatnonzero(~odd)[:20]
+    assert rerank(score, x, normal, odd[normal]) is None
+    assert rerank(score, x, np.empty(0, int), np.empty(0, bool)) is None
+
+
+def gain(seed: int, told: float, marks: int) -> float | None:
+    """What the oddest images, marked, add to the AUROC of the rest; None where they teach nothing."""
+    score, x, odd = problem(seed, told)
+    marked = top(score, marks)
+    found = rerank(score, x, marked, odd[marked])
+    if found is None:
+        return None
+    rest = np.setdiff1d(np.arange(1000), marked)
+    return auroc(odd[rest], found[rest]) - auroc(odd[rest], score[rest])
+
+
+def test_a_feature_that_tells_is_found() -> None:
+    gains = [gain(seed, 3.0, 40) for seed in range(5)]
+    better = [g for g in gains if g is not None]
+    assert len(better) == len(gains)
+    assert np.mean(better) > 0.1
+
+
+def test_features_that_tell_nothing_do_little_harm() -> None:
+    gains = [gain(seed, 0.0, 20) for seed in range(10)]
+    worse = [-g for g in gains if g is not None]
+    assert np.mean(worse) < 0.01
+    assert max(worse) < 0.04
+
+
+def test_many_images_are_stood_for_by_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    score, x, odd = problem(0, 3.0)
+    marked = top(score, 40)
+    everyone = rerank(score, x, marked, odd[marked])
+    monkeypatch.setattr("anowild.reviewing.rerank.SAMPLE", 500)
+    some = rerank(score, x, marked, odd[marked])
+    assert everyone is not None
+    assert some is not None
+    assert np.corrcoef(everyone, some)[0, 1] > 0.99
+    assert not np.array_equal(everyone, some)
+
+
+def test_features_are_standardized() -> None:
+    rng = np.random.default_rng(0)
+    cues = {"a": rng.lognormal(3, 2, 500), "b": np.full(500, 7.0)}
+    x = features(cues, rng.normal(5, 3, (500, 4)).astype(np.float32))
+    assert x.shape == (500, 6)
+    assert x.mean(axis=0) == pytest.approx(0, abs=1e-5)
+    assert x.std(axis=0) == pytest.approx([1, 0, 0.5, 0.5, 0.5, 0.5], abs=1e-5)
