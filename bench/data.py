@@ -32,7 +32,6 @@ from anowild.data.dataset.build import prepare
 from anowild.data.dataset.writer import Part
 from anowild.data.readers import FolderReader, Provenance, Reader, Record, SkippedImage
 
-Array = np.ndarray[Any, Any]
 SIDE = 32
 
 

@@ -15,7 +15,6 @@ import argparse
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,8 +30,6 @@ from anowild.scoring import Detector
 from anowild.scoring.detector import oddest_first
 from anowild.settings import Settings
 from anowild.study.datasets import DATASETS, Experiment
-
-Array = np.ndarray[Any, Any]
 
 EVERY = 20
 

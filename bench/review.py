@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
@@ -29,8 +29,6 @@ from anowild.study import cue_cache
 from anowild.study.baselines import BASELINES, pca_residual
 from anowild.study.fusion_rules import OWN, RULES
 from anowild.study.trial import BANK, CELL, RESULT, Cell
-
-Array = np.ndarray[Any, Any]
 
 FOUND, EVERY = 0.9, 20
 

@@ -19,18 +19,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
+from anowild.arrays import Array
 from anowild.files import read_json
 from anowild.scoring.thresholds import false_discovery_rate, gap
 from anowild.study import cue_cache
 from anowild.study.fusion_rules import OWN, RULES
 from anowild.study.trial import BANK, CELL, RESULT, Cell
 
-Array = np.ndarray[Any, Any]
 #: (generator, share of anomalies in calibration) -> calibration scores and labels, scores and labels.
 Draw = Callable[[np.random.Generator, float], tuple[Array, Array, Array, Array]]
 

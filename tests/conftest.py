@@ -14,13 +14,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from anowild import api
+from anowild.arrays import Array
 from anowild.cli import main
 from anowild.data import ImageSet
 from anowild.presets import preset
 from anowild.scoring import Detector
 from anowild.settings import Settings
-
-Array = np.ndarray[Any, Any]
 
 #: Nothing here is large enough for two threads, and on a busy machine they wait for each other.
 THREADS = 1

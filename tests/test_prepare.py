@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from anowild import api
+from anowild.arrays import Array
 from anowild.data import ImageSet, PackedSet
 from anowild.preparation import prepare
 from anowild.scoring import Detector
@@ -19,7 +19,6 @@ from anowild.settings import Settings
 from tests.conftest import Run, tiny_settings
 from tests.test_cli import TINY
 
-Array = np.ndarray[Any, Any]
 CELLS = Path(__file__).parent / "data" / "files" / "cells"
 
 

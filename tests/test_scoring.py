@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from anowild import api
+from anowild.arrays import Array
 from anowild.data.image_set import ImageSet, ImageStream, open_all
 from anowild.data.prefetch import ahead
 from anowild.data.readers import FolderReader
@@ -30,8 +31,6 @@ from anowild.files import printable
 from anowild.scoring import CUES, Detector, Scores, table
 from anowild.scoring.table import COLUMNS, Row, Table
 from tests.conftest import Run
-
-Array = np.ndarray[Any, Any]
 
 #: Names as they come: a comma, a quote, a line break, other alphabets, bytes that are not UTF-8,
 #: half a character.

@@ -34,6 +34,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.device import matrix_product_peak, select_device
 from anowild.errors import UserError
@@ -65,8 +66,6 @@ SCORES_AGREE = 1e-4
 RATE, SEED = 0.05, 0
 
 Precision = Literal["float32", "bfloat16"]
-Array = np.ndarray[Any, Any]
-
 #: What a step does, by name.
 ORDERS: dict[str, dict[str, Any]] = {
     "in turn": {},

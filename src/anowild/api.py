@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data import ImageSet, ImageStream, open_all
 from anowild.data.image_set import Batch, Source
 from anowild.device import select_device
@@ -27,8 +27,6 @@ from anowild.training import train as train_networks
 __all__ = ["evaluate", "score", "threshold_rule", "train"]
 
 log = logging.getLogger("anowild")
-
-Array = np.ndarray[Any, Any]
 
 #: Fewer training images than this get a warning.
 FEW_IMAGES = 200

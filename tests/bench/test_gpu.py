@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.device import select_device
 from anowild.errors import UserError
 from anowild.presets import preset
@@ -31,8 +32,6 @@ from anowild.training.step import Networks
 from bench.gpu import halves, kit, ledger
 from bench.gpu.ledger import ATTEMPTS, Ledger, failure
 from bench.levels import measure, schedule_hours, schedule_kimg
-
-Array = np.ndarray[Any, Any]
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from anowild.arrays import Array
 from anowild.data import ImageSet, PackedSet, contaminate, open_all
 from anowild.data.contamination import PROTOCOLS, draw
 from anowild.errors import UserError
@@ -15,8 +15,6 @@ from anowild.evaluation.labels import Labels
 from anowild.preparation import contaminate as contaminate_set
 from anowild.preparation import prepare
 from anowild.settings import Settings
-
-Array = np.ndarray[Any, Any]
 
 
 def labeled(folder: Path, labels: Array, test_labels: Array, seed: int = 0) -> PackedSet:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.crops import (
     Coverage,
     CropReader,
@@ -32,8 +33,6 @@ from anowild.errors import UserError
 from tests.conftest import SHARED, needs_shared
 
 pytest.importorskip("skimage")
-
-Array = np.ndarray[Any, Any]
 
 CELLS = Path(__file__).parent / "files" / "cells"
 

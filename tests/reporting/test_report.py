@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.reporting.charts import curve, histogram
 from anowild.reporting.images import of_heat, of_image, of_signed
 from anowild.reporting.samples import Collector
 from anowild.scoring import Detector
 from tests.conftest import Run
-
-Array = np.ndarray[Any, Any]
 
 HOSTILE = (
     "<script>alert(1).png",

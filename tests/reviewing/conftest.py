@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.reviewing.app import Review
 from anowild.reviewing.session import Scored
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
-
-Array = np.ndarray[Any, Any]
 
 #: File names that somebody could put into a folder.
 HOSTILE = ("<script>alert(1).png", 'a" onmouseover="alert(1).png', "two\nlines.png", "\udcff.png")

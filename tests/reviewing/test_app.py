@@ -25,8 +25,6 @@ from anowild.scoring import CUES, Detector
 from tests.conftest import Run
 from tests.reviewing.conftest import HOSTILE
 
-Array = np.ndarray[Any, Any]
-
 HERE = "http://127.0.0.1:8765"
 HOSTS = frozenset({"127.0.0.1:8765"})
 

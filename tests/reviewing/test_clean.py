@@ -8,19 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.reviewing.session import Scored
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 from tests.conftest import Run, tiny_settings
-
-Array = np.ndarray[Any, Any]
 
 
 @pytest.fixture

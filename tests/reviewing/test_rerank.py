@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
+from anowild.arrays import Array
 from anowild.evaluation.metrics import auroc
 from anowild.reviewing.rerank import features, rerank
-
-Array = np.ndarray[Any, Any]
 
 
 def problem(seed: int, told: float) -> tuple[Array, Array, Array]:

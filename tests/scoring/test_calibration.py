@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
+from anowild.arrays import Array
 from anowild.scoring.calibration import COMBINED, Calibration, Tail, lower_side
 from anowild.scoring.cues import CUES
-
-Array = np.ndarray[Any, Any]
 
 
 def test_a_tail_follows_the_distribution() -> None:

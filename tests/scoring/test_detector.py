@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError
 from anowild.scoring import CUES, Detector
@@ -21,8 +22,6 @@ from anowild.scoring.cues import PASS
 from anowild.scoring.detector import Scores
 from anowild.training import train
 from tests.conftest import tiny_settings
-
-Array = np.ndarray[Any, Any]
 
 TOLERANCE = 1e-5  # relative
 

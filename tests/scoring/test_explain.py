@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -11,8 +9,6 @@ from anowild.data import ImageSet
 from anowild.scoring import Detector
 from anowild.scoring.calibration import COMBINED
 from anowild.scoring.explain import WORDS, _heat, _smoothed, reasons
-
-Array = np.ndarray[Any, Any]
 
 
 def test_maps_belong_to_their_images(detector: Detector, image_set: ImageSet) -> None:

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from anowild import api
+from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.scoring import Detector
 from anowild.scoring.reference_images import FEWEST, REFERENCE_IMAGES, ReferenceImages
 from tests.conftest import tiny_settings
-
-Array = np.ndarray[Any, Any]
 
 
 def test_some_by_chance_of_the_ordinary_ones() -> None:

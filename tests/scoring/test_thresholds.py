@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
+from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.scoring.thresholds import budget, expected, false_discovery_rate, gap, p_values
-
-Array = np.ndarray[Any, Any]
 
 
 def test_a_budget_is_spent_on_the_oddest() -> None:

@@ -18,8 +18,6 @@ from anowild.training.cuda_graphs import GraphedStep, Report, Run
 from anowild.training.step import Networks, Step, StepNoise
 from tests.conftest import tiny_settings
 
-Array = np.ndarray[Any, Any]
-
 
 class OnCpu:
     """Keeps to what a graph does: the Python part runs once, and each replay computes it anew."""

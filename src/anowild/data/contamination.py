@@ -10,14 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.dataset.build import prepare
 from anowild.data.dataset.format import DESCRIPTION, PackedSet
 from anowild.data.dataset.writer import Part
 from anowild.data.readers import Provenance, Reader, Record, SkippedImage
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 #: Labels that are normal where nobody says otherwise.
 NORMAL_WORDS = frozenset({"0", "normal", "good", "ok", "false"})

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.dataset.format import PackedReader, PackedSet
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import Provenance, Reader, Record, SkippedImage, open_source
@@ -24,7 +25,6 @@ from anowild.settings import Settings
 
 log = logging.getLogger("anowild")
 
-Array = np.ndarray[Any, Any]
 Source = str | Path | Array
 #: Files named one by one in warnings before the rest is only counted.
 NAMED = 10

@@ -6,15 +6,12 @@ import csv
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from anowild.data.readers.arrays import SUFFIXES, load_array
 from anowild.data.readers.base import split_key
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 
 class LabelFile:

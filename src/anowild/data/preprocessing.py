@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-Array = np.ndarray[Any, Any]
+from anowild.arrays import Array
 
 #: Smallest side of an image that is worth judging.
 MIN_SIDE = 4

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.contamination import NORMAL_WORDS
 from anowild.data.label_file import LabelFile
 from anowild.data.readers import Provenance
 from anowild.errors import UserError
 
 log = logging.getLogger("anowild")
-
-Array = np.ndarray[Any, Any]
 
 ANOMALY_WORDS = frozenset({"1", "anomaly", "anomalous", "abnormal", "odd", "bad", "defect", "true"})
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.metrics import f1_score
 
-Array = np.ndarray[Any, Any]
+from anowild.arrays import Array
 
 
 @dataclass(frozen=True)

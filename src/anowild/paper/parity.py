@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anowild.arrays import Array
 from anowild.device import select_device
 from anowild.errors import UserError
 from anowild.networks import Discriminator, Encoder, Generator
@@ -34,7 +35,6 @@ from anowild.training.step import Networks, Step, StepNoise
 TOLERANCE = 1e-10
 CPU = torch.device("cpu")
 
-Array = np.ndarray[Any, Any]
 #: Name of an array in a golden file, and its relative error.
 Error = tuple[str, float]
 

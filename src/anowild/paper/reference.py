@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anowild.arrays import Array
 from anowild.networks.generator import Generator
 from anowild.networks.growth import split_lod
 from anowild.networks.trunk import Discriminator, Trunk
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", Tensor, np.ndarray[Any, Any])
-Array = np.ndarray[Any, Any]
-
 # The reference stores kernels as [height, width, in, out], its up-convolution's as
 # [height, width, out, in], and dense weights as [in, out]. Each entry permutes to our layout;
 # all of them are undone by the inverse permutation.

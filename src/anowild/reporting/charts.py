@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
 
-Array = np.ndarray[Any, Any]
+from anowild.arrays import Array
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 68, 34
 #: Width of a curve: several stand side by side.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-Array = np.ndarray[Any, Any]
+from anowild.arrays import Array
 
 #: Pictures are enlarged, by whole numbers, to at least so many pixels: browsers blur else.
 LEAST_SIDE = 64

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jinja2 import Environment
 from markupsafe import Markup
 
+from anowild.arrays import Array
 from anowild.data.dataset.format import PackedReader
 from anowild.data.dataset.summary import sentences
 from anowild.data.image_set import Batch, ImageStream, Source, open_all
@@ -31,8 +31,6 @@ from anowild.scoring.calibration import COMBINED
 from anowild.scoring.stream import Rule, for_each_batch
 from anowild.scoring.thresholds import Threshold
 from anowild.version import VERSION
-
-Array = np.ndarray[Any, Any]
 
 #: Images of either kind in the galleries unless more are asked for.
 SHOWN = 24

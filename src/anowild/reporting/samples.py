@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.image_set import Batch
 from anowild.scoring import Detector, Scores, Table
 from anowild.scoring.detector import oddest_first
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.reporting import images as pictures
@@ -34,7 +35,6 @@ from anowild.reviewing.store import LONGEST_REVIEWER, VERDICTS, Store, decisions
 from anowild.scoring import CUES, Detector, Scores
 from anowild.scoring.detector import oddest_first
 
-Array = np.ndarray[Any, Any]
 Handler = Callable[[Request], Awaitable[Response]]
 
 #: Images in one answer, at most.

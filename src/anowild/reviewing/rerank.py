@@ -10,14 +10,12 @@ zero, and with few it stays small. The weights were chosen on sets of digits (do
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
+from anowild.arrays import Array
 from anowild.scoring.calibration import log_cue
-
-Array = np.ndarray[Any, Any]
 
 #: Weight of the squared coefficients, and of all images without a mark together, in marks.
 PENALTY, UNMARKED = 5.0, 25.0

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.image_set import Batch, ImageStream, Source, open_all
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable, read_json, write_json
@@ -23,8 +24,6 @@ from anowild.scoring.detector import oddest_first
 from anowild.scoring.stream import for_each_batch
 
 log = logging.getLogger("anowild")
-
-Array = np.ndarray[Any, Any]
 
 FACTS, NAMES, NUMBERS, PICTURES = "review.json", "names.json", "scores.npz", "pictures.npy"
 FORMAT = 1

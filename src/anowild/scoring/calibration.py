@@ -23,9 +23,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.scoring.cues import CUES
 
-Array = np.ndarray[Any, Any]
 Side = Literal["upper", "lower", "both"]
 
 #: Cues that make the score, and those of them whose odd side is not known beforehand.

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anowild.arrays import Array
 from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.inputs import downsample, process_reals
 from anowild.networks.layers import Conv2d
 from anowild.networks.operators import conv_precision
-
-Array = np.ndarray[Any, Any]
 
 #: The cues by name, in the order of every table.
 CUES = (

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from anowild.arrays import Array
 from anowild.data.image_set import ImageSet
 from anowild.data.preprocessing import Preprocess
 from anowild.device import select_device
@@ -41,7 +42,6 @@ MOST_CALIBRATED = 20_000
 #: Share of training images as odd or odder at which an image is flagged unless told otherwise.
 FLAGGED_SHARE = 0.05
 
-Array = np.ndarray[Any, Any]
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 

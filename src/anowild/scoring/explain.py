@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anowild.arrays import Array
 from anowild.networks.operators import conv_precision
 from anowild.scoring.calibration import COMBINED, Calibration, CueCalibration, log_cue
 from anowild.scoring.cues import CueComputer
-
-Array = np.ndarray[Any, Any]
 
 #: Standard deviations, as shares of the side, at which a residual is smoothed: a pixel's own, a
 #: stroke's, a part's.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
+from anowild.arrays import Array
 from anowild.data.image_set import ImageSet
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.detector import (
@@ -17,8 +14,6 @@ from anowild.scoring.detector import (
 from anowild.settings import Settings
 from anowild.training.robust import Judge
 from anowild.training.step import Networks
-
-Array = np.ndarray[Any, Any]
 
 
 def judge_of(images: ImageSet, settings: Settings) -> Judge:

@@ -11,11 +11,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from anowild.arrays import Array
 from anowild.files import atomic_write
 
 log = logging.getLogger("anowild")
-
-Array = np.ndarray[Any, Any]
 
 REFERENCE_IMAGES = "examples.safetensors"
 #: Bytes of images, at most; and the fewest images all the same.

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from anowild.arrays import Array
 from anowild.data import ImageStream, ahead, open_all
 from anowild.data.image_set import Batch, Source
 from anowild.errors import UserError
@@ -17,8 +15,6 @@ from anowild.scoring import thresholds
 from anowild.scoring.detector import Detector, Scores
 from anowild.scoring.table import Table, check_output
 from anowild.scoring.thresholds import Threshold
-
-Array = np.ndarray[Any, Any]
 
 #: Images decoded and scored at a time, at most, but no fewer than a pass takes; and how many times
 #: as many are decoded ahead.

@@ -16,13 +16,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, check_place, printable
 from anowild.scoring.cues import CUES
 from anowild.scoring.detector import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
-
-Array = np.ndarray[Any, Any]
 
 #: Columns of a table of scores.
 COLUMNS = ("path", "score", "rank", *CUES)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 #: Bootstrap resamples of the search for a gap, and the share of them that has to find one.
 RESAMPLES, CONVINCED = 200, 0.95

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 
-Array = np.ndarray[Any, Any]
+from anowild.arrays import Array
 
 #: Of PyOD's deep detectors, which have no default that suits all sizes.
 EPOCHS = 30

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,12 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import functional as F
 
+from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.files import atomic_write
 from anowild.networks.operators import conv_precision
 from anowild.scoring.cues import CUES, FEATURES, CueComputer, GaussianReference, latent_norm
 
-Array = np.ndarray[Any, Any]
 #: By name, float64 [N]; of features, float32 [N, D].
 Group = dict[str, Array]
 

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from anowild.arrays import Array
 from anowild.data import Contamination, contaminate
 from anowild.data.readers.arrays import load_array
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ those a score, higher is odder. None sees a label or a rate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.scoring.calibration import (
     COMBINED,
     EITHER_SIDE,
@@ -20,7 +20,6 @@ from anowild.scoring.calibration import (
     skewness,
 )
 
-Array = np.ndarray[Any, Any]
 Cues = Mapping[str, Array]
 Rule = Callable[[Cues, Cues], Array]
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
+from anowild.arrays import Array
 from anowild.scoring.cues import CueComputer
 from anowild.settings import Settings
-
-Array = np.ndarray[Any, Any]
 
 #: Share of D's features in loss and score, and the step of the search: theirs.
 FEATURE_SHARE, LEARNING_RATE = 0.1, 0.01

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-
+from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.study import baselines
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.device import select_device
 from anowild.evaluation.metrics import auroc, average_precision
@@ -39,7 +40,6 @@ from anowild.training import train
 from anowild.training.loop import Trained
 from anowild.version import VERSION
 
-Array = np.ndarray[Any, Any]
 #: ``score`` (what is ranked by), ``auroc``, ``average_precision``.
 Row = dict[str, Any]
 

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from anowild.arrays import Array
 from anowild.training.step import Networks
-
-Array = np.ndarray[Any, Any]
 
 #: What a look asks: networks and level of detail -> oddness of every training image, float64 [N],
 #: 0 or more, the larger the odder; sums of about as many surprises as there are cues.

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from anowild.arrays import Array
 from anowild.files import atomic_write
 from anowild.training.step import Networks
-
-Array = np.ndarray[Any, Any]
 
 
 def to_uint8(images: Tensor) -> Array:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from anowild.arrays import Array
 from anowild.networks.inputs import downsample, process_reals
-
-Array = np.ndarray[Any, Any]
 
 
 class MinibatchSampler:

@@ -28,8 +28,6 @@ from anowild.preparation import prepare
 from anowild.settings import Settings
 from anowild.signals import Interrupted
 
-Array = np.ndarray[Any, Any]
-
 
 class Made(Reader):
     """``count`` images of noise; something may happen before one of them."""

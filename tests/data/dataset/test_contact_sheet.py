@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from anowild.arrays import Array
 from anowild.data.crops import CropReader, CropSettings
 from anowild.data.dataset.contact_sheet import (
     EvenSample,
@@ -58,7 +58,7 @@ def test_a_sample_is_evenly_spread(count: int) -> None:
     ],
     ids=lambda p: f"{p.dtype}{p.shape}",
 )
-def test_one_image_of_any_kind_gives_a_sheet(pixels: np.ndarray[Any, Any]) -> None:
+def test_one_image_of_any_kind_gives_a_sheet(pixels: Array) -> None:
     collector = SheetCollector()
     collector.add(Record("folder/名前.png", pixels))
     if pixels.ndim > 1:

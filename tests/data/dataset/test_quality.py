@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,10 +9,10 @@ from hypothesis import strategies as st
 from skimage.data import astronaut
 from skimage.transform import resize
 
+from anowild.arrays import Array
 from anowild.data.dataset import quality
 
 RNG = np.random.default_rng(0)
-Array = np.ndarray[Any, Any]
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import skimage.data
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.readers import Reader, Record, SkippedImage
-
-Array = np.ndarray[Any, Any]
-
 
 PICTURES = Path(skimage.data.__file__).parent
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anowild.arrays import Array
 from anowild.data.readers import Record, SkippedImage
 from anowild.data.readers import arrays as module
 from anowild.data.readers.arrays import ArrayReader, load_array, to_images
 from anowild.errors import UserError
 from tests.conftest import SHARED, needs_shared
-from tests.data.readers.checks import Array, check, check_starts, crops
+from tests.data.readers.checks import check, check_starts, crops
 
 GRAY = np.stack(crops("cell.png", 20))
 COLOR = np.stack(crops("astronaut.png", 5))

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.readers.base import Record
 from anowild.data.readers.cifar import CifarReader
 from anowild.errors import UserError
 from tests.conftest import SHARED
-
-Array = np.ndarray[Any, Any]
 
 ROWS = 12  # of each batch
 TEN = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]

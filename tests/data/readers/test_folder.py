@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,9 +10,9 @@ import pytest
 import skimage.data
 import tifffile
 
+from anowild.arrays import Array
 from anowild.data.readers import Record, open_source
 
-Array = np.ndarray[Any, Any]
 PICTURES = Path(skimage.data.__file__).parent
 
 

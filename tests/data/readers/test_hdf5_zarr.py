@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anowild.arrays import Array
 from anowild.data.readers import Record, arrays
 from anowild.data.readers.arrays import to_images
 from anowild.data.readers.hdf5 import Hdf5Reader
 from anowild.data.readers.zarr_store import ZarrReader
 from anowild.errors import UserError
-from tests.data.readers.checks import Array, check, crops, reasons
+from tests.data.readers.checks import check, crops, reasons
 
 h5py = pytest.importorskip("h5py")
 zarr = pytest.importorskip("zarr")

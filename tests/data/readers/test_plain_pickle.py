@@ -20,9 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from anowild.arrays import Array
 from anowild.data.readers.plain_pickle import loads
-
-Array = np.ndarray[Any, Any]
 
 PROTOCOLS = range(6)
 _KEYS = (

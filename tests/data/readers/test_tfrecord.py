@@ -21,13 +21,12 @@ from hypothesis import strategies as st
 from tfrecord import example_pb2
 from tfrecord.reader import tfrecord_loader
 
+from anowild.arrays import Array
 from anowild.data.readers.base import Record
 from anowild.data.readers.tfrecord import TFRecordReader, _parse_example
 from anowild.errors import UserError
 from anowild.networks.inputs import downsample
 from tests.conftest import SHARED, needs_shared
-
-Array = np.ndarray[Any, Any]
 
 CUT = Path(__file__).parents[1] / "files" / "mnist2_tfrecords_first40.zip"
 

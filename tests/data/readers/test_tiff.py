@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anowild.arrays import Array
 from anowild.data.readers.folder import FolderReader
 from tests.conftest import SHARED, needs_shared
-from tests.data.readers.checks import PICTURES, Array, check, crops, picture, reasons
+from tests.data.readers.checks import PICTURES, check, crops, picture, reasons
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs")

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.readers import Record
 from anowild.data.readers.video import VideoReader
 from anowild.errors import UserError
 from tests.conftest import SHARED, needs_shared
-from tests.data.readers.checks import PICTURES, Array, check, check_starts, crops, picture, reasons
+from tests.data.readers.checks import PICTURES, check, check_starts, crops, picture, reasons
 
 pytest.importorskip("av")
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")

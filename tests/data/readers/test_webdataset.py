@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.readers import SkippedImage, webdataset
 from anowild.data.readers.webdataset import WebDatasetReader
 from anowild.errors import UserError
-from tests.data.readers.checks import PICTURES, Array, check, check_starts, crops, reasons
+from tests.data.readers.checks import PICTURES, check, check_starts, crops, reasons
 
 GRAY = crops("cell.png", 40)
 COLOR = crops("astronaut.png", 10)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.readers import zipped
 from anowild.data.readers.zipped import ZipReader
 from anowild.errors import UserError
-from tests.data.readers.checks import PICTURES, Array, check, check_starts, crops, reasons
+from tests.data.readers.checks import PICTURES, check, check_starts, crops, reasons
 
 IMAGES = crops("cell.png")
 

@@ -17,12 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.preprocessing import MIN_SIDE
 from anowild.data.readers.base import Reader, Record, Shape, SkippedImage, library
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 PADDINGS = ("shift", "reflect", "edge", "zero", "skip")
 LEVELS = ("frame", "video", "fixed")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from anowild.arrays import Array
 from anowild.data.readers.base import Record, SkippedImage
 
-Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 
 _CELL = 96  # side of a sample image, in pixels

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.dataset import quality
 from anowild.data.dataset.format import DESCRIPTION, FORMAT, IMAGES, MANIFEST, SPLITS, schema
 from anowild.data.dataset.writer import LATE, ImageFile, segments
@@ -20,7 +21,6 @@ from anowild.errors import UserError
 from anowild.files import atomic_write, read_json, write_json
 from anowild.version import VERSION
 
-Array = np.ndarray[Any, Any]
 Leaks = Literal["refuse", "drop", "keep"]
 LEAKS = ("refuse", "drop", "keep")
 

@@ -20,12 +20,11 @@ from typing import Any, ClassVar, overload
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
 from anowild.errors import UserError
 from anowild.files import read_json
-
-Array = np.ndarray[Any, Any]
 
 FORMAT = 1
 DESCRIPTION, MANIFEST, IMAGES = "dataset.json", "manifest.parquet", "images"

@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from anowild.arrays import Array
 
 #: Perceptual hashes of near duplicates differ in at most so many of their 64 bits ...
 NEAR_BITS = 8

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.dataset import quality
 from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, schema
 from anowild.data.label_file import LabelFile
@@ -22,8 +23,6 @@ from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, printable
 from anowild.progress import bar
 from anowild.signals import Interrupted, StopRequest, stop_request
-
-Array = np.ndarray[Any, Any]
 
 #: Images are written some at a time: at most so many, at most so many bytes, and those of at most
 #: so many seconds: a kill loses no more.

@@ -16,12 +16,10 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, split_key
 from anowild.data.readers.encoded import why
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
-
 
 SUFFIXES = (".npy", ".npz")
 

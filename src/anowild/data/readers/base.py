@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
+from anowild.arrays import Array
 from anowild.errors import UserError
 
 #: Height, width and channels of an image.
@@ -37,7 +36,7 @@ class Record:
     """One image: its name, unique in the source, and its pixels [H, W, C] as they are stored."""
 
     name: str
-    pixels: np.ndarray[Any, Any]
+    pixels: Array
     origin: Provenance = Provenance()
 
 

@@ -17,8 +17,6 @@ from anowild.data.readers import plain_pickle
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
 from anowild.errors import UserError
 
-Array = np.ndarray[Any, Any]
-
 _SIDE = 32
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error)

@@ -14,10 +14,9 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 _NAME = re.compile(r"[.-]idx3-ubyte(\.gz)?$", re.IGNORECASE)
 _IMAGES, _LABELS = 0x0803, 0x0801  # the first four bytes: of unsigned bytes, with 3 or 1 axes

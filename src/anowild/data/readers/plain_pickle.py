@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from anowild.arrays import Array
 
 
 def loads(data: bytes) -> Any:

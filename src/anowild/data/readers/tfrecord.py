@@ -16,14 +16,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, ClassVar
 
 import numpy as np
 
+from anowild.arrays import Array
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 _RESOLUTION = re.compile(r"-r(\d{1,2})$")
 _SUFFIX, _LABELS = ".tfrecords", ".labels"

@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from anowild.arrays import Array
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
 from anowild.data.readers.encoded import why
 from anowild.errors import UserError
-
-Array = np.ndarray[Any, Any]
 
 SUFFIXES = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm", ".gif"})
 
