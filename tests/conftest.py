@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -24,6 +28,18 @@ from anowild.settings import Settings
 #: Nothing here is large enough for two threads, and on a busy machine they wait for each other.
 THREADS = 1
 torch.set_num_threads(THREADS)
+
+#: Seconds until a test gives up on another process: a guard against hangs, not a limit of speed.
+PATIENCE = 600.0
+
+# The same examples on every machine, and no example fails because the machine is busy.
+hypothesis.settings.register_profile(
+    "anowild",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("anowild")
 
 #: Image sets that a fresh clone does not have.
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -53,9 +69,27 @@ def tiny_settings(**changes: Any) -> Settings:
 
 @pytest.fixture(autouse=True)
 def _same_threads() -> Iterator[None]:
-    """Rounding depends on their number, and a command may set it."""
+    """Restore the number of threads: rounding depends on it, and a command may set it."""
     yield
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(autouse=True)
+def _same_seeds() -> None:
+    """Seed all global generators before each test."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[Any]) -> None:
+    """Wait until ``condition`` holds; fail if ``process`` ends before it does."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        ended = process.poll() is not None
+        assert not ended or condition(), f"the process ended with {process.returncode}"
+        assert time.monotonic() < end, "the process hangs"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from anowild.errors import UserError
 from anowild.files import printable
 from anowild.scoring import CUES, Detector, Scores, table
 from anowild.scoring.table import COLUMNS, Row, Table
-from tests.conftest import Run
+from tests.conftest import PATIENCE, Run, wait_until
 
 #: Names as they come: a comma, a quote, a line break, other alphabets, bytes that are not UTF-8,
 #: half a character.
@@ -252,10 +252,9 @@ def test_ctrl_c_leaves_nothing(model_folder: Path, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        while process.poll() is None and not waiting_file_of(process.pid, tmp_path):
-            time.sleep(0.05)
+        wait_until(lambda: waiting_file_of(process.pid, tmp_path), process)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 130

