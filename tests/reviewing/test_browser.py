@@ -20,10 +20,25 @@ from PIL import Image
 from anowild import api
 from anowild.demo import run_demo
 from anowild.study.datasets import cells64
-from tests.conftest import PATIENCE, SHARED, Run, needs_shared, tiny_settings
+from tests.conftest import PATIENCE, SHARED, Run, tiny_settings
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+playwright = pytest.importorskip("playwright.sync_api")
+
+
+def find_chromium() -> str | None:
+    """Return the path of the system's browser, or of the one that Playwright has downloaded."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    with playwright.sync_playwright() as driver:
+        downloaded = str(driver.chromium.executable_path)
+    return downloaded if Path(downloaded).exists() else None
+
+
+CHROMIUM = find_chromium()
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no browser: `playwright install chromium` downloads one"
+)
 
 
 class Server:
@@ -52,7 +67,6 @@ class Server:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE * 1000
@@ -82,7 +96,7 @@ class Scene:
 
 @pytest.fixture(
     scope="module",
-    params=["digits", "demo", pytest.param("cells64, 5 %", marks=needs_shared)],
+    params=["digits", "demo", pytest.param("cells64, 5 %", marks=pytest.mark.shared)],
 )
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Networks trained for a moment: what is tested is the pages."""
