@@ -23,7 +23,7 @@ lint: install
 
 # Two processes of one thread each: files are dealt out whole, as many share a trained model.
 test: install lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -21,7 +21,6 @@ import pytest
         ("anowild.views", "anowild.training"),
         ("anowild.scoring", "anowild.training"),
         # Extras are imported by what needs them.
-        ("anowild.api", "pyarrow"),
         ("anowild.api", "starlette"),
         ("anowild.api", "matplotlib"),
     ],

@@ -461,10 +461,9 @@ def test_what_fails_or_kills_the_process_is_given_up(tmp_path: Path) -> None:
 
 
 def test_time_is_counted_over_all_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr(ledger, "time", clock)
-    monkeypatch.setattr(Ledger, "NOTED_EVERY", 0.05)
     now = 100.0
+    monkeypatch.setattr(ledger, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(Ledger, "NOTED_EVERY", 0.05)
     one = Ledger(tmp_path)
     now = 130.0
     with one.noting_time():
