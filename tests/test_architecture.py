@@ -1,9 +1,11 @@
-"""What an import loads: the part of the order of packages that `lint-imports` cannot see."""
+"""What an import loads, which `lint-imports` cannot see, and the glossary."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,14 @@ def test_import_does_not_load(module: str, unwanted: str) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_glossary_is_sorted_and_names_files_that_exist() -> None:
+    glossary = Path(__file__).parents[1] / "docs" / "glossary.md"
+    entries = re.findall(r"^- \*\*(.+?)\*\*: .+ \[(.+?)\]\(\.\./src/anowild/\2\)$",
+                         glossary.read_text(), re.MULTILINE)  # fmt: skip
+    assert len(entries) == sum(line.startswith("- ") for line in glossary.read_text().splitlines())
+    terms = [term.lower() for term, _ in entries]
+    assert terms == sorted(terms)
+    missing = [f for _, f in entries if not (glossary.parents[1] / "src" / "anowild" / f).is_file()]
+    assert missing == []
