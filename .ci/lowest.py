@@ -16,4 +16,6 @@ for requirement in named:
     if match := re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement):
         print(f"{match[1]}=={match[2]}")
     elif not requirement.startswith("anowild["):
-        raise SystemExit(f"pyproject.toml: '{requirement}' states no lowest version as NAME>=VERSION")
+        raise SystemExit(
+            f"pyproject.toml: '{requirement}' states no lowest version as NAME>=VERSION"
+        )

@@ -17,6 +17,7 @@ from anowild.data.dataset.writer import Packing, Part
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import Reader
+from anowild.data.readers.base import library
 from anowild.errors import UserError
 from anowild.files import atomic_write, exclusive_lock, printable, read_json, write_json
 
@@ -59,6 +60,7 @@ def prepare(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _there_already(out, recipe, leaks)
     folder = out.with_name(f"{out.name}.part")
+    library("pyarrow", out)  # its absence is told before anything is written
     with exclusive_lock(folder, "another process is preparing this data set now"):
         if (folder / DESCRIPTION).exists():  # all is done but the tidying up
             _there_already(folder, recipe, leaks)
