@@ -27,7 +27,7 @@ from anowild.reviewing.clean import IMAGES, clean
 from anowild.reviewing.session import Scored
 from anowild.reviewing.store import MARKS, Store, decisions
 from anowild.scoring import Detector
-from anowild.scoring.detector import oddest_first
+from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
 from anowild.study.datasets import DATASETS, Experiment
 

@@ -27,7 +27,8 @@ from anowild.reviewing.app import Review, where_to_listen
 from anowild.reviewing.serve import listen
 from anowild.reviewing.session import Scored
 from anowild.reviewing.store import MARKS, Store
-from anowild.scoring import CUES, Detector
+from anowild.scoring import Detector
+from anowild.views.gan import CUES
 from anowild.training import train
 
 #: Counts the frames in which the page moved on, while something goes on for ``ms`` milliseconds.

@@ -23,11 +23,11 @@ from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
 from anowild.reviewing.rerank import features, rerank
-from anowild.scoring import CUES
+from anowild.views.gan import CUES
 from anowild.scoring.cues import GaussianReference
 from anowild.study import cue_cache
 from anowild.study.baselines import BASELINES, pca_residual
-from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.trial import BANK, CELL, RESULT, Cell
 
 FOUND, EVERY = 0.9, 20
@@ -58,7 +58,7 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     count = len(training["residual"])
     experiment = cell.experiment()
     odd = experiment.injected
-    score = RULES[OWN](training, training)
+    score = RULES[DEFAULT_RULE](training, training)
     # As the detector's score: -log10 of the share of training images as odd.
     ranks = (-score).argsort().argsort()
     rarity = -np.log10((ranks + 0.5) / count)

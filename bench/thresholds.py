@@ -27,7 +27,7 @@ from anowild.arrays import Array
 from anowild.files import read_json
 from anowild.scoring.thresholds import false_discovery_rate, gap
 from anowild.study import cue_cache
-from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.trial import BANK, CELL, RESULT, Cell
 
 #: (generator, share of anomalies in calibration) -> calibration scores and labels, scores and labels.
@@ -67,7 +67,7 @@ def real(study: Path) -> Iterator[tuple[str, Draw]]:
     for result in sorted(study.glob(f"*/0pct/joint/seed0/{RESULT}")):
         cell = Cell(**read_json(result.parent / CELL))
         measured = cue_cache.load(result.parent / BANK)
-        scores = RULES[OWN](measured["training"], measured["test"])
+        scores = RULES[DEFAULT_RULE](measured["training"], measured["test"])
         labels = cell.experiment().test_labels
         yield cell.set, of_cell(scores[labels == 0], scores[labels == 1])
 
@@ -133,7 +133,7 @@ def trained_on(study: Path) -> Iterator[tuple[str, list[tuple[Array, Array]]]]:
     for result in sorted(study.glob(f"*/*/joint/*/{RESULT}")):
         cell = Cell(**read_json(result.parent / CELL))
         training = cue_cache.load(result.parent / BANK)["training"]
-        oddness = RULES[OWN](training, training)
+        oddness = RULES[DEFAULT_RULE](training, training)
         odd = cell.experiment().injected
         cells.setdefault((cell.set, cell.rate), []).append((oddness, odd))
     for (name, rate), draws in sorted(cells.items()):

@@ -42,7 +42,8 @@ from anowild.evaluation.metrics import auroc
 from anowild.files import exclusive_lock, read_json, write_json, write_text
 from anowild.paper import parity
 from anowild.presets import FAST, preset
-from anowild.scoring import CUES, Detector
+from anowild.scoring import Detector
+from anowild.views.gan import CUES
 from anowild.settings import Settings
 from anowild.signals import Interrupted, exit_status
 from anowild.study.baselines import BASELINES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anowild.paper.parity import TOLERANCE
-from anowild.scoring import CUES
+from anowild.views.gan import CUES
 from bench.gpu.ledger import failure
 
 _TITLES = {"score": "combined score"} | {cue: cue.replace("_", " ") for cue in CUES}

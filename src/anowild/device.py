@@ -6,7 +6,8 @@ import ctypes
 import resource
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import torch
@@ -14,27 +15,51 @@ import torch
 from anowild.errors import UserError
 
 
-def select_device(name: str = "auto", threads: int | None = None) -> torch.device:
-    """The GPU if there is one, else the CPU; ``name`` may ask for one, as in ``cpu`` or ``cuda:1``.
+def select_device(name: str = "auto") -> torch.device:
+    """Return the GPU if there is one, else the CPU; ``name`` may ask for one, as ``cpu`` or ``cuda:1``.
 
     Raises:
-        UserError: the device asked for is not there.
+        UserError: the device is not there.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used here: take 'cpu' or 'auto'") from error
-    if device.type == "cpu":
-        _keep_freed_memory()
-    # Full float32 everywhere: a score must not change by rounding to 10 bits.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+        raise UserError(f"device '{name}' cannot be used here; take 'cpu' or 'auto'") from error
     return device
+
+
+def configure_process(threads: int | None = None) -> None:
+    """Set up this process for long computations: number of CPU threads, and how memory is kept.
+
+    For commands and trainings, which own their process. Loading and scoring never call it.
+
+    Args:
+        threads: of PyTorch on the CPU; None: as it is.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _keep_freed_memory()
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Compute float32 products in float32 on a GPU, not in TF32, which rounds to 10 bits.
+
+    The setting is the process's, and is put back afterwards. Nothing happens on a CPU.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32, cudnn.allow_tf32 = False, False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def gpus() -> list[str]:

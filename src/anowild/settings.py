@@ -86,6 +86,11 @@ class Settings:
         source=OURS,
     )
 
+    # Views
+    views: tuple[str, ...] = setting(
+        ("gan",), "ways of looking at an image that are trained, with commas", source=OURS
+    )
+
     # Networks
     fmap_base: int = setting(
         8192, "maps at stage s are min(fmap_base / 2^s, fmap_max)", source="appendix, section 1"
@@ -307,6 +312,9 @@ def _parse(name: str, value: Any) -> Any:
             elif isinstance(value, str | int | float):  # one value for all resolutions
                 return {4 << s: number(value) for s in range(9)}
             return {int(key): number(item) for key, item in value.items()}
+        if typing.get_origin(kind) is tuple:
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(str(part).strip() for part in parts)
         if kind is bool:
             if isinstance(value, str):
                 return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
@@ -326,6 +334,7 @@ def _check(s: Settings) -> None:
             raise UserError(f"setting '{name}' is {getattr(s, name)!r}: it must be {rule}")
 
     powers = [8 << i for i in range(7)]
+    need(len(s.views) > 0 and len({*s.views}) == len(s.views), "views", "one or more, each once")
     need(s.resolution is None or s.resolution in powers, "resolution", f"one of {powers}")
     need(s.max_resolution in powers, "max_resolution", f"one of {powers}")
     need(s.bits in (8, 16), "bits", "8 or 16")

@@ -24,11 +24,12 @@ from anowild.arrays import Array
 from anowild.device import select_device
 from anowild.errors import UserError
 from anowild.presets import preset
-from anowild.scoring import CUES, Detector
+from anowild.scoring import Detector
 from anowild.signals import Interrupted
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import cifar10_automobile
 from anowild.training.step import Networks
+from anowild.views.gan import CUES
 from bench.gpu import halves, kit, ledger
 from bench.gpu.ledger import ATTEMPTS, Ledger, failure
 from bench.levels import measure, schedule_hours, schedule_kimg

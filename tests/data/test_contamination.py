@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anowild.api import contaminate as contaminate_set
+from anowild.api import prepare
 from anowild.arrays import Array
 from anowild.data import ImageSet, PackedSet, contaminate, open_all
 from anowild.data.contamination import PROTOCOLS, draw
 from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
-from anowild.preparation import contaminate as contaminate_set
-from anowild.preparation import prepare
 from anowild.settings import Settings
 
 

@@ -21,7 +21,8 @@ from anowild.reviewing.export import write_marks
 from anowild.reviewing.serve import serve
 from anowild.reviewing.session import FACTS, NAMES, NUMBERS, PICTURES, Scored, warn_of_strays
 from anowild.reviewing.store import MARKS, Store
-from anowild.scoring import CUES, Detector
+from anowild.scoring import Detector
+from anowild.views.gan import CUES
 from tests.conftest import Run
 from tests.reviewing.conftest import HOSTILE
 

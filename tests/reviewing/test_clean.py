@@ -120,10 +120,11 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
         (tmp_path / "line.csv", ["-o", tmp_path / "x"], "there is no such file in"),
         (tmp_path / "line.csv", ["-o", tmp_path / "x", "--above", "2"], "belongs to a review"),
         (tmp_path / "all.csv", ["-o", tmp_path / "x"], "nothing would stay"),
-        (review_folder, ["-o", tmp_path / "x", "--how", "magic"], "--how takes"),
     ):
         code, _, err = anowild("clean", source, *options)
         assert (code, sentence in err) == (1, True), err
+    code, _, err = anowild("clean", review_folder, "-o", tmp_path / "x", "--how", "magic")
+    assert (code, "'magic' is not one of" in err) == (2, True)
     assert set(tmp_path.iterdir()) == left
 
 

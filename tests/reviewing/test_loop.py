@@ -43,7 +43,7 @@ def test_marks_clean_train_review_again(
     code, out, err = anowild(*evaluate, "--partial", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert (found["anomalous"], found["normal"], found["unlabeled"]) == (30, 20, 70)
+    assert (found["anomalous"], found["normal"], found["unlabelled"]) == (30, 20, 70)
     assert found["columns"]["score"]["auroc"]["value"] == 1.0
     page = tmp_path / "report.html"
     given = ("report", model_folder, images, "-o", page, "--labels", marks)
@@ -57,7 +57,7 @@ def test_marks_clean_train_review_again(
     code, _, err = anowild("train", clean / "images", "-o", model, *TINY)
     assert code == 0, err
     detector = Detector.load(model)
-    assert detector.facts["images"] == 90
+    assert detector.training_info["images"] == 90
     assert not Scored.is_of(review, detector, str(images))
     again = Scored.make(review, detector, str(images))
     assert again.names == first.names

@@ -10,8 +10,8 @@ import torch
 
 from anowild import api
 from anowild.data import ImageSet
-from anowild.scoring.judge import judge_of
 from anowild.training import train
+from anowild.training.gan import anomaly_scorer
 from anowild.training.robust import Suspects, due, excess
 from anowild.training.sampler import MinibatchSampler
 from anowild.training.step import Networks
@@ -95,7 +95,7 @@ def test_a_run_is_plain_up_to_the_first_look_and_resumes_in_the_same_bits(
     image_set: ImageSet, tmp_path: Path
 ) -> None:
     settings = tiny_settings(**ROBUST)
-    judge = judge_of(image_set, settings)
+    judge = anomaly_scorer(image_set, settings)
     whole = train(image_set, settings, tmp_path / "whole", judge=judge)
     assert whole.suspects is not None
     assert whole.suspects.looks >= 2
@@ -121,7 +121,7 @@ def test_the_judge_leaves_the_networks_as_they_were(image_set: ImageSet) -> None
     networks = Networks.build(settings, 16, 1).to(torch.device("cpu"))
     modes = {name: network.training for name, network in networks.named().items()}
     before = weights(networks)
-    oddness = judge_of(image_set, settings)(networks, 0.0)
+    oddness = anomaly_scorer(image_set, settings)(networks, 0.0)
     assert oddness.shape == (len(image_set),)
     assert np.isfinite(oddness).all()
     assert oddness.std() > 0

@@ -28,12 +28,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.files import printable
-from anowild.reporting import images as pictures
+from anowild.reporting import images
 from anowild.reviewing.export import FORMATS, written
 from anowild.reviewing.session import Scored
 from anowild.reviewing.store import LONGEST_REVIEWER, VERDICTS, Store, decisions, is_reviewer
-from anowild.scoring import CUES, Detector, Scores
-from anowild.scoring.detector import oddest_first
+from anowild.scoring import Detector, Scores
+from anowild.scoring.scores import oddest_first
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -185,7 +185,7 @@ class Review:
             {
                 "title": printable(self.title),
                 "count": len(self.scored),
-                "sorts": ["score", RERANKED, *CUES],
+                "sorts": ["score", RERANKED, *self.scored.cues],
                 "threshold": Detector.threshold(),
                 "run": self._run,
             }
@@ -218,8 +218,8 @@ class Review:
 
     def sheet(self, request: Request, body: dict[str, Any]) -> Response:
         """The images side by side, in one PNG of one row."""
-        images = self._shown(self._numbers(request))
-        row = images.transpose(1, 2, 0, 3).reshape(images.shape[1], images.shape[2], -1)
+        shown = self._shown(self._numbers(request))
+        row = shown.transpose(1, 2, 0, 3).reshape(shown.shape[1], shown.shape[2], -1)
         data = io.BytesIO()
         Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0)).save(
             data, format="PNG", compress_level=1
@@ -232,26 +232,20 @@ class Review:
         """An image, what the networks make of it, and the ordinary images that are most like it."""
         (number,) = self._numbers(request)
         scored, name = self.scored, self.scored.names[number]
-        images = np.ascontiguousarray(scored.pictures[[number]])
-        maps = self.detector.explain(images)
+        stored = np.ascontiguousarray(scored.pictures[[number]])
+        (drawn,) = images.of_explanation(self.detector.explain(stored), [printable(name)])
         cues = {cue: values[[number]] for cue, values in scored.cues.items()}
-        (why,) = self.detector.why(Scores(scored.score[[number]], cues))
+        (why,) = self.detector.reasons(Scores(scored.score[[number]], cues))
         return JSONResponse(
             {
                 "name": printable(name),
                 "why": why,
                 "score": float(scored.score[number]),
                 "cues": {cue: float(values[0]) for cue, values in cues.items()},
-                "pictures": [
-                    ["image", pictures.of_image(maps.seen[0])],
-                    ["rebuilt", pictures.of_image(maps.rebuilt[0])],
-                    ["difference",
-                     pictures.of_signed(maps.signed[0], float(np.abs(maps.signed).max()))],
-                    ["odd places", pictures.of_heat(maps.places()[0], 1.0)],
-                ],
+                "pictures": [[picture.title, picture.url] for picture in drawn],
                 "near": [
-                    pictures.of_image(near)
-                    for near in self.detector.neighbors(images, NEIGHBORS)[0]
+                    images.of_image(near)
+                    for near in self.detector.neighbors(stored, NEIGHBORS)[0]
                 ],
                 "marks": [
                     [mark.reviewer, mark.verdict] for mark in self.store.marks() if mark.image == name
@@ -322,14 +316,14 @@ class Review:
 
     def _shown(self, numbers: list[int]) -> Array:
         """Pictures as uint8 [N, 1 or 3, r, r], r at most about ``THUMBNAIL``."""
-        images = np.ascontiguousarray(self.scored.pictures[numbers])
-        images = images if images.shape[1] in (1, 3) else images[:, :1]
-        if images.dtype == np.uint16:
-            images = (images >> 8).astype(np.uint8)
-        factor = max(1, images.shape[-1] // THUMBNAIL)  # both are powers of two
-        count, channels, side, _ = images.shape
-        blocks = images.reshape(count, channels, side // factor, factor, side // factor, factor)
-        return blocks.mean(axis=(3, 5)).round().astype(np.uint8) if factor > 1 else images
+        shown = np.ascontiguousarray(self.scored.pictures[numbers])
+        shown = shown if shown.shape[1] in (1, 3) else shown[:, :1]
+        if shown.dtype == np.uint16:
+            shown = (shown >> 8).astype(np.uint8)
+        factor = max(1, shown.shape[-1] // THUMBNAIL)  # both are powers of two
+        count, channels, side, _ = shown.shape
+        blocks = shown.reshape(count, channels, side // factor, factor, side // factor, factor)
+        return blocks.mean(axis=(3, 5)).round().astype(np.uint8) if factor > 1 else shown
 
 
 def _cookie(token: str | None) -> str:

@@ -30,7 +30,8 @@ FEWEST = 2
 def features(cues: Mapping[str, Array], latents: Array) -> Array:
     """Standardized log cues, and latents that weigh as much together as a cue: float64 [N, D]."""
     logs = np.stack([log_cue(values) for values in cues.values()], axis=1)
-    columns = [_standardized(logs), _standardized(latents) / np.sqrt(latents.shape[1])]
+    weight = np.sqrt(max(1, latents.shape[1]))
+    columns = [_standardized(logs), _standardized(latents) / weight]
     return np.concatenate(columns, axis=1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from anowild.data.image_set import Source
@@ -32,12 +33,11 @@ def serve(
         UserError: a library is missing, the port is in use, another server runs in the folder, or as
             in scoring.
     """
-    try:
-        import uvicorn
+    check_installed()
+    import uvicorn
 
-        from anowild.reviewing.app import Review, where_to_listen
-    except ImportError as error:
-        raise UserError(f"a review needs {error.name}: pip install 'anowild[review]'") from error
+    from anowild.reviewing.app import Review, where_to_listen
+
     _refuse_other(folder)
     with exclusive_lock(folder, "another server runs there; use that one, or stop it"):
         listening = listen(host, port)
@@ -66,6 +66,13 @@ def serve(
                 pass
             finally:
                 store.close()
+
+
+def check_installed() -> None:
+    """Raise UserError if a library of the extra `review` is missing."""
+    for library in ("starlette", "uvicorn"):
+        if find_spec(library) is None:
+            raise UserError(f"a review needs {library}: pip install 'anowild[review]'")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.image_set import Batch, ImageStream, Source, open_all
+from anowild.data.image_set import Batch, ImageStream, Source
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable, read_json, write_json
 from anowild.reviewing.rerank import features, rerank
 from anowild.reviewing.store import Store
-from anowild.scoring import CUES, Detector, Scores
-from anowild.scoring.detector import oddest_first
-from anowild.scoring.stream import for_each_batch
+from anowild.scoring import Detector, Scores
+from anowild.scoring.scores import oddest_first
+from anowild.scoring.stream import open_stream, score_pass
 
 log = logging.getLogger("anowild")
 
@@ -70,43 +70,22 @@ class Scored:
         Raises:
             UserError: the source cannot be read, or the folder cannot be written.
         """
-        stream = ImageStream(open_all(sources), detector.preprocess)
+        stream = open_stream(detector, sources)
         # Until all files are those of these images, there is no review.
         (folder / FACTS).unlink(missing_ok=True)
-        names: dict[str, None] = {}  # in order; marks belong to names, so each is there once
-        scores: list[Scores] = []
-        latents: list[Array] = []
-        p = detector.preprocess
         with atomic_write(folder / PICTURES) as temporary, temporary.open("wb") as file:
-
-            def take(batch: Batch, found: Scores) -> None:
-                first = {name: i for i, name in reversed(list(enumerate(batch.names)))}
-                new = sorted(i for name, i in first.items() if name not in names)
-                if not new:
-                    return
-                names.update(dict.fromkeys(batch.names[i] for i in new))
-                images = np.ascontiguousarray(batch.images[new])
-                cues = {cue: values[new] for cue, values in found.cues.items()}
-                scores.append(Scores(found.score[new], cues))
-                latents.append(detector.whitened_latents(images).astype(np.float32))
-                file.write(images.tobytes())
-
-            # The header has a fixed length, so that the count can be filled in afterwards.
-            file.write(bytes(_HEADER))
-            for_each_batch(detector, stream, take)
-            file.seek(0)
-            shape = (len(names), p.channels, p.resolution, p.resolution)
-            file.write(_header(shape, np.dtype(p.dtype)))
-        all_scores = Scores.concatenate(scores)
+            writer = _ReviewWriter(detector, file)
+            score_pass(detector, stream, writer)
+        scores = Scores.concatenate(writer.scores)
         with atomic_write(folder / NUMBERS) as temporary, temporary.open("wb") as file:
-            arrays = {f"cue_{name}": values for name, values in all_scores.cues.items()}
-            arrays |= {"score": all_scores.score, "latents": np.concatenate(latents)}
+            arrays = {f"cue_{name}": values for name, values in scores.cues.items()}
+            arrays |= {"score": scores.score, "latents": np.concatenate(writer.features)}
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        write_json(folder / NAMES, list(names))
+        write_json(folder / NAMES, list(writer.names))
         # Last: by this file the others are whole.
         write_json(
             folder / FACTS,
-            {"format": FORMAT, "scored": identity(detector, stream), "images": len(names),
+            {"format": FORMAT, "scored": identity(detector, stream), "images": len(writer.names),
              "left_out": len(stream.left_out), "from": str(Path.cwd())},
         )  # fmt: skip
         return Scored.load(folder)
@@ -121,7 +100,11 @@ class Scored:
             names = [str(name) for name in read_json(folder / NAMES)]
             with np.load(folder / NUMBERS, allow_pickle=False) as arrays:
                 score, latents = arrays["score"], arrays["latents"]
-                cues = {name: arrays[f"cue_{name}"] for name in CUES}
+                cues = {
+                    key.removeprefix("cue_"): arrays[key]
+                    for key in arrays.files
+                    if key.startswith("cue_")
+                }
             pictures = np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False)
             whole = len(names) == len(score) == len(pictures) == len(latents) == facts["images"]
             home = Path(facts["from"])
@@ -145,7 +128,7 @@ class Scored:
         """
         if not (folder / FACTS).exists():
             return False
-        stream = ImageStream(open_all(sources), detector.preprocess)
+        stream = open_stream(detector, sources)
         facts = read_json(folder / FACTS)
         known = facts.get("scored") if isinstance(facts, dict) else None
         return bool(known == identity(detector, stream))
@@ -159,9 +142,48 @@ class Scored:
         return oddest_first(self.values(name)).astype(np.int32)
 
 
+class _ReviewWriter:
+    """A sink of the scoring pass that writes the images, and keeps names, scores and features.
+
+    Marks belong to names: of images with the same name the first is taken.
+
+    Args:
+        file: receives the images as .npy.
+    """
+
+    def __init__(self, detector: Detector, file: BinaryIO) -> None:
+        self.detector, self.file = detector, file
+        self.names: dict[str, None] = {}  # in order
+        self.scores: list[Scores] = []
+        self.features: list[Array] = []
+
+    def begin(self, count: int | None) -> None:
+        """Leave room for the header, whose length is fixed: the count is filled in afterwards."""
+        self.file.write(bytes(_HEADER))
+
+    def take(self, batch: Batch, scores: Scores) -> None:
+        """Write the images whose names are new."""
+        first = {name: i for i, name in reversed(list(enumerate(batch.names)))}
+        new = sorted(i for name, i in first.items() if name not in self.names)
+        if not new:
+            return
+        self.names.update(dict.fromkeys(batch.names[i] for i in new))
+        images = np.ascontiguousarray(batch.images[new])
+        self.scores.append(scores.select(np.array(new)))
+        self.features.append(self.detector.features(images).astype(np.float32))
+        self.file.write(images.tobytes())
+
+    def end(self, left_out: int) -> None:
+        """Write the header."""
+        p = self.detector.preprocess
+        self.file.seek(0)
+        shape = (len(self.names), p.channels, p.resolution, p.resolution)
+        self.file.write(_header(shape, np.dtype(p.dtype)))
+
+
 def identity(detector: Detector, stream: ImageStream) -> str:
     """Tells a model and the files of a source, by their sizes and times, from any others."""
-    digest = hashlib.blake2b(detector.weights_id.encode(), digest_size=16)
+    digest = hashlib.blake2b(detector.checksum.encode(), digest_size=16)
     for reader in stream.readers:
         for path in reader.files():
             stat = path.stat()

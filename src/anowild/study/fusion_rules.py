@@ -11,23 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.scoring.calibration import (
-    COMBINED,
-    EITHER_SIDE,
-    CueCalibration,
-    log_cue,
-    lower_side,
-    skewness,
-)
+from anowild.scoring.calibration import CueCalibration, log_cue, lower_side, skewness
+from anowild.views.gan import CUES
 
 Cues = Mapping[str, Array]
 Rule = Callable[[Cues, Cues], Array]
 
-#: The title of the detector's own rule.
-OWN = "combined score"
+#: Title of the detector's own rule.
+DEFAULT_RULE = "combined score"
+#: The cues of the paper.
 PAPER = ("residual", "feature_distance", "latent_norm")
-#: The detector's cues of which more is always odder.
-UPPER = tuple(name for name in COMBINED if name not in EITHER_SIDE)
+#: The cues that count in the score of the view `gan`, and those of them of which more is always odder.
+COMBINED = tuple(name for name, cue in CUES.items() if cue.counts)
+UPPER = tuple(name for name in COMBINED if CUES[name].odd_side == "upper")
 #: Those of an earlier rule, whose side the skewness of the first decided.
 EARLIER = ("squared_residual", "structure", "latent_distance", "hidden_distance")
 
@@ -50,7 +46,9 @@ def detector(
         for name in names:
             likely = lower(training, name) if callable(lower) else lower
             with np.errstate(divide="ignore"):  # of a side that is ruled out
-                evidence = CueCalibration.fit(name, training[name], likely).surprise(images[name])
+                side = CUES[name].odd_side if name in COMBINED else "either"
+                fitted = CueCalibration.fit(training[name], side, lower=likely)
+                evidence = fitted.surprise(images[name])
             total += evidence * (0.5 if name in halved else 1.0)
         return total
 
@@ -119,7 +117,7 @@ def ecod(names: Sequence[str] = COMBINED) -> Rule:
 
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
-    OWN: detector(),
+    DEFAULT_RULE: detector(),
     "combined without contrast": detector(UPPER),
     "combined, each cue by its own skewness": detector(lower=by_skewness()),
     "combined, upper sides": detector(lower=0.0),

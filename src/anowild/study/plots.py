@@ -13,7 +13,7 @@ import numpy as np
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
 from anowild.study import cue_cache
-from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.methods import METHODS
 from anowild.study.tables import rows_of
 from anowild.study.trial import BANK, CELL, Cell, place
@@ -48,7 +48,7 @@ def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for row in rows_of(results):
-        if row["score"] in (OWN, METHODS[row["method"]].summary):
+        if row["score"] in (DEFAULT_RULE, METHODS[row["method"]].summary):
             found[row["set"]][row["method"]][row["rate"]].append(row["auroc"])
     figure, axes = _figure(len(found))
     for axis, (name, methods) in zip(axes, sorted(found.items()), strict=True):
@@ -82,7 +82,7 @@ def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = N
         measured = cue_cache.load(out / where / BANK)
         labels = cell.experiment().test_labels
         if cue is None:
-            scored = RULES[OWN](measured["training"], measured["test"])
+            scored = RULES[DEFAULT_RULE](measured["training"], measured["test"])
             groups = {"normal": scored[labels == 0], "anomalous": scored[labels == 1]}
         else:
             log = {g: np.log(np.maximum(measured[g][cue], 1e-12)) for g in ("test", "samples")}

@@ -13,7 +13,7 @@ import numpy as np
 
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
-from anowild.study.fusion_rules import OWN
+from anowild.study.fusion_rules import DEFAULT_RULE
 from anowild.study.methods import METHODS
 from anowild.study.trial import RESULT
 
@@ -84,7 +84,7 @@ def _section(
     lines += ["", f"| {metric}, {seeds} seeds | {columns} |", "|---" * (len(rates) + 1) + "|"]
     values: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(results):
-        if not brief or row["score"] in (OWN, METHODS[row["method"]].summary):
+        if not brief or row["score"] in (DEFAULT_RULE, METHODS[row["method"]].summary):
             values[row["method"], row["score"]][row["rate"]].append(row[metric])
     order = {method: number for number, method in enumerate(METHODS)}
     for method, score in sorted(values, key=lambda key: order[key[0]]):
@@ -171,19 +171,19 @@ def comparisons(
             each = " | ".join(f"{means[name]:+.3f}" if name in means else "-" for name in sets)
             lines.append(f"| {title} | {Interval.of(runs)} | {over_sets} | {each} |")
 
-    for score in (OWN, "latent_norm", "latent_distance"):
+    for score in (DEFAULT_RULE, "latent_norm", "latent_distance"):
         for a, b in (("joint", "sequential"), ("robust", "joint"), ("refine", "joint"),
                      ("cycle", "in-turn"), ("joint", "in-turn"), ("joint", "untrained")):  # fmt: skip
             line(f"{a} - {b}: {score}", kind(a, score), kind(b, score))
-    ours = kind("joint", OWN)
+    ours = kind("joint", DEFAULT_RULE)
     of_joint = list(dict.fromkeys(row["score"] for row in rows if row["method"] == "joint"))
     for score in of_joint:
-        if score != OWN:
-            line(f"joint: {OWN} - {score}", ours, kind("joint", score))
+        if score != DEFAULT_RULE:
+            line(f"joint: {DEFAULT_RULE} - {score}", ours, kind("joint", score))
     for method in dict.fromkeys(row["method"] for row in rows):
         title = METHODS[method].summary
         if title not in of_joint:
-            line(f"joint: {OWN} - {title}", ours, kind(method, title))
+            line(f"joint: {DEFAULT_RULE} - {title}", ours, kind(method, title))
     return "\n".join(lines) + "\n"
 
 

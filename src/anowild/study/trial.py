@@ -24,20 +24,19 @@ import torch
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
-from anowild.device import select_device
+from anowild.device import configure_process, full_float32, select_device
 from anowild.evaluation.metrics import auroc, average_precision
 from anowild.files import read_json, write_json
-from anowild.scoring.detector import cue_computer, oddest_first, scoring_networks
-from anowild.scoring.judge import judge_of
+from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
 from anowild.signals import exit_status
 from anowild.study import cue_cache
 from anowild.study.datasets import DATASETS, SETTINGS_OF, Experiment
-from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.latent_search import search
 from anowild.study.methods import DETECTORS, ON_FEATURES, TRAININGS, changes_of
-from anowild.training import train
-from anowild.training.loop import Trained
+from anowild.training.gan import anomaly_scorer, view_of
+from anowild.training.loop import Trained, train
 from anowild.version import VERSION
 
 #: ``score`` (what is ranked by), ``auroc``, ``average_precision``.
@@ -125,11 +124,12 @@ def _trained(
     cell: Cell, experiment: Experiment, training: ImageSet, test: ImageSet, settings: Settings,
     folder: Path, device: torch.device,
 ) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
-    judge = judge_of(training, settings) if settings.robust else None
-    trained = train(training, settings, folder / "training", device, judge)
-    computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
+    scorer = anomaly_scorer(training, settings) if settings.robust else None
+    with full_float32(device):
+        trained = train(training, settings, folder / "training", device, scorer)
+    view = view_of(trained.networks, trained.lod, settings)
     measured = cue_cache.make(
-        computer, training.images, test.images, settings.latent_scale, settings.seed
+        view, training.images, test.images, settings.latent_scale, settings.seed
     )
     cue_cache.save(folder / BANK, measured)
     labels = experiment.test_labels
@@ -137,7 +137,7 @@ def _trained(
     if cell.search_steps:
         kinds = [np.flatnonzero(labels == kind)[:SEARCHED_EACH] for kind in (0, 1)]
         chosen = np.concatenate(kinds)
-        scores = search(computer, test.images[chosen], cell.search_steps, settings)
+        scores = search(view, test.images[chosen], cell.search_steps, settings)
         rows.append(_row("latent search (AnoGAN)", labels[chosen], scores))
     facts = {
         "train_seconds": round(trained.seconds, 1),
@@ -146,7 +146,7 @@ def _trained(
     return facts, rows
 
 
-def rows_of(measured: dict[str, cue_cache.Group], labels: Array) -> list[Row]:
+def rows_of(measured: dict[str, cue_cache.CueArrays], labels: Array) -> list[Row]:
     """Every way of scoring that a bank allows."""
     training, test = measured["training"], measured["test"]
     rows = [_row(title, labels, rule(training, test)) for title, rule in RULES.items()]
@@ -161,13 +161,13 @@ def rows_of(measured: dict[str, cue_cache.Group], labels: Array) -> list[Row]:
     return rows
 
 
-def suspects(measured: dict[str, cue_cache.Group], odd: Array, trained: Trained) -> Row:
+def suspects(measured: dict[str, cue_cache.CueArrays], odd: Array, trained: Trained) -> Row:
     """How well the training images themselves are ranked: precision among the k oddest, k injected.
 
     Args:
         odd: which are injected, bool [N].
     """
-    score = RULES[OWN](measured["training"], measured["training"])
+    score = RULES[DEFAULT_RULE](measured["training"], measured["training"])
     found: Row = {"precision_at_k": _precision(odd, score)}
     if trained.suspects is not None:
         s = trained.suspects
@@ -208,7 +208,8 @@ def main(arguments: list[str]) -> int:
 
     def work() -> int:
         cell = Cell(**read_json(given.folder / CELL))
-        run(cell, given.folder, select_device(given.device, given.threads))
+        configure_process(given.threads)
+        run(cell, given.folder, select_device(given.device))
         return 0
 
     return exit_status(work)

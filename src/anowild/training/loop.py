@@ -41,7 +41,7 @@ MIN_IMAGES = 16
 #: A run may be taken up with other values of these.
 CHANGEABLE = {
     "kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution", "scoring_weights",
-    "reference_images",
+    "reference_images", "views",
 }  # fmt: skip
 
 # Streams of random numbers, apart from each other and from the data's (1, 2 and 5).

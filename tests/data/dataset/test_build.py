@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.api import prepare
 from anowild.data import ImageSet, ImageStream, PackedSet, Preprocess, open_all
 from anowild.data.crops import CropReader, CropSettings
 from anowild.data.dataset import build as prepare_module
@@ -24,7 +25,6 @@ from anowild.data.dataset.writer import Part
 from anowild.data.readers import Provenance, Reader, Record, SkippedImage
 from anowild.data.readers.encoded import decode
 from anowild.errors import UserError
-from anowild.preparation import prepare
 from anowild.settings import Settings
 from anowild.signals import Interrupted
 
