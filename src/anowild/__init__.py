@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from anowild.data import ImageSet, PackedSet, Preprocess
     from anowild.data.crops import CropSettings
     from anowild.data.dataset.finalize import Leaks
-    from anowild.data.image_set import Source
+    from anowild.data.image_set import Batch, Source
+    from anowild.data.readers import Provenance, SkippedImage
     from anowild.evaluation.evaluate import Evaluation
     from anowild.evaluation.labels import Labels
     from anowild.evaluation.metrics import Estimate, Quality
     from anowild.scoring import Calibration, Detector, Row, Scores, Table
+    from anowild.scoring.calibration import CueCalibration, Tail
     from anowild.scoring.reference_images import ReferenceImages
     from anowild.scoring.stream import ThresholdRule
     from anowild.scoring.threshold_rules import Budget, ExpectedShare, FalseDiscoveryRate, Gap
@@ -60,11 +62,13 @@ _LAZY = {
     "anowild.data": ("ImageSet", "PackedSet", "Preprocess"),
     "anowild.data.crops": ("CropSettings",),
     "anowild.data.dataset.finalize": ("Leaks",),
-    "anowild.data.image_set": ("Source",),
+    "anowild.data.image_set": ("Batch", "Source"),
+    "anowild.data.readers": ("Provenance", "SkippedImage"),
     "anowild.evaluation.evaluate": ("Evaluation",),
     "anowild.evaluation.labels": ("Labels",),
     "anowild.evaluation.metrics": ("Estimate", "Quality"),
     "anowild.scoring": ("Calibration", "Detector", "Row", "Scores", "Table"),
+    "anowild.scoring.calibration": ("CueCalibration", "Tail"),
     "anowild.scoring.reference_images": ("ReferenceImages",),
     "anowild.scoring.stream": ("ThresholdRule",),
     "anowild.scoring.threshold_rules": ("Budget", "ExpectedShare", "FalseDiscoveryRate", "Gap"),
@@ -75,10 +79,12 @@ _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
     "PRESETS",
+    "Batch",
     "Budget",
     "Calibration",
     "CropSettings",
     "Cue",
+    "CueCalibration",
     "Detector",
     "Estimate",
     "Evaluation",
@@ -93,13 +99,16 @@ __all__ = [
     "PackedSet",
     "Preprocess",
     "Preset",
+    "Provenance",
     "Quality",
     "ReferenceImages",
     "Row",
     "Scores",
     "Settings",
+    "SkippedImage",
     "Source",
     "Table",
+    "Tail",
     "Threshold",
     "ThresholdRule",
     "UserError",
