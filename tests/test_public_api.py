@@ -48,7 +48,7 @@ def public_callables() -> Iterator[tuple[str, Any]]:
         for method, member in inspect.getmembers(value):
             if method.startswith("_") or getattr(member, "__objclass__", None) is object:
                 continue
-            if inspect.isroutine(member):
+            if inspect.isfunction(member) or inspect.ismethod(member):
                 yield f"{name}.{method}", member
 
 
