@@ -151,8 +151,8 @@ def prepare(
     elif levels is not None:
         given |= {"levels": "fixed", "grays": _two(levels, "--levels")}
     if thin is not None:
-        still, changed = (0.0, 0.0) if thin == "0" else _two(thin, "--thin")
-        given |= {"still": still, "changed": changed}
+        max_shift, max_change = (0.0, 0.0) if thin == "0" else _two(thin, "--thin")
+        given |= {"max_shift": max_shift, "max_change": max_change}
     packed = preparation.prepare(
         sources, out, _changed(preparation.PREPARED, changes, resolution=size),
         test=test or (), labels=labels, like=like, leaks=leaks,  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ from anowild.arrays import Array
 #: Smallest side of an image that is worth judging.
 MIN_SIDE = 4
 
-# ITU-R 601 luma, as Pillow's conversion to mode L has it.
-_LUMA = np.array([0.299, 0.587, 0.114])
+#: Weights of red, green and blue in the luma of ITU-R BT.601, as in Pillow's conversion to mode L.
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Preprocess:
         if count == self.channels:
             return pixels
         if count == 3 and self.channels == 1:
-            return (pixels @ _LUMA)[:, :, None]
+            return (pixels @ LUMA)[:, :, None]
         if count == 1 and self.channels == 3:
             return np.repeat(pixels, 3, axis=2)
         raise ValueError(f"it has {count} channels where {self.channels} are expected")
@@ -127,7 +127,7 @@ class Preprocess:
             if self.fit == "pad":
                 edge = max(edge, side)
             height, width = (max(1, round(n * side / edge)) for n in (height, width))
-        planes = np.stack([_resize(pixels[:, :, c], height, width) for c in range(pixels.shape[2])])
+        planes = np.stack([resize(pixels[:, :, c], height, width) for c in range(pixels.shape[2])])
         # Negative where it is cropped, positive where it is filled up.
         top, left = (side - height) // 2, (side - width) // 2
         cut = planes[:, max(-top, 0) :, max(-left, 0) :][:, :side, :side]
@@ -152,7 +152,11 @@ def _normalized(planes: Array, full: int) -> Array:
     return full / 2 + (values - values.mean()) * scale
 
 
-def _resize(plane: Array, height: int, width: int) -> Array:
+def resize(plane: Array, height: int, width: int) -> Array:
+    """Resize a plane [H, W]: box filter where both sides shrink, else bilinear.
+
+    The result is float32, unless the size is the same: then the plane itself is returned.
+    """
     if plane.shape == (height, width):
         return plane
     shrinks = height <= plane.shape[0] and width <= plane.shape[1]

@@ -523,3 +523,43 @@ def test_frames_without_objects_can_be_stopped_and_are_said(tmp_path: Path) -> N
             Preprocess(16, 1),
             how,
         )
+
+
+def test_prepare_accepts_the_recipe_of_an_earlier_version(tmp_path: Path) -> None:
+    frames, out = Path(__file__).parents[1] / "files" / "cells" / "frames", tmp_path / "set"
+    crops = CropSettings(56, levels="fixed", grays=(20, 200), max_shift=0.2, max_change=0.1)
+    settings = Settings().replace(resolution=16, contrast="normalize")
+    packed = prepare(frames, out, settings, crops=crops)
+    description = json.loads((out / "dataset.json").read_text())
+    earlier = {
+        "format": 1,
+        "how": {
+            "sources": [str(frames)],
+            "test": [],
+            "labels": None,
+            "crops": {
+                "object_size": 56, "contrast": 4.0, "side": 112, "padding": "shift",
+                "levels": "fixed", "percentiles": [0.1, 99.9], "greys": [20, 200],
+                "still": 0.2, "changed": 0.1, "every": 1,
+            },
+            "masks": [],
+        },
+        "preprocess": {
+            "resolution": 16, "channels": 1, "fit": "crop", "bits": 8, "black": None,
+            "white": None, "contrast": "normalise",
+        },
+        "labels": None,
+        "sources": description["recipe"]["sources"],
+    }  # fmt: skip
+    description |= {"recipe": earlier, "preprocess": earlier["preprocess"]}
+    (out / "dataset.json").write_text(json.dumps(description))
+    assert prepare(frames, out, settings, crops=crops).id == packed.id
+    with pytest.raises(UserError, match="another data set"):
+        prepare(frames, out, settings, crops=CropSettings(57, levels="fixed", grays=(20, 200)))
+
+    unfinished = tmp_path / "again.part"
+    unfinished.mkdir()
+    (unfinished / "recipe.json").write_text(json.dumps(earlier))
+    again = prepare(frames, tmp_path / "again", settings, crops=crops)
+    assert again.id == packed.id
+    assert np.array_equal(again.images("train"), packed.images("train"))

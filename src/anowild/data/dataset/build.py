@@ -113,7 +113,7 @@ def _there_already(out: Path, recipe: Mapping[str, Any], leaks: Leaks) -> Packed
     if not PackedSet.is_one(out):
         raise UserError(f"{out}: there is something else there; name another output")
     packed = PackedSet(out)
-    if packed.description.get("recipe") != recipe:
+    if _in_current_words(packed.description.get("recipe")) != recipe:
         raise UserError(
             f"{out}: there is another data set there, or its sources have changed since; "
             "name another output, or delete it"
@@ -130,7 +130,7 @@ def _there_already(out: Path, recipe: Mapping[str, Any], leaks: Leaks) -> Packed
 def _agree_on_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     path = folder / "recipe.json"
     if path.exists():
-        before = read_json(path)
+        before = _in_current_words(read_json(path))
         if before != recipe:
             only_files = (
                 isinstance(before, dict) and before | {"sources": recipe["sources"]} == recipe
@@ -141,3 +141,11 @@ def _agree_on_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
                 f"delete {folder} to start again"
             )
     write_json(path, recipe)
+
+
+def _in_current_words(recipe: Any) -> Any:
+    """Spell the preprocessing of a recipe that an earlier version wrote as this version does."""
+    try:
+        return recipe | {"preprocess": Preprocess(**recipe["preprocess"]).to_json()}
+    except (KeyError, TypeError, ValueError):
+        return recipe  # damaged, and so it agrees with no other

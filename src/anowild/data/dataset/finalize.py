@@ -273,8 +273,11 @@ def _completed(
 
 
 def _identity(rows: _Rows, preprocess: Preprocess) -> str:
-    """Of the images in their order and of what was done to them."""
-    digest = hashlib.blake2b(json.dumps(preprocess.to_json()).encode(), digest_size=16)
+    """Hash the images in their order, and the preprocessing."""
+    words = preprocess.to_json()
+    if preprocess.contrast == "normalize":  # its spelling when format 1 was fixed
+        words["contrast"] = "normalise"
+    digest = hashlib.blake2b(json.dumps(words).encode(), digest_size=16)
     for split in range(len(SPLITS)):
         digest.update(np.ascontiguousarray(rows.hash[rows.of(split)]).data)
         digest.update(b"|")
