@@ -136,7 +136,7 @@ def prepare(
     """Turn images, arrays, archives or videos into a packed data set that trains fast."""
     from anowild import preparation
     from anowild.data.dataset.finalize import LEAKS
-    from anowild.data.dataset.summary import sentences
+    from anowild.data.dataset.summary import quality_summary
 
     if leaks not in LEAKS:
         raise UserError(f"--leaks takes {', '.join(LEAKS)}, not '{leaks}'")
@@ -158,7 +158,7 @@ def prepare(
         test=test or (), labels=labels, like=like, leaks=leaks,  # type: ignore[arg-type]
         crops=_crop_settings(crop_objects, given), masks=masks or (),
     )  # fmt: skip
-    for line in sentences(packed):
+    for line in quality_summary(packed):
         print(line)
     print(f"next: anowild train {out} -o model")
 
@@ -507,9 +507,9 @@ def show(
 ) -> None:
     """Say what a packed data set holds, and what its quality gate found."""
     from anowild.data.dataset.format import PackedSet
-    from anowild.data.dataset.summary import sentences
+    from anowild.data.dataset.summary import quality_summary
 
-    for line in sentences(PackedSet(dataset), listed):
+    for line in quality_summary(PackedSet(dataset), listed):
         print(line)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from anowild.data import PackedSet, Preprocess, choose_preprocess, open_all
 from anowild.data.contamination import contaminate_set
 from anowild.data.crops import CropReader, CropSettings
-from anowild.data.dataset.build import prepare as pack
+from anowild.data.dataset.build import build_set
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.dataset.finalize import Leaks
 from anowild.data.dataset.format import PackedReader
@@ -96,7 +96,7 @@ def prepare(
         raise UserError("a packed data set is prepared already; give what it was made of")
     parts = [Part(readers[: len(listed)]), Part(readers[len(listed) :], "test")]
     named = None if labels is None else LabelFile(labels)
-    return pack(parts, Path(out), preprocess, how, named, leaks, sheet)
+    return build_set(parts, Path(out), preprocess, how, named, leaks, sheet)
 
 
 def contaminate(

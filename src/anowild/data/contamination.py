@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.dataset.build import prepare
+from anowild.data.dataset.build import build_set
 from anowild.data.dataset.format import DESCRIPTION, PackedSet
 from anowild.data.dataset.writer import Part
 from anowild.data.readers import Provenance, Reader, Record, SkippedImage
@@ -168,7 +168,7 @@ def contaminate_set(
         Part([_Rows(packed, training, odd, mark)], "train", prepared=True),
         Part([_Rows(packed, test, odd, mark)], "test", prepared=True),
     ]
-    return prepare(parts, out, packed.preprocess, {"contamination": contamination}, leaks="keep")
+    return build_set(parts, out, packed.preprocess, {"contamination": contamination}, leaks="keep")
 
 
 class _Rows(Reader):

@@ -19,8 +19,8 @@ class _End:
 
 
 @contextmanager
-def ahead(
-    items: Generator[Item, None, None], depth: int = 2, hurry: Callable[[], None] = lambda: None
+def prefetch(
+    items: Generator[Item, None, None], depth: int = 2, cancel: Callable[[], None] = lambda: None
 ) -> Iterator[Iterator[Item]]:
     """Run a generator in a thread, at most ``depth`` items ahead, and iterate over what it yields.
 
@@ -28,9 +28,9 @@ def ahead(
     is left, the thread has ended then and the generator is closed.
 
     Args:
-        hurry: called when no more items are wanted; the generator may end at once then.
+        cancel: called when no more items are wanted; the generator may end at once then.
 
-    >>> with ahead(n * n for n in range(3)) as squares:
+    >>> with prefetch(n * n for n in range(3)) as squares:
     ...     list(squares)
     [0, 1, 4]
     """
@@ -58,13 +58,13 @@ def ahead(
             raise item.error
 
     # A daemon, so that a second Ctrl-C does not have to wait for the item in the making.
-    maker = threading.Thread(target=make, name="anowild-ahead", daemon=True)
+    maker = threading.Thread(target=make, name="anowild-prefetch", daemon=True)
     maker.start()
     try:
         yield take()
     finally:
         stop.set()
-        hurry()
+        cancel()
         # Whoever waits for room gets it here, once; before the next item it sees that it may stop.
         with suppress(Empty):
             while True:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from anowild.arrays import Array
 from anowild.data.dataset.format import PackedReader
-from anowild.data.dataset.summary import sentences
+from anowild.data.dataset.summary import quality_summary
 from anowild.data.image_set import Batch, ImageStream, Source, open_all
 from anowild.errors import UserError
 from anowild.evaluation.labels import FEW, UNKNOWN, Labels, counts, fewest
@@ -244,7 +244,7 @@ def _cues(detector: Detector, scores: Scores) -> list[list[str]]:
 
 def _data(stream: ImageStream) -> list[str]:
     lines = [line for reader in stream.readers if isinstance(reader, PackedReader)
-             for line in sentences(reader.packed)]  # fmt: skip
+             for line in quality_summary(reader.packed)]  # fmt: skip
     lines += [
         f"left out {printable(image.name)}: {image.reason}" for image in stream.left_out[:NAMED]
     ]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anowild.arrays import Array
-from anowild.data import ImageStream, ahead, open_all
+from anowild.data import ImageStream, open_all
 from anowild.data.image_set import Batch, Source
+from anowild.data.prefetch import prefetch
 from anowild.errors import UserError
 from anowild.progress import bar
 from anowild.scoring import thresholds
@@ -131,7 +132,7 @@ def for_each_batch(
     batches = stream.batches(max(1, CHUNK // size) * size)
     with (
         bar("scoring, images", stream.count()) as shown,
-        ahead(batches, AHEAD, stream.stop) as read,
+        prefetch(batches, AHEAD, stream.stop) as read,
     ):
         for batch in read:
             take(batch, detector.score(batch.images))

@@ -16,10 +16,10 @@ from PIL import Image
 
 from anowild.data import ImageSet, ImageStream, PackedSet, Preprocess, open_all
 from anowild.data.crops import CropReader, CropSettings
-from anowild.data.dataset import build as prepare_module
 from anowild.data.dataset import writer
+from anowild.data.dataset.build import build_set
 from anowild.data.dataset.format import COLUMNS
-from anowild.data.dataset.summary import sentences
+from anowild.data.dataset.summary import quality_summary
 from anowild.data.dataset.writer import Part
 from anowild.data.readers import Provenance, Reader, Record, SkippedImage
 from anowild.data.readers.encoded import decode
@@ -59,7 +59,7 @@ class Made(Reader):
 
 
 def pack(out: Path, *readers: Reader, **options: Any) -> PackedSet:
-    return prepare_module.prepare([Part(readers)], out, Preprocess(16, 1), {}, **options)
+    return build_set([Part(readers)], out, Preprocess(16, 1), {}, **options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -226,8 +226,8 @@ def test_leaks_are_refused_dropped_or_kept(folder_of: Callable[..., Path], tmp_p
     assert packed.names("test")[0] == str(test / "0005.png")
     kept = prepare(training, tmp_path / "kept", test=[test], leaks="keep")
     assert kept.counts == {"train": 20, "test": 15}
-    assert "also" not in "".join(sentences(packed)[1:3])
-    assert any("they were left out of the test split" in line for line in sentences(packed))
+    assert "also" not in "".join(quality_summary(packed)[1:3])
+    assert any("they were left out of the test split" in line for line in quality_summary(packed))
 
 
 def test_the_gate_counts_and_names_what_it_finds(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_the_gate_counts_and_names_what_it_finds(tmp_path: Path) -> None:
     assert found["modes"] == {"uint8 x 1": 25, "uint8 x 3": 1}
     assert found["different_sizes"] == 3
     assert found["left_out"] == {"2x2 pixels are too few, 4x4 is the least": 1}
-    said = "\n".join(sentences(packed))
+    said = "\n".join(quality_summary(packed))
     for text in (
         "copy.png = ",
         "black.png",
@@ -517,7 +517,7 @@ def test_frames_without_objects_can_be_stopped_and_are_said(tmp_path: Path) -> N
     assert max(asked) < 10
     how: dict[str, Any] = {"crops": {"side": 32}}
     with pytest.raises(UserError, match="no objects were found"):
-        prepare_module.prepare(
+        build_set(
             [Part([CropReader(Blank(50), CropSettings(16))])],
             tmp_path / "b",
             Preprocess(16, 1),

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from anowild.data.dataset.contact_sheet import SheetCollector
-from anowild.data.dataset.finalize import Leaks, finish, tidy_up
-from anowild.data.dataset.format import DESCRIPTION, FORMAT, PackedSet
+from anowild.data.dataset.finalize import Leaks, finalize, tidy_up
+from anowild.data.dataset.format import DESCRIPTION, FORMAT, PackedSet, is_packed_set
 from anowild.data.dataset.writer import Packing, Part
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
@@ -23,7 +23,7 @@ from anowild.files import atomic_write, exclusive_lock, printable, read_json, wr
 CONTACT_SHEET = "contact_sheet.png"
 
 
-def prepare(
+def build_set(
     parts: Sequence[Part],
     out: Path,
     preprocess: Preprocess,
@@ -68,7 +68,7 @@ def prepare(
             if sheet is not None:
                 with atomic_write(folder / CONTACT_SHEET) as temporary:
                     sheet.sheet().save(temporary, format="PNG")
-            finish(folder, recipe, leaks)
+            finalize(folder, recipe, leaks)
         tidy_up(folder)
         try:
             (folder / "lock").unlink()
@@ -110,7 +110,7 @@ def _fingerprint(readers: Sequence[Reader]) -> str:
 
 
 def _there_already(out: Path, recipe: Mapping[str, Any], leaks: Leaks) -> PackedSet:
-    if not PackedSet.is_one(out):
+    if not is_packed_set(out):
         raise UserError(f"{out}: there is something else there; name another output")
     packed = PackedSet(out)
     if _in_current_words(packed.description.get("recipe")) != recipe:

@@ -14,7 +14,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data.dataset import quality
 from anowild.data.dataset.format import DESCRIPTION, FORMAT, IMAGES, MANIFEST, SPLITS, schema
-from anowild.data.dataset.writer import LATE, ImageFile, segments
+from anowild.data.dataset.writer import DEFERRED_COLUMNS, ImageFile, segments
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers.base import library
 from anowild.errors import UserError
@@ -33,7 +33,7 @@ _KEPT = "test-kept.npy"
 _TRAIN, _TEST = range(len(SPLITS))
 
 
-class _Rows:
+class _ManifestColumns:
     """What the gate needs of every row of the manifest, as arrays; -1 stands for null."""
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
@@ -88,7 +88,12 @@ class _Rows:
         return equal, near
 
     def _look_for_near(
-        self, near: Array, rows: Array, pool: Array | None, images: list[_Stored], common: Array
+        self,
+        near: Array,
+        rows: Array,
+        pool: Array | None,
+        images: list[_ImageFileReader],
+        common: Array,
     ) -> None:
         others = rows if pool is None else pool
 
@@ -105,7 +110,7 @@ class _Rows:
         found = quality.near_pairs(self.perceptual[rows], pool_hashes, same)
         near[rows[found >= 0]] = others[found[found >= 0]]
 
-    def _pixels(self, rows: Array, images: list[_Stored]) -> Array:
+    def _pixels(self, rows: Array, images: list[_ImageFileReader]) -> Array:
         out = np.empty((len(rows), *images[_TRAIN].shape), images[_TRAIN].dtype)
         for split, stored in enumerate(images):
             chosen = self.split[rows] == split
@@ -113,7 +118,7 @@ class _Rows:
         return out
 
 
-def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
+def finalize(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
     """Make a data set of what a writer has written into ``folder``.
 
     Raises:
@@ -124,7 +129,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
     paths = segments(folder)
     if not paths:
         raise UserError(_no_images(recipe))
-    rows = _Rows(folder, paths)
+    rows = _ManifestColumns(folder, paths)
     if not (rows.index >= 0).any():
         raise UserError(_nothing_left(paths))
     equal, near = rows.duplicates(preprocess)
@@ -142,7 +147,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
         dropped = np.sort(every_leak)
         _drop_from_test(rows, preprocess, dropped)
 
-    sayings = _sayings(rows, preprocess)
+    flags = _quality_flags(rows, preprocess)
     counters = {name: Counter[Any]() for name in ("modes", "sizes", "left_out")}
     start = 0
     with (
@@ -152,7 +157,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
         for path in paths:
             table = parquet.read_table(path)
             part = slice(start, start + len(table))
-            table = _completed(table, part, rows, equal, near, sayings, dropped)
+            table = _with_quality_columns(table, part, rows, equal, near, flags, dropped)
             writer.write_table(table)
             _count(table, counters)
             start += len(table)
@@ -169,7 +174,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
             },
             "left_out": int((rows.index < 0).sum()),
             "preprocess": preprocess.to_json(),
-            "findings": _findings(counters, equal, near, leaked, sayings, leaks),
+            "findings": _findings(counters, equal, near, leaked, flags, leaks),
             "contamination": recipe["how"].get("contamination"),
             "recipe": recipe,
         },
@@ -177,7 +182,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
 
 
 def tidy_up(folder: Path) -> None:
-    """Remove from a data set that :func:`finish` has described what it was made with.
+    """Remove from a data set that :func:`finalize` has described what it was made with.
 
     The description is what makes it whole: if this is interrupted, it can be done again.
     """
@@ -191,7 +196,7 @@ def tidy_up(folder: Path) -> None:
     (folder / "recipe.json").unlink(missing_ok=True)
 
 
-class _Stored:
+class _ImageFileReader:
     """The images of a split, read row by row.
 
     A mapped file would be counted as this process's memory, wherever it was touched.
@@ -221,11 +226,11 @@ class _Stored:
         return out
 
 
-def _open_images(folder: Path, preprocess: Preprocess) -> list[_Stored]:
-    return [_Stored(folder / IMAGES / f"{split}.npy", preprocess) for split in SPLITS]
+def _open_images(folder: Path, preprocess: Preprocess) -> list[_ImageFileReader]:
+    return [_ImageFileReader(folder / IMAGES / f"{split}.npy", preprocess) for split in SPLITS]
 
 
-def _drop_from_test(rows: _Rows, preprocess: Preprocess, dropped: Array) -> None:
+def _drop_from_test(rows: _ManifestColumns, preprocess: Preprocess, dropped: Array) -> None:
     """Take rows out of the test split, in a new file of images: the others move up."""
     stored = _open_images(rows.folder, preprocess)[_TEST]
     test = rows.of(_TEST)
@@ -238,19 +243,25 @@ def _drop_from_test(rows: _Rows, preprocess: Preprocess, dropped: Array) -> None
     rows.index[dropped] = -1
 
 
-def _sayings(rows: _Rows, preprocess: Preprocess) -> Array:
+def _quality_flags(rows: _ManifestColumns, preprocess: Preprocess) -> Array:
     """What the gate says of each image by itself: objects [N], None where nothing."""
     level = preprocess.full / 255
-    said = np.full(len(rows.index), None, object)
+    flags = np.full(len(rows.index), None, object)
     used = rows.index >= 0
-    said[used & (rows.clipped >= quality.CLIPPED)] = "beyond black or white"
-    said[used & (rows.deviation < quality.NEARLY_CONSTANT * level)] = "nearly constant"
-    said[used & (rows.deviation == 0)] = "constant"
-    return said
+    flags[used & (rows.clipped >= quality.CLIPPED)] = "beyond black or white"
+    flags[used & (rows.deviation < quality.NEARLY_CONSTANT * level)] = "nearly constant"
+    flags[used & (rows.deviation == 0)] = "constant"
+    return flags
 
 
-def _completed(
-    table: Any, part: slice, rows: _Rows, equal: Array, near: Array, sayings: Array, dropped: Array
+def _with_quality_columns(
+    table: Any,
+    part: slice,
+    rows: _ManifestColumns,
+    equal: Array,
+    near: Array,
+    flags: Array,
+    dropped: Array,
 ) -> Any:
     """A segment with the columns that were still missing."""
     pa = library("pyarrow", rows.folder)
@@ -258,9 +269,9 @@ def _completed(
     def nullable(values: Array) -> Any:
         return pa.array(values, pa.int64(), mask=values < 0)
 
-    late = (nullable(equal[part]), nullable(near[part]), pa.array(sayings[part], pa.string()))
+    late = (nullable(equal[part]), nullable(near[part]), pa.array(flags[part], pa.string()))
     columns = dict(zip(table.column_names, table.columns, strict=True))
-    columns |= dict(zip(LATE, late, strict=True))
+    columns |= dict(zip(DEFERRED_COLUMNS, late, strict=True))
     columns["index"] = nullable(rows.index[part])
     here = dropped[(dropped >= part.start) & (dropped < part.stop)] - part.start
     if len(here):
@@ -272,7 +283,7 @@ def _completed(
     return pa.table({name: columns[name] for name in schema().names}, schema=schema())
 
 
-def _identity(rows: _Rows, preprocess: Preprocess) -> str:
+def _identity(rows: _ManifestColumns, preprocess: Preprocess) -> str:
     """Hash the images in their order, and the preprocessing."""
     words = preprocess.to_json()
     if preprocess.contrast == "normalize":  # its spelling when format 1 was fixed
@@ -306,7 +317,7 @@ def _findings(
     equal: Array,
     near: Array,
     leaked: Mapping[str, Array],
-    sayings: Array,
+    flags: Array,
     leaks: Leaks,
 ) -> dict[str, Any]:
     """Counts of what was found; the manifest lists the images."""
@@ -320,7 +331,7 @@ def _findings(
         "equal": int((equal >= 0).sum()),
         "near_equal": int((near >= 0).sum()),
         "leaks": {kind: len(found) for kind, found in leaked.items()} | {"done": leaks},
-        "images": dict(Counter(said for said in sayings if said is not None)),
+        "images": dict(Counter(flag for flag in flags if flag is not None)),
         "modes": listed(counters["modes"]),
         "sizes": listed(counters["sizes"]),
         "different_sizes": len(counters["sizes"]),

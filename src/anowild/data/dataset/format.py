@@ -65,6 +65,11 @@ def schema(columns: Iterable[str] = COLUMNS) -> Any:
     return pa.schema([(name, getattr(pa, COLUMNS[name][0])()) for name in columns])
 
 
+def is_packed_set(path: Path) -> bool:
+    """Return whether a folder looks like a packed data set."""
+    return (path / DESCRIPTION).is_file() and (path / IMAGES).is_dir()
+
+
 class PackedSet:
     """A packed data set, opened.
 
@@ -91,10 +96,6 @@ class PackedSet:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{description}: is damaged ({error!r})") from error
         self.description = value
-
-    @staticmethod
-    def is_one(path: Path) -> bool:
-        return (path / DESCRIPTION).is_file() and (path / IMAGES).is_dir()
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -189,7 +190,7 @@ class PackedReader(Reader):
 
     @staticmethod
     def takes(source: str) -> bool:
-        return PackedSet.is_one(_split_off(source)[0])
+        return is_packed_set(_split_off(source)[0])
 
     def count(self) -> int:
         return sum(self.packed.counts[split] for split in self.splits)

@@ -11,7 +11,7 @@ from anowild.data.readers.base import library
 NAMED = 5
 
 
-def sentences(packed: PackedSet, most: int = NAMED) -> list[str]:
+def quality_summary(packed: PackedSet, most: int = NAMED) -> list[str]:
     """What was packed, and each finding with its count and the first few images.
 
     Args:

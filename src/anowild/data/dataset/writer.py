@@ -28,8 +28,8 @@ from anowild.signals import Interrupted, StopRequest, stop_request
 #: so many seconds: a kill loses no more.
 CHUNK_IMAGES, CHUNK_BYTES, CHUNK_SECONDS = 4096, 32 << 20, 10.0
 #: Columns that are filled in at the end, when all images are known.
-LATE = ("duplicate_of", "near_duplicate_of", "finding")
-_EARLY = tuple(name for name in COLUMNS if name not in LATE)
+DEFERRED_COLUMNS = ("duplicate_of", "near_duplicate_of", "finding")
+_STREAMED_COLUMNS = tuple(name for name in COLUMNS if name not in DEFERRED_COLUMNS)
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Packing:
 
     def _take(self, record: Record | SkippedImage, part: Part) -> None:
         origin = record.origin
-        row: dict[str, Any] = dict.fromkeys(_EARLY)
+        row: dict[str, Any] = dict.fromkeys(_STREAMED_COLUMNS)
         row |= {
             "name": printable(record.name),
             "source": None if origin.source is None else printable(origin.source),
@@ -229,7 +229,7 @@ class Packing:
         reached = [self.number, self.reader, self.position, self.total, *counts]
         name = f"segment-{'-'.join(f'{n:010d}' for n in reached)}.parquet"
         pa, parquet = library("pyarrow", self.folder), library("pyarrow.parquet", self.folder)
-        table = pa.Table.from_pylist(self.rows, schema=schema(_EARLY))
+        table = pa.Table.from_pylist(self.rows, schema=schema(_STREAMED_COLUMNS))
         with atomic_write(self.folder / name) as temporary:
             parquet.write_table(table, temporary)
         self.rows.clear()
