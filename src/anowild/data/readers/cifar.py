@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from anowild.data.readers import plain_pickle
+from anowild.data.readers import restricted_pickle
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
 from anowild.errors import UserError
 
@@ -22,7 +22,6 @@ _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error)
 # To recognize an archive, no more of it is looked at.
 _MEMBERS, _BYTES = 4, 64 << 20
-_LARGEST = 1 << 29  # bytes of a batch; the largest has 155 MB
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,9 @@ class CifarReader(Reader):
 
     def _load(self, name: str) -> dict[str, Any]:
         try:
-            content = plain_pickle.loads(self.store.read(name))
+            content = restricted_pickle.loads(self.store.read(name))
         except ValueError as error:
             raise self._damaged(name, str(error)) from error
-        if not isinstance(content, dict):
-            raise self._damaged(name, "it is no dict")
         return {_text(key): value for key, value in content.items()}
 
     def _damaged(self, name: str, why: str) -> UserError:
@@ -159,7 +156,9 @@ class _Folder:
 
     def read(self, name: str) -> bytes:
         try:
-            return (self.root / name).read_bytes()
+            with (self.root / name).open("rb") as file:
+                # One byte too many is refused by its reader.
+                return file.read(restricted_pickle.MAX_BYTES + 1)
         except OSError as error:
             raise UserError(
                 f"{self.root / name}: cannot be read ({error.strerror or error})"
@@ -195,8 +194,10 @@ class _Archive:
 
     def read(self, name: str) -> bytes:
         member = self.names[name]
-        if member.size > _LARGEST:
-            raise UserError(f"{self.path}/{name}: is too large to be one of CIFAR's files")
+        if member.size > restricted_pickle.MAX_BYTES:
+            raise UserError(
+                f"{self.path}/{name}: is too large to be a file of CIFAR; download it again"
+            )
         try:
             with tarfile.open(self.path) as archive:
                 file = archive.extractfile(member)
