@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from anowild.arrays import Array
 from anowild.data.dataset.build import build_set
 from anowild.data.dataset.format import DESCRIPTION, PackedSet
 from anowild.data.dataset.writer import Part
-from anowild.data.readers import Provenance, Reader, Record, SkippedImage
+from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
 
@@ -165,24 +165,18 @@ def contaminate_set(
     }
     mark = np.isin(np.arange(len(odd)), injected)
     parts = [
-        Part([_Rows(packed, training, odd, mark)], "train", prepared=True),
-        Part([_Rows(packed, test, odd, mark)], "test", prepared=True),
+        Part([_PackedRows(packed, training, odd, mark)], "train"),
+        Part([_PackedRows(packed, test, odd, mark)], "test"),
     ]
     return build_set(parts, out, packed.preprocess, {"contamination": contamination}, leaks="keep")
 
 
-class _Rows(Reader):
+class _PackedRows(ImageSource):
     """Some images of a packed data set, by their rows in its manifest."""
 
-    KIND: ClassVar[str] = "rows of a packed data set"
-
     def __init__(self, packed: PackedSet, rows: Array, odd: Array, injected: Array) -> None:
-        self.packed, self.rows, self.odd, self.injected = packed, rows, odd, injected
-
-    @staticmethod
-    def takes(source: str) -> bool:
-        del source  # it is made of a data set that is open
-        return False
+        self.packed: PackedSet = packed
+        self.rows, self.odd, self.injected = rows, odd, injected
 
     def count(self) -> int:
         return len(self.rows)

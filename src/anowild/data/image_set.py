@@ -17,7 +17,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data.dataset.format import PackedReader, PackedSet
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers import Provenance, Reader, Record, SkippedImage, open_source
+from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage, open_source
 from anowild.data.readers.arrays import to_images
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
@@ -90,17 +90,11 @@ def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
     )
 
 
-class _InMemory(Reader):
+class _InMemory(ImageSource):
     """A reader over an array that is there already."""
-
-    KIND = "array"
 
     def __init__(self, source: Any) -> None:
         self.images = to_images(source, "array")
-
-    @staticmethod
-    def takes(source: str) -> bool:
-        return False
 
     def count(self) -> int:
         return len(self.images)
@@ -118,14 +112,14 @@ class _InMemory(Reader):
 
 def open_all(
     sources: Source | Sequence[Source], splits: Sequence[str] | None = None
-) -> list[Reader]:
+) -> list[ImageSource]:
     """Readers for one source or several.
 
     Args:
         splits: of packed data sets, where the source does not name one (``DATASET:test``).
     """
     listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-    readers: list[Reader] = []
+    readers: list[ImageSource] = []
     for source in listed:
         if isinstance(source, np.ndarray):
             readers.append(_InMemory(source))
@@ -136,14 +130,14 @@ def open_all(
     return readers
 
 
-def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preprocess:
+def choose_preprocess(readers: Iterable[ImageSource], settings: Settings) -> Preprocess:
     """The rule of packed data sets; else what the settings leave to the images is filled in.
 
     Raises:
         UserError: packed data sets that differ from each other or from the settings.
     """
     readers = list(readers)
-    packed = [reader for reader in readers if isinstance(reader, PackedReader)]
+    packed = [reader.packed for reader in readers if reader.packed is not None]
     if packed:
         return _agreed(packed, settings)
     resolution, channels = settings.resolution, settings.channels
@@ -161,11 +155,11 @@ def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preproce
     )  # fmt: skip
 
 
-def _agreed(packed: Sequence[PackedReader], settings: Settings) -> Preprocess:
-    first = packed[0].packed
-    for reader in packed[1:]:
-        if reader.packed.preprocess != first.preprocess:
-            raise UserError(f"{reader.packed.path}: was prepared otherwise than {first.path}")
+def _agreed(packed: Sequence[PackedSet], settings: Settings) -> Preprocess:
+    first = packed[0]
+    for other in packed[1:]:
+        if other.preprocess != first.preprocess:
+            raise UserError(f"{other.path}: was prepared otherwise than {first.path}")
     default = Settings()
     for name, value in first.preprocess.to_json().items():
         wanted = getattr(settings, name)
@@ -198,9 +192,9 @@ class ImageStream:
     first ones by name.
     """
 
-    def __init__(self, readers: Sequence[Reader], preprocess: Preprocess) -> None:
+    def __init__(self, readers: Sequence[ImageSource], preprocess: Preprocess) -> None:
         for reader in readers:
-            if isinstance(reader, PackedReader) and reader.packed.preprocess != preprocess:
+            if reader.packed is not None and reader.packed.preprocess != preprocess:
                 raise UserError(_otherwise(reader.packed, preprocess))
         self.readers = readers
         self.preprocess = preprocess
@@ -247,11 +241,11 @@ class ImageStream:
         """End :meth:`batches` before its next image; from whatever thread."""
         self._stopped = True
 
-    def _records(self) -> Iterator[tuple[Reader, Record | SkippedImage]]:
+    def _records(self) -> Iterator[tuple[ImageSource, Record | SkippedImage]]:
         return ((reader, record) for reader in self.readers for record in reader)
 
-    def _preprocessed(self, reader: Reader, record: Record) -> Array:
-        if isinstance(reader, PackedReader):  # has been already
+    def _preprocessed(self, reader: ImageSource, record: Record) -> Array:
+        if reader.packed is not None:
             return np.moveaxis(record.pixels, -1, 0)
         return self.preprocess(record.pixels)
 

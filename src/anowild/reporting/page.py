@@ -16,7 +16,6 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from anowild.arrays import Array
-from anowild.data.dataset.format import PackedReader
 from anowild.data.dataset.summary import quality_summary
 from anowild.data.image_set import Batch, ImageStream, Source, open_all
 from anowild.errors import UserError
@@ -243,7 +242,7 @@ def _cues(detector: Detector, scores: Scores) -> list[list[str]]:
 
 
 def _data(stream: ImageStream) -> list[str]:
-    lines = [line for reader in stream.readers if isinstance(reader, PackedReader)
+    lines = [line for reader in stream.readers if reader.packed is not None
              for line in quality_summary(reader.packed)]  # fmt: skip
     lines += [
         f"left out {printable(image.name)}: {image.reason}" for image in stream.left_out[:NAMED]

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.crops import CropReader, CropSettings
 from anowild.data.readers import Record
-from anowild.data.readers.base import Provenance, Reader, Shape, SkippedImage
+from anowild.data.readers.base import ImageSource, Provenance, Shape, SkippedImage
 
 #: Rows and columns of the blobs of `drawn`.
 PLACES = [(30, 40), (50, 110), (100, 70), (120, 140)]
 
 
-class Frames(Reader):
+class Frames(ImageSource):
     """Frames that are at hand: [H, W, C], or None for one that cannot be read."""
-
-    KIND: ClassVar[str] = "frames of a test"
 
     def __init__(self, source: str, frames: Iterable[Array | None] = ()) -> None:
         self.name = source
         self.frames = list(frames)
-
-    @staticmethod
-    def takes(source: str) -> bool:
-        return False
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for i, pixels in enumerate(self.frames[start:], start):

@@ -41,7 +41,6 @@ def test_what_the_reader_tells_beforehand() -> None:
     assert reader.count() is None
     assert list(reader.shapes(3)) == [(32, 32, 1)] * 3
     assert list(reader.files()) == [Path("video.mp4"), Path("masks.tif")]
-    assert not CropReader.takes("video.mp4")
     assert list(reader) == []
 
 

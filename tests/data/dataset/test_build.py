@@ -21,7 +21,7 @@ from anowild.data.dataset.build import build_set
 from anowild.data.dataset.format import COLUMNS
 from anowild.data.dataset.summary import quality_summary
 from anowild.data.dataset.writer import Part
-from anowild.data.readers import Provenance, Reader, Record, SkippedImage
+from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage
 from anowild.data.readers.encoded import decode
 from anowild.errors import UserError
 from anowild.preparation import prepare
@@ -29,17 +29,11 @@ from anowild.settings import Settings
 from anowild.signals import Interrupted
 
 
-class Made(Reader):
+class Made(ImageSource):
     """``count`` images of noise; something may happen before one of them."""
-
-    KIND = "made"
 
     def __init__(self, count: int, before: dict[int, Callable[[], None]] | None = None) -> None:
         self.length, self.before = count, before or {}
-
-    @staticmethod
-    def takes(source: str) -> bool:
-        return False
 
     def files(self) -> Iterable[Path]:
         return []
@@ -58,7 +52,7 @@ class Made(Reader):
             yield Record(f"made[{i}]", pixels, Provenance("made", i, split=split, label=str(i % 4)))
 
 
-def pack(out: Path, *readers: Reader, **options: Any) -> PackedSet:
+def pack(out: Path, *readers: ImageSource, **options: Any) -> PackedSet:
     return build_set([Part(readers)], out, Preprocess(16, 1), {}, **options)
 
 

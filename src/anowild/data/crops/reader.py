@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, repeat, zip_longest
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -18,11 +17,11 @@ from anowild.data.crops.placement import crop, crop_corner, select_objects
 from anowild.data.crops.settings import CropSettings
 from anowild.data.crops.thinning import KeptCrop, Thinning
 from anowild.data.dataset.contact_sheet import SheetCollector
-from anowild.data.readers.base import Reader, Record, Shape, SkippedImage
+from anowild.data.readers.base import ImageSource, Record, Shape, SkippedImage
 from anowild.errors import UserError
 
 
-class CropReader(Reader):
+class CropReader(ImageSource):
     """Crops of all frames of another source, in memory that does not grow with their number.
 
     A crop is named ``<frame>@<row>,<column>`` after its center, and has uint8 pixels [side, side, 1].
@@ -40,13 +39,11 @@ class CropReader(Reader):
         UserError: on construction or while reading, if the masks do not fit the frames.
     """
 
-    KIND: ClassVar[str] = "frames that crops are cut out of"
-
     def __init__(
         self,
-        frames: Reader,
+        frames: ImageSource,
         settings: CropSettings,
-        masks: Reader | None = None,
+        masks: ImageSource | None = None,
         sheet: SheetCollector | None = None,
     ) -> None:
         self.frames = frames
@@ -61,11 +58,6 @@ class CropReader(Reader):
                     f"{_place(masks)}: holds {counts[1]} masks for the {counts[0]} frames of "
                     f"{_place(frames)}; give one mask for each frame, in the same order"
                 )
-
-    @staticmethod
-    def takes(source: str) -> bool:
-        del source  # it is made of another reader
-        return False
 
     def files(self) -> Iterable[Path]:
         return [*self.frames.files(), *(self.masks.files() if self.masks else ())]
@@ -219,7 +211,7 @@ def _instance_mask(mask: Record, frame: Record) -> Array:
     return pixels[:, :, 0]
 
 
-def _place(reader: Reader) -> str:
+def _place(source: ImageSource) -> str:
     """Name a source in a message: its file, or the folder of its files."""
-    files = list(islice(reader.files(), 2))
+    files = list(islice(source.files(), 2))
     return str(files[0].parent if len(files) > 1 else files[0]) if files else "the source"

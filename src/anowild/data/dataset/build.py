@@ -16,7 +16,7 @@ from anowild.data.dataset.format import DESCRIPTION, FORMAT, PackedSet, is_packe
 from anowild.data.dataset.writer import Packing, Part
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers import Reader
+from anowild.data.readers import ImageSource
 from anowild.errors import UserError
 from anowild.files import atomic_write, exclusive_lock, printable, read_json, write_json
 
@@ -96,7 +96,7 @@ def _usable(out: Path) -> Path:
     return out
 
 
-def _fingerprint(readers: Sequence[Reader]) -> str:
+def _fingerprint(readers: Sequence[ImageSource]) -> str:
     """Of names, sizes and times of all files that will be read."""
     digest = hashlib.blake2b(digest_size=16)
     for path in chain.from_iterable(reader.files() for reader in readers):

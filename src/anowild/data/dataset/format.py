@@ -177,7 +177,7 @@ class PackedReader(Reader):
 
     def __init__(self, source: str, splits: Sequence[str] | None = None) -> None:
         path, split = _split_off(source)
-        self.packed = PackedSet(path)
+        self.packed: PackedSet = PackedSet(path)
         if split is not None:
             if split not in self.packed.counts:
                 raise UserError(

@@ -17,7 +17,7 @@ from anowild.data.dataset import quality
 from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, schema
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers import Reader, Record, SkippedImage
+from anowild.data.readers import ImageSource, Record, SkippedImage
 from anowild.data.readers.base import library
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, printable
@@ -39,12 +39,10 @@ class Part:
     Args:
         split: for all of them; None leaves it to the source, and to training where that says
             nothing.
-        prepared: they are of the data set's form already.
     """
 
-    readers: Sequence[Reader]
+    readers: Sequence[ImageSource]
     split: str | None = None
-    prepared: bool = False
 
 
 class ImageFile:
@@ -142,8 +140,10 @@ class Packing:
                 start = self.position if number == self.reader else 0
                 self.reader, self.position = number, start
                 reader.idle = partial(self._stop_if_asked, stop)
+                packed = reader.packed
+                prepared = packed is not None and packed.preprocess == self.preprocess
                 for record in reader.records(start):
-                    self._take(record, part)
+                    self._take(record, part.split, prepared)
                     waited = time.monotonic() - self.flushed
                     if len(self.rows) >= self.chunk or waited > CHUNK_SECONDS:
                         self._flush()
@@ -163,14 +163,14 @@ class Packing:
             self._flush()
             raise Interrupted(stop.signum, f"image {self.total}")
 
-    def _take(self, record: Record | SkippedImage, part: Part) -> None:
+    def _take(self, record: Record | SkippedImage, split: str | None, prepared: bool) -> None:
         origin = record.origin
         row: dict[str, Any] = dict.fromkeys(_STREAMED_COLUMNS)
         row |= {
             "name": printable(record.name),
             "source": None if origin.source is None else printable(origin.source),
             "frame": origin.frame,
-            "split": part.split or origin.split or "train",
+            "split": split or origin.split or "train",
             "label": None if origin.label is None else printable(origin.label),
             "anomaly": origin.anomaly,
             "injected": origin.injected,
@@ -183,7 +183,7 @@ class Packing:
         if isinstance(record, SkippedImage):
             row["left_out"] = printable(record.reason)
         else:
-            self._preprocess(record.pixels, row, part.prepared)
+            self._preprocess(record.pixels, row, prepared)
         self.rows.append(row)
         self.position += 1
         self.total += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anowild.data.readers.arrays import ArrayReader
-from anowild.data.readers.base import Provenance, Reader, Record, SkippedImage
+from anowild.data.readers.base import ImageSource, Provenance, Reader, Record, SkippedImage
 from anowild.data.readers.cifar import CifarReader
 from anowild.data.readers.folder import FolderReader
 from anowild.data.readers.hdf5 import Hdf5Reader
@@ -44,6 +44,7 @@ READERS: tuple[type[Reader], ...] = (
 __all__ = [
     "READERS",
     "FolderReader",
+    "ImageSource",
     "Provenance",
     "Reader",
     "Record",

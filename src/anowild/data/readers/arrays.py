@@ -17,14 +17,19 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, split_key
+from anowild.data.readers.base import (
+    MAX_IMAGE_BYTES,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    split_key,
+)
 from anowild.data.readers.encoded import why
 from anowild.errors import UserError
 
 SUFFIXES = (".npy", ".npz")
-
-#: No image is larger than this, in bytes: what claims to be so is not read.
-LARGEST = 1 << 30
 
 #: How much of a chunked array is read at a time, in bytes, unless its chunks are larger.
 BLOCK = 4 << 20
@@ -60,7 +65,7 @@ class StackReader(Reader):
         _check(shape, dtype, self.name)
         self.shape, self.dtype, self.labels = tuple(shape), dtype, labels
         self.row_bytes = int(np.prod(shape[1:], dtype=object)) * dtype.itemsize
-        if self.row_bytes > LARGEST:
+        if self.row_bytes > MAX_IMAGE_BYTES:
             raise UserError(
                 f"{self.name}: its shape {list(shape)} claims images of {self.row_bytes} bytes; "
                 "cut them into smaller ones"
@@ -171,7 +176,7 @@ class StoreReader(StackReader):
         # Whole chunks at a time, lest each be unpacked again for each of its rows.
         fitting = max(1, BLOCK // self.row_bytes)
         wanted = max(along, fitting // along * along)
-        self._block = max(1, min(wanted, LARGEST // self.row_bytes))
+        self._block = max(1, min(wanted, MAX_IMAGE_BYTES // self.row_bytes))
 
     @abstractmethod
     def _open(self) -> AbstractContextManager[Mapping[str, Any]]:

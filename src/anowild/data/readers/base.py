@@ -8,13 +8,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from anowild.arrays import Array
 from anowild.errors import UserError
 
+if TYPE_CHECKING:
+    from anowild.data.dataset.format import PackedSet
+
 #: Height, width and channels of an image.
 Shape = tuple[int, int, int]
+
+#: Size of an image in bytes, encoded or not, beyond which it is taken for damage and not unpacked.
+MAX_IMAGE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -49,17 +55,46 @@ class SkippedImage:
     origin: Provenance = Provenance()
 
 
-class Reader(ABC):
-    """Streams the images of one source, always in the same order, in memory that does not grow.
+class ImageSource(ABC):
+    """Stream of images, always in the same order, in memory that does not grow with their number."""
+
+    #: Called now and then by sources that may work for long without an image to show for it. It may
+    #: raise, to stop them.
+    idle: Callable[[], None] = staticmethod(lambda: None)
+    #: The packed data set that the images are from; None: the images are not preprocessed.
+    packed: PackedSet | None = None
+
+    @abstractmethod
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
+        """Yield all images from number ``start`` on; earlier ones are not decoded where possible."""
+
+    @abstractmethod
+    def shapes(self, most: int) -> Iterator[Shape]:
+        """Yield the shapes of at most ``most`` images, spread over the source where possible.
+
+        Headers are read instead of pixels where the format has them. Unreadable images are omitted.
+        """
+
+    @abstractmethod
+    def files(self) -> Iterable[Path]:
+        """Return the files that are read: their sizes and times tell whether the source has changed."""
+
+    def count(self) -> int | None:
+        """Return the number of images, readable or not; None where only reading tells."""
+        return None
+
+    def __iter__(self) -> Iterator[Record | SkippedImage]:
+        return self.records()
+
+
+class Reader(ImageSource):
+    """Source of images that is opened by a path.
 
     Raises:
-        UserError: on construction, if nothing in the source can be read.
+        UserError: on construction, if nothing at the path can be read.
     """
 
-    KIND: ClassVar[str]  # for a message: what this reader takes
-    #: Called now and then by readers that may work for long without an image to show for it; it
-    #: may raise, to stop them.
-    idle: Callable[[], None] = staticmethod(lambda: None)
+    KIND: ClassVar[str]  # what this reader opens, for messages
 
     @abstractmethod
     def __init__(self, source: str) -> None: ...
@@ -67,29 +102,7 @@ class Reader(ABC):
     @staticmethod
     @abstractmethod
     def takes(source: str) -> bool:
-        """Whether this reader is the one for ``source``; cheap, and never raises."""
-
-    @abstractmethod
-    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
-        """All images from number ``start`` on; what is passed over is not decoded if possible."""
-
-    @abstractmethod
-    def shapes(self, most: int) -> Iterator[Shape]:
-        """Shapes of at most ``most`` images, cheaply, spread over the source where possible.
-
-        SkippedImage images are passed over.
-        """
-
-    @abstractmethod
-    def files(self) -> Iterable[Path]:
-        """The files that are read: their sizes and times tell whether the source has changed."""
-
-    def count(self) -> int | None:
-        """Number of images, readable or not; None where only reading tells."""
-        return None
-
-    def __iter__(self) -> Iterator[Record | SkippedImage]:
-        return self.records()
+        """Return whether this reader is the one for ``source``; cheap, and never raises."""
 
 
 def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]:

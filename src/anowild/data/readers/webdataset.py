@@ -11,7 +11,15 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
+from anowild.data.readers.base import (
+    MAX_IMAGE_BYTES,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    drain,
+)
 from anowild.data.readers.folder import (
     is_image,
     is_tiff,
@@ -24,8 +32,6 @@ from anowild.errors import UserError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
-#: No packed image is larger than this, in bytes: what claims to be so is not unpacked.
-LARGEST = 1 << 30
 
 #: A longer label is none.
 LONGEST_LABEL = 1 << 20
@@ -136,7 +142,7 @@ def _items(path: Path, wanted: Callable[[str], bool]) -> Iterator[_Item]:
                         label = None
                     key, group = (folder, stem), []
                 if is_image(member.name):
-                    data = _content(tar, member, LARGEST) if wanted(member.name) else None
+                    data = _content(tar, member, MAX_IMAGE_BYTES) if wanted(member.name) else None
                     group.append((member.name, data))
                 elif ending.lower() in ("cls", "json"):
                     label = _label(ending.lower(), _content(tar, member, LONGEST_LABEL)) or label

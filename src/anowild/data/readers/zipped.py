@@ -10,7 +10,15 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, ClassVar, cast
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, spread
+from anowild.data.readers.base import (
+    MAX_IMAGE_BYTES,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    spread,
+)
 from anowild.data.readers.folder import (
     SPLITS,
     is_image,
@@ -20,9 +28,6 @@ from anowild.data.readers.folder import (
     split_of,
 )
 from anowild.errors import UserError
-
-#: No packed image is larger than this, in bytes: what claims to be so is not unpacked.
-LARGEST = 1 << 30
 
 
 class ZipReader(Reader):
@@ -90,7 +95,7 @@ class ZipReader(Reader):
         info = archive.getinfo(member)
         if info.flag_bits & 1:
             yield SkippedImage(name, "it is encrypted; unpack the zip file first", origin)
-        elif info.file_size > LARGEST:
+        elif info.file_size > MAX_IMAGE_BYTES:
             yield SkippedImage(name, f"it claims to hold {info.file_size} bytes", origin)
         else:
             try:
