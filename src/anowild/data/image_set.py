@@ -1,4 +1,4 @@
-"""Sources -> a set of preprocessed images, in memory or as a stream."""
+"""Preprocessed images of sources, in memory or as a stream."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from anowild.settings import Settings
 log = logging.getLogger("anowild")
 
 Source = str | Path | Array
-#: Files named one by one in warnings before the rest is only counted.
+#: Number of left-out images that warnings name; the others are only counted.
 NAMED = 10
-#: Images of a source whose shapes decide resolution and channels, at most.
-LOOKED_AT = 2000
+#: Most images of a source whose shapes decide resolution and channels.
+_MAX_SHAPES = 2000
 
 
 @dataclass
 class ImageSet:
-    """Preprocessed images: uint8 or uint16 [N, C, R, R], one name each, and what was left out."""
+    """Preprocessed images, uint8 or uint16 [N, C, R, R], with their names and what was left out."""
 
     images: Array
     names: Sequence[str]
@@ -47,7 +47,7 @@ class ImageSet:
 
     @property
     def digest(self) -> str:
-        """Tells this set of images from any other."""
+        """Hash of the images; of a packed data set its id and split."""
         if self.known_digest is not None:
             return self.known_digest
         data = np.ascontiguousarray(self.images).data
@@ -59,16 +59,16 @@ class ImageSet:
         settings: Settings | None = None,
         preprocess: Preprocess | None = None,
     ) -> ImageSet:
-        """Read everything into memory.
+        """Load all images into memory; a single packed data set is mapped instead.
 
         Args:
-            sources: paths as for :func:`open_source`, or arrays [N, H, W], [N, H, W, C] or
-                [N, C, H, W].
-            settings: decide the preprocessing, where ``preprocess`` is not given.
-            preprocess: of a trained model.
+            sources: paths as for :func:`anowild.data.readers.open_source`, or arrays [N, H, W],
+                [N, H, W, C] or [N, C, H, W].
+            settings: decide the preprocessing if ``preprocess`` is not given.
+            preprocess: that of a trained model.
 
         Raises:
-            UserError: nothing could be read.
+            UserError: no image could be read.
         """
         readers = open_all(sources, ["train"])
         if len(readers) == 1 and isinstance(readers[0], PackedReader) and preprocess is None:
@@ -82,7 +82,7 @@ class ImageSet:
 
 
 def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
-    """A split of a packed data set, not read but mapped."""
+    """Map a split of a packed data set into memory, without reading it."""
     packed, split = reader.packed, reader.splits[0]
     preprocess = choose_preprocess([reader], settings)
     return ImageSet(
@@ -91,7 +91,7 @@ def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
 
 
 class _InMemory(ImageSource):
-    """A reader over an array that is there already."""
+    """Images of an array."""
 
     def __init__(self, source: Any) -> None:
         self.images = to_images(source, "array")
@@ -113,10 +113,14 @@ class _InMemory(ImageSource):
 def open_all(
     sources: Source | Sequence[Source], splits: Sequence[str] | None = None
 ) -> list[ImageSource]:
-    """Readers for one source or several.
+    """Open one source or several.
 
     Args:
-        splits: of packed data sets, where the source does not name one (``DATASET:test``).
+        sources: as for :meth:`ImageSet.load`.
+        splits: splits to read of packed data sets whose source names none (``DATASET:test`` does).
+
+    Raises:
+        UserError: a source cannot be opened.
     """
     listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
     readers: list[ImageSource] = []
@@ -131,10 +135,13 @@ def open_all(
 
 
 def choose_preprocess(readers: Iterable[ImageSource], settings: Settings) -> Preprocess:
-    """The rule of packed data sets; else what the settings leave to the images is filled in.
+    """Choose the preprocessing for sources.
+
+    Packed data sets bring their own. Otherwise it follows the settings; a resolution or number of
+    channels that they leave open is chosen by the shapes of the images.
 
     Raises:
-        UserError: packed data sets that differ from each other or from the settings.
+        UserError: packed data sets differ from each other or from the settings.
     """
     readers = list(readers)
     packed = [reader.packed for reader in readers if reader.packed is not None]
@@ -142,7 +149,7 @@ def choose_preprocess(readers: Iterable[ImageSource], settings: Settings) -> Pre
         return _agreed(packed, settings)
     resolution, channels = settings.resolution, settings.channels
     if resolution is None or channels is None:
-        shapes = list(chain.from_iterable(reader.shapes(LOOKED_AT) for reader in readers))
+        shapes = list(chain.from_iterable(reader.shapes(_MAX_SHAPES) for reader in readers))
         if resolution is None:
             side = statistics.median_low([min(s[:2]) for s in shapes]) if shapes else 8
             fitting = 1 << max(3, int(side - 1).bit_length())
@@ -159,20 +166,23 @@ def _agreed(packed: Sequence[PackedSet], settings: Settings) -> Preprocess:
     first = packed[0]
     for other in packed[1:]:
         if other.preprocess != first.preprocess:
-            raise UserError(f"{other.path}: was prepared otherwise than {first.path}")
+            raise UserError(
+                f"{other.path}: was prepared with other settings than {first.path}; prepare one of them "
+                "again"
+            )
     default = Settings()
     for name, value in first.preprocess.to_json().items():
         wanted = getattr(settings, name)
         if wanted not in (value, getattr(default, name)):
             raise UserError(
                 f"{first.path}: was prepared with {name} {value}, not {wanted}; prepare it again, "
-                f"or leave {name} away"
+                f"or omit {name}"
             )
     return first.preprocess
 
 
 class Batch(NamedTuple):
-    """Some images of a stream, [n, C, R, R], and where in the sources they stood."""
+    """Images of a stream, [n, C, R, R]; ``positions`` also count the images that were left out."""
 
     names: list[str]
     positions: list[int]
@@ -186,28 +196,30 @@ def _batch(parts: list[tuple[str, int, Array, Provenance]]) -> Batch:
 
 
 class ImageStream:
-    """Preprocessed batches, in order; memory does not grow with the number of images.
+    """Stream of preprocessed batches, in order, in memory that does not grow with their number.
 
-    ``left_out`` fills while the stream is read; each entry is also logged as a warning, the
-    first ones by name.
+    ``left_out`` fills while the stream is read. The first entries are also logged as warnings.
+
+    Raises:
+        UserError: a packed data set has another preprocessing.
     """
 
     def __init__(self, readers: Sequence[ImageSource], preprocess: Preprocess) -> None:
         for reader in readers:
             if reader.packed is not None and reader.packed.preprocess != preprocess:
-                raise UserError(_otherwise(reader.packed, preprocess))
+                raise UserError(_difference(reader.packed, preprocess))
         self.readers = readers
         self.preprocess = preprocess
         self.left_out: list[SkippedImage] = []
         self._stopped = False
 
     def count(self) -> int | None:
-        """Number of images, readable or not; None where only reading tells."""
+        """Return the number of images, readable or not; None where only reading tells."""
         counts = [reader.count() for reader in self.readers]
         return None if None in counts else sum(count or 0 for count in counts)
 
     def batches(self, size: int) -> Generator[Batch, None, None]:
-        """All images that can be used, ``size`` at a time.
+        """Yield all images that can be used, ``size`` at a time.
 
         Raises:
             UserError: at the end, if there was none.
@@ -238,7 +250,7 @@ class ImageStream:
             log.warning("%d images were left out in all", len(self.left_out))
 
     def stop(self) -> None:
-        """End :meth:`batches` before its next image; from whatever thread."""
+        """End :meth:`batches` before its next image. Any thread may call this."""
         self._stopped = True
 
     def _records(self) -> Iterator[tuple[ImageSource, Record | SkippedImage]]:
@@ -255,7 +267,7 @@ class ImageStream:
             log.warning("left out %s: %s", image.name, image.reason)
 
     def _nothing_left(self) -> str:
-        """The sentence for a user whose images were all left out."""
+        """Return the error message for sources without a usable image."""
         reasons = Counter(image.reason for image in self.left_out).most_common(3)
         listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
         first = self.left_out[0].name if self.left_out else "the source"
@@ -263,12 +275,12 @@ class ImageStream:
         return f"none of the {count} images can be used, beginning with {first}: {listed}"
 
 
-def _otherwise(packed: PackedSet, preprocess: Preprocess) -> str:
+def _difference(packed: PackedSet, preprocess: Preprocess) -> str:
     theirs, ours = packed.preprocess.to_json(), preprocess.to_json()
     differing = [
         f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]
     ]
     return (
-        f"{packed.path}: was prepared otherwise than the model wants it ({', '.join(differing)}); "
+        f"{packed.path}: was not prepared as the model needs it ({', '.join(differing)}); "
         "give the original images, or prepare them with --like MODEL"
     )

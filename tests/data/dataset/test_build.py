@@ -173,14 +173,14 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
     before = (out / "manifest.parquet").stat().st_mtime_ns
     assert prepare(folder, out).id == first.id
     assert (out / "manifest.parquet").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="another data set there"):
+    with pytest.raises(UserError, match="is another data set"):
         prepare(folder, out, Settings().replace(resolution=8))
     Image.fromarray(images[0]).save(folder / "new.png")
-    with pytest.raises(UserError, match="another data set there, or its sources have changed"):
+    with pytest.raises(UserError, match="is another data set, or its sources have changed"):
         prepare(folder, out)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
-    with pytest.raises(UserError, match="something else there"):
+    with pytest.raises(UserError, match="exists and is no data set"):
         prepare(folder, tmp_path / "full")
     with pytest.raises(UserError, match="prepared already"):
         prepare(out, tmp_path / "again")
@@ -193,10 +193,10 @@ def test_an_unfinished_packing_is_not_mixed_with_another(
     folder, copy, out = folder_of(images), folder_of(images, "copy"), tmp_path / "set"
     with pytest.raises(UserError, match="20 test images are also in training"):
         prepare(folder, out, test=[copy])
-    with pytest.raises(UserError, match="unfinished data set, with other options"):
+    with pytest.raises(UserError, match="unfinished data set with other options"):
         prepare(folder, out, Settings().replace(resolution=8), test=[copy])
     os.utime(folder / "0001.png", (1, 1))
-    with pytest.raises(UserError, match="the source files have changed since"):
+    with pytest.raises(UserError, match="source files have changed since"):
         prepare(folder, out, test=[copy])
 
 
@@ -338,7 +338,7 @@ def test_settings_that_differ_from_the_data_set_s_are_refused(tmp_path: Path) ->
     pack(tmp_path / "set", Made(30), leaks="keep")
     with pytest.raises(UserError, match="prepared with resolution 16, not 8"):
         ImageSet.load(tmp_path / "set", Settings().replace(resolution=8))
-    with pytest.raises(UserError, match="prepared otherwise than the model wants it"):
+    with pytest.raises(UserError, match="not prepared as the model needs it"):
         ImageStream(open_all(tmp_path / "set"), Preprocess(16, 1, contrast="normalize"))
     pack(tmp_path / "one", Made(1))
     with pytest.raises(UserError, match="no images for 'test'"):
@@ -423,21 +423,21 @@ def test_a_data_set_made_with_other_leaks_is_not_passed_off(tmp_path: Path) -> N
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
     np.save(tmp_path / "b.npy", np.load(tmp_path / "a.npy")[:3])
     prepare(tmp_path / "a.npy", tmp_path / "set", test=tmp_path / "b.npy", leaks="keep")
-    with pytest.raises(UserError, match="made with --leaks keep"):
+    with pytest.raises(UserError, match="prepared with --leaks keep"):
         prepare(tmp_path / "a.npy", tmp_path / "set", test=tmp_path / "b.npy", leaks="drop")
 
 
 def test_other_arrays_and_other_labels_are_other_sources(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (9, 8, 8), dtype=np.uint8)
     prepare(images, tmp_path / "set")
-    with pytest.raises(UserError, match="another data set there"):
+    with pytest.raises(UserError, match="is another data set"):
         prepare(255 - images, tmp_path / "set")
     with pytest.raises(UserError, match="is given twice"):
         prepare([images, images], tmp_path / "twice")
     np.save(tmp_path / "l.npy", np.arange(9))
     prepare(images, tmp_path / "labeled", labels=str(tmp_path / "l.npy"))
     np.save(tmp_path / "l.npy", np.arange(9) + 1)
-    with pytest.raises(UserError, match="another data set there"):
+    with pytest.raises(UserError, match="is another data set"):
         prepare(images, tmp_path / "labeled", labels=str(tmp_path / "l.npy"))
     np.save(tmp_path / "l.npy", np.arange(11))
     with pytest.raises(UserError, match="has 11 labels for 9 images"):

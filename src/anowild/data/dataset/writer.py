@@ -1,4 +1,4 @@
-"""Images and segments of the manifest, written so that a killed process loses little."""
+"""Writer of images and of segments of the manifest; a killed process loses little."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from anowild.files import as_user_error, atomic_write, printable
 from anowild.progress import bar
 from anowild.signals import Interrupted, StopRequest, stop_request
 
-#: Images are written some at a time: at most so many, at most so many bytes, and those of at most
-#: so many seconds: a kill loses no more.
+#: Limits of the images that wait to be written, in number, bytes and seconds: a kill loses no more.
 CHUNK_IMAGES, CHUNK_BYTES, CHUNK_SECONDS = 4096, 32 << 20, 10.0
 #: Columns that are filled in at the end, when all images are known.
 DEFERRED_COLUMNS = ("duplicate_of", "near_duplicate_of", "finding")
@@ -34,11 +33,11 @@ _STREAMED_COLUMNS = tuple(name for name in COLUMNS if name not in DEFERRED_COLUM
 
 @dataclass
 class Part:
-    """Readers whose images go the same way.
+    """Sources whose images belong to the same split.
 
     Args:
-        split: for all of them; None leaves it to the source, and to training where that says
-            nothing.
+        readers: the sources.
+        split: 'train' or 'test'; None: as the source says, else 'train'.
     """
 
     readers: Sequence[ImageSource]
@@ -46,13 +45,15 @@ class Part:
 
 
 class ImageFile:
-    """A growing .npy file of images, [N, C, R, R].
+    """Growing .npy file of images, [N, C, R, R].
 
     Args:
-        count: images that are there already; what follows them is cut off.
+        path: of the file; its folder is created.
+        preprocess: gives shape and type of an image.
+        count: number of images to keep of an existing file; the rest is cut off.
 
     Raises:
-        UserError: the disk is full, or the place cannot be written.
+        UserError: the disk is full, or the file cannot be written.
     """
 
     def __init__(self, path: Path, preprocess: Preprocess, count: int = 0) -> None:
@@ -65,14 +66,16 @@ class ImageFile:
             self._write_header()
             end = self._file.tell() + count * int(np.prod(self._shape)) * self._dtype.itemsize
             if self._file.seek(0, os.SEEK_END) < end:
-                raise UserError(f"{path}: is shorter than it was; delete {path.parent.parent}")
+                raise UserError(
+                    f"{path}: is damaged (too short); delete {path.parent.parent} to start again"
+                )
             self._file.seek(end)
             self._file.truncate()
         except OSError as error:
             raise as_user_error(error, path) from error
 
     def append(self, images: Array) -> None:
-        """Write images, [n, C, R, R], to the disk."""
+        """Append images [n, C, R, R], and flush them to the disk."""
         try:
             self._file.write(np.ascontiguousarray(images, self._dtype).data)
             self._file.flush()
@@ -82,7 +85,7 @@ class ImageFile:
         self.count += len(images)
 
     def close(self) -> None:
-        """Write the final count."""
+        """Write the final count, and close the file."""
         try:
             self._write_header()
             self._file.close()
@@ -90,7 +93,7 @@ class ImageFile:
             raise as_user_error(error, self.path) from error
 
     def _write_header(self) -> None:
-        # NumPy leaves room for the largest count, so that a header never changes its length.
+        # NumPy reserves space for the largest count, so the length of the header never changes.
         self._file.seek(0)
         header = {
             "descr": np.lib.format.dtype_to_descr(self._dtype),
@@ -100,11 +103,16 @@ class ImageFile:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-class Packing:
-    """Writes images, and segments of the manifest, into the unfinished data set ``folder``.
+class PackedSetWriter:
+    """Writer of images and segments of the manifest into an unfinished data set.
 
-    A segment is written after its images, and its name says how far everything was then: what
-    a killed process wrote beyond that is cut off.
+    A segment is written after its images, and its name records the position in the sources and the
+    size of the image files. Whatever a killed process wrote beyond that is cut off.
+
+    Args:
+        folder: of the unfinished data set.
+        preprocess: applied to every image.
+        labels: labels of the images; None: as the sources say.
     """
 
     def __init__(self, folder: Path, preprocess: Preprocess, labels: LabelFile | None) -> None:
@@ -124,11 +132,11 @@ class Packing:
         self.waiting: dict[str, list[Array]] = {split: [] for split in SPLITS}
 
     def run(self, parts: Sequence[Part]) -> None:
-        """Pack what is left of all parts.
+        """Pack all images that are not packed yet.
 
         Raises:
             UserError: a source or the disk fails.
-            Interrupted: by Ctrl-C or SIGTERM, after what was read has been written.
+            Interrupted: by Ctrl-C or SIGTERM, after the images read so far were written.
         """
         readers = [(reader, part) for part in parts for reader in part.readers]
         counts = [reader.count() for reader, _ in readers]
@@ -204,7 +212,7 @@ class Packing:
         waiting.append(image)
 
     def _flush(self) -> None:
-        """Write what is waiting: the images first, then the segment that tells of them."""
+        """Write the waiting images, and then the segment of the manifest that lists them."""
         self.flushed = time.monotonic()
         if not self.rows:
             return
@@ -236,5 +244,5 @@ class Packing:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The whole segments of an unfinished manifest, in order."""
+    """Return the complete segments of an unfinished manifest, in order."""
     return sorted(folder.glob("segment-*.parquet"))
