@@ -20,7 +20,7 @@ _KEYS = {"grays": "greys", "max_shift": "still", "max_change": "changed"}
 
 @dataclass(frozen=True)
 class CropSettings:
-    """What to crop, and how. Positions and lengths are in pixels of the frame.
+    """Settings of cropping. Positions and lengths are in pixels of the frame.
 
     Raises:
         UserError: a value is out of range.

@@ -1,4 +1,4 @@
-"""What every reader offers, and what several of them need."""
+"""Interface of sources of images and of readers, and helpers that several readers share."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ MAX_IMAGE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an image is from, as far as its source tells."""
+    """Origin of an image, as far as its source tells."""
 
     source: str | None = None  # the file
     frame: int | None = None  # page, video frame or row in that file, from 0
     position: tuple[int, int] | None = None  # top and left of a crop in its frame, in pixels
     split: str | None = None  # train or test
     label: str | None = None  # the class, as the source names it
-    mask: str | None = None  # the file of its ground-truth mask
-    anomaly: bool | None = None  # whether a protocol calls its class anomalous
-    injected: bool | None = None  # whether it was put into training on purpose
+    mask: str | None = None  # file of the ground-truth mask
+    anomaly: bool | None = None  # whether a protocol calls the class anomalous
+    injected: bool | None = None  # whether it was injected into training
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image: its name, unique in the source, and its pixels [H, W, C] as they are stored."""
+    """Image with its name, unique in the source, and its pixels [H, W, C] as stored."""
 
     name: str
     pixels: Array
@@ -48,7 +48,7 @@ class Record:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that had to be left out, and a clause that says why."""
+    """Image that is left out; ``reason`` is a clause that says why."""
 
     name: str
     reason: str
@@ -106,7 +106,7 @@ class Reader(ImageSource):
 
 
 def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]:
-    """``file.npz:key`` -> the file and the key, if the file ends in one of ``suffixes``."""
+    """Divide ``file.npz:key`` into file and key, if the file ends in one of ``suffixes``."""
     head, colon, key = source.rpartition(":")
     if colon and head.lower().rstrip("/").endswith(tuple(suffixes)):
         return Path(head), key
@@ -114,7 +114,11 @@ def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]
 
 
 def library(name: str, source: object) -> Any:
-    """Import an optional library that reading ``source`` needs.
+    """Import an optional library.
+
+    Args:
+        name: of the module.
+        source: what needs the library, for the message.
 
     Raises:
         UserError: it is not installed; the message says how to install it.
@@ -129,11 +133,11 @@ def library(name: str, source: object) -> Any:
 
 
 def spread(count: int, most: int) -> range:
-    """At most ``most`` of the numbers below ``count``, evenly spread."""
+    """Return at most ``most`` of the numbers from 0 to ``count`` - 1, evenly spread."""
     return range(0, count, max(1, -(-count // most)))
 
 
 def drain(archive: tarfile.TarFile) -> None:
-    """Read a packed tar to its very end, where the checksum stands: damage before is told by it."""
+    """Read a compressed tar file to its end, so that its checksum is verified."""
     while archive.fileobj is not None and archive.fileobj.read(1 << 14):
         pass

@@ -117,7 +117,7 @@ class _TextDict(dict[Any, Any]):
 
 
 class _Opcodes(dict[int, Any]):
-    """The allowed instructions, counted."""
+    """Allowed instructions, counted."""
 
     left = _MAX_OPCODES
 
