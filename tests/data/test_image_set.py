@@ -168,7 +168,7 @@ def test_channels_first_and_last_are_the_same_images() -> None:
     [
         (np.zeros((16, 16), np.uint8), r"shape \[16, 16\]"),
         (np.zeros((2, 2, 2, 2, 2), np.uint8), "shape"),
-        (np.zeros((0, 16, 16), np.uint8), "is empty"),
+        (np.zeros((0, 16, 16), np.uint8), "holds no images"),
         (np.array(["a"] * 8).reshape(2, 2, 2), "values of type"),
         (np.zeros((2, 8, 8), complex), "values of type"),
     ],
