@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from anowild.data import PackedSet, Preprocess
-from anowild.data.dataset.build import prepare
+from anowild.data.dataset.build import build_set
 from anowild.data.dataset.writer import Part
 from anowild.data.readers import FolderReader, Provenance, Reader, Record, SkippedImage
 
@@ -78,7 +78,7 @@ def pack(source: str, out: Path) -> None:
     """Pack, and print the seconds and the peak memory of this process."""
     reader = Generated(source) if Generated.takes(source) else FolderReader(source)
     started = time.perf_counter()
-    prepare([Part([reader])], out, Preprocess(SIDE, 1, "pad"), {"bench": source}, leaks="keep")
+    build_set([Part([reader])], out, Preprocess(SIDE, 1, "pad"), {"bench": source}, leaks="keep")
     seconds = time.perf_counter() - started
     peak = peak_mb()
     count = reader.count() or 0

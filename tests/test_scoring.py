@@ -23,7 +23,7 @@ from PIL import Image
 from anowild import api
 from anowild.arrays import Array
 from anowild.data.image_set import ImageSet, ImageStream, open_all
-from anowild.data.prefetch import ahead
+from anowild.data.prefetch import prefetch
 from anowild.data.readers import FolderReader
 from anowild.errors import UserError
 from anowild.files import printable
@@ -188,7 +188,7 @@ def test_labels_are_checked_before_the_work(
 
 
 def reading_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "anowild-ahead"]
+    return [thread for thread in threading.enumerate() if thread.name == "anowild-prefetch"]
 
 
 def test_items_come_in_order_and_no_more_than_so_many_ahead() -> None:
@@ -200,7 +200,7 @@ def test_items_come_in_order_and_no_more_than_so_many_ahead() -> None:
             made += 1
             yield made
 
-    with ahead(items(), depth=3) as read:
+    with prefetch(items(), depth=3) as read:
         for taken, item in enumerate(read, start=1):
             assert item == taken
             time.sleep(0.001)
@@ -215,7 +215,7 @@ def test_an_exception_comes_where_its_item_would_have_come() -> None:
         raise UserError("broken")
 
     taken = []
-    with pytest.raises(UserError, match="broken"), ahead(items()) as read:  # noqa: PT012
+    with pytest.raises(UserError, match="broken"), prefetch(items()) as read:  # noqa: PT012
         for item in read:
             taken.append(item)
     assert taken == [0, 1, 2, 3, 4]
@@ -234,7 +234,7 @@ def test_leaving_early_ends_the_thread_and_the_generator(depth: int, wait: float
         finally:
             closed.set()
 
-    with pytest.raises(KeyboardInterrupt), ahead(items(), depth) as read:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), prefetch(items(), depth) as read:  # noqa: PT012
         next(iter(read))
         time.sleep(wait)
         raise KeyboardInterrupt
@@ -245,7 +245,7 @@ def test_leaving_early_ends_the_thread_and_the_generator(depth: int, wait: float
 def test_a_stream_is_left_between_two_images(image_set: ImageSet, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", image_set.images[:, 0])
     stream = ImageStream(open_all(tmp_path / "x.npy"), image_set.preprocess)
-    with ahead(stream.batches(10), hurry=stream.stop) as read:
+    with prefetch(stream.batches(10), cancel=stream.stop) as read:
         first = next(iter(read))
     assert len(first.names) == 10
     assert list(stream.batches(10)) == []
@@ -301,7 +301,7 @@ def test_reading_ahead_is_what_scoring_does(
     for i, image in enumerate(digits[:30]):
         Image.fromarray(image).save(tmp_path / f"{i:02}.png")
     assert len(api.score(detector, tmp_path)) == 30
-    assert threads == {"anowild-ahead"}
+    assert threads == {"anowild-prefetch"}
     assert not reading_threads()
 
 

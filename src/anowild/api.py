@@ -19,14 +19,13 @@ from anowild.arrays import Array
 from anowild.data import ImageSet, PackedSet, Preprocess, choose_preprocess, open_all
 from anowild.data.contamination import contaminate_set
 from anowild.data.crops import CropReader, CropSettings
-from anowild.data.dataset.build import prepare as pack
+from anowild.data.dataset.build import build_set
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.dataset.finalize import Leaks
-from anowild.data.dataset.format import PackedReader
 from anowild.data.dataset.writer import Part
 from anowild.data.image_set import Source
 from anowild.data.label_file import LabelFile
-from anowild.data.readers import Reader, open_source
+from anowild.data.readers import ImageSource, open_source
 from anowild.errors import UserError
 from anowild.files import read_json
 from anowild.presets import preset
@@ -99,7 +98,7 @@ def prepare(
         )
     if crops is not None:
         sheet = SheetCollector()
-        mask_readers: list[Reader | None] = [open_source(mask) for mask in masks]
+        mask_readers: list[ImageSource | None] = [open_source(mask) for mask in masks]
         mask_readers = mask_readers or [None] * len(readers)
         readers = [
             CropReader(reader, crops, mask, sheet)
@@ -118,11 +117,11 @@ def prepare(
         "crops": None if crops is None else crops.to_json(),
         "masks": list(masks),
     }
-    if any(isinstance(reader, PackedReader) for reader in readers):
+    if any(reader.packed is not None for reader in readers):
         raise UserError("a packed data set is prepared already; give the sources it was made of")
     parts = [Part(readers[: len(training)]), Part(readers[len(training) :], "test")]
     named = None if labels is None else LabelFile(labels)
-    return pack(parts, Path(out), preprocess, how, named, leaks, sheet)
+    return build_set(parts, Path(out), preprocess, how, named, leaks, sheet)
 
 
 def contaminate(

@@ -77,7 +77,7 @@ def prepare(
 ) -> None:
     """Turn images, arrays, archives or videos into a packed data set that trains fast."""
     from anowild import api
-    from anowild.data.dataset.summary import sentences
+    from anowild.data.dataset.summary import quality_summary
 
     given: dict[str, Any] = {
         "object_size": object_size, "contrast": contrast, "side": crop_side, "padding": padding,
@@ -90,14 +90,14 @@ def prepare(
     elif levels is not None:
         given |= {"levels": "fixed", "grays": two_numbers(levels, "--levels")}
     if thin is not None:
-        still, moved = (0.0, 0.0) if thin == "0" else two_numbers(thin, "--thin")
-        given |= {"still": still, "changed": moved}
+        max_shift, max_change = (0.0, 0.0) if thin == "0" else two_numbers(thin, "--thin")
+        given |= {"max_shift": max_shift, "max_change": max_change}
     packed = api.prepare(
         sources, out, changed(api.PREPARED, changes, resolution=size),
         test=test or (), labels=labels, like=like, leaks=leaks,
         crops=_crop_settings(crop_objects, given), masks=masks or (),
     )  # fmt: skip
-    for line in sentences(packed):
+    for line in quality_summary(packed):
         print(line)
     print(f"next: anowild train {out} -o model")
 
@@ -150,9 +150,9 @@ def show(
 ) -> None:
     """Say what a packed data set holds, and what its quality checks found."""
     from anowild.data import PackedSet
-    from anowild.data.dataset.summary import sentences
+    from anowild.data.dataset.summary import quality_summary
 
-    for line in sentences(PackedSet(dataset), listed):
+    for line in quality_summary(PackedSet(dataset), listed):
         print(line)
 
 

@@ -17,8 +17,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from anowild.arrays import Array
-from anowild.data.dataset.format import PackedReader
-from anowild.data.dataset.summary import sentences
+from anowild.data.dataset.summary import quality_summary
 from anowild.data.image_set import ImageStream, Source
 from anowild.errors import UserError
 from anowild.evaluation.labels import FEW, UNKNOWN, LabelCollector, Labels, counts, fewest
@@ -231,8 +230,8 @@ def _cues(detector: Detector, scores: Scores) -> list[list[str]]:
 
 
 def _data(stream: ImageStream) -> list[str]:
-    lines = [line for reader in stream.readers if isinstance(reader, PackedReader)
-             for line in sentences(reader.packed)]  # fmt: skip
+    lines = [line for reader in stream.readers if reader.packed is not None
+             for line in quality_summary(reader.packed)]  # fmt: skip
     lines += [
         f"left out {printable(image.name)}: {image.reason}" for image in stream.left_out[:NAMED]
     ]

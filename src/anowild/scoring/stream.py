@@ -8,7 +8,7 @@ from typing import Protocol
 
 from anowild.data import ImageStream, open_all
 from anowild.data.image_set import Batch, Source
-from anowild.data.prefetch import ahead
+from anowild.data.prefetch import prefetch
 from anowild.progress import bar
 from anowild.scoring.detector import Detector
 from anowild.scoring.scores import Scores
@@ -61,7 +61,7 @@ def score_pass(detector: Detector, stream: ImageStream, *sinks: Sink) -> None:
     batches = stream.batches(max(1, CHUNK // size) * size)
     with (
         bar("scoring, images", stream.count()) as shown,
-        ahead(batches, AHEAD, stream.stop) as read,
+        prefetch(batches, AHEAD, stream.stop) as read,
     ):
         for batch in read:
             scores = detector.score(batch.images)
