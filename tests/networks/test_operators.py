@@ -30,7 +30,7 @@ def test_convolution_and_its_derivatives(geometry: Geometry, kernel: int, size: 
     x, weight, bias = draw(2, 3, size, size), draw(4, 3, kernel, kernel), draw(4)
 
     def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return operators.convolve(x, weight, bias, geometry)
+        return operators.conv(x, weight, bias, geometry)
 
     expected = F.conv2d(x, weight, bias, geometry.stride, geometry.padding)
     assert torch.allclose(ours(x, weight, bias), expected, atol=1e-12)
@@ -46,7 +46,7 @@ def test_transposed_convolution_and_its_derivatives(
     y = torch.randn_like(F.conv2d(draw(2, 3, size, size), weight, None, *geometry)).requires_grad_()
 
     def ours(y: Tensor, weight: Tensor) -> Tensor:
-        return operators.convolve_transposed(y, weight, size, geometry)
+        return operators.conv_transposed(y, weight, size, geometry)
 
     expected = F.conv_transpose2d(y, weight, None, *geometry)
     assert torch.allclose(ours(y, weight), expected, atol=1e-12)
@@ -110,7 +110,7 @@ def test_the_inner_gradient_of_a_penalty_leaves_out_weights(
 
     monkeypatch.setattr(operators, "_backward", noted)
     x, weight, bias = draw(2, 3, 5, 5), draw(4, 3, 3, 3), draw(4)
-    y = operators.leaky_relu_(operators.convolve(x, weight, bias, Geometry(1, 1)))
+    y = operators.leaky_relu_(operators.conv(x, weight, bias, Geometry(1, 1)))
     with operators.skip_weight_gradients():
         (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
     assert asked == [[True, False, False]]

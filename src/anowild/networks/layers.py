@@ -13,13 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anowild.networks.operators import (
-    EPSILON,
-    Geometry,
-    conv_downsample,
-    convolve,
-    upsample_conv,
-)
+from anowild.networks import inference, operators
+from anowild.networks.operators import EPSILON, Geometry
 
 #: He's gain for a layer that a (leaky) ReLU follows.
 HE_GAIN = math.sqrt(2.0)
@@ -49,7 +44,8 @@ class Conv2d(nn.Module):
         self.geometry = Geometry(padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, *_at_use(self, x), self.geometry)
+        conv = operators.conv if self.training else inference.conv
+        return conv(x, *_at_use(self, x), self.geometry)
 
 
 class UpConv2d(nn.Module):
@@ -66,6 +62,7 @@ class UpConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = _at_use(self, x)
+        upsample_conv = operators.upsample_conv if self.training else inference.upsample_conv
         return upsample_conv(x, weight).add_(bias.view(1, -1, 1, 1))
 
 
@@ -79,7 +76,26 @@ class DownConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
+        conv_downsample = operators.conv_downsample if self.training else inference.conv_downsample
         return conv_downsample(x, *_at_use(self, x))
+
+
+class LeakyRelu(nn.Module):
+    """Leaky ReLU, ``max(0.2 x, x)``. Overwrites its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        leaky_relu_ = operators.leaky_relu_ if self.training else inference.leaky_relu_
+        return leaky_relu_(x)
+
+
+class NormalizedLeakyRelu(nn.Module):
+    """Leaky ReLU followed by pixel norm. Overwrites its input; has a first derivative only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        form = (
+            operators.normalized_leaky_relu_ if self.training else inference.normalized_leaky_relu_
+        )
+        return form(x)
 
 
 class Dense(nn.Module):

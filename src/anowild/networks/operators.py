@@ -75,31 +75,36 @@ class Geometry(NamedTuple):
     padding: int = 0
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """[N, in, H, W], [out, in, k, k], [out] -> [N, out, h, w]; cross-correlation, as everywhere."""
-    result: Tensor = _Convolve.apply(x, weight, bias, geometry)
+    result: Tensor = _Conv.apply(x, weight, bias, geometry)
     return result
 
 
-def convolve_transposed(y: Tensor, weight: Tensor, size: int, geometry: Geometry) -> Tensor:
-    """The adjoint of :func:`convolve` in x: [N, out, h, w], [out, in, k, k] -> [N, in, size, size]."""
+def conv_transposed(y: Tensor, weight: Tensor, size: int, geometry: Geometry) -> Tensor:
+    """The adjoint of :func:`conv` in x: [N, out, h, w], [out, in, k, k] -> [N, in, size, size]."""
     result: Tensor = _Transposed.apply(y, weight, (size, size), geometry)
     return result
 
 
 def conv_downsample(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A 3x3 convolution that keeps the size, then 2x2 average pooling: [N, ., H, H] -> [N, ., H/2, H/2]."""
-    return convolve(_BoxFilter.apply(x, 1), weight, bias, Geometry(stride=2))
+    return conv(box_filter(x, 1), weight, bias, Geometry(stride=2))
 
 
 def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
     """Nearest-neighbor doubling, then a 3x3 convolution: [N, in, H, H] -> [N, out, 2H, 2H].
 
     Args:
-        weight: [in, out, 3, 3], flipped in space against that of :func:`convolve`.
+        weight: [in, out, 3, 3], flipped in space against that of :func:`conv`.
     """
-    spaced = convolve_transposed(x, weight * 4, 2 * x.shape[-1] + 1, Geometry(stride=2))
-    result: Tensor = _BoxFilter.apply(spaced, 0)
+    spaced = conv_transposed(x, weight * 4, 2 * x.shape[-1] + 1, Geometry(stride=2))
+    return box_filter(spaced, 0)
+
+
+def box_filter(x: Tensor, padding: int) -> Tensor:
+    """Mean over boxes of 2x2, one for each position: [.., H, H] -> H - 1 + 2 * padding a side."""
+    result: Tensor = _BoxFilter.apply(x, padding)
     return result
 
 
@@ -185,7 +190,7 @@ class _NormalizedLeakyRelu(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Any:
         F.leaky_relu_(x, LEAK)
-        scale = _inverse_root_mean_square(x).to(x.dtype)
+        scale = inverse_root_mean_square(x).to(x.dtype)
         x.mul_(scale)
         ctx.mark_dirty(x)
         ctx.save_for_backward(x, scale)
@@ -204,18 +209,18 @@ class _NormalizedLeakyRelu(Function):
         return _leak(inner, normalized)
 
 
-def _inverse_root_mean_square(x: Tensor) -> Tensor:
-    """1 / sqrt(mean over axis 1 of x^2 + epsilon), kept as an axis of length 1; at least in float32."""
+def inverse_root_mean_square(x: Tensor) -> Tensor:
+    """Return 1 / sqrt(mean over axis 1 of x^2 + epsilon): [N, C, ...] -> [N, 1, ...], float32 or wider."""
     wide = torch.float32 if x.dtype.itemsize < 4 else x.dtype
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=wide)
-    return norm.square_().div_(x.shape[1]).add_(EPSILON).rsqrt_()
+    return (norm.square() / x.shape[1] + EPSILON).rsqrt()
 
 
 def _leak(x: Tensor, activated: Tensor) -> Tensor:
     return torch.ops.aten.leaky_relu_backward(x, activated, LEAK, True)
 
 
-class _Convolve(Function):
+class _Conv(Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
@@ -223,7 +228,7 @@ class _Convolve(Function):
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
         ctx.set_materialize_grads(False)
-        return F.conv2d(_channels_last(x), weight, bias, geometry.stride, geometry.padding)
+        return F.conv2d(channels_last(x), weight, bias, geometry.stride, geometry.padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -254,7 +259,7 @@ class _Transposed(Function):
         for_y = for_weight = None
         if gradient is not None:
             if ctx.needs_input_grad[0]:
-                for_y = _Convolve.apply(gradient, weight, None, ctx.geometry)
+                for_y = _Conv.apply(gradient, weight, None, ctx.geometry)
             if _weights_wanted and ctx.needs_input_grad[1]:
                 for_weight, _ = _Correlate.apply(gradient, y, weight.shape, ctx.geometry)
         return for_y, for_weight, None, None
@@ -279,7 +284,7 @@ class _Correlate(Function):
             if ctx.needs_input_grad[0]:
                 for_x = _Transposed.apply(y, for_weight, x.shape[2:], ctx.geometry)
             if ctx.needs_input_grad[1]:
-                for_y = _Convolve.apply(x, for_weight, for_bias, ctx.geometry)
+                for_y = _Conv.apply(x, for_weight, for_bias, ctx.geometry)
         elif for_bias is not None and ctx.needs_input_grad[1]:
             for_y = for_bias.view(1, -1, 1, 1).expand_as(y)
         return for_x, for_y, None, None
@@ -292,8 +297,8 @@ def _adjoint(
     stride, padding = [geometry.stride] * 2, [geometry.padding] * 2
     mask = [for_x, not for_x, not for_x]
     result: tuple[Any, Any, Any] = _backward(
-        _channels_last(y),
-        _channels_last(x),
+        channels_last(y),
+        channels_last(x),
         weight,
         [y.shape[1]],
         stride,
@@ -307,16 +312,15 @@ def _adjoint(
     return result
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    """The same values with the channels of a pixel side by side, and strides that say so.
+def channels_last(x: Tensor) -> Tensor:
+    """Return the same values with the channels of a pixel side by side, and strides that say so.
 
     With one channel the other layout is the same memory, and PyTorch takes it for that: then the
     kernels of gray images' layers are ten times slower, and all that follows is reordered.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    _, channels, height, width = x.shape
-    strides = (height * width * channels, 1, width * channels, channels)
-    return x if x.stride() == strides else x.as_strided(x.shape, strides)
+    # [N, 1, H, W] -> [N, H, W] -> [N, H, W, 1] -> [N, 1, H, W], as views: strides (HW, 1, W, 1).
+    return x.squeeze(1).unsqueeze(3).movedim(3, 1) if x.shape[1] == 1 else x
 
 
 def _only_shape(like: Tensor, shape: Any) -> Tensor:

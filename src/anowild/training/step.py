@@ -67,7 +67,8 @@ class Networks:
         """Move to a device, in the memory layout that convolutions like best there."""
         for network in self.named().values():
             network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average_generator.eval()
+        # The averaged G stays in `train()`: it has no batch statistics, and sequential training takes
+        # its derivatives.
         self.average_encoder.eval()
         return self
 
