@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -118,7 +121,7 @@ def test_the_inner_gradient_of_a_penalty_leaves_out_weights(
     assert second.abs().max() > 0
 
 
-def test_the_body_computes_in_the_type_asked_for() -> None:
+def test_conv_precision_sets_and_restores_the_dtype() -> None:
     x = torch.randn(2, 3)
     assert operators.to_conv_dtype(x).dtype == torch.float32
     with operators.conv_precision(torch.bfloat16):
@@ -126,3 +129,26 @@ def test_the_body_computes_in_the_type_asked_for() -> None:
         with operators.conv_precision(None):
             assert operators.to_conv_dtype(x).dtype == torch.float32
     assert operators.to_conv_dtype(x).dtype == torch.float32
+
+
+def test_conv_precision_is_separate_in_each_thread() -> None:
+    start = threading.Barrier(2)
+
+    def wrong(dtype: torch.dtype | None) -> int:
+        x = torch.zeros(1)
+        expected = dtype or torch.float32
+        start.wait()
+        found = 0
+        for _ in range(20_000):
+            with operators.conv_precision(dtype):
+                found += operators.to_conv_dtype(x).dtype != expected
+            found += operators.to_conv_dtype(x).dtype != torch.float32
+        return found
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(wrong, [torch.bfloat16, None])) == [0, 0]
+    finally:
+        sys.setswitchinterval(interval)

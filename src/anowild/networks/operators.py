@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +31,11 @@ LEAK = 0.2
 EPSILON = 1e-8
 
 _backward = torch.ops.aten.convolution_backward
+#: A module global, not a context variable: on a GPU, autograd runs backward passes in a thread of its
+#: own, which does not see the context variables of the caller. So only one thread may train.
 _weights_wanted = True
-_dtype: torch.dtype | None = None
+#: Each thread and each asynchronous task has its own value.
+_conv_dtype: ContextVar[torch.dtype | None] = ContextVar("conv_dtype", default=None)
 
 
 @contextmanager
@@ -55,17 +59,17 @@ def conv_precision(dtype: torch.dtype | None) -> Iterator[None]:
     For training: parameters, images, the 4x4 layers and all that is summed over them keep their
     type.
     """
-    global _dtype
-    before, _dtype = _dtype, dtype
+    token = _conv_dtype.set(dtype)
     try:
         yield
     finally:
-        _dtype = before
+        _conv_dtype.reset(token)
 
 
 def to_conv_dtype(x: Tensor) -> Tensor:
     """Feature maps in the type that :func:`conv_precision` asks for."""
-    return x if _dtype is None else x.to(_dtype)
+    dtype = _conv_dtype.get()
+    return x if dtype is None else x.to(dtype)
 
 
 class Geometry(NamedTuple):
