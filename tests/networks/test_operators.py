@@ -76,7 +76,7 @@ def test_doubling_with_convolution_is_the_two_in_turn() -> None:
 @pytest.mark.parametrize("shape", [(2, 3, 5, 5), (3, 4, 2, 7)], ids=str)
 def test_boxes_by_axis_are_the_same(shape: tuple[int, ...], padding: int) -> None:
     x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    ours = operators._boxes_by_axis(x, padding)
+    ours = operators._box_filter_by_axis(x, padding)
     expected = F.avg_pool2d(x, 2, stride=1, padding=padding)
     assert ours.stride() == expected.stride()
     assert torch.allclose(ours, expected, atol=1e-15)
@@ -105,13 +105,13 @@ def test_the_inner_gradient_of_a_penalty_leaves_out_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[Any] = []
-    original = operators._backward
+    original = operators._aten_conv_backward
 
     def noted(*arguments: Any) -> Any:
         asked.append(arguments[-1])
         return original(*arguments)
 
-    monkeypatch.setattr(operators, "_backward", noted)
+    monkeypatch.setattr(operators, "_aten_conv_backward", noted)
     x, weight, bias = draw(2, 3, 5, 5), draw(4, 3, 3, 3), draw(4)
     y = operators.leaky_relu_(operators.conv(x, weight, bias, Geometry(1, 1)))
     with operators.skip_weight_gradients():

@@ -28,7 +28,9 @@ def pixel_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPSILON)
 
 
-def _at_use(layer: Conv2d | UpConv2d | DownConv2d, x: Tensor) -> tuple[Tensor, Tensor]:
+def _scaled_weight_and_bias(
+    layer: Conv2d | UpConv2d | DownConv2d, x: Tensor
+) -> tuple[Tensor, Tensor]:
     """Weight, scaled, and bias of a layer, in the type of what it is applied to."""
     return (layer.weight * layer.scale).to(x.dtype), layer.bias.to(x.dtype)
 
@@ -45,7 +47,7 @@ class Conv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         conv = operators.conv if self.training else inference.conv
-        return conv(x, *_at_use(self, x), self.geometry)
+        return conv(x, *_scaled_weight_and_bias(self, x), self.geometry)
 
 
 class UpConv2d(nn.Module):
@@ -61,7 +63,7 @@ class UpConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = _at_use(self, x)
+        weight, bias = _scaled_weight_and_bias(self, x)
         upsample_conv = operators.upsample_conv if self.training else inference.upsample_conv
         return upsample_conv(x, weight).add_(bias.view(1, -1, 1, 1))
 
@@ -77,7 +79,7 @@ class DownConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         conv_downsample = operators.conv_downsample if self.training else inference.conv_downsample
-        return conv_downsample(x, *_at_use(self, x))
+        return conv_downsample(x, *_scaled_weight_and_bias(self, x))
 
 
 class LeakyRelu(nn.Module):
@@ -152,7 +154,7 @@ class MinibatchStddev(nn.Module):
         """``parts`` minibatches one after the other in [N, C, H, W] keep to themselves."""
         count, _, height, width = x.shape
         if self.training:
-            statistics = [self._of_groups(part) for part in x.chunk(parts)]
+            statistics = [self._group_stddev(part) for part in x.chunk(parts)]
             if self.tracking:
                 for statistic in statistics:
                     self._track(statistic)
@@ -161,7 +163,7 @@ class MinibatchStddev(nn.Module):
             column = self.running.expand(count)
         return torch.cat([x, column.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
 
-    def _of_groups(self, x: Tensor) -> Tensor:
+    def _group_stddev(self, x: Tensor) -> Tensor:
         """The mean standard deviation within each group: [N, C, H, W] -> [groups]."""
         count = x.shape[0]
         size = min(self.GROUP, count)

@@ -30,10 +30,10 @@ from torch.nn import functional as F
 LEAK = 0.2
 EPSILON = 1e-8
 
-_backward = torch.ops.aten.convolution_backward
+_aten_conv_backward = torch.ops.aten.convolution_backward
 #: A module global, not a context variable: on a GPU, autograd runs backward passes in a thread of its
 #: own, which does not see the context variables of the caller. So only one thread may train.
-_weights_wanted = True
+_weight_gradients_wanted = True
 #: Each thread and each asynchronous task has its own value.
 _conv_dtype: ContextVar[torch.dtype | None] = ContextVar("conv_dtype", default=None)
 
@@ -44,12 +44,12 @@ def skip_weight_gradients() -> Iterator[None]:
 
     An autograd function is not told which of its gradients end in nothing, so it is told here.
     """
-    global _weights_wanted
-    before, _weights_wanted = _weights_wanted, False
+    global _weight_gradients_wanted
+    before, _weight_gradients_wanted = _weight_gradients_wanted, False
     try:
         yield
     finally:
-        _weights_wanted = before
+        _weight_gradients_wanted = before
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> 
 
 def conv_transposed(y: Tensor, weight: Tensor, size: int, geometry: Geometry) -> Tensor:
     """The adjoint of :func:`conv` in x: [N, out, h, w], [out, in, k, k] -> [N, in, size, size]."""
-    result: Tensor = _Transposed.apply(y, weight, (size, size), geometry)
+    result: Tensor = _ConvTransposed.apply(y, weight, (size, size), geometry)
     return result
 
 
@@ -130,8 +130,8 @@ class _BoxFilter(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, padding: int) -> Any:
         ctx.padding = padding
-        if x.device.type == "cuda" and x.numel() >= _MANY:
-            return _boxes_by_axis(x, padding)
+        if x.device.type == "cuda" and x.numel() >= _LARGE_NUMEL:
+            return _box_filter_by_axis(x, padding)
         return F.avg_pool2d(x, 2, stride=1, padding=padding)
 
     @staticmethod
@@ -140,10 +140,10 @@ class _BoxFilter(Function):
 
 
 #: Numbers from which on a GPU takes longer for `avg_pool2d` than for the launches of what replaces it.
-_MANY = 1 << 22
+_LARGE_NUMEL = 1 << 22
 
 
-def _boxes_by_axis(x: Tensor, padding: int) -> Tensor:
+def _box_filter_by_axis(x: Tensor, padding: int) -> Tensor:
     """The same as `avg_pool2d`, whose kernel for channels side by side keeps a GPU waiting."""
     for axis in (2, 3):
         last = x.shape[axis] - 1
@@ -174,20 +174,20 @@ class _LeakyRelu(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return _Leak.apply(gradients[0], ctx.saved_tensors[0].detach())
+        return _LeakyReluGrad.apply(gradients[0], ctx.saved_tensors[0].detach())
 
 
-class _Leak(Function):
+class _LeakyReluGrad(Function):
     """Multiply by the slope of the leaky ReLU that gave ``activated``; linear, so its own derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, activated: Tensor) -> Any:
         ctx.save_for_backward(activated)
-        return _leak(x, activated)
+        return _leaky_relu_backward(x, activated)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return _Leak.apply(gradients[0], ctx.saved_tensors[0]), None
+        return _LeakyReluGrad.apply(gradients[0], ctx.saved_tensors[0]), None
 
 
 class _NormalizedLeakyRelu(Function):
@@ -210,7 +210,7 @@ class _NormalizedLeakyRelu(Function):
         # (gradient - normalized * along) * scale, in the memory of the product.
         inner = torch.mul(normalized, along, out=product)
         inner = torch.sub(gradient, inner, out=inner).mul_(scale)
-        return _leak(inner, normalized)
+        return _leaky_relu_backward(inner, normalized)
 
 
 def inverse_root_mean_square(x: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ def inverse_root_mean_square(x: Tensor) -> Tensor:
     return (norm.square() / x.shape[1] + EPSILON).rsqrt()
 
 
-def _leak(x: Tensor, activated: Tensor) -> Tensor:
+def _leaky_relu_backward(x: Tensor, activated: Tensor) -> Tensor:
     return torch.ops.aten.leaky_relu_backward(x, activated, LEAK, True)
 
 
@@ -241,20 +241,22 @@ class _Conv(Function):
         for_x = for_weight = for_bias = None
         if gradient is not None:
             if ctx.needs_input_grad[0]:
-                for_x = _Transposed.apply(gradient, weight, x.shape[2:], ctx.geometry)
-            if _weights_wanted and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
-                for_weight, for_bias = _Correlate.apply(x, gradient, weight.shape, ctx.geometry)
+                for_x = _ConvTransposed.apply(gradient, weight, x.shape[2:], ctx.geometry)
+            if _weight_gradients_wanted and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
+                for_weight, for_bias = _ConvWeightGrad.apply(
+                    x, gradient, weight.shape, ctx.geometry
+                )
         return for_x, for_weight, for_bias if ctx.needs_input_grad[2] else None, None
 
 
-class _Transposed(Function):
+class _ConvTransposed(Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, weight: Tensor, size: Any, geometry: Geometry) -> Any:
         ctx.save_for_backward(y, weight)
         ctx.geometry = geometry
         ctx.set_materialize_grads(False)
         shape = (y.shape[0], weight.shape[1], *size)
-        return _adjoint(y, _only_shape(y, shape), weight, geometry, for_x=True)[0]
+        return _conv_backward(y, _shape_template(y, shape), weight, geometry, for_x=True)[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -264,12 +266,12 @@ class _Transposed(Function):
         if gradient is not None:
             if ctx.needs_input_grad[0]:
                 for_y = _Conv.apply(gradient, weight, None, ctx.geometry)
-            if _weights_wanted and ctx.needs_input_grad[1]:
-                for_weight, _ = _Correlate.apply(gradient, y, weight.shape, ctx.geometry)
+            if _weight_gradients_wanted and ctx.needs_input_grad[1]:
+                for_weight, _ = _ConvWeightGrad.apply(gradient, y, weight.shape, ctx.geometry)
         return for_y, for_weight, None, None
 
 
-class _Correlate(Function):
+class _ConvWeightGrad(Function):
     """(x, y) -> the adjoint in the weight, and that in the bias, which is the sum of y."""
 
     @staticmethod
@@ -277,7 +279,7 @@ class _Correlate(Function):
         ctx.save_for_backward(x, y)
         ctx.geometry = geometry
         ctx.set_materialize_grads(False)
-        return _adjoint(y, x, _only_shape(x, shape), geometry, for_x=False)[1:]
+        return _conv_backward(y, x, _shape_template(x, shape), geometry, for_x=False)[1:]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -286,7 +288,7 @@ class _Correlate(Function):
         for_x = for_y = None
         if for_weight is not None:
             if ctx.needs_input_grad[0]:
-                for_x = _Transposed.apply(y, for_weight, x.shape[2:], ctx.geometry)
+                for_x = _ConvTransposed.apply(y, for_weight, x.shape[2:], ctx.geometry)
             if ctx.needs_input_grad[1]:
                 for_y = _Conv.apply(x, for_weight, for_bias, ctx.geometry)
         elif for_bias is not None and ctx.needs_input_grad[1]:
@@ -294,13 +296,13 @@ class _Correlate(Function):
         return for_x, for_y, None, None
 
 
-def _adjoint(
+def _conv_backward(
     y: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, for_x: bool
 ) -> tuple[Any, Any, Any]:
     """The adjoint in x alone, or those in weight and bias."""
     stride, padding = [geometry.stride] * 2, [geometry.padding] * 2
     mask = [for_x, not for_x, not for_x]
-    result: tuple[Any, Any, Any] = _backward(
+    result: tuple[Any, Any, Any] = _aten_conv_backward(
         channels_last(y),
         channels_last(x),
         weight,
@@ -327,7 +329,7 @@ def channels_last(x: Tensor) -> Tensor:
     return x.squeeze(1).unsqueeze(3).movedim(3, 1) if x.shape[1] == 1 else x
 
 
-def _only_shape(like: Tensor, shape: Any) -> Tensor:
+def _shape_template(like: Tensor, shape: Any) -> Tensor:
     """A tensor that the kernels ask for its shape and layout, and never read."""
     return torch.empty(
         shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last

@@ -12,11 +12,11 @@ from anowild.scoring.detector import (
     scoring_networks,
 )
 from anowild.settings import Settings
-from anowild.training.robust import Judge
+from anowild.training.robust import AnomalyScorer
 from anowild.training.step import Networks
 
 
-def judge_of(images: ImageSet, settings: Settings) -> Judge:
+def judge_of(images: ImageSet, settings: Settings) -> AnomalyScorer:
     """A judge that scores the images just as the finished detector would; in nats of surprise."""
     chosen = calibrated_on(images, settings)
 
