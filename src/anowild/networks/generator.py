@@ -6,8 +6,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anowild.networks.growth import feature_maps, log2_resolution, split_lod
-from anowild.networks.layers import Conv2d, LatentToMap, UpConv2d, pixel_norm
-from anowild.networks.operators import normalized_leaky_relu_, to_conv_dtype
+from anowild.networks.layers import (
+    Conv2d,
+    LatentToMap,
+    NormalizedLeakyRelu,
+    UpConv2d,
+    pixel_norm,
+)
+from anowild.networks.operators import to_conv_dtype
 
 
 class GeneratorBlock(nn.Module):
@@ -17,10 +23,11 @@ class GeneratorBlock(nn.Module):
         super().__init__()
         self.conv0_up = UpConv2d(inputs, outputs)
         self.conv1 = Conv2d(outputs, outputs, 3)
+        self.activation = NormalizedLeakyRelu()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = normalized_leaky_relu_(self.conv0_up(x))
-        return normalized_leaky_relu_(self.conv1(x))
+        x = self.activation(self.conv0_up(x))
+        return self.activation(self.conv1(x))
 
 
 class Generator(nn.Module):
@@ -56,6 +63,7 @@ class Generator(nn.Module):
         # Stage s works at resolution 4 * 2^s and with maps[s + 1] maps.
         self.dense = LatentToMap(self.latent_size, maps[1])
         self.conv = Conv2d(maps[1], maps[1], 3)
+        self.activation = NormalizedLeakyRelu()
         self.blocks = nn.ModuleList(
             GeneratorBlock(maps[s], maps[s + 1]) for s in range(1, self.max_lod + 1)
         )
@@ -71,8 +79,8 @@ class Generator(nn.Module):
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level
-        x = normalized_leaky_relu_(self.dense(pixel_norm(latents)))
-        x = to_conv_dtype(normalized_leaky_relu_(self.conv(x)))
+        x = self.activation(self.dense(pixel_norm(latents)))
+        x = to_conv_dtype(self.activation(self.conv(x)))
         below = x
         for block in self.blocks[:top]:
             below, x = x, block(x)

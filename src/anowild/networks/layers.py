@@ -13,13 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anowild.networks.operators import (
-    EPSILON,
-    Geometry,
-    conv_downsample,
-    convolve,
-    upsample_conv,
-)
+from anowild.networks import inference, operators
+from anowild.networks.operators import EPSILON, Geometry
 
 #: He's gain for a layer that a (leaky) ReLU follows.
 HE_GAIN = math.sqrt(2.0)
@@ -33,7 +28,9 @@ def pixel_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPSILON)
 
 
-def _at_use(layer: Conv2d | UpConv2d | DownConv2d, x: Tensor) -> tuple[Tensor, Tensor]:
+def _scaled_weight_and_bias(
+    layer: Conv2d | UpConv2d | DownConv2d, x: Tensor
+) -> tuple[Tensor, Tensor]:
     """Weight, scaled, and bias of a layer, in the type of what it is applied to."""
     return (layer.weight * layer.scale).to(x.dtype), layer.bias.to(x.dtype)
 
@@ -49,7 +46,8 @@ class Conv2d(nn.Module):
         self.geometry = Geometry(padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, *_at_use(self, x), self.geometry)
+        conv = operators.conv if self.training else inference.conv
+        return conv(x, *_scaled_weight_and_bias(self, x), self.geometry)
 
 
 class UpConv2d(nn.Module):
@@ -65,7 +63,8 @@ class UpConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = _at_use(self, x)
+        weight, bias = _scaled_weight_and_bias(self, x)
+        upsample_conv = operators.upsample_conv if self.training else inference.upsample_conv
         return upsample_conv(x, weight).add_(bias.view(1, -1, 1, 1))
 
 
@@ -79,7 +78,26 @@ class DownConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_downsample(x, *_at_use(self, x))
+        conv_downsample = operators.conv_downsample if self.training else inference.conv_downsample
+        return conv_downsample(x, *_scaled_weight_and_bias(self, x))
+
+
+class LeakyRelu(nn.Module):
+    """Leaky ReLU, ``max(0.2 x, x)``. Overwrites its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        leaky_relu_ = operators.leaky_relu_ if self.training else inference.leaky_relu_
+        return leaky_relu_(x)
+
+
+class NormalizedLeakyRelu(nn.Module):
+    """Leaky ReLU followed by pixel norm. Overwrites its input; has a first derivative only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        form = (
+            operators.normalized_leaky_relu_ if self.training else inference.normalized_leaky_relu_
+        )
+        return form(x)
 
 
 class Dense(nn.Module):
@@ -136,7 +154,7 @@ class MinibatchStddev(nn.Module):
         """``parts`` minibatches one after the other in [N, C, H, W] keep to themselves."""
         count, _, height, width = x.shape
         if self.training:
-            statistics = [self._of_groups(part) for part in x.chunk(parts)]
+            statistics = [self._group_stddev(part) for part in x.chunk(parts)]
             if self.tracking:
                 for statistic in statistics:
                     self._track(statistic)
@@ -145,7 +163,7 @@ class MinibatchStddev(nn.Module):
             column = self.running.expand(count)
         return torch.cat([x, column.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
 
-    def _of_groups(self, x: Tensor) -> Tensor:
+    def _group_stddev(self, x: Tensor) -> Tensor:
         """The mean standard deviation within each group: [N, C, H, W] -> [groups]."""
         count = x.shape[0]
         size = min(self.GROUP, count)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anowild.networks.growth import feature_maps, log2_resolution, split_lod
-from anowild.networks.layers import Conv2d, Dense, DownConv2d, MinibatchStddev
-from anowild.networks.operators import leaky_relu_, to_conv_dtype
+from anowild.networks.layers import Conv2d, Dense, DownConv2d, LeakyRelu, MinibatchStddev
+from anowild.networks.operators import to_conv_dtype
 
 
 class TrunkBlock(nn.Module):
@@ -21,9 +21,10 @@ class TrunkBlock(nn.Module):
         super().__init__()
         self.conv0 = Conv2d(inputs, inputs, 3)
         self.conv1_down = DownConv2d(inputs, outputs)
+        self.activation = LeakyRelu()
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky_relu_(self.conv1_down(leaky_relu_(self.conv0(x))))
+        return self.activation(self.conv1_down(self.activation(self.conv0(x))))
 
 
 class Trunk(nn.Module):
@@ -54,6 +55,7 @@ class Trunk(nn.Module):
         self.minibatch_stddev = MinibatchStddev()
         self.conv = Conv2d(maps[1] + 1, maps[1], 3)
         self.dense0 = Dense(maps[1] * 16, self.outputs)
+        self.activation = LeakyRelu()
 
     def features(self, images: Tensor, lod: float = 0.0) -> Tensor:
         """Feature maps before minibatch stddev: [N, C, r, r] -> [N, maps, 4, 4].
@@ -62,19 +64,21 @@ class Trunk(nn.Module):
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level
-        x = leaky_relu_(self.from_rgb[top](to_conv_dtype(images)))
+        x = self.activation(self.from_rgb[top](to_conv_dtype(images)))
         for stage in range(top, 0, -1):
             x = self.blocks[stage - 1](x)
             if stage == top and coarser > 0:
-                old = leaky_relu_(self.from_rgb[top - 1](to_conv_dtype(F.avg_pool2d(images, 2))))
+                old = self.activation(
+                    self.from_rgb[top - 1](to_conv_dtype(F.avg_pool2d(images, 2)))
+                )
                 x = x + (old - x) * coarser
         return x.to(images.dtype)
 
     def head(self, features: Tensor, parts: int = 1) -> Tensor:
         """The 4x4 block: [N, maps, 4, 4] -> [N, outputs]."""
-        x = leaky_relu_(self.conv(self.minibatch_stddev(features, parts)))
+        x = self.activation(self.conv(self.minibatch_stddev(features, parts)))
         # Channel slowest, then row, column, whatever the memory layout.
-        return leaky_relu_(self.dense0(x.reshape(x.shape[0], -1)))
+        return self.activation(self.dense0(x.reshape(x.shape[0], -1)))
 
 
 class Discriminator(Trunk):

@@ -122,7 +122,7 @@ def losses(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
             d, reals, g(z["D"], lod).detach(), mix, lod,
             penalty=settings.gradient_penalty, target=settings.gradient_target, drift=settings.drift,
         )  # fmt: skip
-        assert parts.mixed is not None
+        assert parts.interpolated is not None
         e_loss = encoder_loss(g, e, g(z["E"], lod).detach(), lod)
         yield f"{at}/G_loss_per_sample", relative_error(g_losses, golden[f"{at}/G_loss_per_sample"])
         ours: dict[str, Tensor] = {
@@ -130,11 +130,11 @@ def losses(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
             "D_loss": parts.loss,
             "D_real_scores": parts.real_scores,
             "D_fake_scores": parts.fake_scores,
-            "D_mixed_scores": parts.mixed.scores,
-            "D_mixed_norms": parts.mixed.norms,
+            "D_mixed_scores": parts.interpolated.scores,
+            "D_mixed_norms": parts.interpolated.norms,
             "D_epsilon_penalty": parts.real_scores.square(),
             "D_term_wasserstein": (parts.fake_scores - parts.real_scores).mean(),
-            "D_term_gp_unweighted": (parts.mixed.norms - 1).square().mean(),
+            "D_term_gp_unweighted": (parts.interpolated.norms - 1).square().mean(),
             "D_term_epsilon_unweighted": parts.real_scores.square().mean(),
             "E_loss": e_loss,
         }
@@ -183,7 +183,7 @@ def traces(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
             learning_rate=hyper["lr"],
             ema_decay=hyper["ema"],
         )
-        nets = Networks.starting_from(*(golden.network(n, f"init/{n}") for n in ("G", "D", "E")))
+        nets = Networks.from_networks(*(golden.network(n, f"init/{n}") for n in ("G", "D", "E")))
         step = Step(nets, settings)
         previous = -1.0
         for i, lod in enumerate(golden["lods"].tolist()):

@@ -22,6 +22,9 @@ def search(view: GanView, images: Array, steps: int, settings: Settings) -> Arra
     """
     g, d, lod = view.networks.generator, view.networks.discriminator, view.lod
     rng = torch.Generator().manual_seed(settings.seed)
+    # For derivatives of the networks' own; neither G nor D's features depend on the rest of a batch.
+    g.train()
+    d.train()
     found = []
     for x in view.batches(images):
         start = torch.randn((len(x), g.latent_size), generator=rng) * settings.latent_scale
@@ -39,4 +42,6 @@ def search(view: GanView, images: Array, steps: int, settings: Settings) -> Arra
             latents.grad = gradient
             adam.step()
         found.append(loss.detach().double().cpu().numpy())
+    g.eval()
+    d.eval()
     return np.concatenate(found)[: len(images)]

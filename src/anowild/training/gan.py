@@ -17,7 +17,7 @@ from anowild.scoring import Calibration
 from anowild.settings import Settings
 from anowild.training.fitting import FittedView, calibration_images, check_finite
 from anowild.training.loop import Trained, train
-from anowild.training.robust import Judge
+from anowild.training.robust import AnomalyScorer
 from anowild.training.step import Networks
 from anowild.views.gan import GanView, ScoringNetworks
 from anowild.views.gaussian import GaussianReference
@@ -108,7 +108,7 @@ def training_info(trained: Trained) -> dict[str, float]:
     }
 
 
-def anomaly_scorer(images: ImageSet, settings: Settings) -> Judge:
+def anomaly_scorer(images: ImageSet, settings: Settings) -> AnomalyScorer:
     """Return what robust training asks for the raw scores of the training images.
 
     They are those that a detector with the present networks would give, in nats: a sum of surprises.
