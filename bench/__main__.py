@@ -5,6 +5,7 @@ linear   cost of training against its length and the number of images
 levels   seconds per kimg of paper-size networks at every level of detail
 score    scoring speed beside a peer
 memory   memory of scoring, from ten thousand to a million images
+datasets  the image sets of the documents, from their public sources
 data     writer, minibatches, manifests
 crops    crops of objects against masks
 review   images to look at until most anomalies are found
