@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from anowild.errors import UserError
-from anowild.study import public_sets
-from anowild.study.datasets import cifar10_automobile, load_set, mnist2
+from anowild.settings import Settings
+from anowild.study import public_sets, sweep
+from anowild.study.datasets import BUNDLED, DATASETS, cifar10_automobile, load_set, mnist2
 from tests.conftest import SHARED, needs_shared
 
 
@@ -119,3 +120,11 @@ def test_load_set_reads_npz_and_zip_alike(name: str, tmp_path: Path) -> None:
     assert again.keys() == arrays.keys()
     for key, array in arrays.items():
         np.testing.assert_array_equal(again[key], array)
+
+
+def test_bundled_sets_need_no_folder() -> None:
+    (trial,) = sweep.plan(None, ["digits_3"], [0.0], ["pca"], [0], Settings())
+    assert len(trial.experiment().training) == 400
+    assert set(BUNDLED) < set(DATASETS)
+    with pytest.raises(UserError, match="set 'mnist2' needs --data; without it, take digits_3"):
+        sweep.plan(None, ["mnist2"], [0.0], ["pca"], [0], Settings())
