@@ -12,7 +12,7 @@ review   images to look at until most anomalies are found
 loop     what rounds of looking, cleaning and training anew give
 thresholds  what a false discovery rate promises, and keeps
 page     a review of 100,000 images in a browser
-gpu      everything that needs a GPU, in one command
+gpu      speed, parity and a default-length trial on a GPU
 """
 
 from __future__ import annotations
