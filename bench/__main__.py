@@ -5,13 +5,14 @@ linear   cost of training against its length and the number of images
 levels   seconds per kimg of paper-size networks at every level of detail
 score    scoring speed beside a peer
 memory   memory of scoring, from ten thousand to a million images
+datasets  the image sets of the documents, from their public sources
 data     writer, minibatches, manifests
 crops    crops of objects against masks
 review   images to look at until most anomalies are found
 loop     what rounds of looking, cleaning and training anew give
 thresholds  what a false discovery rate promises, and keeps
 page     a review of 100,000 images in a browser
-gpu      everything that needs a GPU, in one command
+gpu      speed, parity and a default-length trial on a GPU
 """
 
 from __future__ import annotations

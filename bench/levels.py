@@ -23,7 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from anowild.device import matrix_product_peak, peak_memory_mb, select_device, training_dtype
+from anowild.device import full_float32, (
+    configure_process,
+    matrix_product_peak,
+    peak_memory_mb,
+    select_device,
+    training_dtype,
+)
 from anowild.presets import FAST, PRESETS, preset
 from anowild.settings import Settings
 from anowild.training.cuda_graphs import GraphedStep
@@ -74,7 +80,9 @@ def measure(
             latent = (minibatch, networks.generator.latent_size)
             normals = [torch.randn(latent, device=device) for _ in range(3)]
             mix = torch.rand((minibatch, 1, 1, 1), device=device)
-            (graphed or step)(reals, StepNoise(normals[0], mix, *normals[1:]), lod, 0.001, 0.999)
+            noises = StepNoise(normals[0], mix, *normals[1:])
+            with full_float32(device):
+                (graphed or step)(reals, noises, lod, 0.001, 0.999)
             done += 1
         _wait(device)
         return (time.perf_counter() - started) / iterations
@@ -168,7 +176,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=None)
     given = parser.parse_args(arguments)
-    device = select_device(given.device, given.threads)
+    configure_process(given.threads)
+    device = select_device(given.device)
     changes = dict(change.split("=", 1) for change in given.changes)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
     peaks = {d: matrix_product_peak(device, d) for d in (torch.float32, torch.bfloat16)}

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from anowild.data import ImageSet
-from anowild.device import peak_memory_mb, select_device
+from anowild.device import configure_process, peak_memory_mb, select_device
 from anowild.presets import preset
 from anowild.training import train
 
@@ -28,7 +28,8 @@ SIDE = 16
 
 def one(kimg: float, count: int) -> None:
     """Train once, and print a line."""
-    device = select_device("cpu", threads=1)
+    configure_process(threads=1)
+    device = select_device("cpu")
     settings = preset("laptop").settings().replace(resolution=SIDE, kimg=kimg)
     noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:

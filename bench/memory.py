@@ -46,10 +46,11 @@ def make_model(folder: Path) -> None:
 
 def score(model: Path, count: int, out: Path) -> None:
     """Score, and print the seconds and the peak memory of this process."""
-    from anowild.device import select_device
+    from anowild.device import configure_process
     from anowild.scoring import Detector
 
-    detector = Detector.load(model, select_device("cpu", threads=1))
+    configure_process(threads=1)
+    detector = Detector.load(model, "cpu")
     side = detector.preprocess.resolution
     detector.score(np.zeros((1, 1, side, side), np.uint8))
     before, started = peak_mb(), time.perf_counter()

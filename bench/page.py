@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import uvicorn
 
 from anowild.data import ImageSet
@@ -27,9 +28,8 @@ from anowild.reviewing.app import Review, where_to_listen
 from anowild.reviewing.serve import listen
 from anowild.reviewing.session import Scored
 from anowild.reviewing.store import MARKS, Store
-from anowild.scoring import Detector
+from anowild.training.fitting import fit_detector
 from anowild.views.gan import CUES
-from anowild.training import train
 
 #: Counts the frames in which the page moved on, while something goes on for ``ms`` milliseconds.
 _FRAMES = """async ([kind, ms]) => {
@@ -120,8 +120,8 @@ def main(arguments: list[str]) -> int:
     training = ImageSet.load(noise, settings)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        trained = train(training, settings, folder / "training")
-        detector = Detector.from_training(trained, training, settings)
+        device = torch.device("cpu")
+        detector = fit_detector(training, settings, folder / "training", device).detector
         scored = made_up(given.images, given.side, folder)
         print(f"{given.images} images of {given.side}x{given.side}")
         with listen("127.0.0.1", 0) as listening:

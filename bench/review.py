@@ -23,12 +23,12 @@ from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
 from anowild.reviewing.rerank import features, rerank
-from anowild.views.gan import CUES
-from anowild.scoring.cues import GaussianReference
 from anowild.study import cue_cache
 from anowild.study.baselines import BASELINES, pca_residual
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.trial import BANK, CELL, RESULT, Cell
+from anowild.views.gan import CUES
+from anowild.views.gaussian import GaussianReference
 
 FOUND, EVERY = 0.9, 20
 

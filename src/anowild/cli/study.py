@@ -20,9 +20,13 @@ Study = Annotated[Path, typer.Option("-o", "--out", help="Folder of the study.")
 
 @study_app.command("run")
 def study_run(
-    data: Annotated[Path, typer.Option(help="Folder of the image sets.")],
     out: Study,
-    sets: Annotated[str, typer.Option(help="With commas: see docs/results.md.")] = "mnist2,cells64",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the image sets; digits_* need none.")
+    ] = None,
+    sets: Annotated[
+        str, typer.Option(help="With commas: see docs/results.md.")
+    ] = "digits_3,digits_blurred",
     rates: Annotated[str, typer.Option(help="Contamination, with commas.")] = "0,0.05,0.1",
     methods: Annotated[str, typer.Option(help="With commas.")] = "joint,untrained,pca,knn,contrast",
     seeds: Annotated[int, typer.Option(min=1, help="How many, from 0.")] = 3,

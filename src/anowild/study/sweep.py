@@ -25,7 +25,7 @@ from anowild.progress import bar
 from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
 from anowild.study import methods
-from anowild.study.datasets import DATASETS
+from anowild.study.datasets import BUNDLED, DATASETS
 from anowild.study.trial import CELL, RESULT, Cell, write
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.schedule import Schedule
@@ -40,7 +40,7 @@ _FREE = {"data"}
 
 
 def plan(
-    data: Path,
+    data: Path | None,
     sets: Sequence[str],
     rates: Sequence[float],
     names: Sequence[str],
@@ -56,13 +56,15 @@ def plan(
     for name in sets:
         if name not in DATASETS:
             raise UserError(f"there is no set '{name}': take some of {', '.join(DATASETS)}")
+        if data is None and name not in BUNDLED:
+            raise UserError(f"set '{name}' needs --data; without it, take {', '.join(BUNDLED)}")
     methods.check(list(names))
     for rate in rates:
         if not 0 <= rate <= 0.5:
             raise UserError(f"rate {rate:g}: a share of the training set, from 0 to 0.5")
     return [
         Cell(
-            name, rate, method, seed, str(data), settings.to_json(),
+            name, rate, method, seed, str(data or ""), settings.to_json(),
             search_steps if method == "joint" else 0,
         )
         for seed, rate, name, method in itertools.product(seeds, rates, sets, names)

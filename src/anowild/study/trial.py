@@ -24,7 +24,7 @@ import torch
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
-from anowild.device import configure_process, full_float32, select_device
+from anowild.device import configure_process, select_device
 from anowild.evaluation.metrics import auroc, average_precision
 from anowild.files import read_json, write_json
 from anowild.scoring.scores import oddest_first
@@ -125,8 +125,7 @@ def _trained(
     folder: Path, device: torch.device,
 ) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
     scorer = anomaly_scorer(training, settings) if settings.robust else None
-    with full_float32(device):
-        trained = train(training, settings, folder / "training", device, scorer)
+    trained = train(training, settings, folder / "training", device, scorer)
     view = view_of(trained.networks, trained.lod, settings)
     measured = cue_cache.make(
         view, training.images, test.images, settings.latent_scale, settings.seed

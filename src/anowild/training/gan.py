@@ -11,7 +11,6 @@ from torch import Tensor
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
-from anowild.device import full_float32
 from anowild.progress import bar
 from anowild.scoring import Calibration
 from anowild.settings import Settings
@@ -31,8 +30,7 @@ SAMPLES = 2048
 def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device) -> FittedView:
     """Train the networks, or go on with a training that ``folder`` holds; see `fitting.Fit`."""
     scorer = anomaly_scorer(images, settings) if settings.robust else None
-    with full_float32(device):
-        trained = train(images, settings, folder, device, scorer)
+    trained = train(images, settings, folder, device, scorer)
     if trained.lod > 0:
         resolution = images.preprocess.resolution
         log.warning(

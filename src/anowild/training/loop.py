@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from anowild.data.image_set import ImageSet
-from anowild.device import matrix_product_peak, peak_memory_mb, training_dtype
+from anowild.device import full_float32, matrix_product_peak, peak_memory_mb, training_dtype
 from anowild.errors import UserError
 from anowild.files import exclusive_lock, read_json, write_json
 from anowild.networks.inputs import downsample, process_reals, to_unit
@@ -89,7 +89,8 @@ def train(
         folder, "another process is training there; wait for it, or give another output"
     ):
         _check_or_save_settings(folder, images, settings)
-        return _Run(images, settings, folder, device, judge).run()
+        with full_float32(device):
+            return _Run(images, settings, folder, device, judge).run()
 
 
 class _Run:
