@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from anowild.device import full_float32, (
+from anowild.device import (
     configure_process,
+    full_float32,
     matrix_product_peak,
     peak_memory_mb,
     select_device,

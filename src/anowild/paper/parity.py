@@ -25,12 +25,12 @@ from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.inputs import process_reals
 from anowild.paper import reference
 from anowild.presets import preset
-from anowild.scoring import cues
 from anowild.settings import Settings
 from anowild.training.losses import discriminator_loss, encoder_loss, generator_loss
 from anowild.training.optimizer import Adam
 from anowild.training.schedule import Schedule, changes_level
 from anowild.training.step import Networks, Step, StepNoise
+from anowild.views import gan
 
 TOLERANCE = 1e-10
 CPU = torch.device("cpu")
@@ -319,12 +319,12 @@ def scoring(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
         features, rebuilt_features = d.features(images), d.features(rebuilt)
         alone = torch.cat([reference.forward(e, x[None]) for x in images])
         rebuilt_alone = reference.forward(g, alone)
-    residuals = cues.residual(images, rebuilt)
-    distances = cues.feature_distance(features, rebuilt_features)
+    residuals = gan.residual(images, rebuilt)
+    distances = gan.feature_distance(features, rebuilt_features)
     pixels, values = images[0].numel(), features[0].numel()
     ours = {
         "latent": latents,
-        "latent_l2": cues.latent_norm(latents),
+        "latent_l2": gan.latent_norm(latents),
         "recon": rebuilt,
         "residual_mean": residuals,
         "residual_sum": residuals * pixels,
@@ -333,8 +333,8 @@ def scoring(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
         "feat_l1_mean": distances,
         "feat_l1_sum": distances * values,
         "latent_batch1": alone,
-        "latent_l2_batch1": cues.latent_norm(alone),
-        "residual_mean_batch1": cues.residual(images, rebuilt_alone),
+        "latent_l2_batch1": gan.latent_norm(alone),
+        "residual_mean_batch1": gan.residual(images, rebuilt_alone),
         "ano_score_2019_sum_lambda0.1": 0.9 * residuals * pixels + 0.1 * distances * values,
     }
     for name, value in ours.items():
