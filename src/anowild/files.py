@@ -82,11 +82,13 @@ def printable(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically; see :func:`atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; see :func:`atomic_write`."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 

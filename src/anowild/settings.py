@@ -71,7 +71,10 @@ def setting(
         unit: of the value.
         source: of the default.
         choices: the values allowed; None is always allowed where the type has it.
-        at_least, more_than, at_most, below: bounds, which in a dictionary hold for each value.
+        at_least: least value. This and the other bounds hold for each value of a dictionary.
+        more_than: value that is just too small.
+        at_most: largest value.
+        below: value that is just too large.
     """
     given = {"choices": choices, "at_least": at_least, "more_than": more_than, "at_most": at_most,
              "below": below}  # fmt: skip
@@ -243,7 +246,7 @@ class Settings:
     # Contaminated images
     robust: bool = setting(
         False,
-        "leave out training images that the model itself finds odd, reassessed again and again",
+        "leave out training images that the model itself finds odd, reassessed up to ten times",
         source=OURS,
     )
     robust_start_fraction: float = setting(
