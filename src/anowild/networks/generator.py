@@ -1,4 +1,4 @@
-"""The generator G: latents -> images (appendix, tables 'Generator')."""
+"""The generator G, from latents to images (appendix, tables 'Generator')."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anowild.networks.operators import to_conv_dtype
 
 
 class GeneratorBlock(nn.Module):
-    """Doubles the resolution: [N, in, H, W] -> [N, out, 2H, 2W]."""
+    """Two convolutions, of which the first doubles the resolution: [N, in, H, W] -> [N, out, 2H, 2W]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -36,9 +36,9 @@ class Generator(nn.Module):
     Args:
         resolution: side of the images at full size, a power of two from 8 to 512.
         channels: channels of the images, 1 or more.
-        fmap_base: maps at stage s are ``min(fmap_base / 2^s, fmap_max)``.
-        fmap_max: see above; 512 in the paper.
-        latent_size: components of a latent; the number of maps at stage 0 unless given.
+        fmap_base: stage s has ``min(fmap_base / 2^s, fmap_max)`` feature maps.
+        fmap_max: see ``fmap_base``; 512 in the paper.
+        latent_size: components of a latent; by default the number of maps at stage 0.
 
     Raises:
         ValueError: the resolution is not a power of two from 8 to 512.
@@ -72,10 +72,15 @@ class Generator(nn.Module):
         )
 
     def forward(self, latents: Tensor, lod: float = 0.0) -> Tensor:
-        """Images of the level's own size: [N, latent] -> [N, C, r, r], r = resolution / 2^floor(lod).
+        """Generate images of the level's own size.
 
-        Values are meant to lie in [-1, 1] but are not bounded. The length of a latent does not
-        matter, because the latents are normalized first.
+        Args:
+            latents: [N, latent]. Their lengths have no effect, as they are normalized first.
+            lod: level of detail.
+
+        Returns:
+            [N, C, r, r] with r = resolution / 2^floor(lod). Real images lie in [-1, 1]; these are not
+            bounded.
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level

@@ -1,8 +1,8 @@
-"""The operators of :mod:`anowild.networks.operators` for ``eval()``, without derivatives of our own.
+"""The arithmetic of the layers for ``eval()``, in PyTorch's own operators.
 
-They are written with PyTorch's own operators, so `torch.onnx.export` takes a network in ``eval()``,
-by either exporter. Export in float32 on a CPU: on a GPU the box filter of training stays, which is
-faster there. In float32 the results have the same bits as in training.
+Both exporters of `torch.onnx.export` take a network in ``eval()``. Export in float32 on a CPU: on a GPU
+the box filter of training is used, because it is faster there. In float32 with oneDNN results have the
+same bits as those of :mod:`anowild.networks.operators`.
 
 A transposed convolution is as fast as the backward kernel that training uses in its place. In
 milliseconds, with 64 -> 64 maps in channels-last and one thread on a Xeon with AVX-512 and AMX, medians

@@ -1,17 +1,18 @@
-"""The operators of the networks, with derivatives that cost no more than they must.
+"""The arithmetic of the layers for ``train()``, with cheap first and second derivatives.
 
-*Convolutions.* y = w * x is linear in x and in w. Its two adjoints, the one that takes y back to x
-and the one that takes (x, y) to w, are linear in their arguments as well, and each of the three is
-the derivative of the others. Three operators that name each other as their derivatives are all
-that a gradient penalty needs, each with a kernel of its own. (PyTorch's own second derivative
-writes the one for w as a convolution with a kernel as large as the image, and its transposed
-convolution takes a slower kernel than the adjoint does.)
+*Convolutions.* y = w * x is linear in x and in w. Its adjoint in x takes y to x, its adjoint in w takes
+(x, y) to w. Both are linear in their arguments, too, and the derivatives of each of the three operations
+are the other two. So three autograd functions that refer to each other are all that a gradient penalty
+needs, each with one kernel. (PyTorch's own second derivative computes the one in w by a convolution with
+a kernel as large as the image.)
 
-*Resampling by two.* The mean over boxes of 2x2 commutes with a convolution. So a 3x3 kernel of
-stride 2 beside a box does in 9 multiplications what a fused 4x4 kernel does in 16. The box is its
-own adjoint, but for the border.
+*Resampling by two.* A mean over boxes of 2x2 pixels commutes with a convolution. So a 3x3 kernel of
+stride 2 with a box filter does in 9 multiplications what a fused 4x4 kernel does in 16. The box filter is
+its own adjoint, apart from the border.
 
-*Activations* work in place, and their derivatives need the results alone.
+*Activations* work in place, and their derivatives need only their results.
+
+`inference` has the same arithmetic for ``eval()``.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _conv_dtype: ContextVar[torch.dtype | None] = ContextVar("conv_dtype", default=N
 
 @contextmanager
 def skip_weight_gradients() -> Iterator[None]:
-    """Leave out first derivatives by weights and biases, as in the inner gradient of a penalty.
+    """Skip weight and bias gradients, in the first backward pass of a gradient penalty.
 
-    An autograd function is not told which of its gradients end in nothing, so it is told here.
+    An autograd function cannot know that they are unused: `needs_input_grad` stays true.
     """
     global _weight_gradients_wanted
     before, _weight_gradients_wanted = _weight_gradients_wanted, False
@@ -54,10 +55,10 @@ def skip_weight_gradients() -> Iterator[None]:
 
 @contextmanager
 def conv_precision(dtype: torch.dtype | None) -> Iterator[None]:
-    """Have the layers between the images and the 4x4 maps compute in ``dtype``; None: in their own.
+    """Set the data type of the layers between the images and the 4x4 maps; None: that of the weights.
 
-    For training: parameters, images, the 4x4 layers and all that is summed over them keep their
-    type.
+    Parameters, images, the 4x4 layers and losses keep their type. The setting is a context variable, so
+    threads and asynchronous tasks do not affect each other.
     """
     token = _conv_dtype.set(dtype)
     try:
@@ -67,66 +68,65 @@ def conv_precision(dtype: torch.dtype | None) -> Iterator[None]:
 
 
 def to_conv_dtype(x: Tensor) -> Tensor:
-    """Feature maps in the type that :func:`conv_precision` asks for."""
+    """Convert feature maps to the type set by :func:`conv_precision`."""
     dtype = _conv_dtype.get()
     return x if dtype is None else x.to(dtype)
 
 
 class Geometry(NamedTuple):
-    """Stride and padding, the same along both axes."""
+    """Stride and padding of a convolution, the same along both axes."""
 
     stride: int = 1
     padding: int = 0
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """[N, in, H, W], [out, in, k, k], [out] -> [N, out, h, w]; cross-correlation, as everywhere."""
+    """Convolve: [N, in, H, W], [out, in, k, k], [out] -> [N, out, h, w]."""
     result: Tensor = _Conv.apply(x, weight, bias, geometry)
     return result
 
 
 def conv_transposed(y: Tensor, weight: Tensor, size: int, geometry: Geometry) -> Tensor:
-    """The adjoint of :func:`conv` in x: [N, out, h, w], [out, in, k, k] -> [N, in, size, size]."""
+    """Apply the adjoint of :func:`conv` in x: [N, out, h, w], [out, in, k, k] -> [N, in, size, size]."""
     result: Tensor = _ConvTransposed.apply(y, weight, (size, size), geometry)
     return result
 
 
 def conv_downsample(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A 3x3 convolution that keeps the size, then 2x2 average pooling: [N, ., H, H] -> [N, ., H/2, H/2]."""
+    """Convolve by 3x3 with the same size, then pool by 2x2: [N, in, H, H] -> [N, out, H/2, H/2]."""
     return conv(box_filter(x, 1), weight, bias, Geometry(stride=2))
 
 
 def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """Nearest-neighbor doubling, then a 3x3 convolution: [N, in, H, H] -> [N, out, 2H, 2H].
+    """Upsample by nearest neighbors, then convolve by 3x3: [N, in, H, H] -> [N, out, 2H, 2H].
 
     Args:
-        weight: [in, out, 3, 3], flipped in space against that of :func:`conv`.
+        x: feature maps.
+        weight: [in, out, 3, 3], flipped in space compared with that of :func:`conv`.
     """
     spaced = conv_transposed(x, weight * 4, 2 * x.shape[-1] + 1, Geometry(stride=2))
     return box_filter(spaced, 0)
 
 
 def box_filter(x: Tensor, padding: int) -> Tensor:
-    """Mean over boxes of 2x2, one for each position: [.., H, H] -> H - 1 + 2 * padding a side."""
+    """Average over 2x2 boxes with stride 1: [N, C, H, H] -> [N, C, h, h], h = H - 1 + 2 * padding."""
     result: Tensor = _BoxFilter.apply(x, padding)
     return result
 
 
 def leaky_relu_(x: Tensor) -> Tensor:
-    """``max(0.2 x, x)``, elementwise, in place."""
+    """Apply ``max(0.2 x, x)``, elementwise, in place."""
     result: Tensor = _LeakyRelu.apply(x)
     return result
 
 
 def normalized_leaky_relu_(x: Tensor) -> Tensor:
-    """:func:`leaky_relu_`, then :func:`pixel_norm`, in place. Has a first derivative only."""
+    """Apply :func:`leaky_relu_`, then pixel norm, in place. It has a first derivative only."""
     result: Tensor = _NormalizedLeakyRelu.apply(x)
     return result
 
 
 class _BoxFilter(Function):
-    """Mean over boxes of 2x2, one for each position: [.., H, H] -> H - 1 + 2 * padding a side."""
-
     @staticmethod
     def forward(ctx: Any, x: Tensor, padding: int) -> Any:
         ctx.padding = padding
@@ -139,12 +139,12 @@ class _BoxFilter(Function):
         return _BoxFilter.apply(gradients[0], 1 - ctx.padding), None
 
 
-#: Numbers from which on a GPU takes longer for `avg_pool2d` than for the launches of what replaces it.
+#: Number of elements from which `avg_pool2d` is slower on a GPU than :func:`_box_filter_by_axis`.
 _LARGE_NUMEL = 1 << 22
 
 
 def _box_filter_by_axis(x: Tensor, padding: int) -> Tensor:
-    """The same as `avg_pool2d`, whose kernel for channels side by side keeps a GPU waiting."""
+    """Compute the same as `avg_pool2d`, which is slow on a GPU in channels-last."""
     for axis in (2, 3):
         last = x.shape[axis] - 1
         neighbors = x.narrow(axis, 0, last), x.narrow(axis, 1, last)
@@ -155,7 +155,7 @@ def _box_filter_by_axis(x: Tensor, padding: int) -> Tensor:
                 shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last
             )
             torch.lerp(*neighbors, 0.5, out=means.narrow(axis, 1, last))
-            # A zero stands beside the first and the last one.
+            # The first and the last value have a zero beside them.
             torch.mul(x.narrow(axis, 0, 1), 0.5, out=means.narrow(axis, 0, 1))
             torch.mul(x.narrow(axis, last, 1), 0.5, out=means.narrow(axis, last + 1, 1))
             x = means
@@ -178,7 +178,7 @@ class _LeakyRelu(Function):
 
 
 class _LeakyReluGrad(Function):
-    """Multiply by the slope of the leaky ReLU that gave ``activated``; linear, so its own derivative."""
+    """Multiplication by the slope of a leaky ReLU, given its result; linear, so its own derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, activated: Tensor) -> Any:
@@ -272,7 +272,7 @@ class _ConvTransposed(Function):
 
 
 class _ConvWeightGrad(Function):
-    """(x, y) -> the adjoint in the weight, and that in the bias, which is the sum of y."""
+    """Adjoints of a convolution in weight and bias: (x, y) -> gradients of weight and bias."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, shape: torch.Size, geometry: Geometry) -> Any:
@@ -299,7 +299,7 @@ class _ConvWeightGrad(Function):
 def _conv_backward(
     y: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, for_x: bool
 ) -> tuple[Any, Any, Any]:
-    """The adjoint in x alone, or those in weight and bias."""
+    """Return the adjoint in x, or those in weight and bias, at their places in a triple."""
     stride, padding = [geometry.stride] * 2, [geometry.padding] * 2
     mask = [for_x, not for_x, not for_x]
     result: tuple[Any, Any, Any] = _aten_conv_backward(
@@ -319,10 +319,10 @@ def _conv_backward(
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return the same values with the channels of a pixel side by side, and strides that say so.
+    """Return the same values in channels-last, with its strides even for a single channel.
 
-    With one channel the other layout is the same memory, and PyTorch takes it for that: then the
-    kernels of gray images' layers are ten times slower, and all that follows is reordered.
+    With one channel both memory formats are the same memory, and PyTorch assumes the other one. Then
+    the kernels of gray images' layers are ten times slower, and all later feature maps are reordered.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     # [N, 1, H, W] -> [N, H, W] -> [N, H, W, 1] -> [N, 1, H, W], as views: strides (HW, 1, W, 1).
@@ -330,7 +330,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def _shape_template(like: Tensor, shape: Any) -> Tensor:
-    """A tensor that the kernels ask for its shape and layout, and never read."""
+    """Return a tensor of which the kernels use the shape and the memory format, not the values."""
     return torch.empty(
         shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
     )

@@ -43,6 +43,7 @@ def grid(images: Array, columns: int, gap: int = 2, shade: int = 128) -> Image.I
 
 
 def save_png(picture: Image.Image, path: Path, scale: int = 1) -> None:
+    """Save a picture as PNG, enlarged by a whole number without interpolation."""
     if scale > 1:
         picture = picture.resize(
             (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST

@@ -141,7 +141,10 @@ class Step:
 
         Args:
             reals: as in :meth:`__call__`; used only with ``encoder_reals``, otherwise may be None.
-            noise, lod, learning_rate, decay: as in :meth:`__call__`.
+            noise: as in :meth:`__call__`; so are the following.
+            lod: level of detail.
+            learning_rate: of E's optimizer.
+            decay: of E's moving average.
         """
         generator = self.networks.average_generator
         ema_update(self.networks.average_encoder, self.networks.encoder, decay)
