@@ -1,10 +1,10 @@
-"""How well the crops that are cut out of a video match given instance masks.
+"""Match between the crops that are cut out of a video and given instance masks.
 
     python -m bench.crops VIDEO --masks MASKS --object-size 56
 
 For each frame: crops, instances, recall (instances of which one crop holds the center of mass and
-at least 75 % of the pixels), centerd (instances on which a crop is centerd), precision (crops that
-are centerd on an instance), seconds for finding the objects. Then the means over frames, the
+at least 75 % of the pixels), centered (instances on which a crop is centered), precision (crops that
+are centered on an instance), seconds for finding the objects. Then the means over frames, the
 pooled shares, and the same for a regular grid of at least as many crops of the same side: large
 crops cover much by chance. Masks beyond the last frame are not used.
 """
@@ -31,7 +31,7 @@ from anowild.data.readers import Record, open_source
 
 
 def regular_grid(count: int, height: int, width: int) -> list[Found]:
-    """The centers of at least ``count`` crops, in nearly as many rows as columns."""
+    """Return the centers of at least ``count`` crops, in nearly as many rows as columns."""
     rows = max(1, math.isqrt(count))
     columns = -(-count // rows)
     places = [((np.arange(n) + 0.5) * side / n) for n, side in ((rows, height), (columns, width))]
@@ -39,6 +39,7 @@ def regular_grid(count: int, height: int, width: int) -> list[Found]:
 
 
 def line(name: object, part: Coverage, frames: int = 1) -> str:
+    """Format a row of the table."""
     return (
         f"{name!s:>8}  {part.crops / frames:6.1f}  {part.instances / frames:9.1f}  "
         f"{part.recall:6.3f}  {part.centerd_recall:7.3f}  {part.precision:9.3f}"
@@ -52,7 +53,7 @@ def measure(video: str, masks: str, settings: CropSettings, quiet: bool = False)
     grids: list[Coverage] = []
     seconds: list[float] = []
     print(f"{video}: object size {settings.object_size:g}, crop side {side}")
-    print("   frame   crops  instances  recall  centerd  precision  seconds")
+    print("   frame   crops  instances  recall centered  precision  seconds")
     for number, (frame, mask) in enumerate(
         zip(open_source(video), open_source(masks), strict=False)
     ):
