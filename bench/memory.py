@@ -26,12 +26,12 @@ from anowild.data.readers import Record, SkippedImage
 from anowild.presets import preset
 from bench.data import SIDE, Generated, peak_mb
 
-#: What costs an image less than its preprocessing.
+#: Networks that cost an image less than its preprocessing.
 TINY = {"resolution": 8, "fmap_base": 16, "fmap_max": 4, "latent_size": 4, "kimg": 0.0}
 
 
 class Named(Generated):
-    """Noise with names as long as those of files."""
+    """Source of noise with names as long as those of files."""
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for i, record in enumerate(super().records(start), start):
@@ -39,7 +39,7 @@ class Named(Generated):
 
 
 def make_model(folder: Path) -> None:
-    """An untrained detector; scores need a calibration, which a few images give."""
+    """Save an untrained detector; a few images calibrate it."""
     images = np.random.default_rng(0).integers(0, 256, (256, SIDE, SIDE), dtype=np.uint8)
     api.train(images, folder, preset("laptop").settings().replace(**TINY), "cpu", threads=1)
 
@@ -62,6 +62,7 @@ def score(model: Path, count: int, out: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Measure each size in a process; with ``--score``, be one of them."""
     parser = argparse.ArgumentParser(
         prog="python -m bench memory", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

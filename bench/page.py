@@ -1,4 +1,4 @@
-"""Whether the page of `anowild review` stays quick, however many images there are.
+"""Speed and memory of the page of `anowild review` with many images.
 
     python -m bench page [--images 100000] [--side 32]
 
@@ -31,7 +31,7 @@ from anowild.reviewing.store import MARKS, Store
 from anowild.training.fitting import fit_detector
 from anowild.views.gan import CUES
 
-#: Counts the frames in which the page moved on, while something goes on for ``ms`` milliseconds.
+#: Counts the frames that are drawn while the page scrolls, or the threshold moves, for ``ms`` milliseconds.
 _FRAMES = """async ([kind, ms]) => {
   const scroller = document.querySelector("#scroller"), slider = document.querySelector("#threshold");
   const times = [], started = performance.now();
@@ -50,7 +50,7 @@ _FRAMES = """async ([kind, ms]) => {
 
 
 def made_up(count: int, side: int, folder: Path) -> Scored:
-    """Images of soft blots, with scores as a training set's."""
+    """Make up images of soft blots, with scores distributed as a training set's."""
     rng = np.random.default_rng(0)
     pictures = np.lib.format.open_memmap(
         folder / "pictures.npy", mode="w+", dtype=np.uint8, shape=(count, 1, side, side)
@@ -69,7 +69,7 @@ def made_up(count: int, side: int, folder: Path) -> Scored:
 
 
 def renderer_mb() -> float:
-    """Memory of the largest renderer process of Chromium, in MB; what it shares with others counts in part."""
+    """Return the memory of Chromium's largest renderer process in MB; shared pages count in part."""
     most = 0.0
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -83,7 +83,7 @@ def renderer_mb() -> float:
 
 
 def measure(url: str) -> None:
-    """Open the page and print what it does."""
+    """Open the page, and print its speed and memory."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -111,6 +111,7 @@ def measure(url: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Serve made-up images and scores, and measure the page."""
     parser = argparse.ArgumentParser(prog="python -m bench page", description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--side", type=int, default=32)

@@ -1,12 +1,12 @@
-"""How many training images one has to look at to find most of the anomalies among them.
+"""Training images to look at until most of the anomalies among them are found.
 
     python -m bench review --study STUDY [--rate 0.05]
 
-Takes the joint networks of a study of `anowild study run`. Somebody looks at the images one by one, the
-oddest first, and says which are anomalies, until 90 % of the injected ones are found: by the
-unsupervised score, by PCA reconstruction, by plain low contrast, at random, and by what marks teach, ranked
-anew after every 20. Mean over seeds, in images and as a share of all. Then the AUROC over the images that are not yet
-marked, after the first 20 marks, by the score and by what the marks teach.
+Takes the joint networks of a study of `anowild study run`. Images are looked at one by one, the oddest first,
+and marked correctly, until 90 % of the injected anomalies are found: ranked by the unsupervised score, by PCA
+reconstruction, by low contrast, at random, and by the score reranked by the marks after every 20. Means over
+seeds, in images and as a share of all. Then the AUROC over the unmarked images after the first 20 marks, by the
+score and by the reranked score.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ FOUND, EVERY = 0.9, 20
 
 
 def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
-    """Images until ``FOUND`` of the odd ones are found.
+    """Return the number of images to look at until ``FOUND`` of the odd ones are found.
 
     Args:
+        odd: which images are anomalies, bool [N].
         rank: (numbers of the images seen so far) -> scores [N].
     """
     wanted = int(np.ceil(FOUND * odd.sum()))
@@ -51,7 +52,7 @@ def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
 
 
 def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
-    """Of one cell: its set, its number of images, images looked at by way of ranking, and AUROCs."""
+    """Return the set of a trial, its number of images, and images looked at by way of ranking."""
     cell = Cell(**read_json(folder / CELL))
     measured = cue_cache.load(folder / BANK)
     training = measured["training"]
@@ -90,6 +91,7 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
 
 
 def main(arguments: list[str]) -> int:
+    """Print the means over seeds of each set."""
     parser = argparse.ArgumentParser(prog="python -m bench review", description=__doc__)
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=0.05)

@@ -434,7 +434,7 @@ def _check(s: Settings) -> None:
     both = s.black is not None and s.white is not None and s.black < s.white
     neither = s.black is None and s.white is None
     need(both or neither, "black", "given together with white, and less than it")
-    need(len(s.views) > 0 and len({*s.views}) == len(s.views), \"views\", \"one or more, each once\")
+    need(len(s.views) > 0 and len({*s.views}) == len(s.views), "views", "one or more, each once")
     need(not (s.simultaneous and s.cycle_weight), "cycle_weight", "0 where simultaneous is true")
     need(
         all(v % 4 == 0 or v < 4 for v in s.minibatch.values()),

@@ -78,10 +78,12 @@ def test_detectors_from_elsewhere_find_what_is_easy(
 
 
 def test_an_unknown_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="no method 'magic'"):
+    with pytest.raises(UserError, match="method 'magic': unknown"):
         methods.check(["joint", "magic"])
     monkeypatch.setattr("anowild.study.methods.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"'ecod' needs pyod: pip install 'anowild\[study\]'"):
+    with pytest.raises(
+        UserError, match=r"method 'ecod': pyod is not installed; pip install 'anowild\[study\]'"
+    ):
         methods.check(["ecod"])
 
 

@@ -65,8 +65,8 @@ def test_the_plan_and_its_cost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sets": ["moon"]}, "no set 'moon'"),
-        ({"names": ["moon"]}, "no method 'moon'"),
+        ({"sets": ["moon"]}, "set 'moon': unknown"),
+        ({"names": ["moon"]}, "method 'moon': unknown"),
         ({"rates": [0.7]}, "rate 0.7"),
     ],
 )
@@ -120,6 +120,17 @@ def test_tables(study: Path, anowild: Run, tmp_path: Path) -> None:
             assert np.asarray(picture.convert("L")).std() > 5
 
 
+def test_collect_reads_the_earlier_spelling_of_scores(tmp_path: Path) -> None:
+    path = tmp_path / "digits_3" / "0pct" / "joint" / "seed0" / RESULT
+    path.parent.mkdir(parents=True)
+    scores = ["latent_neighbours", "5 nearest neighbours, E's features", "residual"]
+    path.write_text(json.dumps({"rows": [{"score": score} for score in scores]}))
+    (result,) = tables.collect(tmp_path)
+    assert [row["score"] for row in result["rows"]] == [
+        "latent_neighbors", "5 nearest neighbors, E's features", "residual",
+    ]  # fmt: skip
+
+
 def test_a_difference_is_of_pairs() -> None:
     values = {("s", "a"): [0.9, 0.8, 0.7, 0.5], ("s", "b"): [0.8, 0.7, 0.6], ("t", "a"): [0.5],
               ("t", "b"): [0.7]}  # fmt: skip
@@ -136,10 +147,10 @@ def test_a_difference_is_of_pairs() -> None:
 
 def test_the_interval_of_a_mean() -> None:
     rng = np.random.default_rng(0)
-    found = [tables.Interval.of(list(rng.normal(1, 2, 5))) for _ in range(1000)]
+    found = [tables.Interval.from_values(list(rng.normal(1, 2, 5))) for _ in range(1000)]
     hits = [interval.low <= 1 <= interval.high for interval in found]
     assert 0.93 < np.mean(hits) < 0.97
-    assert str(tables.Interval.of([0.1, 0.1])) == "+0.100 [+0.100, +0.100] (2)"
+    assert str(tables.Interval.from_values([0.1, 0.1])) == "+0.100 [+0.100, +0.100] (2)"
 
 
 def test_a_table_needs_results(anowild: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a study: AUROC against contamination, histograms of scores and of latent norms."""
+"""Plots of a study: AUROC against contamination, histograms of scores and latent norms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from anowild.study.trial import BANK, CELL, Cell, place
 
 
 def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
-    """Raises UserError if matplotlib is not installed."""
+    """Make a figure with ``columns`` panels.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
     try:
         import matplotlib as mpl
     except ImportError as error:
@@ -43,7 +47,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """AUROC of each method's own score, with the deviation over seeds, a panel for each set."""
+    """Plot the AUROC of each method's main score ± deviation over seeds, a panel for each set."""
     found: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
@@ -68,13 +72,16 @@ def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None
 
 
 def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = None) -> None:
-    """Normal and anomalous test images, a panel for each cell's folder.
+    """Plot histograms of normal and anomalous test images, a panel for each trial.
 
     Args:
-        cue: its logarithm, with G's own images beside; None: the combined score.
+        out: folder of the study.
+        cells: folders of the trials, relative to ``out``.
+        path: the PNG file to write.
+        cue: cue whose logarithm is shown, with that of G's own images; None for the combined score.
 
     Raises:
-        UserError: a cell has no bank.
+        UserError: the cues of a trial cannot be read.
     """
     figure, axes = _figure(len(cells), 2.6)
     for axis, where in zip(axes, cells, strict=True):
@@ -101,7 +108,7 @@ def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = N
 
 
 def draw_all(results: Sequence[dict[str, Any]], out: Path, folder: Path) -> list[Path]:
-    """All pictures of a study; histograms of the joint run with the lowest seed at the highest rate."""
+    """Draw all plots; histograms are of the joint trial with the lowest seed at the highest rate."""
     chosen: dict[str, Path] = {}
     for r in sorted(results, key=lambda r: (-r["rate"], r["seed"])):
         where = place(r["set"], r["rate"], r["method"], r["seed"])

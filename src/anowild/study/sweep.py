@@ -1,6 +1,6 @@
-"""A study: every data set x rate x method x seed, each cell in a folder and a process of its own.
+"""A sweep over data sets x rates x methods x seeds, each trial in a folder and process of its own.
 
-What is done is skipped, what was stopped goes on, and the cost is known before it starts.
+Trials that are done are skipped, and trials that were stopped go on. The cost is estimated first.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.schedule import Schedule
 from anowild.training.step import Networks, Step, StepNoise
 
-#: Iterations that a pace is measured on.
+#: Iterations that are timed to estimate the cost.
 TIMED = 3
-#: Seconds between two looks at the processes.
+#: Seconds between checks of the processes.
 POLL = 0.2
-#: Changes in a cell that its result does not depend on.
+#: Fields of a trial that its result does not depend on.
 _FREE = {"data"}
 
 
@@ -48,20 +48,25 @@ def plan(
     settings: Settings,
     search_steps: int = 0,
 ) -> list[Cell]:
-    """The cells of a study, one seed after the other, so that what is there early is balanced.
+    """Return the trials of a study, seed by seed, so that an unfinished study is balanced.
 
     Raises:
-        UserError: an unknown set or method, or one that is not installed; an impossible rate.
+        UserError: a set or method is unknown, or its package or folder is missing; a rate is
+            impossible.
     """
     for name in sets:
         if name not in DATASETS:
-            raise UserError(f"there is no set '{name}': take some of {', '.join(DATASETS)}")
+            raise UserError(f"set '{name}': unknown; take some of {', '.join(DATASETS)}")
         if data is None and name not in BUNDLED:
-            raise UserError(f"set '{name}' needs --data; without it, take {', '.join(BUNDLED)}")
+            raise UserError(
+                f"set '{name}': needs --data; without it, take some of {', '.join(BUNDLED)}"
+            )
     methods.check(list(names))
     for rate in rates:
         if not 0 <= rate <= 0.5:
-            raise UserError(f"rate {rate:g}: a share of the training set, from 0 to 0.5")
+            raise UserError(
+                f"rate {rate:g}: impossible; give a share of the training set from 0 to 0.5"
+            )
     return [
         Cell(
             name, rate, method, seed, str(data or ""), settings.to_json(),
@@ -73,7 +78,7 @@ def plan(
 
 @dataclass(frozen=True)
 class Cost:
-    """What is left to do."""
+    """Estimated cost of the trials that are not done."""
 
     cells: int
     done: int
@@ -87,7 +92,7 @@ class Cost:
 
 
 def cost(cells: Sequence[Cell], out: Path, device: torch.device) -> Cost:
-    """Estimate by a few iterations of each size of networks on this machine."""
+    """Estimate the cost from a few iterations of each set and method on this machine."""
     left = [cell for cell in cells if not (out / cell.place / RESULT).exists()]
     paces: dict[tuple[str, str], float] = {}
     seconds = 0.0
@@ -128,16 +133,18 @@ def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
 def run(
     cells: Sequence[Cell], out: Path, jobs: int, threads: int, devices: Sequence[str]
 ) -> list[Path]:
-    """Run what is left, ``jobs`` cells at a time, on the devices in turn.
+    """Run the trials that are not done, ``jobs`` at a time, on the devices in turn.
 
     Returns:
-        The folders of cells that failed; each has the reason in ``error.txt``.
+        The folders of trials that failed; each has the reason in ``error.txt``.
 
     Raises:
-        UserError: a folder holds another cell, or another study runs there.
-        Interrupted: by Ctrl-C or SIGTERM, after all cells have saved.
+        UserError: a folder holds another trial, or another study runs there.
+        Interrupted: by Ctrl-C or SIGTERM, after all trials have saved.
     """
-    with exclusive_lock(out, "another study is running there now"):
+    with exclusive_lock(
+        out, "another study is running there now; wait for it, or give another output"
+    ):
         left = []
         for cell in cells:
             folder = out / cell.place
@@ -176,7 +183,7 @@ def _start(folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "anowild.study.trial", str(folder)]
     command += ["--device", device, "--threads", str(threads)]
     with (folder / "error.txt").open("wb") as log:
-        # A session of its own: Ctrl-C reaches this process alone, which then stops the others.
+        # In a session of its own, so that Ctrl-C reaches this process alone, which then stops the others.
         return subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
@@ -184,7 +191,11 @@ def _start(folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
 
 
 def _agree(cell: Cell, folder: Path) -> None:
-    """Raises UserError if the folder holds a cell of a study with other settings."""
+    """Check that the folder is empty or holds this very trial.
+
+    Raises:
+        UserError: it holds a trial of a study with other settings.
+    """
     if not (folder / CELL).exists():
         return
     before = read_json(folder / CELL)
