@@ -26,7 +26,7 @@ from anowild.reviewing.rerank import features, rerank
 from anowild.study import cue_cache
 from anowild.study.baselines import BASELINES, pca_residual
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
-from anowild.study.trial import BANK, CELL, RESULT, Cell
+from anowild.study.trial import CUE_CACHE, RESULT, TRIAL, Trial
 from anowild.views.gan import CUES
 from anowild.views.gaussian import GaussianReference
 
@@ -53,11 +53,11 @@ def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
 
 def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     """Return the set of a trial, its number of images, and images looked at by way of ranking."""
-    cell = Cell(**read_json(folder / CELL))
-    measured = cue_cache.load(folder / BANK)
+    trial = Trial(**read_json(folder / TRIAL))
+    measured = cue_cache.load(folder / CUE_CACHE)
     training = measured["training"]
     count = len(training["residual"])
-    experiment = cell.experiment()
+    experiment = trial.experiment()
     odd = experiment.injected
     score = RULES[DEFAULT_RULE](training, training)
     # As the detector's score: -log10 of the share of training images as odd.
@@ -71,10 +71,10 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
         found = rerank(rarity, described, seen, odd[seen])
         return rarity if found is None else found
 
-    images = ImageSet.load(experiment.training, cell.full_settings()).images
-    pca = pca_residual(images, images, cell.seed)
+    images = ImageSet.load(experiment.training, trial.full_settings()).images
+    pca = pca_residual(images, images, trial.seed)
     contrast = BASELINES["low contrast"](images, images)
-    chance = np.random.default_rng(cell.seed).random(count)
+    chance = np.random.default_rng(trial.seed).random(count)
     ways = {
         "our score": lambda seen: rarity,
         "and marks": learning,
@@ -87,7 +87,7 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     rest = np.setdiff1d(np.arange(count), first)
     found["before"] = auroc(odd[rest], rarity[rest])
     found["after"] = auroc(odd[rest], learning(first)[rest])
-    return cell.set, count, found
+    return trial.set, count, found
 
 
 def main(arguments: list[str]) -> int:

@@ -28,7 +28,7 @@ from anowild.files import read_json
 from anowild.scoring.thresholds import false_discovery_rate, gap
 from anowild.study import cue_cache
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
-from anowild.study.trial import BANK, CELL, RESULT, Cell
+from anowild.study.trial import CUE_CACHE, RESULT, TRIAL, Trial
 
 #: (generator, share of anomalies in calibration) -> calibration scores and labels, scores and labels.
 Draw = Callable[[np.random.Generator, float], tuple[Array, Array, Array, Array]]
@@ -67,11 +67,11 @@ def of_cell(normal: Array, odd: Array) -> Draw:
 def real(study: Path) -> Iterator[tuple[str, Draw]]:
     """Yield the sets of a study without contamination, seed 0."""
     for result in sorted(study.glob(f"*/0pct/joint/seed0/{RESULT}")):
-        cell = Cell(**read_json(result.parent / CELL))
-        measured = cue_cache.load(result.parent / BANK)
+        trial = Trial(**read_json(result.parent / TRIAL))
+        measured = cue_cache.load(result.parent / CUE_CACHE)
         scores = RULES[DEFAULT_RULE](measured["training"], measured["test"])
-        labels = cell.experiment().test_labels
-        yield cell.set, of_cell(scores[labels == 0], scores[labels == 1])
+        labels = trial.experiment().test_labels
+        yield trial.set, of_cell(scores[labels == 0], scores[labels == 1])
 
 
 def show(title: str, draw: Draw, count: int) -> None:
@@ -131,14 +131,14 @@ def apart(distance: float, share: float) -> list[tuple[Array, Array]]:
 
 def trained_on(study: Path) -> Iterator[tuple[str, list[tuple[Array, Array]]]]:
     """Yield oddness and labels of the training images of a study, by set and rate."""
-    cells: dict[tuple[str, float], list[tuple[Array, Array]]] = {}
+    trials: dict[tuple[str, float], list[tuple[Array, Array]]] = {}
     for result in sorted(study.glob(f"*/*/joint/*/{RESULT}")):
-        cell = Cell(**read_json(result.parent / CELL))
-        training = cue_cache.load(result.parent / BANK)["training"]
+        trial = Trial(**read_json(result.parent / TRIAL))
+        training = cue_cache.load(result.parent / CUE_CACHE)["training"]
         oddness = RULES[DEFAULT_RULE](training, training)
-        odd = cell.experiment().injected
-        cells.setdefault((cell.set, cell.rate), []).append((oddness, odd))
-    for (name, rate), draws in sorted(cells.items()):
+        odd = trial.experiment().injected
+        trials.setdefault((trial.set, trial.rate), []).append((oddness, odd))
+    for (name, rate), draws in sorted(trials.items()):
         yield f"{name}, {100 * rate:g} %", draws
 
 

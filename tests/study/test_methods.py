@@ -15,7 +15,7 @@ from anowild.presets import preset
 from anowild.study import cue_cache, methods
 from anowild.study.fusion_rules import RULES, detector
 from anowild.study.latent_search import search
-from anowild.study.trial import Cell, run
+from anowild.study.trial import Trial, run
 from anowild.training import train
 from anowild.training.fitting import fit_detector
 from anowild.training.gan import anomaly_scorer, view_of
@@ -132,8 +132,8 @@ def test_what_was_trained_beats_what_was_not(name: str, tmp_path: Path) -> None:
     found: dict[str, list[tuple[float, float]]] = {name: [], "untrained": []}
     for seed in range(3):
         for method, aurocs in found.items():
-            cell = Cell(where[0], 0.05, method, seed, str(where[1]), settings.to_json())
-            result = run(cell, tmp_path / method / str(seed), CPU)
+            trial = Trial(where[0], 0.05, method, seed, str(where[1]), settings.to_json())
+            result = run(trial, tmp_path / method / str(seed), CPU)
             of = {r["score"]: r["auroc"] for r in result["rows"]}
             aurocs.append((of["relative_residual"], of["combined score"]))
     trained, untrained = (np.mean(aurocs, axis=0) for aurocs in found.values())

@@ -18,7 +18,7 @@ from PIL import Image
 from anowild.errors import UserError
 from anowild.settings import Settings
 from anowild.study import sweep, tables
-from anowild.study import trial as cell_module
+from anowild.study import trial as trial_module
 from anowild.study.trial import RESULT
 from tests.conftest import Run, tiny_settings
 
@@ -39,27 +39,27 @@ def tiny() -> Settings:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two rates, two ways of training and a baseline, with two seeds, done in this process."""
     out = tmp_path_factory.mktemp("study")
-    for cell in plan(out):
-        cell_module.write(cell, out / cell.place)
-        cell_module.run(cell, out / cell.place, CPU)
+    for trial in plan(out):
+        trial_module.write(trial, out / trial.place)
+        trial_module.run(trial, out / trial.place, CPU)
     return out
 
 
-def plan(out: Path) -> list[cell_module.Cell]:
+def plan(out: Path) -> list[trial_module.Trial]:
     return sweep.plan(out, ["digits_3"], [0.0, 0.1], ["joint", "robust", "pca"], [0, 1], tiny())
 
 
 def test_the_plan_and_its_cost(tmp_path: Path) -> None:
-    cells = sweep.plan(
+    trials = sweep.plan(
         tmp_path, ["digits_3"], [0, 0.1], ["joint", "sequential", "knn"], [0], tiny()
     )
-    assert len(cells) == 6
-    assert len({cell.place for cell in cells}) == 6
-    joint, both = (sweep.cost(c, tmp_path, CPU).hours for c in (cells[:1], cells[:2]))
+    assert len(trials) == 6
+    assert len({trial.place for trial in trials}) == 6
+    joint, both = (sweep.cost(c, tmp_path, CPU).hours for c in (trials[:1], trials[:2]))
     assert 0 < joint < both
-    (tmp_path / cells[0].place).mkdir(parents=True)
-    (tmp_path / cells[0].place / RESULT).write_text("{}")
-    assert sweep.cost(cells, tmp_path, CPU).done == 1
+    (tmp_path / trials[0].place).mkdir(parents=True)
+    (tmp_path / trials[0].place / RESULT).write_text("{}")
+    assert sweep.cost(trials, tmp_path, CPU).done == 1
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def arguments(data: Path, out: Path) -> list[str]:
 def test_a_dry_run_runs_nothing(anowild: Run, tmp_path: Path) -> None:
     code, out, err = anowild(*arguments(tmp_path, tmp_path / "out"), "--dry-run")
     assert code == 0, err
-    assert "2 cells, 0 of them done" in out
+    assert "2 trials, 0 of them done" in out
     assert not (tmp_path / "out").exists()
 
 

@@ -16,7 +16,7 @@ from anowild.study import cue_cache
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.methods import METHODS
 from anowild.study.tables import rows_of
-from anowild.study.trial import BANK, CELL, Cell, place
+from anowild.study.trial import CUE_CACHE, TRIAL, Trial, place
 
 
 def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
@@ -71,23 +71,23 @@ def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None
     _save(figure, path)
 
 
-def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = None) -> None:
+def histograms(out: Path, trials: Sequence[Path], path: Path, cue: str | None = None) -> None:
     """Plot histograms of normal and anomalous test images, a panel for each trial.
 
     Args:
         out: folder of the study.
-        cells: folders of the trials, relative to ``out``.
+        trials: folders of the trials, relative to ``out``.
         path: the PNG file to write.
         cue: cue whose logarithm is shown, with that of G's own images; None for the combined score.
 
     Raises:
         UserError: the cues of a trial cannot be read.
     """
-    figure, axes = _figure(len(cells), 2.6)
-    for axis, where in zip(axes, cells, strict=True):
-        cell = Cell(**read_json(out / where / CELL))
-        measured = cue_cache.load(out / where / BANK)
-        labels = cell.experiment().test_labels
+    figure, axes = _figure(len(trials), 2.6)
+    for axis, where in zip(axes, trials, strict=True):
+        trial = Trial(**read_json(out / where / TRIAL))
+        measured = cue_cache.load(out / where / CUE_CACHE)
+        labels = trial.experiment().test_labels
         if cue is None:
             scored = RULES[DEFAULT_RULE](measured["training"], measured["test"])
             groups = {"normal": scored[labels == 0], "anomalous": scored[labels == 1]}
@@ -101,7 +101,7 @@ def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = N
         bins = np.histogram_bin_edges(np.concatenate(list(groups.values())), 60)
         for title, values in groups.items():
             axis.hist(values, bins, density=True, alpha=0.5, label=title)
-        axis.set(title=f"{cell.set}, {100 * cell.rate:g} %", yticks=[])
+        axis.set(title=f"{trial.set}, {100 * trial.rate:g} %", yticks=[])
         axis.set_xlabel("combined score" if cue is None else f"log {cue}")
     axes[-1].legend(fontsize=7)
     _save(figure, path)
@@ -112,7 +112,7 @@ def draw_all(results: Sequence[dict[str, Any]], out: Path, folder: Path) -> list
     chosen: dict[str, Path] = {}
     for r in sorted(results, key=lambda r: (-r["rate"], r["seed"])):
         where = place(r["set"], r["rate"], r["method"], r["seed"])
-        if r["method"] == "joint" and (out / where / BANK).exists():
+        if r["method"] == "joint" and (out / where / CUE_CACHE).exists():
             chosen.setdefault(r["set"], where)
     places = [chosen[name] for name in sorted(chosen)]
     paths = [folder / name for name in ("contamination.png", "scores.png", "latent_norm.png")]

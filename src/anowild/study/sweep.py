@@ -26,7 +26,7 @@ from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
 from anowild.study import methods
 from anowild.study.datasets import BUNDLED, DATASETS
-from anowild.study.trial import CELL, RESULT, Cell, write
+from anowild.study.trial import RESULT, TRIAL, Trial, write
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.schedule import Schedule
 from anowild.training.step import Networks, Step, StepNoise
@@ -47,7 +47,7 @@ def plan(
     seeds: Sequence[int],
     settings: Settings,
     search_steps: int = 0,
-) -> list[Cell]:
+) -> list[Trial]:
     """Return the trials of a study, seed by seed, so that an unfinished study is balanced.
 
     Raises:
@@ -68,7 +68,7 @@ def plan(
                 f"rate {rate:g}: impossible; give a share of the training set from 0 to 0.5"
             )
     return [
-        Cell(
+        Trial(
             name, rate, method, seed, str(data or ""), settings.to_json(),
             search_steps if method == "joint" else 0,
         )
@@ -80,35 +80,35 @@ def plan(
 class Cost:
     """Estimated cost of the trials that are not done."""
 
-    cells: int
+    trials: int
     done: int
     hours: float  # of one process, training alone
 
     def __str__(self) -> str:
         return (
-            f"{self.cells} cells, {self.done} of them done; the training of the others takes about "
+            f"{self.trials} trials, {self.done} of them done; the training of the others takes about "
             f"{self.hours:.1f} hours of one process here (scoring and baselines not counted)"
         )
 
 
-def cost(cells: Sequence[Cell], out: Path, device: torch.device) -> Cost:
+def cost(trials: Sequence[Trial], out: Path, device: torch.device) -> Cost:
     """Estimate the cost from a few iterations of each set and method on this machine."""
-    left = [cell for cell in cells if not (out / cell.place / RESULT).exists()]
+    left = [trial for trial in trials if not (out / trial.place / RESULT).exists()]
     paces: dict[tuple[str, str], float] = {}
     seconds = 0.0
-    for cell in left:
-        if cell.method not in methods.TRAININGS:
+    for trial in left:
+        if trial.method not in methods.TRAININGS:
             continue
-        key = cell.set, cell.method
+        key = trial.set, trial.method
         if key not in paces:
-            paces[key] = _seconds_per_kimg(cell, device)
-        seconds += paces[key] * cell.full_settings().kimg
-    return Cost(len(cells), len(cells) - len(left), seconds / 3600)
+            paces[key] = _seconds_per_kimg(trial, device)
+        seconds += paces[key] * trial.full_settings().kimg
+    return Cost(len(trials), len(trials) - len(left), seconds / 3600)
 
 
-def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
-    settings = cell.full_settings()
-    experiment = cell.experiment()
+def _seconds_per_kimg(trial: Trial, device: torch.device) -> float:
+    settings = trial.full_settings()
+    experiment = trial.experiment()
     images = ImageSet.load(experiment.training[:64], settings)
     resolution, channels = images.preprocess.resolution, images.preprocess.channels
     networks = Networks.build(settings, resolution, channels).to(device)
@@ -131,7 +131,7 @@ def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
 
 
 def run(
-    cells: Sequence[Cell], out: Path, jobs: int, threads: int, devices: Sequence[str]
+    trials: Sequence[Trial], out: Path, jobs: int, threads: int, devices: Sequence[str]
 ) -> list[Path]:
     """Run the trials that are not done, ``jobs`` at a time, on the devices in turn.
 
@@ -146,28 +146,28 @@ def run(
         out, "another study is running there now; wait for it, or give another output"
     ):
         left = []
-        for cell in cells:
-            folder = out / cell.place
-            _agree(cell, folder)
+        for trial in trials:
+            folder = out / trial.place
+            _agree(trial, folder)
             if not (folder / RESULT).exists():
-                left.append(cell)
-        done = len(cells) - len(left)
+                left.append(trial)
+        done = len(trials) - len(left)
         running: dict[subprocess.Popen[bytes], tuple[Path, str]] = {}
         failed: list[Path] = []
         free = list(itertools.islice(itertools.cycle(devices), jobs))
-        with stop_request() as stop, bar("cells", len(cells), done) as shown:
+        with stop_request() as stop, bar("trials", len(trials), done) as shown:
             while left or running:
                 while left and free and stop.signum is None:
-                    cell, device = left.pop(0), free.pop(0)
-                    folder = out / cell.place
-                    write(cell, folder)
+                    trial, device = left.pop(0), free.pop(0)
+                    folder = out / trial.place
+                    write(trial, folder)
                     running[_start(folder, device, threads)] = folder, device
                 if stop.signum is not None:
                     for process in running:
                         process.terminate()
                     for process in running:
                         process.wait()
-                    raise Interrupted(stop.signum, f"{done} of {len(cells)} cells")
+                    raise Interrupted(stop.signum, f"{done} of {len(trials)} trials")
                 time.sleep(POLL)
                 for process in [p for p in running if p.poll() is not None]:
                     folder, device = running.pop(process)
@@ -190,18 +190,21 @@ def _start(folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
-def _agree(cell: Cell, folder: Path) -> None:
+def _agree(trial: Trial, folder: Path) -> None:
     """Check that the folder is empty or holds this very trial.
 
     Raises:
         UserError: it holds a trial of a study with other settings.
     """
-    if not (folder / CELL).exists():
+    if not (folder / TRIAL).exists():
         return
-    before = read_json(folder / CELL)
-    for name, value in json.loads(json.dumps(asdict(cell))).items():
-        if name not in _FREE and before.get(name) != value:
+    before = read_json(folder / TRIAL)
+    for name, value in json.loads(json.dumps(asdict(trial))).items():
+        found = before.get(name)
+        if name == "settings":  # which may have the names of an earlier version
+            found, value = Settings.from_json(found or {}), Settings.from_json(value)
+        if name not in _FREE and found != value:
             raise UserError(
-                f"{folder}: holds a cell of a study with other {name}; give the same as before, "
+                f"{folder}: holds a trial of a study with other {name}; give the same as before, "
                 "or another output"
             )
