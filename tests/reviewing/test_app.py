@@ -302,7 +302,9 @@ def test_every_answer_forbids_what_the_page_does_not_need(client: TestClient) ->
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
     page = client.get("/").text
+    assert 'aria-labelledby="detail-name"' in page  # the name that HTML gives it
     assert "onclick" not in page
     assert "<script>" not in page
 
