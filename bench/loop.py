@@ -24,8 +24,8 @@ from anowild.evaluation.metrics import auroc
 from anowild.files import read_json, write_json
 from anowild.presets import preset
 from anowild.reviewing.clean import IMAGES, clean
-from anowild.reviewing.session import Scored
-from anowild.reviewing.store import MARKS, Store, decisions
+from anowild.reviewing.session import ReviewSession
+from anowild.reviewing.store import MARKS, Store, consensus
 from anowild.scoring import Detector
 from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
@@ -34,18 +34,18 @@ from anowild.study.datasets import DATASETS, Experiment
 EVERY = 20
 
 
-def look(scored: Scored, store: Store, odd: set[str], looks: int) -> None:
+def look(scored: ReviewSession, store: Store, odd: set[str], looks: int) -> None:
     """Mark so many more images, the oddest first of what the marks so far teach."""
     for _ in range(looks // EVERY):
-        verdicts = decisions(store.marks())
-        order = oddest_first(scored.taught(verdicts))
+        verdicts = consensus(store.marks())
+        order = oddest_first(scored.reranked_scores(verdicts))
         new = [scored.names[i] for i in order if scored.names[i] not in verdicts]
         for name in new[:EVERY]:
             store.mark(name, "loop", "odd" if name in odd else "keep")
 
 
 def found(store: Store) -> int:
-    return sum(verdict == "odd" for verdict in decisions(store.marks()).values())
+    return sum(verdict == "odd" for verdict in consensus(store.marks()).values())
 
 
 def one_loop(
@@ -66,11 +66,14 @@ def one_loop(
         detector = Detector.load(folder / f"model{turn}")
         row = {"auroc": auroc(experiment.test_labels, api.score(detector, experiment.test).score)}
         # As `anowild review model IMAGES -o review` does, whichever model the review began with.
-        scored = Scored.make(review, detector, str(images))
+        scored = ReviewSession.make(review, detector, str(images))
         store = Store(review / MARKS)
         row["left"] = (len(injected) - found(store)) / (len(scored) - found(store))
         if turn == 0:
-            first, beside = Scored.make(staying, detector, str(images)), Store(staying / MARKS)
+            first, beside = (
+                ReviewSession.make(staying, detector, str(images)),
+                Store(staying / MARKS),
+            )
         row |= {"found": found(store), "found by the first model": found(beside)}
         rows.append(row | {"injected": len(injected)})
         if turn < rounds:
