@@ -24,8 +24,8 @@ from anowild.evaluation.metrics import auroc
 from anowild.files import read_json, write_json
 from anowild.presets import preset
 from anowild.reviewing.clean import IMAGES, clean
-from anowild.reviewing.session import Scored
-from anowild.reviewing.store import MARKS, Store, decisions
+from anowild.reviewing.session import ReviewSession
+from anowild.reviewing.store import MARKS, Store, consensus
 from anowild.scoring import Detector
 from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
@@ -34,11 +34,11 @@ from anowild.study.datasets import DATASETS, Experiment
 EVERY = 20
 
 
-def look(scored: Scored, store: Store, odd: set[str], looks: int) -> None:
+def look(scored: ReviewSession, store: Store, odd: set[str], looks: int) -> None:
     """Mark ``looks`` more images correctly, the oddest first, reranked after every ``EVERY``."""
     for _ in range(looks // EVERY):
-        verdicts = decisions(store.marks())
-        order = oddest_first(scored.taught(verdicts))
+        verdicts = consensus(store.marks())
+        order = oddest_first(scored.reranked_scores(verdicts))
         new = [scored.names[i] for i in order if scored.names[i] not in verdicts]
         for name in new[:EVERY]:
             store.mark(name, "loop", "odd" if name in odd else "keep")
@@ -46,7 +46,7 @@ def look(scored: Scored, store: Store, odd: set[str], looks: int) -> None:
 
 def found(store: Store) -> int:
     """Return the number of images marked odd."""
-    return sum(verdict == "odd" for verdict in decisions(store.marks()).values())
+    return sum(verdict == "odd" for verdict in consensus(store.marks()).values())
 
 
 def one_loop(
@@ -67,11 +67,14 @@ def one_loop(
         detector = Detector.load(folder / f"model{turn}")
         row = {"auroc": auroc(experiment.test_labels, api.score(detector, experiment.test).score)}
         # As `anowild review model IMAGES -o review` does, whichever model the review began with.
-        scored = Scored.make(review, detector, str(images))
+        scored = ReviewSession.make(review, detector, str(images))
         store = Store(review / MARKS)
         row["left"] = (len(injected) - found(store)) / (len(scored) - found(store))
         if turn == 0:
-            first, beside = Scored.make(staying, detector, str(images)), Store(staying / MARKS)
+            first, beside = (
+                ReviewSession.make(staying, detector, str(images)),
+                Store(staying / MARKS),
+            )
         row |= {"found": found(store), "found by the first model": found(beside)}
         rows.append(row | {"injected": len(injected)})
         if turn < rounds:

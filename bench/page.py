@@ -24,9 +24,10 @@ import uvicorn
 
 from anowild.data import ImageSet
 from anowild.presets import preset
-from anowild.reviewing.app import Review, where_to_listen
+from anowild.reviewing.app import Review
+from anowild.reviewing.security import access_rules
 from anowild.reviewing.serve import listen
-from anowild.reviewing.session import Scored
+from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.training.fitting import fit_detector
 from anowild.views.gan import CUES
@@ -49,7 +50,7 @@ _FRAMES = """async ([kind, ms]) => {
 }"""
 
 
-def made_up(count: int, side: int, folder: Path) -> Scored:
+def made_up(count: int, side: int, folder: Path) -> ReviewSession:
     """Make up images of soft blots, with scores distributed as a training set's."""
     rng = np.random.default_rng(0)
     pictures = np.lib.format.open_memmap(
@@ -61,7 +62,7 @@ def made_up(count: int, side: int, folder: Path) -> Scored:
         part = pictures[start : start + 1000]
         part[:] = blots[: len(part)]
     score = rng.exponential(size=count) / np.log(10)
-    return Scored(
+    return ReviewSession(
         [f"folder/sub/image {i:07}.png" for i in range(count)], score,
         {cue: rng.lognormal(size=count) for cue in CUES},
         rng.normal(size=(count, 32)).astype(np.float32), pictures,
@@ -128,7 +129,7 @@ def main(arguments: list[str]) -> int:
         with listen("127.0.0.1", 0) as listening:
             port = listening.getsockname()[1]
             app = Review(scored, detector, Store(folder / MARKS), "made up").app(
-                *where_to_listen("127.0.0.1", port)
+                *access_rules("127.0.0.1", port)
             )
             server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
             thread = threading.Thread(

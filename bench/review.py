@@ -22,7 +22,7 @@ from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
-from anowild.reviewing.rerank import features, rerank
+from anowild.reviewing.rerank import rerank, reranking_features
 from anowild.study import cue_cache
 from anowild.study.baselines import BASELINES, pca_residual
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
@@ -65,7 +65,7 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     rarity = -np.log10((ranks + 0.5) / count)
     usual = GaussianReference.fit(measured["samples"]["latent"])
     latents = (torch.from_numpy(training["latent"]) - usual.mean) @ usual.whitening
-    described = features({name: training[name] for name in CUES}, latents.numpy())
+    described = reranking_features({name: training[name] for name in CUES}, latents.numpy())
 
     def learning(seen: Array) -> Array:
         found = rerank(rarity, described, seen, odd[seen])

@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from anowild.reviewing.app import Review
-from anowild.reviewing.session import Scored
+from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 from tests.conftest import Run
@@ -23,7 +23,7 @@ def test_marks_clean_train_review_again(
 ) -> None:
     review = tmp_path / "review"
     shutil.copytree(scored_folder, review)
-    first = Scored.load(review)
+    first = ReviewSession.load(review)
     by_score = [first.names[i] for i in first.order("score")]
     store = Store(review / MARKS)
     for name in by_score[:30]:
@@ -58,8 +58,8 @@ def test_marks_clean_train_review_again(
     assert code == 0, err
     detector = Detector.load(model)
     assert detector.training_info["images"] == 90
-    assert not Scored.is_of(review, detector, str(images))
-    again = Scored.make(review, detector, str(images))
+    assert not ReviewSession.matches(review, detector, str(images))
+    again = ReviewSession.make(review, detector, str(images))
     assert again.names == first.names
     assert not np.array_equal(again.score, first.score)
     app = Review(again, detector, Store(review / MARKS), "digits").app()

@@ -18,7 +18,7 @@ import anowild
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError
-from anowild.reviewing.session import Scored
+from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector
 from anowild.training import fitting
 from anowild.training.fitting import FittedView, register_fit
@@ -128,11 +128,11 @@ def test_registered_cue_and_view_show_in_every_job(
     assert ("toy brightness" in page) == ("gan" in views)
 
     detector = Detector.load(model)
-    session = Scored.make(tmp_path / "review", detector, str(images))
+    session = ReviewSession.make(tmp_path / "review", detector, str(images))
     assert list(session.cues) == expected
     assert sorted(session.order("toy_edges")) == list(range(120))
     marks = {name: "odd" if i < 5 else "keep" for i, name in enumerate(session.names[:20])}
-    assert session.taught(marks).shape == (120,)
+    assert session.reranked_scores(marks).shape == (120,)
 
 
 def _spelled(value: Any) -> str:

@@ -17,7 +17,7 @@ from anowild.arrays import Array
 from anowild.data.image_set import Batch, ImageStream, Source
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable, read_json, write_json
-from anowild.reviewing.rerank import features, rerank
+from anowild.reviewing.rerank import rerank, reranking_features
 from anowild.reviewing.store import Store
 from anowild.scoring import Detector, Scores
 from anowild.scoring.scores import oddest_first
@@ -30,15 +30,15 @@ FORMAT = 1
 
 
 @dataclass
-class Scored:
+class ReviewSession:
     """What a review looks at; ``pictures`` are preprocessed images, mapped from disk."""
 
     names: list[str]
     score: Array  # [N]
     cues: dict[str, Array]  # each [N]
-    latents: Array  # float32 [N, latent], in units of their spread over generated images
+    features: Array  # float32 [N, latent], in units of their spread over generated images
     pictures: Array  # [N, C, R, R]
-    home: Path = field(default_factory=Path.cwd)  # from where relative names are meant
+    base_dir: Path = field(default_factory=Path.cwd)  # from where relative names are meant
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,10 +49,10 @@ class Scored:
         return {name: i for i, name in enumerate(self.names)}
 
     @cached_property
-    def _features(self) -> Array:
-        return features(self.cues, self.latents)
+    def _reranking_features(self) -> Array:
+        return reranking_features(self.cues, self.features)
 
-    def taught(self, verdicts: Mapping[str, str]) -> Array:
+    def reranked_scores(self, verdicts: Mapping[str, str]) -> Array:
         """Scores [N] by what verdicts by name teach; the unsupervised ones where they teach nothing."""
         told = {
             self.numbers[name]: verdict == "odd"
@@ -60,11 +60,11 @@ class Scored:
             if verdict != "unsure" and name in self.numbers
         }
         marked, odd = np.array(list(told), int), np.array(list(told.values()), bool)
-        found = rerank(self.score, self._features, marked, odd)
+        found = rerank(self.score, self._reranking_features, marked, odd)
         return self.score if found is None else found
 
     @staticmethod
-    def make(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> Scored:
+    def make(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> ReviewSession:
         """Score a source and keep what a review needs in ``folder``.
 
         Raises:
@@ -88,10 +88,10 @@ class Scored:
             {"format": FORMAT, "scored": identity(detector, stream), "images": len(writer.names),
              "left_out": len(stream.left_out), "from": str(Path.cwd())},
         )  # fmt: skip
-        return Scored.load(folder)
+        return ReviewSession.load(folder)
 
     @staticmethod
-    def load(folder: Path) -> Scored:
+    def load(folder: Path) -> ReviewSession:
         """Raises UserError if it is not there, or damaged."""
         facts = read_json(folder / FACTS)
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
@@ -99,15 +99,15 @@ class Scored:
         try:
             names = [str(name) for name in read_json(folder / NAMES)]
             with np.load(folder / NUMBERS, allow_pickle=False) as arrays:
-                score, latents = arrays["score"], arrays["latents"]
+                score, features = arrays["score"], arrays["latents"]
                 cues = {
                     key.removeprefix("cue_"): arrays[key]
                     for key in arrays.files
                     if key.startswith("cue_")
                 }
             pictures = np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False)
-            whole = len(names) == len(score) == len(pictures) == len(latents) == facts["images"]
-            home = Path(facts["from"])
+            whole = len(names) == len(score) == len(pictures) == len(features) == facts["images"]
+            base_dir = Path(facts["from"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UserError(
                 f"{folder}: is a damaged review ({error}); score again with --again, the marks stay"
@@ -117,10 +117,10 @@ class Scored:
                 f"{folder}: is a damaged review (its files do not belong together); score again "
                 "with --again, the marks stay"
             )
-        return Scored(names, score, cues, latents, pictures, home)
+        return ReviewSession(names, score, cues, features, pictures, base_dir)
 
     @staticmethod
-    def is_of(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> bool:
+    def matches(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> bool:
         """Whether the images in ``folder`` are these, scored by this model.
 
         Raises:
@@ -191,9 +191,9 @@ def identity(detector: Detector, stream: ImageStream) -> str:
     return digest.hexdigest()
 
 
-def warn_of_strays(scored: Scored, store: Store) -> None:
+def warn_unmatched_marks(session: ReviewSession, store: Store) -> None:
     """Say how many marks belong to images that are not there, by another spelling perhaps."""
-    names = set(scored.names)
+    names = set(session.names)
     strays = sorted({mark.image for mark in store.marks()} - names)
     if strays:
         log.warning(
