@@ -1,15 +1,15 @@
-# Everything happens in .venv; nothing else on the machine is touched.
+# Everything happens in .venv (and .venv-*); nothing else on the machine is touched.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
+PIP := -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo test test-slow lint install lock wheel lowest clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[dev]'
+	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]'
 	touch $@
 
 demo: install
@@ -19,13 +19,40 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 # Two processes of one thread each: files are dealt out whole, as many share a trained model.
 test: install lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
+# The newest versions of all that pyproject.toml asks for, written to constraints.txt. Newer builds
+# of PyTorch pull several GB of CUDA packages on machines that have no GPU.
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(PIP) install 'torch<2.14' -e '.[dev]'
+	sed -n '/^#/p' constraints.txt > .venv-lock/constraints.txt
+	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' >> .venv-lock/constraints.txt
+	mv .venv-lock/constraints.txt constraints.txt
+	rm -rf .venv-lock
+
+# Wheel and sdist; the wheel without extras, in an environment of its own, outside the repository.
+wheel: install
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/python .ci/wheel.py
+
+# The core's tests with the lowest versions that pyproject.toml states, on Python 3.11.
+# PyTorch 2.6.0 comes as a CUDA build: about 3 GB to download.
+lowest:
+	rm -rf .venv-lowest
+	python3.11 -m venv .venv-lowest
+	python3.11 .ci/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python $(PIP) install -c .venv-lowest/constraints.txt -e '.[dev]'
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile
+
 clean:
-	rm -rf .venv demo build dist
+	rm -rf .venv .venv-* demo build dist

@@ -112,7 +112,7 @@ def coverage(
 
 
 def regular_grid(count: int, height: int, width: int) -> list[Detection]:
-    """The centers of at least ``count`` crops, in nearly as many rows as columns."""
+    """Return the centers of at least ``count`` crops, in nearly as many rows as columns."""
     rows = max(1, math.isqrt(count))
     columns = -(-count // rows)
     places = [((np.arange(n) + 0.5) * side / n) for n, side in ((rows, height), (columns, width))]

@@ -228,7 +228,7 @@ class Session:
             self.results[name] = work()
         except Interrupted:
             raise
-        except Exception as error:  # whatever it is, the other parts are wanted
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other parts are wanted
             self.results[name] = {"failed": (str(error).splitlines() or [repr(error)])[0]}
         write_json(self.out / "results.json", self.results)
         write_text(self.out / "results.md", markdown(self.results, self.tiny))

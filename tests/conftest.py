@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -25,9 +30,40 @@ from anowild.settings import Settings
 THREADS = 1
 torch.set_num_threads(THREADS)
 
-#: Image sets that a fresh clone does not have.
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared image sets are not here")
+#: Seconds until a test gives up on another process: a guard against hangs, not a limit of speed.
+PATIENCE = 600.0
+
+# The same examples on every machine, and no example fails because the machine is busy.
+hypothesis.settings.register_profile(
+    "anowild",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("anowild")
+
+#: Image sets that a fresh clone does not have: tests marked `shared` read them.
+SHARED = Path(
+    os.environ.get("ANOWILD_SHARED") or Path(__file__).parents[2] / "shared" / "data"
+).resolve()
+#: Where the sets should be, a missing file is a failure, not a skip.
+SHARED_EXPECTED = SHARED.is_dir() or bool(os.environ.get("ANOWILD_SHARED"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect tests marked `shared` where nobody promised the sets or asked for these tests."""
+    if SHARED_EXPECTED or "shared" in config.option.markexpr:
+        return
+    without = [item for item in items if item.get_closest_marker("shared")]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not SHARED_EXPECTED:
+        terminalreporter.write_line(
+            f"tests marked `shared` did not run: {SHARED} is missing; set ANOWILD_SHARED to the sets"
+        )
 
 
 def tiny_settings(**changes: Any) -> Settings:
@@ -53,9 +89,27 @@ def tiny_settings(**changes: Any) -> Settings:
 
 @pytest.fixture(autouse=True)
 def _same_threads() -> Iterator[None]:
-    """Rounding depends on their number, and a command may set it."""
+    """Restore the number of threads: rounding depends on it, and a command may set it."""
     yield
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(autouse=True)
+def _same_seeds() -> None:
+    """Seed all global generators before each test."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[Any]) -> None:
+    """Wait until ``condition`` holds; fail if ``process`` ends before it does."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        ended = process.poll() is not None
+        assert not ended or condition(), f"the process ended with {process.returncode}"
+        assert time.monotonic() < end, "the process hangs"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from anowild.files import printable
 from anowild.scoring import Detector, Scores, table
 from anowild.scoring.table import Row, Table
 from anowild.views.gan import CUES
-from tests.conftest import Run
+from tests.conftest import PATIENCE, Run, wait_until
 
 #: Names as they come: a comma, a quote, a line break, other alphabets, bytes that are not UTF-8,
 #: half a character.
@@ -264,10 +264,9 @@ def test_ctrl_c_leaves_nothing(model_folder: Path, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        while process.poll() is None and not waiting_file_of(process.pid, tmp_path):
-            time.sleep(0.05)
+        wait_until(lambda: waiting_file_of(process.pid, tmp_path), process)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 130

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs."""
+"""Choice of the compute device, its numeric precision, speed and memory."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 
 def gpus() -> list[str]:
-    """The names of all GPUs here."""
+    """Return the names of all GPUs."""
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
@@ -84,7 +84,7 @@ def _keep_freed_memory() -> None:
 def training_dtype(
     precision: Literal["float32", "bfloat16", "auto"], device: torch.device
 ) -> torch.dtype | None:
-    """What convolutions are trained in, as :func:`anowild.networks.operators.conv_precision` takes it.
+    """Return the type that convolutions are trained in, as `networks.operators.conv_precision` takes it.
 
     ``auto`` is bfloat16 where the device multiplies it faster than float32: on a GPU with tensor
     cores for it, on a CPU with instructions of its own for it (AVX-512 BF16, AMX).
@@ -100,7 +100,7 @@ def training_dtype(
 
 
 def matrix_product_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
-    """Floating-point operations a second of the best matrix product here, measured in a moment.
+    """Measure the floating-point operations a second of the best matrix product on a device.
 
     With the threads that are set now. A convolution's own kernels may be a little faster.
     """
@@ -123,7 +123,7 @@ def _wait(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory taken so far, in MB: the GPU's tensors, or the whole process on a CPU."""
+    """Return the peak memory so far, in MB: of the GPU's tensors, or of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,7 +9,7 @@ import pytest
 
 from anowild.data.crops import CropSettings, Detection, find_objects, to_gray
 from anowild.data.readers import Reader, Record, open_source
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED
 
 pytest.importorskip("skimage")
 
@@ -66,7 +66,7 @@ def test_real_cells_are_covered_by_few_crops() -> None:
     assert pooled.crops <= 2.5 * pooled.instances
 
 
-@needs_shared
+@pytest.mark.shared
 @pytest.mark.parametrize("name", ["t98g_512.mp4", "t98g_512.avi", "t98g_frames01-03_512_u16.tif"])
 def test_the_shared_video_is_covered(name: str) -> None:
     masks = open_source(SHARED / "cells_video" / "t98g_512_masks_u8.tif")

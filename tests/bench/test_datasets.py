@@ -13,7 +13,7 @@ from anowild.errors import UserError
 from anowild.files import read_json
 from anowild.study.datasets import load_set
 from bench import datasets
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_checksums_of_cifar10_do_not_depend_on_the_order_within_a_class() -> Non
     assert datasets.checksums("cells64", one) != datasets.checksums("cells64", two)
 
 
-@needs_shared
+@pytest.mark.shared
 @pytest.mark.parametrize("name", sorted(set(datasets.SETS) - {"cifar10"}))
 def test_shared_sets_have_the_committed_checksums(name: str) -> None:
     expected = read_json(datasets.CHECKSUMS)[name]

@@ -116,7 +116,7 @@ def test_a_part_that_fails_is_named_and_no_part_starts_after_the_time(tmp_path: 
     assert "- x: failed (CUDA error" in (tmp_path / "results.md").read_text()
     late = gpu.Session(tmp_path, torch.device("cpu"), -1, tiny=True)
     assert late.results == session.results
-    late.part("y", lambda: {})
+    late.part("y", dict)
     assert "y" not in late.results
 
 

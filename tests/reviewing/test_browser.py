@@ -20,10 +20,25 @@ from PIL import Image
 from anowild import api
 from anowild.demo import run_demo
 from anowild.study.datasets import cells64
-from tests.conftest import SHARED, Run, needs_shared, tiny_settings
+from tests.conftest import PATIENCE, SHARED, Run, tiny_settings
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+playwright = pytest.importorskip("playwright.sync_api")
+
+
+def find_chromium() -> str | None:
+    """Return the path of the system's browser, or of the one that Playwright has downloaded."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    with playwright.sync_playwright() as driver:
+        downloaded = str(driver.chromium.executable_path)
+    return downloaded if Path(downloaded).exists() else None
+
+
+CHROMIUM = find_chromium()
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no browser: `playwright install chromium` downloads one"
+)
 
 
 class Server:
@@ -52,11 +67,19 @@ class Server:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE * 1000
+        )
         yield chromium
         chromium.close()
+
+
+def new_page(browser: Any, **options: Any) -> Any:
+    """Open a page that waits for as long as a busy machine needs."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(PATIENCE * 1000)
+    return page
 
 
 @dataclass(frozen=True)
@@ -73,7 +96,7 @@ class Scene:
 
 @pytest.fixture(
     scope="module",
-    params=["digits", "demo", pytest.param("cells64, 5 %", marks=needs_shared)],
+    params=["digits", "demo", pytest.param("cells64, 5 %", marks=pytest.mark.shared)],
 )
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Networks trained for a moment: what is tested is the pages."""
@@ -105,7 +128,7 @@ def test_a_report(browser: Any, scene: Scene, anowild: Run, tmp_path: Path) -> N
     assert code == 0, err
     assert out.stat().st_size < 10e6
     wrong: list[str] = []
-    page = browser.new_page()
+    page = new_page(browser)
     page.on("console", lambda message: wrong.append(message.text))
     page.on(
         "request",
@@ -132,7 +155,7 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
     server = Server(scene.model, scene.images, tmp_path / "review")
     wrong: list[str] = []
     try:
-        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page = new_page(browser, viewport={"width": 1200, "height": 900})
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
@@ -190,7 +213,7 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
         server = Server(scene.model, scene.images, tmp_path / "review", server.port)
         page.goto(server.url)
         page.wait_for_selector(".tile .mark:not(:empty)")
-        assert reviewed(page).startswith(f"29 of {count}")
+        page.wait_for_selector(f"#progress:has-text('29 of {count}')")
         with page.expect_download() as download:
             page.click("#csv")
         rows = list(
@@ -228,7 +251,7 @@ def test_hostile_names_are_shown_harmlessly(
     server = Server(model_folder, images, tmp_path / "review")
     wrong: list[str] = []
     try:
-        page = browser.new_page(viewport={"width": 1600, "height": 2400})
+        page = new_page(browser, viewport={"width": 1600, "height": 2400})
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.on("console", lambda message: wrong.append(message.text))
         page.goto(server.url)

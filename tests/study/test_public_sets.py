@@ -12,7 +12,7 @@ from anowild.errors import UserError
 from anowild.settings import Settings
 from anowild.study import public_sets, sweep
 from anowild.study.datasets import BUNDLED, DATASETS, cifar10_automobile, load_set, mnist2
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_load_set_prefers_npz_and_says_how_to_make_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_set(tmp_path, "cells64")["train"], np.arange(3))
 
 
-@needs_shared
+@pytest.mark.shared
 @pytest.mark.parametrize("name", ["cells64", "cifar10_subset"])
 def test_load_set_reads_npz_and_zip_alike(name: str, tmp_path: Path) -> None:
     arrays = load_set(SHARED, name)

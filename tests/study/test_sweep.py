@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from anowild.settings import Settings
 from anowild.study import sweep, tables
 from anowild.study import trial as trial_module
 from anowild.study.trial import RESULT
-from tests.conftest import Run, tiny_settings
+from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
 
 CPU = torch.device("cpu")
 TINY = {"kimg": 0.2, "initial_resolution": None, "tick_kimg": 0.1, "fmap_max": 4}
@@ -49,14 +48,16 @@ def plan(out: Path) -> list[trial_module.Trial]:
     return sweep.plan(out, ["digits_3"], [0.0, 0.1], ["joint", "robust", "pca"], [0, 1], tiny())
 
 
-def test_the_plan_and_its_cost(tmp_path: Path) -> None:
+def test_the_plan_and_its_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = sweep.plan(
         tmp_path, ["digits_3"], [0, 0.1], ["joint", "sequential", "knn"], [0], tiny()
     )
     assert len(trials) == 6
     assert len({trial.place for trial in trials}) == 6
-    joint, both = (sweep.cost(c, tmp_path, CPU).hours for c in (trials[:1], trials[:2]))
-    assert 0 < joint < both
+    assert sweep.cost(trials[:1], tmp_path, CPU).hours > 0
+    # Two measurements differ by how busy the machine is: add up with a pace that is given.
+    monkeypatch.setattr(sweep, "_seconds_per_kimg", lambda trial, device: 3600.0)
+    assert sweep.cost(trials[:2], tmp_path, CPU).hours == pytest.approx(2 * tiny().kimg)
     (tmp_path / trials[0].place).mkdir(parents=True)
     (tmp_path / trials[0].place / RESULT).write_text("{}")
     assert sweep.cost(trials, tmp_path, CPU).done == 1
@@ -186,19 +187,23 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(anowild: Run, tmp_path:
     assert (tmp_path / "out/digits_3/10pct/joint/seed1" / RESULT).exists()
 
 
-def test_a_study_that_is_stopped_goes_on(anowild: Run, tmp_path: Path) -> None:
-    command = [*arguments(tmp_path, tmp_path / "out"), "--kimg", "30"]
+def test_a_study_that_is_stopped_goes_on(tmp_path: Path) -> None:
+    # So long that it is stopped before its end on any machine.
+    command = [*arguments(tmp_path, tmp_path / "out"), "--kimg", "10000"]
+
+    def states() -> list[Path]:
+        return list((tmp_path / "out").glob("*/*/*/*/training/state-*"))
+
     process = subprocess.Popen(
         [sys.executable, "-m", "anowild", *command], stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 90
-    while not list((tmp_path / "out").glob("*/*/*/*/training/state-*")):
-        assert time.monotonic() < deadline, "nothing was saved"
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        wait_until(states, process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "the same command goes on" in err
-    states = list((tmp_path / "out").glob("*/*/*/*/training/state-*"))
-    assert states
+    assert states()
     assert not list((tmp_path / "out").glob(f"*/*/*/*/{RESULT}"))

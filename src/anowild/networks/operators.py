@@ -45,7 +45,7 @@ def skip_weight_gradients() -> Iterator[None]:
 
     An autograd function cannot know that they are unused: `needs_input_grad` stays true.
     """
-    global _weight_gradients_wanted
+    global _weight_gradients_wanted  # noqa: PLW0603
     before, _weight_gradients_wanted = _weight_gradients_wanted, False
     try:
         yield

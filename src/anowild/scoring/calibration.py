@@ -82,11 +82,11 @@ class Tail:
         )
 
     def log_upper(self, x: Array) -> Array:
-        """log P(X >= x)."""
+        """Log P(X >= x)."""
         return _log_upper_laplace(self._to_laplace(x))
 
     def log_lower(self, x: Array) -> Array:
-        """log P(X <= x)."""
+        """Log P(X <= x)."""
         return _log_upper_laplace(-self._to_laplace(x))
 
     def _to_laplace(self, x: Array) -> Array:
@@ -97,7 +97,7 @@ class Tail:
 
 
 def _log_upper_laplace(t: Array) -> Array:
-    """log P(T >= t) of a standard Laplace variable."""
+    """Log P(T >= t) of a standard Laplace variable."""
     tail = -np.abs(t) - np.log(2.0)
     return np.where(t >= 0, tail, np.log1p(-np.exp(tail)))
 
@@ -206,7 +206,7 @@ class Calibration:
 def _sum_of_surprises(
     calibrations: Mapping[str, CueCalibration], cues: Mapping[str, Array]
 ) -> Array:
-    """A counting cue that is not among ``cues`` adds nothing."""
+    """Add the surprises of the counting cues; one that is not among ``cues`` adds nothing."""
     counted = [name for name, cue in calibrations.items() if cue.counts and name in cues]
     return np.sum([calibrations[name].surprise(cues[name]) for name in counted], axis=0)
 

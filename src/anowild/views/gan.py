@@ -55,7 +55,7 @@ class ScoringNetworks:
             network.eval()
 
     def named(self) -> dict[str, nn.Module]:
-        """The networks by name."""
+        """Return the networks by name."""
         return dict(vars(self))
 
 

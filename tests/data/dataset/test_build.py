@@ -102,7 +102,7 @@ def test_an_interrupted_packing_goes_on_and_ends_the_same(
     reader, before = (0, at) if at < 23 else (1, at - 23)
     action = {
         "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-        "signal": lambda: os.kill(os.getpid(), signal.SIGINT),
+        "signal": lambda: signal.raise_signal(signal.SIGINT),
         "crash": crash,
     }[how]
     readers = [Made(23), Made(60)]
@@ -127,7 +127,7 @@ def test_what_was_read_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(writer, "CHUNK_IMAGES", 8)
     read: list[int] = []
     with pytest.raises(Interrupted):
-        pack(tmp_path / "set", Made(60, {41: lambda: os.kill(os.getpid(), signal.SIGTERM)}))
+        pack(tmp_path / "set", Made(60, {41: lambda: signal.raise_signal(signal.SIGTERM)}))
     pack(tmp_path / "set", Made(60, {i: lambda i=i: read.append(i) for i in range(60)}))  # type: ignore[misc]
     assert read == list(range(42, 60))
 
@@ -502,7 +502,7 @@ def test_frames_without_objects_can_be_stopped_and_are_said(tmp_path: Path) -> N
             for i in range(50):
                 asked.append(i)
                 if i == 5 and self.before:
-                    os.kill(os.getpid(), signal.SIGTERM)
+                    signal.raise_signal(signal.SIGTERM)
                 yield Record(f"f[{i}]", np.full((64, 64, 1), 7, np.uint8), Provenance("f", i))
 
     stopped = CropReader(Blank(50, {0: lambda: None}), CropSettings(16))

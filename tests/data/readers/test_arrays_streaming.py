@@ -16,7 +16,7 @@ from anowild.data.readers import Record, SkippedImage
 from anowild.data.readers import arrays as module
 from anowild.data.readers.arrays import ArrayReader, load_array, to_images
 from anowild.errors import UserError
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED
 from tests.data.readers.checks import check, check_starts, crops
 
 GRAY = np.stack(crops("cell.png", 20))
@@ -53,7 +53,7 @@ def test_rows_are_what_numpy_loads(tmp_path: Path, save: Callable[..., None], ar
     assert set(ArrayReader(source).shapes(9)) == {expected.shape[1:]}
 
 
-@needs_shared
+@pytest.mark.shared
 def test_a_real_file() -> None:
     source = f"{SHARED / 'mnist2.npz'}:test_normal"
     images = to_images(load_array(source), source)

@@ -60,20 +60,19 @@ WRITERS = {"python 2": python_2, "python 3": python_3}
 
 
 def real_pixels(count: int) -> Array:
-    """Rows of CIFAR-10 itself where they are at hand, else noise: uint8 [N, 3072]."""
-    path = SHARED / "cifar10_subset.zip"
-    if not path.is_file():
-        return np.random.default_rng(0).integers(0, 256, (count, 3072), dtype=np.uint8)
-    with zipfile.ZipFile(path) as archive:
+    """Return rows of CIFAR-10 itself: uint8 [N, 3072]."""
+    with zipfile.ZipFile(SHARED / "cifar10_subset.zip") as archive:
         first = json.loads(archive.read("meta.json"))["images"]["test"]["parts"][0]
         strip = np.asarray(Image.open(io.BytesIO(archive.read(first))).convert("RGB"))
     images = strip.reshape(-1, 32, 32, 3)[:count].transpose(0, 3, 1, 2)
     return images.reshape(count, 3072)
 
 
-@pytest.fixture(scope="module")
-def pixels() -> Array:
-    return real_pixels(6 * ROWS)
+@pytest.fixture(scope="module", params=["noise", pytest.param("real", marks=pytest.mark.shared)])
+def pixels(request: pytest.FixtureRequest) -> Array:
+    if request.param == "real":
+        return real_pixels(6 * ROWS)
+    return np.random.default_rng(0).integers(0, 256, (6 * ROWS, 3072), dtype=np.uint8)
 
 
 def ten(pixels: Array, write: Any) -> dict[str, bytes]:

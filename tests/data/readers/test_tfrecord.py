@@ -26,7 +26,7 @@ from anowild.data.readers.base import Record
 from anowild.data.readers.tfrecord import TFRecordReader, _parse_example
 from anowild.errors import UserError
 from anowild.networks.inputs import downsample
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED
 
 CUT = Path(__file__).parents[1] / "files" / "mnist2_tfrecords_first40.zip"
 
@@ -106,7 +106,7 @@ def test_our_smaller_images_are_those_of_the_authors(folder: Path) -> None:
         assert np.array_equal(downsample(images, level).numpy(), authors)
 
 
-@needs_shared
+@pytest.mark.shared
 def test_the_whole_example_of_the_authors(tmp_path: Path) -> None:
     images = stack(read(SHARED / "mnist2_tfrecords.zip"))
     assert np.array_equal(images, np.load(SHARED / "mnist2.npz")["train"])

@@ -10,7 +10,7 @@ import pytest
 
 from anowild.arrays import Array
 from anowild.data.readers.folder import FolderReader
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED
 from tests.data.readers.checks import PICTURES, check, crops, picture, reasons
 
 tifffile = pytest.importorskip("tifffile")
@@ -96,7 +96,7 @@ def test_real_files_with_pages(name: str) -> None:
     check(FolderReader(str(PICTURES / name)), as_tifffile_reads(PICTURES / name))
 
 
-@needs_shared
+@pytest.mark.shared
 @pytest.mark.parametrize(
     ("name", "pages", "dtype"),
     [

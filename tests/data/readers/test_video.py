@@ -18,7 +18,7 @@ from anowild.arrays import Array
 from anowild.data.readers import Record
 from anowild.data.readers.video import VideoReader
 from anowild.errors import UserError
-from tests.conftest import SHARED, needs_shared
+from tests.conftest import SHARED
 from tests.data.readers.checks import PICTURES, check, check_starts, crops, picture, reasons
 
 pytest.importorskip("av")
@@ -65,7 +65,7 @@ def by_opencv(path: Path) -> Array:
         frames.append(frame[:, :, ::-1])
 
 
-@needs_shared
+@pytest.mark.shared
 @pytest.mark.parametrize("ending", ["mp4", "avi"])
 def test_a_real_time_lapse(ending: str) -> None:
     path = SHARED / "cells_video" / f"t98g_512.{ending}"
