@@ -3,8 +3,8 @@
     python -m bench.crops VIDEO --masks MASKS --object-size 56
 
 For each frame: crops, instances, recall (instances of which one crop holds the center of mass and
-at least 75 % of the pixels), centerd (instances on which a crop is centerd), precision (crops that
-are centerd on an instance), seconds for finding the objects. Then the means over frames, the
+at least 75 % of the pixels), centered (instances on which a crop is centered), precision (crops that
+are centered on an instance), seconds for finding the objects. Then the means over frames, the
 pooled shares, and the same for a regular grid of at least as many crops of the same side: large
 crops cover much by chance. Masks beyond the last frame are not used.
 """
@@ -15,33 +15,114 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
+from anowild.arrays import Array
 from anowild.data.crops import (
-    Coverage,
     CropSettings,
-    Found,
-    coverage,
+    Detection,
+    crop_corner,
     find_objects,
-    to_cut,
+    select_objects,
     to_gray,
 )
+from anowild.data.crops.detection import label_instances
 from anowild.data.readers import Record, open_source
+from anowild.data.readers.base import library
 
 
-def regular_grid(count: int, height: int, width: int) -> list[Found]:
-    """The centers of at least ``count`` crops, in nearly as many rows as columns."""
+@dataclass(frozen=True)
+class Coverage:
+    """Counts of how well crops match the instances of a mask; the sum of several pools them."""
+
+    instances: int = 0
+    #: Instances whose center of mass, and at least 75 % of whose pixels, lie in one single crop.
+    covered: int = 0
+    #: Instances that have the center of a crop on one of their pixels.
+    centered: int = 0
+    crops: int = 0
+    #: Crops whose center lies on an instance.
+    on_instance: int = 0
+
+    @property
+    def recall(self) -> float:
+        """Share of instances that are covered; NaN without instances."""
+        return self.covered / self.instances if self.instances else math.nan
+
+    @property
+    def centered_recall(self) -> float:
+        """Share of instances on which a crop is centered; NaN without instances."""
+        return self.centered / self.instances if self.instances else math.nan
+
+    @property
+    def precision(self) -> float:
+        """Share of crops that are centered on an instance; NaN without crops."""
+        return self.on_instance / self.crops if self.crops else math.nan
+
+    def __add__(self, other: Coverage) -> Coverage:
+        return Coverage(
+            self.instances + other.instances,
+            self.covered + other.covered,
+            self.centered + other.centered,
+            self.crops + other.crops,
+            self.on_instance + other.on_instance,
+        )
+
+
+def coverage(
+    found: Iterable[Detection], mask: Array, side: int, near: float = 0.0, padding: str = "shift"
+) -> Coverage:
+    """Compare crops with an instance mask; :class:`Coverage` defines the counts.
+
+    Large crops cover much by chance: compare with as many crops on a regular grid.
+
+    Args:
+        found: objects that the crops are centered on.
+        mask: [H, W], as for :func:`anowild.data.crops.objects_in_mask`.
+        side: of the crops, in pixels.
+        near: distance in pixels up to which a center counts as on an instance, for ``on_instance``.
+        padding: of crops that leave the frame.
+    """
+    labels = label_instances(mask)
+    areas = np.bincount(labels.ravel())
+    centers = np.full((len(areas), 2), -np.inf)
+    for part in library("skimage.measure", "a mask").regionprops(labels):
+        centers[part.label] = part.centroid
+    off = distance_transform_edt(labels == 0)
+    covered, centered = np.zeros(len(areas), bool), np.zeros(len(areas), bool)
+    crops = on_instance = 0
+    for f in found:
+        top, left = crop_corner(f, labels.shape, side, padding)
+        inside = labels[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+        share = np.bincount(inside.ravel(), minlength=len(areas)) / np.maximum(areas, 1)
+        middle = (centers >= (top, left)) & (centers <= (top + side - 1, left + side - 1))
+        covered |= (share >= 0.75) & middle.all(axis=1)
+        row, column = (round(min(max(v, 0), n - 1)) for v, n in zip(
+            (f.row, f.column), labels.shape, strict=True))  # fmt: skip
+        centered[labels[row, column]] = True
+        # Without any instance nothing is near one, whatever the transform says.
+        on_instance += bool(len(areas) > 1 and off[row, column] <= near)
+        crops += 1
+    ids = np.flatnonzero(areas[1:]) + 1
+    return Coverage(len(ids), int(covered[ids].sum()), int(centered[ids].sum()), crops, on_instance)
+
+
+def regular_grid(count: int, height: int, width: int) -> list[Detection]:
+    """Return the centers of at least ``count`` crops, in nearly as many rows as columns."""
     rows = max(1, math.isqrt(count))
     columns = -(-count // rows)
     places = [((np.arange(n) + 0.5) * side / n) for n, side in ((rows, height), (columns, width))]
-    return [Found(float(y), float(x), 1.0) for y in places[0] for x in places[1]]
+    return [Detection(float(y), float(x), 1.0) for y in places[0] for x in places[1]]
 
 
 def line(name: object, part: Coverage, frames: int = 1) -> str:
     return (
         f"{name!s:>8}  {part.crops / frames:6.1f}  {part.instances / frames:9.1f}  "
-        f"{part.recall:6.3f}  {part.centerd_recall:7.3f}  {part.precision:9.3f}"
+        f"{part.recall:6.3f}  {part.centered_recall:7.3f}  {part.precision:9.3f}"
     )
 
 
@@ -52,7 +133,7 @@ def measure(video: str, masks: str, settings: CropSettings, quiet: bool = False)
     grids: list[Coverage] = []
     seconds: list[float] = []
     print(f"{video}: object size {settings.object_size:g}, crop side {side}")
-    print("   frame   crops  instances  recall  centerd  precision  seconds")
+    print("   frame   crops  instances  recall  centered  precision  seconds")
     for number, (frame, mask) in enumerate(
         zip(open_source(video), open_source(masks), strict=False)
     ):
@@ -61,7 +142,7 @@ def measure(video: str, masks: str, settings: CropSettings, quiet: bool = False)
             continue
         gray, ids = to_gray(frame.pixels), mask.pixels[:, :, 0]
         started = time.perf_counter()
-        found = to_cut(find_objects(gray, settings), gray.shape, settings)
+        found = select_objects(find_objects(gray, settings), gray.shape, settings)
         seconds.append(time.perf_counter() - started)
         parts.append(coverage(found, ids, side, padding=settings.padding))
         grids.append(coverage(regular_grid(len(found), *gray.shape), ids, side))
@@ -69,9 +150,9 @@ def measure(video: str, masks: str, settings: CropSettings, quiet: bool = False)
             print(f"{line(number, parts[-1])}  {seconds[-1]:7.3f}", flush=True)
     pooled, by_chance = sum(parts, Coverage()), sum(grids, Coverage())
     recall = np.nanmean([p.recall for p in parts])
-    centerd = np.nanmean([p.centerd_recall for p in parts])
+    centered = np.nanmean([p.centered_recall for p in parts])
     precision = np.nanmean([p.precision for p in parts])
-    print(f"{'mean':>8}  {'':6}  {'':9}  {recall:6.3f}  {centerd:7.3f}  {precision:9.3f}  "
+    print(f"{'mean':>8}  {'':6}  {'':9}  {recall:6.3f}  {centered:7.3f}  {precision:9.3f}  "
           f"{np.mean(seconds):7.3f}")  # fmt: skip
     print(line("pooled", pooled, len(parts)))
     print(line("grid", by_chance, len(parts)))

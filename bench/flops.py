@@ -1,4 +1,4 @@
-"""Counts the floating-point operations of convolutions and matrix products that really run."""
+"""Counter of the floating-point operations of convolutions and matrix products that really run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Flops(TorchDispatchMode):
-    """``with Flops() as flops: ...``; then ``flops.total`` is two for each multiplication and addition.
+    """Context manager that counts FLOPs: two for each multiplication with addition, in ``total``.
 
-    Convolutions, matrix products and their derivatives of any order count, ours and a peer's
-    alike; what works element by element does not.
+    Convolutions, matrix products and their derivatives of any order are counted, ours and a peer's
+    alike; elementwise operations are not.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Trains full-size networks for a few real iterations at every level of detail.
+"""Speed of training full-size networks, at every level of detail.
 
     python -m bench levels [--presets paper-cifar10 paper-kth-cells] [--fast] [--minibatch 4]
 
@@ -23,7 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from anowild.device import matrix_product_peak, peak_memory_mb, select_device, training_dtype
+from anowild.device import (
+    configure_process,
+    full_float32,
+    matrix_product_peak,
+    peak_memory_mb,
+    select_device,
+    training_dtype,
+)
 from anowild.presets import FAST, PRESETS, preset
 from anowild.settings import Settings
 from anowild.training.cuda_graphs import GraphedStep
@@ -42,13 +49,19 @@ def measure(
     settings: Settings, networks: Networks, lod: float, seconds: float, peak: float,
     *, minibatch: int | None = None, graphs: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Speed at one level of detail, on noise, on the device where the networks are.
+    """Measure the speed at one level of detail, on noise, on the device of the networks.
 
     Args:
-        seconds: how long to measure, about; at least one iteration.
-        peak: operations a second that count as all.
-        minibatch: in place of the settings' own.
-        graphs: with CUDA graphs.
+        settings: of the training; ``minibatch`` decides the minibatch unless it is given here.
+        networks: of the settings' size.
+        lod: level of detail; 0 is the full resolution, k + 0.5 the middle of a fade.
+        seconds: time to measure for, about; at least one iteration runs.
+        peak: FLOP/s that count as 1 in ``of_peak``.
+        minibatch: images of a minibatch; None for that of the settings.
+        graphs: whether to use CUDA graphs.
+
+    Raises:
+        RuntimeError: ``graphs``, and nothing could be recorded.
     """
     device = next(networks.generator.parameters()).device
     side = networks.generator.resolution >> math.floor(lod)
@@ -61,11 +74,11 @@ def measure(
     step = Step(networks, settings)
     graphed = GraphedStep(step) if graphs else None
     for optimizer in step.optimizers.values() if graphs else ():
-        optimizer.count = 10_000  # where epsilon has settled, and a recording may begin
+        optimizer.count = 10_000  # epsilon has settled there, so that recording may begin
     done = 0
 
     def iterate(iterations: int) -> float:
-        """Seconds of an iteration, the mean of so many."""
+        """Return the mean seconds of an iteration."""
         nonlocal done
         _wait(device)
         started = time.perf_counter()
@@ -74,16 +87,18 @@ def measure(
             latent = (minibatch, networks.generator.latent_size)
             normals = [torch.randn(latent, device=device) for _ in range(3)]
             mix = torch.rand((minibatch, 1, 1, 1), device=device)
-            (graphed or step)(reals, StepNoise(normals[0], mix, *normals[1:]), lod, 0.001, 0.999)
+            noises = StepNoise(normals[0], mix, *normals[1:])
+            with full_float32(device):
+                (graphed or step)(reals, noises, lod, 0.001, 0.999)
             done += 1
         _wait(device)
         return (time.perf_counter() - started) / iterations
 
     if device.type == "cuda":
-        gc.collect()  # what an earlier row has left would count here
+        gc.collect()  # memory that an earlier row has left would count here
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    # Before the clock: what the first iterations prepare, recordings above all.
+    # Not timed: the preparations of the first iterations, recordings above all.
     iterate(GraphedStep.WARM_UP + 1 if graphed else 1)
     if graphed is not None and (graphed.failure or not graphed.replayed):
         raise RuntimeError(graphed.failure or "nothing was recorded")
@@ -119,7 +134,7 @@ SETTLING = 1725
 
 
 def schedule_kimg(settings: Settings, resolution: int) -> Counter[tuple[float, bool]]:
-    """The kimg of a schedule by level (k + 0.5 for a fade), and by whether graphs can be used."""
+    """Return the kimg of a schedule by level (k + 0.5 for a fade) and whether graphs can be used."""
     schedule = Schedule(settings, resolution)
     found: Counter[tuple[float, bool]] = Counter()
     level, settling = math.nan, 0.0
@@ -138,11 +153,12 @@ def schedule_hours(
     plain: Mapping[float, float],
     recorded: Mapping[float, float] | None = None,
 ) -> float | None:
-    """Hours of a schedule from seconds per kimg by level; None where a level was not measured.
+    """Return the hours of a schedule; None if a level was not measured.
 
     Args:
-        kimg: as :func:`schedule_kimg` gives it.
-        recorded: with CUDA graphs, at whole levels.
+        kimg: as :func:`schedule_kimg` returns it.
+        plain: seconds per kimg by level.
+        recorded: the same with CUDA graphs, at whole levels.
     """
     seconds = 0.0
     for (lod, can_be_recorded), count in kimg.items():
@@ -154,6 +170,7 @@ def schedule_hours(
 
 
 def main(arguments: list[str]) -> int:
+    """Print a row for each preset and level, and the hours of each schedule."""
     parser = argparse.ArgumentParser(
         prog="python -m bench levels", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -162,13 +179,14 @@ def main(arguments: list[str]) -> int:
         "--presets", nargs="+", choices=PRESETS, default=["paper-cifar10", "paper-kth-cells"]
     )
     parser.add_argument("--minibatch", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=3.0, help="measured at each level, about")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time for each level, about")
     parser.add_argument("--fast", action="store_true", help="as `anowild train --fast`")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=None)
     given = parser.parse_args(arguments)
-    device = select_device(given.device, given.threads)
+    configure_process(given.threads)
+    device = select_device(given.device)
     changes = dict(change.split("=", 1) for change in given.changes)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
     peaks = {d: matrix_product_peak(device, d) for d in (torch.float32, torch.bfloat16)}

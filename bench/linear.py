@@ -1,10 +1,10 @@
-"""Whether training costs what it should: as much for each thousand images, however many.
+"""Cost of training for each thousand images, by the length and the number of images.
 
     python -m bench linear [--kimg 2 4 8] [--images 1000 100000]
 
 Trains the preset ``laptop`` at 16x16 on noise and prints the seconds of a core for each kimg, for
 runs of several lengths and training sets of several sizes. What a run costs once (reading images,
-measuring the machine, checkpoints) is counted in.
+measuring the machine, checkpoints) is included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from anowild.data import ImageSet
-from anowild.device import peak_memory_mb, select_device
+from anowild.device import configure_process, peak_memory_mb, select_device
 from anowild.presets import preset
 from anowild.training import train
 
@@ -28,7 +28,8 @@ SIDE = 16
 
 def one(kimg: float, count: int) -> None:
     """Train once, and print a line."""
-    device = select_device("cpu", threads=1)
+    configure_process(threads=1)
+    device = select_device("cpu")
     settings = preset("laptop").settings().replace(resolution=SIDE, kimg=kimg)
     noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +44,7 @@ def one(kimg: float, count: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Train with each length and set; with ``--one``, train once."""
     parser = argparse.ArgumentParser(prog="python -m bench linear")
     parser.add_argument("--kimg", type=float, nargs="+", default=[2, 4, 8])
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 100_000])

@@ -1,12 +1,12 @@
-"""Whether looking, cleaning and training anew gets better, round by round.
+"""Anomalies found, and AUROC, over rounds of review, cleaning and training anew.
 
     python -m bench loop --data DATA -o OUT [--sets cells64,mnist2] [--rate 0.05] [--seeds 3]
 
-Trains on a contaminated set; somebody looks at 100 training images, in the order of what the marks so
-far teach, ranked anew after every 20, and marks them rightly; `anowild clean` takes out what is marked odd;
-a new model is trained on what stays, and the same review goes on with its scores. For each round: how many of
-the injected anomalies are found, the share that is left, and the AUROC of the model on the held-out images.
-Beside it, how many are found in as many looks if the first model stays. Mean over seeds.
+A round: a model is trained on a contaminated set; 100 training images are marked correctly, the oddest
+first, reranked by the marks after every 20; `anowild clean` removes the images marked odd; the next model
+is trained on the rest, and the same review goes on with its scores. Printed for each round: how many
+injected anomalies are found, the share that is left, and the AUROC of the model on held-out images; beside
+it, how many are found in as many looks with the first model. Means over seeds.
 """
 
 from __future__ import annotations
@@ -24,35 +24,36 @@ from anowild.evaluation.metrics import auroc
 from anowild.files import read_json, write_json
 from anowild.presets import preset
 from anowild.reviewing.clean import IMAGES, clean
-from anowild.reviewing.session import Scored
-from anowild.reviewing.store import MARKS, Store, decisions
+from anowild.reviewing.session import ReviewSession
+from anowild.reviewing.store import MARKS, Store, consensus
 from anowild.scoring import Detector
-from anowild.scoring.detector import oddest_first
+from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
 from anowild.study.datasets import DATASETS, Experiment
 
 EVERY = 20
 
 
-def look(scored: Scored, store: Store, odd: set[str], looks: int) -> None:
-    """Mark so many more images, the oddest first of what the marks so far teach."""
+def look(scored: ReviewSession, store: Store, odd: set[str], looks: int) -> None:
+    """Mark ``looks`` more images correctly, the oddest first, reranked after every ``EVERY``."""
     for _ in range(looks // EVERY):
-        verdicts = decisions(store.marks())
-        order = oddest_first(scored.taught(verdicts))
+        verdicts = consensus(store.marks())
+        order = oddest_first(scored.reranked_scores(verdicts))
         new = [scored.names[i] for i in order if scored.names[i] not in verdicts]
         for name in new[:EVERY]:
             store.mark(name, "loop", "odd" if name in odd else "keep")
 
 
 def found(store: Store) -> int:
-    return sum(verdict == "odd" for verdict in decisions(store.marks()).values())
+    """Return the number of images marked odd."""
+    return sum(verdict == "odd" for verdict in consensus(store.marks()).values())
 
 
 def one_loop(
     experiment: Experiment, settings: Settings, folder: Path, rounds: int, looks: int
 ) -> list[dict[str, float]]:
-    """Of one set and seed: what each round gives; the last one trains and does not look."""
-    shutil.rmtree(folder, ignore_errors=True)  # what an earlier start left half done
+    """Run all rounds of one set and seed; the last one trains, and marks nothing."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a start that was cut off
     images = folder / "images"
     images.mkdir(parents=True)
     for i, image in enumerate(experiment.training):
@@ -66,11 +67,14 @@ def one_loop(
         detector = Detector.load(folder / f"model{turn}")
         row = {"auroc": auroc(experiment.test_labels, api.score(detector, experiment.test).score)}
         # As `anowild review model IMAGES -o review` does, whichever model the review began with.
-        scored = Scored.make(review, detector, str(images))
+        scored = ReviewSession.make(review, detector, str(images))
         store = Store(review / MARKS)
         row["left"] = (len(injected) - found(store)) / (len(scored) - found(store))
         if turn == 0:
-            first, beside = Scored.make(staying, detector, str(images)), Store(staying / MARKS)
+            first, beside = (
+                ReviewSession.make(staying, detector, str(images)),
+                Store(staying / MARKS),
+            )
         row |= {"found": found(store), "found by the first model": found(beside)}
         rows.append(row | {"injected": len(injected)})
         if turn < rounds:
@@ -84,6 +88,7 @@ def one_loop(
 
 
 def main(arguments: list[str]) -> int:
+    """Run all sets and seeds that are not done, and print the means."""
     parser = argparse.ArgumentParser(prog="python -m bench loop", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)

@@ -26,12 +26,12 @@ from anowild.data.readers import Record, SkippedImage
 from anowild.presets import preset
 from bench.data import SIDE, Generated, peak_mb
 
-#: What costs an image less than its preprocessing.
+#: Networks that cost an image less than its preprocessing.
 TINY = {"resolution": 8, "fmap_base": 16, "fmap_max": 4, "latent_size": 4, "kimg": 0.0}
 
 
 class Named(Generated):
-    """Noise with names as long as those of files."""
+    """Source of noise with names as long as those of files."""
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for i, record in enumerate(super().records(start), start):
@@ -39,17 +39,18 @@ class Named(Generated):
 
 
 def make_model(folder: Path) -> None:
-    """An untrained detector; scores need a calibration, which a few images give."""
+    """Save an untrained detector; a few images calibrate it."""
     images = np.random.default_rng(0).integers(0, 256, (256, SIDE, SIDE), dtype=np.uint8)
     api.train(images, folder, preset("laptop").settings().replace(**TINY), "cpu", threads=1)
 
 
 def score(model: Path, count: int, out: Path) -> None:
     """Score, and print the seconds and the peak memory of this process."""
-    from anowild.device import select_device
+    from anowild.device import configure_process
     from anowild.scoring import Detector
 
-    detector = Detector.load(model, select_device("cpu", threads=1))
+    configure_process(threads=1)
+    detector = Detector.load(model, "cpu")
     side = detector.preprocess.resolution
     detector.score(np.zeros((1, 1, side, side), np.uint8))
     before, started = peak_mb(), time.perf_counter()
@@ -61,6 +62,7 @@ def score(model: Path, count: int, out: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Measure each size in a process; with ``--score``, be one of them."""
     parser = argparse.ArgumentParser(
         prog="python -m bench memory", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,4 +1,4 @@
-"""Whether the page of `anowild review` stays quick, however many images there are.
+"""Speed and memory of the page of `anowild review` with many images.
 
     python -m bench page [--images 100000] [--side 32]
 
@@ -19,18 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import uvicorn
 
 from anowild.data import ImageSet
 from anowild.presets import preset
-from anowild.reviewing.app import Review, where_to_listen
+from anowild.reviewing.app import Review
+from anowild.reviewing.security import access_rules
 from anowild.reviewing.serve import listen
-from anowild.reviewing.session import Scored
+from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
-from anowild.scoring import CUES, Detector
-from anowild.training import train
+from anowild.training.fitting import fit_detector
+from anowild.views.gan import CUES
 
-#: Counts the frames in which the page moved on, while something goes on for ``ms`` milliseconds.
+#: Counts the frames that are drawn while the page scrolls, or the threshold moves, for ``ms`` milliseconds.
 _FRAMES = """async ([kind, ms]) => {
   const scroller = document.querySelector("#scroller"), slider = document.querySelector("#threshold");
   const times = [], started = performance.now();
@@ -48,8 +50,8 @@ _FRAMES = """async ([kind, ms]) => {
 }"""
 
 
-def made_up(count: int, side: int, folder: Path) -> Scored:
-    """Images of soft blots, with scores as a training set's."""
+def made_up(count: int, side: int, folder: Path) -> ReviewSession:
+    """Make up images of soft blots, with scores distributed as a training set's."""
     rng = np.random.default_rng(0)
     pictures = np.lib.format.open_memmap(
         folder / "pictures.npy", mode="w+", dtype=np.uint8, shape=(count, 1, side, side)
@@ -60,7 +62,7 @@ def made_up(count: int, side: int, folder: Path) -> Scored:
         part = pictures[start : start + 1000]
         part[:] = blots[: len(part)]
     score = rng.exponential(size=count) / np.log(10)
-    return Scored(
+    return ReviewSession(
         [f"folder/sub/image {i:07}.png" for i in range(count)], score,
         {cue: rng.lognormal(size=count) for cue in CUES},
         rng.normal(size=(count, 32)).astype(np.float32), pictures,
@@ -68,7 +70,7 @@ def made_up(count: int, side: int, folder: Path) -> Scored:
 
 
 def renderer_mb() -> float:
-    """Memory of the largest renderer process of Chromium, in MB; what it shares with others counts in part."""
+    """Return the memory of Chromium's largest renderer process in MB; shared pages count in part."""
     most = 0.0
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -82,7 +84,7 @@ def renderer_mb() -> float:
 
 
 def measure(url: str) -> None:
-    """Open the page and print what it does."""
+    """Open the page, and print its speed and memory."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -110,6 +112,7 @@ def measure(url: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Serve made-up images and scores, and measure the page."""
     parser = argparse.ArgumentParser(prog="python -m bench page", description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--side", type=int, default=32)
@@ -119,14 +122,14 @@ def main(arguments: list[str]) -> int:
     training = ImageSet.load(noise, settings)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        trained = train(training, settings, folder / "training")
-        detector = Detector.from_training(trained, training, settings)
+        device = torch.device("cpu")
+        detector = fit_detector(training, settings, folder / "training", device).detector
         scored = made_up(given.images, given.side, folder)
         print(f"{given.images} images of {given.side}x{given.side}")
         with listen("127.0.0.1", 0) as listening:
             port = listening.getsockname()[1]
             app = Review(scored, detector, Store(folder / MARKS), "made up").app(
-                *where_to_listen("127.0.0.1", port)
+                *access_rules("127.0.0.1", port)
             )
             server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
             thread = threading.Thread(

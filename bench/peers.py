@@ -1,7 +1,9 @@
-"""Runs candidates side by side: each in a process of its own, taking turns, round after round.
+"""Side-by-side runs of programs, each in a process of its own, that take turns round after round.
 
-A round is a fixed number of iterations. All processes are started and warmed up first, and only
-one works at a time, so that what the machine does besides falls on all alike.
+A round is a fixed number of iterations. The processes are started and warmed up one after the
+other, and only one works at a time: whatever else the machine does affects all of them alike.
+
+This module needs the standard library only, so that a peer can use it in an environment of its own.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+#: Working directory of the processes: ``python -m bench.NAME`` is found from there.
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round of one candidate took."""
+    """Number of images and cost of one round of one candidate."""
 
     images: int
     seconds: float
@@ -32,19 +38,20 @@ class Round:
 
 @dataclass
 class Measured:
-    """A candidate's rounds, and what it said of itself when it was ready (see :func:`serve`)."""
+    """The rounds of a candidate, and the facts that it reported at its start (see :func:`serve`)."""
 
     facts: dict[str, Any]
     rounds: list[Round]
 
 
 def serve(iterate: Callable[[], None], images: int, iterations: int, **facts: Any) -> None:
-    """The candidate's side: warm up, say ``facts``, and run a round for each line that comes.
+    """Warm up, print ``facts`` as JSON, then run one round for each line on stdin.
 
     Args:
-        iterate: one iteration.
-        images: of an iteration.
-        iterations: of a round.
+        iterate: runs one iteration.
+        images: images of one iteration.
+        iterations: iterations of one round.
+        facts: what the driver has to know; see :attr:`Measured.facts`.
     """
     for _ in range(2):
         iterate()
@@ -58,18 +65,27 @@ def serve(iterate: Callable[[], None], images: int, iterations: int, **facts: An
 
 
 def alternate(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, Measured]:
-    """Run all candidates in turns. One that cannot start is named on stderr and left out."""
-    processes = {
-        name: subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for name, command in commands.items()
-    }
+    """Run all candidates in turns.
+
+    A candidate that does not start is named on stderr and left out.
+
+    Args:
+        commands: command line of each candidate, by name; it has to call :func:`serve`.
+        rounds: rounds of each candidate.
+
+    Raises:
+        SystemExit: a candidate ended during a round.
+    """
+    processes: dict[str, subprocess.Popen[str]] = {}
     try:
         found: dict[str, Measured] = {}
-        for name, process in processes.items():
-            line = process.stdout.readline() if process.stdout else ""
-            if line:
+        for name, command in commands.items():
+            process = subprocess.Popen(
+                list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+            )
+            processes[name] = process
+            assert process.stdout is not None
+            if line := process.stdout.readline():
                 found[name] = Measured(json.loads(line), [])
             else:
                 print(f"{name}: did not start, and is left out", file=sys.stderr)
@@ -90,22 +106,10 @@ def _one_round(name: str, process: subprocess.Popen[str]) -> Round:
     process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        raise SystemExit(f"{name}: broke off")
+        raise SystemExit(f"{name}: the process ended during a round")
     return Round(*json.loads(line))
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """min/median/max"""
+    """Format as minimum/median/maximum."""
     return "/".join(f"{f(values):.{digits}f}" for f in (min, statistics.median, max))
-
-
-def without_torchvision_kernels() -> None:
-    """Let torchvision be imported beside a torch build that its compiled operators do not fit."""
-    import torch
-
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _KEPT.append(library)  # its operators go with it
-
-
-_KEPT: list[Any] = []

@@ -1,12 +1,12 @@
-"""How many training images one has to look at to find most of the anomalies among them.
+"""Training images to look at until most of the anomalies among them are found.
 
     python -m bench review --study STUDY [--rate 0.05]
 
-Takes the joint networks of a study of `anowild study run`. Somebody looks at the images one by one, the
-oddest first, and says which are anomalies, until 90 % of the injected ones are found: by the
-unsupervised score, by PCA reconstruction, by plain low contrast, at random, and by what marks teach, ranked
-anew after every 20. Mean over seeds, in images and as a share of all. Then the AUROC over the images that are not yet
-marked, after the first 20 marks, by the score and by what the marks teach.
+Takes the joint networks of a study of `anowild study run`. Images are looked at one by one, the oddest first,
+and marked correctly, until 90 % of the injected anomalies are found: ranked by the unsupervised score, by PCA
+reconstruction, by low contrast, at random, and by the score reranked by the marks after every 20. Means over
+seeds, in images and as a share of all. Then the AUROC over the unmarked images after the first 20 marks, by the
+score and by the reranked score.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
-from anowild.reviewing.rerank import features, rerank
-from anowild.scoring import CUES
-from anowild.scoring.cues import GaussianReference
+from anowild.reviewing.rerank import rerank, reranking_features
 from anowild.study import cue_cache
 from anowild.study.baselines import BASELINES, pca_residual
-from anowild.study.fusion_rules import OWN, RULES
-from anowild.study.trial import BANK, CELL, RESULT, Cell
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
+from anowild.study.trial import CUE_CACHE, RESULT, TRIAL, Trial
+from anowild.views.gan import CUES
+from anowild.views.gaussian import GaussianReference
 
 FOUND, EVERY = 0.9, 20
 
 
 def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
-    """Images until ``FOUND`` of the odd ones are found.
+    """Return the number of images to look at until ``FOUND`` of the odd ones are found.
 
     Args:
+        odd: which images are anomalies, bool [N].
         rank: (numbers of the images seen so far) -> scores [N].
     """
     wanted = int(np.ceil(FOUND * odd.sum()))
@@ -51,29 +52,29 @@ def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
 
 
 def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
-    """Of one cell: its set, its number of images, images looked at by way of ranking, and AUROCs."""
-    cell = Cell(**read_json(folder / CELL))
-    measured = cue_cache.load(folder / BANK)
+    """Return the set of a trial, its number of images, and images looked at by way of ranking."""
+    trial = Trial(**read_json(folder / TRIAL))
+    measured = cue_cache.load(folder / CUE_CACHE)
     training = measured["training"]
     count = len(training["residual"])
-    experiment = cell.experiment()
+    experiment = trial.experiment()
     odd = experiment.injected
-    score = RULES[OWN](training, training)
+    score = RULES[DEFAULT_RULE](training, training)
     # As the detector's score: -log10 of the share of training images as odd.
     ranks = (-score).argsort().argsort()
     rarity = -np.log10((ranks + 0.5) / count)
     usual = GaussianReference.fit(measured["samples"]["latent"])
     latents = (torch.from_numpy(training["latent"]) - usual.mean) @ usual.whitening
-    described = features({name: training[name] for name in CUES}, latents.numpy())
+    described = reranking_features({name: training[name] for name in CUES}, latents.numpy())
 
     def learning(seen: Array) -> Array:
         found = rerank(rarity, described, seen, odd[seen])
         return rarity if found is None else found
 
-    images = ImageSet.load(experiment.training, cell.full_settings()).images
-    pca = pca_residual(images, images, cell.seed)
+    images = ImageSet.load(experiment.training, trial.full_settings()).images
+    pca = pca_residual(images, images, trial.seed)
     contrast = BASELINES["low contrast"](images, images)
-    chance = np.random.default_rng(cell.seed).random(count)
+    chance = np.random.default_rng(trial.seed).random(count)
     ways = {
         "our score": lambda seen: rarity,
         "and marks": learning,
@@ -86,10 +87,11 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     rest = np.setdiff1d(np.arange(count), first)
     found["before"] = auroc(odd[rest], rarity[rest])
     found["after"] = auroc(odd[rest], learning(first)[rest])
-    return cell.set, count, found
+    return trial.set, count, found
 
 
 def main(arguments: list[str]) -> int:
+    """Print the means over seeds of each set."""
     parser = argparse.ArgumentParser(prog="python -m bench review", description=__doc__)
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=0.05)

@@ -1,17 +1,17 @@
 """Scoring speed beside a peer, in one run.
 
-    python -m bench score [--maps 64] [--batches 16 64] [--rounds 7]
+    python -m bench score [--maps 64] [--batches 16 64] [--rounds 7] [--peer-python PYTHON]
 
-32x32 RGB, one thread each, random weights: what is measured is cost, not quality. Ours are the
-three cues (E, G, and D's features of image and reconstruction) of stored images, from uint8 to
-float64; the peer is anomalib's GANomaly (encoder, decoder, encoder), as its model scores a batch of
-float images. The two do not do the same amount of work. So beside images per CPU-second stands
-what decides at equal multiply-adds: counted GFLOP an image, and GFLOP a second.
+32x32 RGB, one thread each, random weights: cost is measured, not quality. Ours computes the cues
+(E, G, and D's features of image and reconstruction) of stored images, from uint8 to float64. The
+peer is anomalib's GANomaly (encoder, decoder, encoder), as its model scores a batch of float images;
+its Python needs bench/requirements.txt alone. The two do not do the same amount of work, so counted
+GFLOP an image and GFLOP a second are printed beside images per CPU-second.
 
     python -m bench score --model MODEL --images SOURCE
 
-prints instead how well a trained model's scores in bfloat16 rank a source as those in float32 do
-(Spearman's rank correlation), and the seconds that each takes.
+prints instead how well the bfloat16 scores of a trained model rank a source as its float32 scores
+do (Spearman's rank correlation), and the seconds that each takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,80 +27,50 @@ import torch
 from scipy.stats import spearmanr
 
 from anowild import api
-from anowild.device import select_device
-from anowild.presets import preset
-from anowild.scoring import Detector, cues
-from anowild.scoring.detector import PRECISIONS, cue_computer
+from anowild.device import configure_process, select_device
+from anowild.scoring import Detector
+from anowild.scoring.persistence import PRECISIONS
 from anowild.settings import Settings
 from anowild.training.step import Networks
+from anowild.views.gan import GanView, ScoringNetworks
 from bench.flops import Flops
-from bench.peers import Measured, alternate, serve, spread, without_torchvision_kernels
+from bench.peers import Measured, alternate, serve, spread
 
-PEER, PEER_VERSION = "GANomaly", "anomalib 2.7.0"
+PEER = "GANomaly"
 RESOLUTION, CHANNELS = 32, 3
-#: Seconds of a round, about.
-SECONDS = 1.0
+#: Work of a round, the same for both: about a second.
+FLOP_PER_ROUND = 50e9
 
 
 def settings(maps: int) -> Settings:
-    """With ``maps`` maps in every layer."""
+    """Return settings with ``maps`` maps in every layer."""
     wide = {"fmap_base": maps << 7, "fmap_max": maps, "resolution": RESOLUTION}
-    return preset("laptop").settings().replace(**wide)
+    return Settings().replace(**wide)
 
 
 def serve_ours(maps: int, batch: int, precision: Any) -> None:
-    device = select_device("cpu", threads=1)
+    """Serve rounds of scoring."""
+    configure_process(threads=1)
+    device = select_device("cpu")
     networks = Networks.build(settings(maps), RESOLUTION, CHANNELS).to(device)
-    cues.PASS = batch
-    computer = cue_computer(
-        {
-            "generator": networks.generator,
-            "discriminator": networks.discriminator,
-            "encoder": networks.encoder,
-        },
-        0.0,
-        precision,
-    )
+    scoring = ScoringNetworks(networks.generator, networks.discriminator, networks.encoder)
+    dtype = torch.bfloat16 if precision == "bfloat16" else None
+    view = GanView(scoring, {}, lod=0.0, dtype=dtype)
+    view.batch_size = min(batch, view.batch_size)
     shape = (batch, CHANNELS, RESOLUTION, RESOLUTION)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def iterate() -> None:
-        computer(images)
+        view.measure(images)
 
-    _serve(iterate, batch)
-
-
-def serve_peer(batch: int) -> None:
-    torch.set_num_threads(1)
-    without_torchvision_kernels()
-    untyped: Any = torch.library
-    more = untyped.Library("torchvision", "FRAGMENT")
-    more.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from anomalib.models.image.ganomaly.torch_model import GanomalyModel
-
-    model = GanomalyModel(
-        input_size=(RESOLUTION, RESOLUTION), num_input_channels=CHANNELS, n_features=64,
-        latent_vec_size=100, extra_layers=0, add_final_conv_layer=True,
-    ).eval()  # fmt: skip
-    images = torch.rand(batch, CHANNELS, RESOLUTION, RESOLUTION)
-
-    @torch.no_grad()
-    def iterate() -> None:
-        model(images)
-
-    _serve(iterate, batch)
-
-
-def _serve(iterate: Callable[[], None], batch: int) -> None:
     with Flops() as flops:
         iterate()
-    # Rounds of about as long for both, by what they have to compute at 50 GFLOP a second.
-    iterations = max(1, round(SECONDS * 50e9 / flops.total))
+    iterations = max(1, round(FLOP_PER_ROUND / flops.total))
     serve(iterate, batch, iterations, gflop=flops.total / batch / 1e9)
 
 
 def table(found: dict[str, Measured]) -> str:
-    """A line for each candidate."""
+    """Format one line for each candidate."""
     peer = found.get(f"{PEER}, float32")
     rows = [
         f"{'':28} {'images/CPU-s':>20} {'images/s':>9} {'GFLOP/image':>12} {'GFLOP/s':>20} "
@@ -119,11 +88,13 @@ def table(found: dict[str, Measured]) -> str:
             f"{name:28} {spread([r.rate for r in measured.rounds], 0):>20} {walls:9.0f} "
             f"{gflop:12.3f} {spread(sustained, 1):>20} {ratios:>18}"
         )
+    if peer is not None:
+        rows.append(f"peer: {peer.facts['versions']}")
     return "\n".join(rows)
 
 
 def agreement(model: str, source: str) -> None:
-    """Print the rank correlation of each column between the precisions."""
+    """Print the rank correlation of each score column between the precisions."""
     device = select_device("cpu")
     columns, seconds = {}, {}
     for precision in PRECISIONS:
@@ -140,6 +111,7 @@ def agreement(model: str, source: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Run all candidates and print a table for each batch size; with ``--serve``, be one of them."""
     parser = argparse.ArgumentParser(
         prog="python -m bench score", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -155,31 +127,28 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--serve", nargs=2, metavar=("KIND", "PRECISION"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.serve:
-        kind, precision = given.serve
+        _, precision = given.serve
         (batch,) = given.batches
-        if kind == PEER:
-            serve_peer(batch)
-        else:
-            serve_ours(given.maps, batch, precision)
+        serve_ours(given.maps, batch, precision)
         return 0
     if given.model:
         agreement(given.model, given.images)
         return 0
     for batch in given.batches:
-        size = ["--maps", str(given.maps), "--batches", str(batch)]
         commands = {
-            f"{kind}, {precision}": [
-                given.peer_python if kind == PEER else sys.executable,
-                "-m", "bench.score", *size, "--serve", kind, precision,
-            ]
-            for kind, precision in (
-                (PEER, "float32"), ("three cues", "float32"), ("three cues", "bfloat16"),
-            )
+            f"{PEER}, float32": [
+                given.peer_python, "-m", "bench.peer_ganomaly",
+                "--batch", str(batch), "--flop-per-round", str(FLOP_PER_ROUND),
+            ],
         }  # fmt: skip
+        for precision in PRECISIONS:
+            commands[f"cues, {precision}"] = [
+                sys.executable, "-m", "bench.score", "--maps", str(given.maps),
+                "--batches", str(batch), "--serve", "cues", precision,
+            ]  # fmt: skip
         print(
             f"{RESOLUTION}x{RESOLUTION}, {given.maps} maps, batch {batch}, one thread, "
-            f"{given.rounds} rounds, min/median/max; torch {torch.__version__}; "
-            f"peer {PEER} ({PEER_VERSION})"
+            f"{given.rounds} rounds, min/median/max; torch {torch.__version__}"
         )
         print(table(alternate(commands, given.rounds)), flush=True)
     return 0

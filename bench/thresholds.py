@@ -1,17 +1,17 @@
-"""What a false discovery rate promises, and what it keeps, with clean and with spoilt calibration.
+"""Real false discovery rates against the promised one, with clean and contaminated calibration.
 
     python -m bench thresholds [--study STUDY]
 
-Simulated: scores of normal images N(0, 1) and of anomalies N(3, 1); 1,000 calibration images, 1,000
-others of which 5 % are anomalies. With ``--study``, real: the joint networks of a study of `anowild
-study run`, trained without contamination; half of the normal test images calibrate, the others are
-flagged among anomalies, 5 %. In both, some of the calibration images are anomalies in turn. Then
-somebody looks at the highest tenth of the calibration images and takes the anomalies out; or takes
-the highest ones out unseen, as many as there are anomalies.
+Simulated scores: N(0, 1) of normal images and N(3, 1) of anomalies; 1,000 calibration images, and 1,000
+others of which 5 % are anomalies. Real scores, with ``--study``: those of joint networks of a study of
+`anowild study run`, trained without contamination; half of the normal test images are for calibration, the
+others are flagged among 5 % anomalies. Then some of the calibration images are anomalies as well: as they are;
+after the highest tenth was looked at and its anomalies removed; and after as many of the highest ones as there
+are anomalies were removed unseen.
 
-Then the share of anomalies among the training images themselves, as `--auto` and as a mixture of two
-normal distributions, fitted to the log of the oddness, tell it: simulated, where anomalies lie 2 to 8
-standard deviations off, and on the study's sets.
+Then the share of anomalies among the training images, as `--auto` estimates it, and as a mixture of two
+normal distributions fitted to the log of the oddness does: simulated, with anomalies 2 to 8 standard
+deviations off, and on the study's sets.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from anowild.arrays import Array
 from anowild.files import read_json
 from anowild.scoring.thresholds import false_discovery_rate, gap
 from anowild.study import cue_cache
-from anowild.study.fusion_rules import OWN, RULES
-from anowild.study.trial import BANK, CELL, RESULT, Cell
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
+from anowild.study.trial import CUE_CACHE, RESULT, TRIAL, Trial
 
 #: (generator, share of anomalies in calibration) -> calibration scores and labels, scores and labels.
 Draw = Callable[[np.random.Generator, float], tuple[Array, Array, Array, Array]]
@@ -38,6 +38,8 @@ SIMULATED, SPLITS = 200, 20
 
 
 def simulated(rng: np.random.Generator, spoilt: float) -> tuple[Array, Array, Array, Array]:
+    """Draw normal distributions; see :data:`Draw`."""
+
     def draw(share: float) -> tuple[Array, Array]:
         odd = np.arange(1000) < share * 1000
         return rng.normal(size=1000) + 3.0 * odd, odd
@@ -46,7 +48,7 @@ def simulated(rng: np.random.Generator, spoilt: float) -> tuple[Array, Array, Ar
 
 
 def of_cell(normal: Array, odd: Array) -> Draw:
-    """Splits of the scores of real images."""
+    """Return a function that splits the scores of real images at random."""
 
     def draw(rng: np.random.Generator, spoilt: float) -> tuple[Array, Array, Array, Array]:
         n, o = rng.permutation(normal), rng.permutation(odd)
@@ -63,13 +65,13 @@ def of_cell(normal: Array, odd: Array) -> Draw:
 
 
 def real(study: Path) -> Iterator[tuple[str, Draw]]:
-    """The sets of a study whose joint networks saw no anomaly, seed 0."""
+    """Yield the sets of a study without contamination, seed 0."""
     for result in sorted(study.glob(f"*/0pct/joint/seed0/{RESULT}")):
-        cell = Cell(**read_json(result.parent / CELL))
-        measured = cue_cache.load(result.parent / BANK)
-        scores = RULES[OWN](measured["training"], measured["test"])
-        labels = cell.experiment().test_labels
-        yield cell.set, of_cell(scores[labels == 0], scores[labels == 1])
+        trial = Trial(**read_json(result.parent / TRIAL))
+        measured = cue_cache.load(result.parent / CUE_CACHE)
+        scores = RULES[DEFAULT_RULE](measured["training"], measured["test"])
+        labels = trial.experiment().test_labels
+        yield trial.set, of_cell(scores[labels == 0], scores[labels == 1])
 
 
 def show(title: str, draw: Draw, count: int) -> None:
@@ -90,14 +92,14 @@ def show(title: str, draw: Draw, count: int) -> None:
 
 
 def share_by_mixture(oddness: Array) -> float:
-    """The share of the upper one of two normal distributions."""
+    """Fit two normal distributions, and return the share of the upper one."""
     x = np.log(np.maximum(oddness, 1e-12))[:, None]
     mixture = GaussianMixture(2, n_init=3, random_state=0).fit(x)
     return float(mixture.weights_[mixture.means_[:, 0].argmax()])
 
 
 def shares(title: str, draws: Sequence[tuple[Array, Array]]) -> None:
-    """Print what is told of several sets of oddness and labels."""
+    """Print the estimates for several sets of oddness and labels."""
     told, right = [], []
     for oddness, odd in draws:
         flags = gap(oddness, oddness).flags(oddness)
@@ -118,7 +120,7 @@ def shares(title: str, draws: Sequence[tuple[Array, Array]]) -> None:
 
 
 def apart(distance: float, share: float) -> list[tuple[Array, Array]]:
-    """Simulated: log-normal oddness, and anomalies so many standard deviations off in the log."""
+    """Simulate log-normal oddness, with anomalies ``distance`` standard deviations off in the log."""
     found = []
     for seed in range(SPLITS):
         odd = np.arange(2000) < share * 2000
@@ -128,19 +130,20 @@ def apart(distance: float, share: float) -> list[tuple[Array, Array]]:
 
 
 def trained_on(study: Path) -> Iterator[tuple[str, list[tuple[Array, Array]]]]:
-    """Oddness of the training images of a study's joint networks, by set and rate."""
-    cells: dict[tuple[str, float], list[tuple[Array, Array]]] = {}
+    """Yield oddness and labels of the training images of a study, by set and rate."""
+    trials: dict[tuple[str, float], list[tuple[Array, Array]]] = {}
     for result in sorted(study.glob(f"*/*/joint/*/{RESULT}")):
-        cell = Cell(**read_json(result.parent / CELL))
-        training = cue_cache.load(result.parent / BANK)["training"]
-        oddness = RULES[OWN](training, training)
-        odd = cell.experiment().injected
-        cells.setdefault((cell.set, cell.rate), []).append((oddness, odd))
-    for (name, rate), draws in sorted(cells.items()):
+        trial = Trial(**read_json(result.parent / TRIAL))
+        training = cue_cache.load(result.parent / CUE_CACHE)["training"]
+        oddness = RULES[DEFAULT_RULE](training, training)
+        odd = trial.experiment().injected
+        trials.setdefault((trial.set, trial.rate), []).append((oddness, odd))
+    for (name, rate), draws in sorted(trials.items()):
         yield f"{name}, {100 * rate:g} %", draws
 
 
 def main(arguments: list[str]) -> int:
+    """Print both tables."""
     parser = argparse.ArgumentParser(prog="python -m bench thresholds", description=__doc__)
     parser.add_argument("--study", type=Path, default=None)
     given = parser.parse_args(arguments)

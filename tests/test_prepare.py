@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from anowild import api
+from anowild.api import prepare
 from anowild.arrays import Array
 from anowild.data import ImageSet, PackedSet
-from anowild.preparation import prepare
 from anowild.scoring import Detector
 from anowild.settings import Settings
 from tests.conftest import Run, tiny_settings
@@ -90,9 +90,10 @@ def test_a_packed_set_trains_to_the_same_bits_as_its_images(digits: Array, tmp_p
     settings = tiny_settings(kimg=0.2, mirror=True, rotate=True)
     first = api.train(digits, tmp_path / "a", settings)
     second = api.train(packed.path, tmp_path / "b", settings)
-    for name, network in first.networks.items():
-        for key, value in network.state_dict().items():
-            assert value.equal(second.networks[name].state_dict()[key]), (name, key)
+    (a,), (b,) = first.views, second.views
+    others = b.tensors()
+    for name, value in a.tensors().items():
+        assert value.equal(others[name]), name
     images = ImageSet.load(digits, preprocess=first.preprocess)
     table = api.score(second, packed.path)
     assert np.array_equal(first.score(images).score, table.scores.score)
@@ -141,7 +142,6 @@ def test_a_set_prepared_like_a_model_can_be_scored_by_it(
         (["--crop-objects", "--object-size", "9", "--padding", "x"], "padding 'x'"),
         (["--crop-objects", "--object-size", "nan"], "object size nan"),
         (["--masks", "x.tif"], "--crop-objects"),
-        (["--leaks", "x"], "--leaks takes refuse, drop, keep"),
         (["--size", "30"], "resolution"),
         (["--set", "black=3"], "given together with white"),
         (["--set", "fit=x"], "fit"),
@@ -157,6 +157,13 @@ def test_mistakes_get_a_sentence(
     assert code == 1
     assert sentence in err
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("option", ["--leaks", "--thin"])
+def test_impossible_choices_name_the_option(anowild: Run, tmp_path: Path, option: str) -> None:
+    code, _, err = anowild("prepare", tmp_path, "-o", tmp_path / "set", option, "x")
+    assert code != 0
+    assert option in err
 
 
 def test_evaluation_without_known_classes_says_so(

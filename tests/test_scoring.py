@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,13 @@ from PIL import Image
 from anowild import api
 from anowild.arrays import Array
 from anowild.data.image_set import ImageSet, ImageStream, open_all
-from anowild.data.prefetch import ahead
+from anowild.data.prefetch import prefetch
 from anowild.data.readers import FolderReader
 from anowild.errors import UserError
 from anowild.files import printable
-from anowild.scoring import CUES, Detector, Scores, table
-from anowild.scoring.table import COLUMNS, Row, Table
+from anowild.scoring import Detector, Scores, table
+from anowild.scoring.table import Row, Table
+from anowild.views.gan import CUES
 from tests.conftest import PATIENCE, Run, wait_until
 
 #: Names as they come: a comma, a quote, a line break, other alphabets, bytes that are not UTF-8,
@@ -48,8 +48,8 @@ def plain_csv(rows: list[Row]) -> bytes:
     """The table written at once, from memory."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    writer.writerows(astuple(row) for row in rows)
+    writer.writerow(["path", "score", "rank", *CUES])
+    writer.writerows([row.path, row.score, row.rank, *row.cues.values()] for row in rows)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
@@ -57,7 +57,18 @@ def plain_rows(names: list[str], scores: Scores) -> list[Row]:
     """The rows, ranked by sorting them."""
     columns = np.stack([scores.score, *(scores.cues[cue] for cue in CUES)], axis=1).tolist()
     ranked = sorted(zip(names, columns, strict=True), key=lambda pair: -pair[1][0])
-    return [Row(name, row[0], i + 1, *row[1:]) for i, (name, row) in enumerate(ranked)]
+    return [
+        Row(name, row[0], i + 1, dict(zip(CUES, row[1:], strict=True)))
+        for i, (name, row) in enumerate(ranked)
+    ]
+
+
+def columns_of(rows: list[Row]) -> dict[str, list[Any]]:
+    """The rows by column."""
+    found: dict[str, list[Any]] = {
+        name: [getattr(row, name) for row in rows] for name in ("path", "score", "rank")
+    }
+    return found | {cue: [row.cues[cue] for row in rows] for cue in CUES}
 
 
 def some_scores(count: int) -> Scores:
@@ -80,7 +91,7 @@ def test_a_table_is_written_as_from_memory(
     names = [f"{i}-{NAMES[i % (len(NAMES) - 1)]}" for i in range(200)]
     scores = some_scores(200)
     expected = plain_rows(names, scores)
-    found = Table(tmp_path / "scores.csv" if on_disk else None)
+    found = Table([*CUES], tmp_path / "scores.csv" if on_disk else None)
     for start in range(0, 200, 37):
         part = slice(start, start + 37)
         found.append(names[part], part_of(scores, part))
@@ -95,7 +106,7 @@ def test_a_table_is_written_as_from_memory(
     assert (tmp_path / "scores.csv").read_bytes() == plain_csv(expected)
     found.write(tmp_path / "scores.parquet")
     assert pq.ParquetFile(tmp_path / "scores.parquet").num_row_groups == 4
-    columns = {name: [getattr(row, name) for row in expected] for name in COLUMNS}
+    columns = columns_of(expected)
     columns["path"] = [printable(name) for name in columns["path"]]
     assert pq.read_table(tmp_path / "scores.parquet").equals(pa.table(columns))
     assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "scores.parquet"}
@@ -103,14 +114,13 @@ def test_a_table_is_written_as_from_memory(
 
 def test_a_parquet_file_of_one_group_is_the_same_to_the_byte(tmp_path: Path) -> None:
     rows = plain_rows([str(i) for i in range(300)], some_scores(300))
-    table.write_rows(rows, tmp_path / "a.parquet")
-    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
-    pq.write_table(pa.table(columns), tmp_path / "b.parquet")
+    table.write_rows(rows, [*CUES], tmp_path / "a.parquet")
+    pq.write_table(pa.table(columns_of(rows)), tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 def test_every_name_comes_back(tmp_path: Path) -> None:
-    found = Table(tmp_path / "scores.csv")
+    found = Table([*CUES], tmp_path / "scores.csv")
     found.append(list(NAMES), some_scores(len(NAMES)))
     assert {row.path for row in found.rows()} == set(NAMES)
 
@@ -156,8 +166,10 @@ def test_bfloat16_is_chosen_and_ranks_nearly_the_same(
     with (tmp_path / "s.csv").open(newline="") as file:
         assert float(next(csv.DictReader(file))["score"]) == rough.score.max()
     code, _, err = anowild(*arguments, "--precision", "int8")
-    assert code == 1
-    assert "precision 'int8': has to be float32 or bfloat16" in err
+    assert code == 2
+    assert "'int8' is not one of" in err
+    with pytest.raises(UserError, match="precision 'int8': has to be float32 or bfloat16"):
+        Detector.load(model_folder, precision="int8")  # type: ignore[arg-type]
 
 
 def test_labels_are_checked_before_the_work(
@@ -176,7 +188,7 @@ def test_labels_are_checked_before_the_work(
 
 
 def reading_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "anowild-ahead"]
+    return [thread for thread in threading.enumerate() if thread.name == "anowild-prefetch"]
 
 
 def test_items_come_in_order_and_no_more_than_so_many_ahead() -> None:
@@ -188,7 +200,7 @@ def test_items_come_in_order_and_no_more_than_so_many_ahead() -> None:
             made += 1
             yield made
 
-    with ahead(items(), depth=3) as read:
+    with prefetch(items(), depth=3) as read:
         for taken, item in enumerate(read, start=1):
             assert item == taken
             time.sleep(0.001)
@@ -203,7 +215,7 @@ def test_an_exception_comes_where_its_item_would_have_come() -> None:
         raise UserError("broken")
 
     taken = []
-    with pytest.raises(UserError, match="broken"), ahead(items()) as read:  # noqa: PT012
+    with pytest.raises(UserError, match="broken"), prefetch(items()) as read:  # noqa: PT012
         for item in read:
             taken.append(item)
     assert taken == [0, 1, 2, 3, 4]
@@ -222,7 +234,7 @@ def test_leaving_early_ends_the_thread_and_the_generator(depth: int, wait: float
         finally:
             closed.set()
 
-    with pytest.raises(KeyboardInterrupt), ahead(items(), depth) as read:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), prefetch(items(), depth) as read:  # noqa: PT012
         next(iter(read))
         time.sleep(wait)
         raise KeyboardInterrupt
@@ -233,7 +245,7 @@ def test_leaving_early_ends_the_thread_and_the_generator(depth: int, wait: float
 def test_a_stream_is_left_between_two_images(image_set: ImageSet, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", image_set.images[:, 0])
     stream = ImageStream(open_all(tmp_path / "x.npy"), image_set.preprocess)
-    with ahead(stream.batches(10), hurry=stream.stop) as read:
+    with prefetch(stream.batches(10), cancel=stream.stop) as read:
         first = next(iter(read))
     assert len(first.names) == 10
     assert list(stream.batches(10)) == []
@@ -288,7 +300,7 @@ def test_reading_ahead_is_what_scoring_does(
     for i, image in enumerate(digits[:30]):
         Image.fromarray(image).save(tmp_path / f"{i:02}.png")
     assert len(api.score(detector, tmp_path)) == 30
-    assert threads == {"anowild-ahead"}
+    assert threads == {"anowild-prefetch"}
     assert not reading_threads()
 
 
@@ -350,8 +362,10 @@ def test_what_lies_apart_is_flagged_or_nothing(
     ("options", "sentence"),
     [
         (["--budget", "3", "--auto"], "one threshold at a time"),
+        (["--budget", "3", "--gap"], "one threshold at a time"),
         (["--budget", "0"], "budget of 0"),
         (["--expected", "2"], "expected share of 2"),
+        (["--expected-share", "2"], "expected share of 2"),
         (["--calibration", "x"], "belong to a false discovery rate"),
     ],
 )

@@ -1,18 +1,20 @@
 """AnoWild finds the odd images in a folder that nobody has labeled.
 
-The public API, in the order of a first session; each name is imported when it is first used,
-because PyTorch takes two seconds:
+The public API, in the order of a first session; each name is imported when it is first used, because
+PyTorch takes two seconds:
 
 >>> import anowild
->>> detector = anowild.train("images", "model", anowild.preset("laptop").settings())  # doctest: +SKIP
->>> for row in anowild.score("model", "images").rows()[:10]:                           # doctest: +SKIP
-...     print(row.rank, row.path, row.score)
+>>> detector = anowild.train("images", "model")                      # doctest: +SKIP
+>>> table = anowild.score(detector, "images", "scores.csv")          # doctest: +SKIP
+>>> anowild.report(detector, "images", "report.html")                # doctest: +SKIP
 
-- ``prepare``, ``contaminate``: packed data sets, experiments (`anowild.preparation`)
-- ``train``, ``score``, ``evaluate``: the main jobs, as the command line has them (`anowild.api`)
-- ``Detector``: a trained model; ``ImageSet``, ``PackedSet``: preprocessed images
-- ``Settings``, ``preset``, ``PRESETS``: all that can be set
-- ``UserError``: what all of them raise for something that the user can mend
+- ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``: the
+  jobs, as the command line has them (`anowild.api`)
+- ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
+- ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules for drawing a line through scores
+- ``Labels``: ground truth for evaluations
+- ``Detector``, ``View``, ``Cue``, ``ImageSet``, ``PackedSet``, ``Preprocess``, ``Table``, ...: what jobs take and give
+- ``UserError``, ``Interrupted``: raised where the user can mend something, or asked for a stop
 """
 
 from __future__ import annotations
@@ -20,47 +22,113 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from anowild.errors import UserError
-from anowild.presets import PRESETS, preset
+from anowild.presets import PRESETS, Preset, preset
 from anowild.settings import Settings
+from anowild.signals import Interrupted
 from anowild.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from anowild.api import evaluate, score, train
-    from anowild.data import ImageSet, PackedSet
-    from anowild.preparation import contaminate, prepare
-    from anowild.scoring import Detector
+    from anowild.api import (
+        clean,
+        contaminate,
+        evaluate,
+        prepare,
+        report,
+        review,
+        score,
+        train,
+    )
+    from anowild.data import ImageSet, PackedSet, Preprocess
+    from anowild.data.crops import CropSettings
+    from anowild.data.dataset.finalize import Leaks
+    from anowild.data.image_set import Batch, Source
+    from anowild.data.readers import Provenance, SkippedImage
+    from anowild.evaluation.evaluate import Evaluation
+    from anowild.evaluation.labels import Labels
+    from anowild.evaluation.metrics import Estimate, Quality
+    from anowild.scoring import Calibration, Detector, Row, Scores, Table
+    from anowild.scoring.calibration import CueCalibration, Tail
+    from anowild.scoring.reference_images import ReferenceImages
+    from anowild.scoring.stream import ThresholdRule
+    from anowild.scoring.threshold_rules import Budget, ExpectedShare, FalseDiscoveryRate, Gap
+    from anowild.scoring.thresholds import Threshold
+    from anowild.views import Cue, Explanation, View
+
+#: Where names come from that are imported when they are first used.
+_LAZY = {
+    "anowild.api": (
+        "clean", "contaminate", "evaluate", "prepare", "report", "review", "score", "train",
+    ),
+    "anowild.data": ("ImageSet", "PackedSet", "Preprocess"),
+    "anowild.data.crops": ("CropSettings",),
+    "anowild.data.dataset.finalize": ("Leaks",),
+    "anowild.data.image_set": ("Batch", "Source"),
+    "anowild.data.readers": ("Provenance", "SkippedImage"),
+    "anowild.evaluation.evaluate": ("Evaluation",),
+    "anowild.evaluation.labels": ("Labels",),
+    "anowild.evaluation.metrics": ("Estimate", "Quality"),
+    "anowild.scoring": ("Calibration", "Detector", "Row", "Scores", "Table"),
+    "anowild.scoring.calibration": ("CueCalibration", "Tail"),
+    "anowild.scoring.reference_images": ("ReferenceImages",),
+    "anowild.scoring.stream": ("ThresholdRule",),
+    "anowild.scoring.threshold_rules": ("Budget", "ExpectedShare", "FalseDiscoveryRate", "Gap"),
+    "anowild.scoring.thresholds": ("Threshold",),
+    "anowild.views": ("Cue", "Explanation", "View"),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
     "PRESETS",
+    "Batch",
+    "Budget",
+    "Calibration",
+    "CropSettings",
+    "Cue",
+    "CueCalibration",
     "Detector",
+    "Estimate",
+    "Evaluation",
+    "ExpectedShare",
+    "Explanation",
+    "FalseDiscoveryRate",
+    "Gap",
     "ImageSet",
+    "Interrupted",
+    "Labels",
+    "Leaks",
     "PackedSet",
+    "Preprocess",
+    "Preset",
+    "Provenance",
+    "Quality",
+    "ReferenceImages",
+    "Row",
+    "Scores",
     "Settings",
+    "SkippedImage",
+    "Source",
+    "Table",
+    "Tail",
+    "Threshold",
+    "ThresholdRule",
     "UserError",
+    "View",
     "__version__",
+    "clean",
     "contaminate",
     "evaluate",
     "prepare",
     "preset",
+    "report",
+    "review",
     "score",
     "train",
 ]
 
-_LATE = {
-    "Detector": "anowild.scoring",
-    "ImageSet": "anowild.data",
-    "PackedSet": "anowild.data",
-    "contaminate": "anowild.preparation",
-    "evaluate": "anowild.api",
-    "prepare": "anowild.preparation",
-    "score": "anowild.api",
-    "train": "anowild.api",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LATE:
+    if name in _MODULE_OF:
         from importlib import import_module
 
-        return getattr(import_module(_LATE[name]), name)
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'anowild' has no attribute '{name}'")

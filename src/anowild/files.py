@@ -1,4 +1,7 @@
-"""Files that are whole or not there: written under a temporary name, then moved into place."""
+"""Atomic writes, JSON files and locks.
+
+A file is written under a temporary name and then moved into place, so it is either whole or absent.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,25 @@ from typing import Any
 
 from anowild.errors import UserError
 
-#: Ends the name of a file that is being written; what a killed process left behind is not read.
+#: Suffix of files being written. A killed process may leave them behind; they are never read.
 PART = ".part"
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success move it over ``path``, else remove it.
+    """Replace a file atomically.
+
+    Yields:
+        A temporary path, to be written. On success it is moved over ``path``, otherwise removed.
 
     Raises:
-        UserError: the disk is full, or the place cannot be written.
+        UserError: the disk is full, or the folder cannot be written.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.chmod(0o644)  # whatever the library that wrote it chose
+        temporary.chmod(0o644)  # some libraries choose another mode
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -43,14 +49,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def as_user_error(error: Exception, path: Path) -> Exception:
-    """An I/O error as the sentence that a user should read; any other error as it is."""
-    # safetensors reports an I/O error as an exception of its own, with the text of the system's.
+    """Convert an I/O error to a UserError for ``path``; return any other error unchanged."""
+    # safetensors raises its own exception for an I/O error, with the system's text in it.
     text = str(error)
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "StorageFull" in text:
         return UserError(
             f"{path}: the disk is full; free some space and give the same command again "
-            "(what was there before is untouched)"
+            "(the file is as it was before)"
         )
     if isinstance(error, OSError):
         return UserError(f"{path}: cannot be written ({error.strerror or error})")
@@ -58,25 +64,31 @@ def as_user_error(error: Exception, path: Path) -> Exception:
 
 
 def check_place(path: Path) -> None:
-    """Say before the work, not after it, that a file could not be written there. Raises UserError."""
+    """Check before long work that a file can be written at its end.
+
+    Raises:
+        UserError: the path is a folder, or its parent folder does not exist.
+    """
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UserError(f"{path}: cannot be written there; name a file in an existing folder")
 
 
 def printable(name: str) -> str:
-    """A file name, or other text, that cannot be written as UTF-8, made so."""
+    """Return a file name or other text with what UTF-8 cannot encode written as escapes."""
     try:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a character, which stands for no byte
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
         return name.encode("utf-8", "backslashreplace").decode()
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically; see :func:`atomic_write`."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; see :func:`atomic_write`."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
@@ -84,7 +96,7 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file.
 
     Raises:
-        UserError: it cannot be read, or is not JSON.
+        UserError: the file cannot be read, or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -96,10 +108,14 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def exclusive_lock(folder: Path, otherwise: str) -> Iterator[None]:
-    """Make ``folder`` and keep a second process from working in it; leftovers are removed.
+    """Create a folder and lock it against other processes; remove what a killed one left behind.
+
+    Args:
+        folder: to be locked.
+        otherwise: the problem to report if another process holds the lock.
 
     Raises:
-        UserError: it cannot be made, or there is another process: then it says ``otherwise``.
+        UserError: the folder cannot be created, or another process holds the lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +132,7 @@ def exclusive_lock(folder: Path, otherwise: str) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half-written in ``folder``."""
-    for path in folder.glob(f"*.[0-9]*{PART}"):  # named after a process, as `atomic_write` does
+    """Remove files in ``folder`` that a killed process was writing."""
+    for path in folder.glob(f"*.[0-9]*{PART}"):  # as `atomic_write` names them, after its process
         with suppress(OSError):
             path.unlink()

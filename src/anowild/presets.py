@@ -1,6 +1,6 @@
-"""Named sets of settings.
+"""Presets: named sets of settings.
 
-A preset changes some of the defaults of `anowild.settings`, and says from where each value is.
+A preset changes some of the defaults of `anowild.settings`, and states the source of each value.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from anowild.settings import OURS, Settings
 
 @dataclass(frozen=True)
 class Preset:
-    """A named set of settings; ``changes`` maps a name to its value and the value's source."""
+    """A named set of settings."""
 
     summary: str
-    changes: Mapping[str, tuple[Any, str]]
+    changes: Mapping[str, tuple[Any, str]]  # name -> (value, source of the value)
 
     def settings(self) -> Settings:
         return Settings().replace(**{name: value for name, (value, _) in self.changes.items()})
@@ -55,14 +55,14 @@ PRESETS: dict[str, Preset] = {
             "penalty_share": (0.25, "cost: docs/speed.md"),
             "minibatch_repeats": (1, "no growing: nothing to hold"),
             "ema_half_life_kimg": (5, "0.999 per step lags in a short run"),
-            "tick_kimg": ({4 << i: 5 for i in range(8)}, "a sign of life every half minute"),
+            "tick_kimg": ({4 << i: 5 for i in range(8)}, "a log line every half minute"),
             "seed": (0, OURS),
         },
     ),
 }
 
 
-#: What ``anowild train --fast`` changes in any preset: less work a step than the paper's.
+#: Changes by ``anowild train --fast`` to any preset: less work in a step than the paper's.
 FAST: Mapping[str, Any] = {
     "simultaneous": True,
     "penalty_share": 0.25,
@@ -71,7 +71,11 @@ FAST: Mapping[str, Any] = {
 
 
 def preset(name: str) -> Preset:
-    """Raises UserError for an unknown name."""
+    """Return a preset by name.
+
+    Raises:
+        UserError: the name is unknown.
+    """
     if name not in PRESETS:
-        raise UserError(f"there is no preset '{name}': take one of {', '.join(PRESETS)}")
+        raise UserError(f"there is no preset '{name}'; take one of {', '.join(PRESETS)}")
     return PRESETS[name]

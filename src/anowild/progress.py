@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ T = TypeVar("T")
 
 
 class Bar:
-    """Shows how far a piece of work is. Where stderr is no terminal, prints at most every 30 s."""
+    """Progress of a piece of work.
+
+    Args:
+        progress: Rich's display; None to print a line at most every ``QUIET_SECONDS``.
+        name: what is under way.
+        total: amount of work; None if it is unknown.
+        done: amount done before, which does not count for the rate.
+    """
 
     QUIET_SECONDS = 30.0
 
@@ -33,7 +40,7 @@ class Bar:
         self._started, self._start_done = time.monotonic(), done
 
     def update(self, done: float, note: str = "") -> None:
-        """``done`` out of the total; ``note`` stands behind the bar, else the rate does."""
+        """Show the amount done, with ``note`` or, without one, the rate."""
         now = time.monotonic()
         note = note or f"{(done - self._start_done) / max(now - self._started, 1e-9):.4g}/s"
         if self._progress is not None and self._task is not None:
@@ -49,7 +56,7 @@ class Bar:
             print(f"{self._name}: {reached}, {note}", file=sys.stderr, flush=True)
 
     def counting(self, parts: Iterable[T], size: int) -> Iterator[T]:
-        """The parts, each of which counts as ``size`` once the next one is asked for."""
+        """Yield the parts, and count ``size`` for each once the next one is requested."""
         for number, part in enumerate(parts):
             self.update(number * size)
             yield part
@@ -57,28 +64,27 @@ class Bar:
 
 @contextmanager
 def bar(name: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
-    """A progress bar on stderr, with rate, time passed and time left; lines where Rich is missing.
+    """Show progress on stderr: a bar on a terminal, otherwise a line now and then.
 
     Args:
-        total: None where only the end tells.
+        name: what is under way.
+        total: amount of work; None if it is unknown.
+        done: amount done before.
     """
-    try:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-    except ImportError:  # the GPU kit runs where there is little more than PyTorch
+    if not sys.stderr.isatty():
         yield Bar(None, name, total, done)
         return
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Bar(None, name, total, done)
-        return
+    # Only now, because the GPU benchmark runs on a machine that has little more than PyTorch.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -87,5 +93,5 @@ def bar(name: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield Bar(progress, name, total, done)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask for a stop; long work saves first and then stops."""
+"""Graceful stops: on Ctrl-C or SIGTERM, long work saves its state and then stops."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from anowild.errors import UserError
 
 
 class Interrupted(Exception):
-    """Long work was asked to stop; what it had reached is saved.
+    """Long work was stopped by a signal, after its state was saved.
 
     Args:
-        reached: how far it was, for the message.
+        signum: of the signal.
+        reached: how far the work was, for the message.
     """
 
     def __init__(self, signum: int, reached: str) -> None:
@@ -25,9 +26,9 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """``signum`` is set by the first signal; a second Ctrl-C interrupts at once."""
+    """A request to stop, made by a signal; a second Ctrl-C interrupts at once."""
 
-    signum: int | None = None
+    signum: int | None = None  # of the first signal
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None and signum == signal.SIGINT:
@@ -37,7 +38,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Listen for SIGINT and SIGTERM; outside the main thread nothing is listened for."""
+    """Turn SIGINT and SIGTERM into a request; outside the main thread they cannot be handled."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -52,7 +53,11 @@ def stop_request() -> Iterator[StopRequest]:
 
 
 def exit_status(command: Callable[[], int]) -> int:
-    """What a module's command returns; where it was stopped or refused, that is said on stderr."""
+    """Run a module's command, and print on stderr if it was stopped or refused.
+
+    Returns:
+        The command's exit status; 128 + the signal's number if it was stopped, 1 if it was refused.
+    """
     try:
         return command()
     except Interrupted as stopped:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anowild.api import contaminate as contaminate_set
+from anowild.api import prepare
 from anowild.arrays import Array
 from anowild.data import ImageSet, PackedSet, contaminate, open_all
 from anowild.data.contamination import PROTOCOLS, draw
 from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
-from anowild.preparation import contaminate as contaminate_set
-from anowild.preparation import prepare
 from anowild.settings import Settings
 
 
@@ -49,7 +49,7 @@ def test_contamination_follows_the_paper_s_rule(rate: float, count: int) -> None
 def test_impossible_contamination_is_refused() -> None:
     with pytest.raises(ValueError, match="from 0 to below 1"):
         draw(10, 10, 1.0, 0)
-    with pytest.raises(ValueError, match="takes 90 anomalies, there are 10"):
+    with pytest.raises(ValueError, match="needs 90 anomalies, there are 10"):
         draw(10, 10, 0.9, 0)
 
 
@@ -108,7 +108,7 @@ def test_equal_images_leave_the_test_split_too(tmp_path: Path) -> None:
 
 def test_labels_that_fail_are_said(tmp_path: Path) -> None:
     packed = labeled(tmp_path / "a", np.repeat([0, 1], [50, 3]), np.repeat([0, 1], [5, 5]))
-    with pytest.raises(UserError, match="takes 12 anomalies, there are 8"):
+    with pytest.raises(UserError, match="needs 12 anomalies, there are 8"):
         contaminate_set(packed.path, tmp_path / "b", 0.2)
     with pytest.raises(UserError, match="no training image is labeled cat"):
         contaminate_set(packed.path, tmp_path / "b", 0.2, normal=["cat"])
@@ -162,10 +162,10 @@ def test_a_protocol_tests_the_same_images_whatever_is_injected(tmp_path: Path) -
 
 def test_protocols_know_their_classes(tmp_path: Path) -> None:
     packed = cifar_like(tmp_path / "a")
-    for normal, sentence in (([], "takes one normal class"), (["boat"], "takes one normal class")):
+    for normal, sentence in (([], "needs one normal class"), (["boat"], "needs one normal class")):
         with pytest.raises(UserError, match=sentence):
             contaminate_set(packed.path, tmp_path / "b", 0.1, 0, normal, "cifar10-one-vs-rest")
-    with pytest.raises(UserError, match="leave --normal away"):
+    with pytest.raises(UserError, match="omit --normal"):
         contaminate_set(packed.path, tmp_path / "b", 0.1, 0, ["1"], "cifar10-vehicles-vs-animals")
     strange = labeled(tmp_path / "c", np.repeat(["zebra", "3"], [40, 9]), np.repeat(["3"], 4))
     with pytest.raises(UserError, match="'zebra' is no class of this protocol"):

@@ -108,7 +108,7 @@ def test_a_download_that_broke_off_goes_on(
     server: Server, tmp_path: Path, name: str, ranges: bool
 ) -> None:
     server.ranges, server.cut = ranges, 300_000
-    with pytest.raises(UserError, match=r"set\.bin: cannot be loaded .*the same command again"):
+    with pytest.raises(UserError, match=r"set\.bin: cannot be downloaded .*the same command again"):
         fetch(name, tmp_path)
     assert files(tmp_path) == ["set.bin.download"]
     assert (tmp_path / "set.bin.download").stat().st_size == 300_000
@@ -121,7 +121,7 @@ def test_a_download_that_broke_off_goes_on(
 
 def test_without_a_length_a_cut_is_seen_by_the_known_size(server: Server, tmp_path: Path) -> None:
     server.send_length, server.cut = False, 300_000
-    with pytest.raises(UserError, match="broke off"):
+    with pytest.raises(UserError, match="closed early"):
         fetch("test", tmp_path)
     server.cut = None
     assert fetch("test", tmp_path)[0].read_bytes() == CONTENT
@@ -157,7 +157,7 @@ def test_a_start_that_does_not_fit_is_found_out(server: Server, tmp_path: Path) 
 @pytest.mark.parametrize("status", [403, 404, 500, 503])
 def test_a_server_that_refuses_is_told(server: Server, tmp_path: Path, status: int) -> None:
     server.status = status
-    with pytest.raises(UserError, match=rf"the server refuses it \({status} .*by hand into"):
+    with pytest.raises(UserError, match=rf"the server refuses \({status} .*by hand into"):
         fetch("test", tmp_path)
 
 
@@ -228,7 +228,7 @@ def test_a_full_disk_is_told_and_what_was_loaded_kept(
 
 def test_a_folder_that_cannot_be_written_is_told(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be created"):
         fetch("test", tmp_path / "file" / "sets")
     (tmp_path / "set.bin.download").mkdir()
     with pytest.raises(UserError, match=r"set\.bin\.download: cannot be written"):
@@ -236,7 +236,7 @@ def test_a_folder_that_cannot_be_written_is_told(server: Server, tmp_path: Path)
 
 
 def test_the_table() -> None:
-    with pytest.raises(UserError, match="there are cifar10, cifar100, mnist, fashion-mnist"):
+    with pytest.raises(UserError, match="choose one of cifar10, cifar100, mnist, fashion-mnist"):
         fetch("imagenet", Path("x"))
     assert [len(items) for items in DATASETS.values()] == [1, 1, 4, 4]
     for item in (item for items in DATASETS.values() for item in items):

@@ -168,7 +168,7 @@ def test_channels_first_and_last_are_the_same_images() -> None:
     [
         (np.zeros((16, 16), np.uint8), r"shape \[16, 16\]"),
         (np.zeros((2, 2, 2, 2, 2), np.uint8), "shape"),
-        (np.zeros((0, 16, 16), np.uint8), "is empty"),
+        (np.zeros((0, 16, 16), np.uint8), "holds no images"),
         (np.array(["a"] * 8).reshape(2, 2, 2), "values of type"),
         (np.zeros((2, 8, 8), complex), "values of type"),
     ],
@@ -217,7 +217,7 @@ def test_sources_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match="its 1 files are of other kinds"):
         open_source(tmp_path)
-    with pytest.raises(UserError, match="of no kind that can be read"):
+    with pytest.raises(UserError, match="cannot be read; give one of these"):
         open_source(tmp_path / "a.txt")
 
 

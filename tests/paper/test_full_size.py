@@ -14,6 +14,7 @@ from anowild.device import select_device
 from anowild.networks import operators
 from anowild.scoring import Detector
 from anowild.training import train
+from anowild.training.fitting import fit_detector
 from bench import levels
 from tests.conftest import tiny_settings
 
@@ -33,11 +34,10 @@ def test_paper_size_networks_train_at_every_level(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_a_gpu_trains_and_scores_as_a_cpu_does(image_set: ImageSet, tmp_path: Path) -> None:
     device = select_device("cuda")
-    trained = train(image_set, tiny_settings(), tmp_path / "run", device)
-    on_gpu = Detector.from_training(trained, image_set, tiny_settings())
+    on_gpu = fit_detector(image_set, tiny_settings(), tmp_path / "run", device).detector
     on_gpu.save(tmp_path)
     on_cpu = Detector.load(tmp_path, "cpu")
-    a, b = on_gpu.cues(image_set.images), on_cpu.cues(image_set.images)
+    a, b = on_gpu.measure(image_set.images), on_cpu.measure(image_set.images)
     for name, values in a.items():
         assert np.allclose(values, b[name], rtol=1e-4), name
 
@@ -55,7 +55,7 @@ def test_a_gpu_goes_on_with_what_it_saved(image_set: ImageSet, tmp_path: Path) -
 @pytest.mark.parametrize("padding", [0, 1])
 def test_boxes_on_a_gpu(padding: int) -> None:
     x = torch.randn((16, 512, 33, 33), device="cuda").contiguous(memory_format=torch.channels_last)
-    assert x.numel() >= operators._MANY
+    assert x.numel() >= operators._LARGE_NUMEL
     ours = operators._BoxFilter.apply(x, padding)
     expected = torch.nn.functional.avg_pool2d(x, 2, stride=1, padding=padding)
     assert ours.stride() == expected.stride()

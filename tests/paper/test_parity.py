@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anowild.paper import parity
+from anowild.paper import parity, reference
 from anowild.training import losses, optimizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -29,6 +29,16 @@ def test_agrees_with_the_reference(group: str) -> None:
     errors = dict(parity.GROUPS[group](GOLDEN, parity.CPU))
     assert len(errors) == ARRAYS[group]
     assert {key: e for key, e in errors.items() if not e <= parity.TOLERANCE} == {}
+
+
+def test_generator_in_eval_agrees_with_the_reference() -> None:
+    golden = parity.Golden(GOLDEN / "a_nets.npz")
+    generator = golden.network("G", "var/G").eval()
+    for key, expected in golden.arrays.items():
+        if key.startswith("out/G/lod"):
+            lod = float(key.removeprefix("out/G/lod"))
+            images = reference.forward(generator, golden["in/latents"], lod)
+            assert parity.relative_error(images, expected) <= parity.TOLERANCE
 
 
 def test_every_golden_output_is_looked_at() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from anowild.arrays import Array
 from anowild.reporting.charts import curve, histogram
 from anowild.reporting.images import of_heat, of_image, of_signed
-from anowild.reporting.samples import Collector
+from anowild.reporting.samples import TopKCollector
 from anowild.scoring import Detector
 from tests.conftest import Run
 
@@ -156,7 +156,7 @@ def test_impossible_places_get_a_sentence(
 
 
 def test_the_extremes_of_many_batches_are_kept(detector: Detector, image_set: Any) -> None:
-    collector = Collector(detector, 5)
+    collector = TopKCollector(detector, 5)
     images = np.resize(image_set.images[:50], (2000, 1, 16, 16))
     cues = detector.score(image_set.images[:1]).cues
     rng = np.random.default_rng(0)

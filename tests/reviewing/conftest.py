@@ -7,7 +7,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.reviewing.app import Review
-from anowild.reviewing.session import Scored
+from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 
@@ -31,10 +31,10 @@ def scored_folder(
 ) -> Path:
     """A review whose images are scored, without marks."""
     folder = tmp_path_factory.mktemp("scored")
-    Scored.make(folder, detector, str(images))
+    ReviewSession.make(folder, detector, str(images))
     return folder
 
 
 @pytest.fixture
 def review(scored_folder: Path, detector: Detector, tmp_path: Path) -> Review:
-    return Review(Scored.load(scored_folder), detector, Store(tmp_path / MARKS), "digits")
+    return Review(ReviewSession.load(scored_folder), detector, Store(tmp_path / MARKS), "digits")

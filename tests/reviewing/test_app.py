@@ -16,12 +16,21 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from anowild.errors import UserError
-from anowild.reviewing.app import MOST, Review, where_to_listen
+from anowild.reviewing.app import MAX_IMAGES, Review
 from anowild.reviewing.export import write_marks
+from anowild.reviewing.security import access_rules
 from anowild.reviewing.serve import serve
-from anowild.reviewing.session import FACTS, NAMES, NUMBERS, PICTURES, Scored, warn_of_strays
+from anowild.reviewing.session import (
+    FACTS,
+    NAMES,
+    NUMBERS,
+    PICTURES,
+    ReviewSession,
+    warn_unmatched_marks,
+)
 from anowild.reviewing.store import MARKS, Store
-from anowild.scoring import CUES, Detector
+from anowild.scoring import Detector
+from anowild.views.gan import CUES
 from tests.conftest import Run
 from tests.reviewing.conftest import HOSTILE
 
@@ -43,16 +52,16 @@ def post(client: TestClient, review: Review, path: str, **body: Any) -> Any:
 def test_the_images_are_kept_as_they_were_scored(
     scored_folder: Path, detector: Detector, images: Path
 ) -> None:
-    scored = Scored.load(scored_folder)
-    assert len(scored) == 120
-    assert {Path(name).name for name in scored.names} >= set(HOSTILE)
-    again = detector.score(np.array(scored.pictures))
-    assert np.allclose(again.score, scored.score, atol=1e-6)
-    assert scored.pictures.shape == (120, 1, 16, 16)
-    assert scored.latents.shape[0] == 120
-    assert Scored.is_of(scored_folder, detector, str(images))
-    assert not Scored.is_of(scored_folder, detector, [str(images), str(images)])
-    assert not Scored.is_of(images, detector, str(images))
+    session = ReviewSession.load(scored_folder)
+    assert len(session) == 120
+    assert {Path(name).name for name in session.names} >= set(HOSTILE)
+    again = detector.score(np.array(session.pictures))
+    assert np.allclose(again.score, session.score, atol=1e-6)
+    assert session.pictures.shape == (120, 1, 16, 16)
+    assert session.features.shape[0] == 120
+    assert ReviewSession.matches(scored_folder, detector, str(images))
+    assert not ReviewSession.matches(scored_folder, detector, [str(images), str(images)])
+    assert not ReviewSession.matches(images, detector, str(images))
 
 
 @pytest.mark.parametrize("name", [FACTS, NAMES, NUMBERS, PICTURES])
@@ -62,31 +71,31 @@ def test_a_damaged_review_is_told(scored_folder: Path, tmp_path: Path, name: str
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[:3000] if name == NUMBERS else b"[1]")
     with pytest.raises(UserError, match=r"damaged review|not of format"):
-        Scored.load(tmp_path)
+        ReviewSession.load(tmp_path)
 
 
 def test_orders_and_scores(client: TestClient, review: Review) -> None:
     info = client.get("/api/info").json()
     assert info["count"] == 120
     assert info["sorts"] == ["score", "marks", *CUES]
-    scored = review.scored
+    session = review.session
     for sort in info["sorts"]:
         order = np.frombuffer(client.get(f"/api/order?sort={sort}").content, "<i4")
-        values = scored.score if sort == "marks" else scored.values(sort)
+        values = session.score if sort == "marks" else session.values(sort)
         assert sorted(order) == list(range(120))
         assert (np.diff(values[order]) <= 0).all()
     scores = np.frombuffer(client.get("/api/scores").content, "<f4")
-    assert np.allclose(scores, -np.sort(-scored.score), atol=1e-6)
+    assert np.allclose(scores, -np.sort(-session.score), atol=1e-6)
 
 
 def test_rows_and_their_pictures(client: TestClient, review: Review) -> None:
     numbers = [5, 0, 77]
     query = f"images={','.join(map(str, numbers))}"
     rows = client.get(f"/api/rows?{query}&reviewer=Ada").json()
-    assert rows["scores"] == pytest.approx(review.scored.score[numbers], rel=1e-6)
+    assert rows["scores"] == pytest.approx(review.session.score[numbers], rel=1e-6)
     assert rows["own"] == [None] * 3
     sheet = np.asarray(Image.open(io.BytesIO(client.get(f"/api/sheet?{query}").content)))
-    expected = np.concatenate([review.scored.pictures[i, 0] for i in numbers], axis=1)
+    expected = np.concatenate([review.session.pictures[i, 0] for i in numbers], axis=1)
     assert np.array_equal(sheet, expected)
 
 
@@ -123,7 +132,7 @@ def test_marks_change_the_order_that_they_teach(client: TestClient, review: Revi
 def test_exports_say_what_was_decided(
     client: TestClient, review: Review, tmp_path: Path, scored_folder: Path
 ) -> None:
-    names = [Path(name).name for name in review.scored.names]
+    names = [Path(name).name for name in review.session.names]
     for name in HOSTILE[:2]:
         post(client, review, "/api/mark", image=names.index(name), verdict="odd", reviewer="Ada")
     post(client, review, "/api/mark", image=names.index("050.png"), verdict="keep", reviewer="Ada")
@@ -150,7 +159,7 @@ def test_the_marks_of_a_folder_are_written(
     code, _, err = anowild("marks", folder, "-o", tmp_path / "marks.csv")
     assert (code, "holds no review" in err) == (1, True)
     store = Store(folder / MARKS)
-    store.mark(Scored.load(folder).names[0], "Ada", "odd")
+    store.mark(ReviewSession.load(folder).names[0], "Ada", "odd")
     store.close()
     for name in ("marks.csv", "marks.json", "marks.parquet"):
         assert write_marks(folder, tmp_path / name) == 1
@@ -162,9 +171,9 @@ def test_the_marks_of_a_folder_are_written(
 def test_a_name_that_comes_twice_is_one_image(
     detector: Detector, images: Path, tmp_path: Path
 ) -> None:
-    scored = Scored.make(tmp_path, detector, [str(images), str(images)])
-    assert len(scored) == 120
-    assert len(set(scored.names)) == 120
+    session = ReviewSession.make(tmp_path, detector, [str(images), str(images)])
+    assert len(session) == 120
+    assert len(set(session.names)) == 120
 
 
 def test_what_is_marked_elsewhere_does_not_count(client: TestClient, review: Review) -> None:
@@ -185,15 +194,15 @@ def test_other_images_are_scored_anew_and_marks_stay(
         (few / path.name).write_bytes(path.read_bytes())
     folder = tmp_path / "review"
     folder.mkdir()
-    scored = Scored.make(folder, detector, str(few))
+    session = ReviewSession.make(folder, detector, str(few))
     store = Store(folder / MARKS)
-    store.mark(scored.names[0], "Ada", "odd")
-    assert Scored.is_of(folder, detector, str(few))
-    Path(scored.names[0]).unlink()
-    assert not Scored.is_of(folder, detector, str(few))
-    scored = Scored.make(folder, detector, str(few))
-    assert len(scored) == 19
-    warn_of_strays(scored, store)
+    store.mark(session.names[0], "Ada", "odd")
+    assert ReviewSession.matches(folder, detector, str(few))
+    Path(session.names[0]).unlink()
+    assert not ReviewSession.matches(folder, detector, str(few))
+    session = ReviewSession.make(folder, detector, str(few))
+    assert len(session) == 19
+    warn_unmatched_marks(session, store)
     assert "1 marked images are not in this review" in caplog.text
 
 
@@ -209,8 +218,8 @@ def test_a_stop_while_scoring_leaves_no_review(
 
     monkeypatch.setattr("anowild.reviewing.session.write_json", stop)
     with pytest.raises(KeyboardInterrupt):
-        Scored.make(folder, detector, str(images))
-    assert not Scored.is_of(folder, detector, str(images))
+        ReviewSession.make(folder, detector, str(images))
+    assert not ReviewSession.matches(folder, detector, str(images))
 
 
 # What is refused
@@ -233,7 +242,7 @@ def test_a_folder_of_something_else_is_left_alone(
         "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2f..%2fcli.py", "/static/index.html",
         "/etc/passwd", "/api/rows?images=120&reviewer=a", "/api/rows?images=-1&reviewer=a",
         "/api/rows?images=/etc/passwd&reviewer=a", "/api/sheet", "/api/order?sort=__class__",
-        "/api/export?format=exe", f"/api/sheet?images={','.join(['1'] * (MOST + 1))}",
+        "/api/export?format=exe", f"/api/sheet?images={','.join(['1'] * (MAX_IMAGES + 1))}",
         "/api/detail?images=1,2",
     ],
 )  # fmt: skip
@@ -263,7 +272,7 @@ def test_a_name_that_points_here_is_not_here(client: TestClient) -> None:
 
 
 def test_from_elsewhere_a_token_is_asked_for(review: Review) -> None:
-    hosts, token = where_to_listen("0.0.0.0", 8765)
+    hosts, token = access_rules("0.0.0.0", 8765)
     assert token is not None
     client = TestClient(review.app(hosts, token), base_url="http://192.0.2.1:8765")
     for path in ("/", "/api/info", "/static/review.js", "/?token=guess"):
@@ -274,8 +283,8 @@ def test_from_elsewhere_a_token_is_asked_for(review: Review) -> None:
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert client.get("/api/info").status_code == 200  # by the cookie
-    assert where_to_listen("127.0.0.1", 1)[1] is None
-    assert "localhost" in where_to_listen("127.0.0.1", 80)[0]  # browsers leave that port out
+    assert access_rules("127.0.0.1", 1)[1] is None
+    assert "localhost" in access_rules("127.0.0.1", 80)[0]  # browsers leave that port out
 
 
 @pytest.mark.parametrize(
@@ -301,7 +310,9 @@ def test_every_answer_forbids_what_the_page_does_not_need(client: TestClient) ->
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
     page = client.get("/").text
+    assert 'aria-labelledby="detail-name"' in page  # the name that HTML gives it
     assert "onclick" not in page
     assert "<script>" not in page
 

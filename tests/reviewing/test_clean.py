@@ -15,7 +15,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
-from anowild.reviewing.session import Scored
+from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 from tests.conftest import Run, tiny_settings
@@ -26,7 +26,7 @@ def review_folder(scored_folder: Path, tmp_path: Path) -> Path:
     """A review with marks: three odd, two of which one reviewer wants to keep; one kept."""
     folder = tmp_path / "review"
     shutil.copytree(scored_folder, folder)
-    names = Scored.load(folder).names
+    names = ReviewSession.load(folder).names
     store = Store(folder / MARKS)
     for number in (0, 1, 2):
         store.mark(names[number], "Ada", "odd")
@@ -51,7 +51,7 @@ def test_what_is_marked_odd_goes(
     assert code == 0, err
     assert "2  goes: marked odd" in printed
     assert {path: path.read_bytes() for path in images.iterdir()} == before
-    names = Scored.load(review_folder).names
+    names = ReviewSession.load(review_folder).names
     kept = (out / "kept.txt").read_bytes()
     assert os.fsencode(names[0]) + b"\n" not in kept
     log = log_of(out)
@@ -71,15 +71,15 @@ def test_what_is_marked_odd_goes(
 def test_what_nobody_decided_goes_above_a_score(
     anowild: Run, review_folder: Path, tmp_path: Path
 ) -> None:
-    scored = Scored.load(review_folder)
-    above = float(np.quantile(scored.score, 0.9))
+    session = ReviewSession.load(review_folder)
+    above = float(np.quantile(session.score, 0.9))
     out = tmp_path / "clean"
     code, _, err = anowild(
         "clean", review_folder, "-o", out, "--how", "list", "--above", str(above)
     )
     assert code == 0, err
     log = list(log_of(out).values())
-    for number, (score, (stays, _)) in enumerate(zip(scored.score, log, strict=True)):
+    for number, (score, (stays, _)) in enumerate(zip(session.score, log, strict=True)):
         expected = number == 3 or (number > 1 and score < above)
         assert stays == str(int(expected)), number
 
@@ -120,10 +120,11 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
         (tmp_path / "line.csv", ["-o", tmp_path / "x"], "there is no such file in"),
         (tmp_path / "line.csv", ["-o", tmp_path / "x", "--above", "2"], "belongs to a review"),
         (tmp_path / "all.csv", ["-o", tmp_path / "x"], "nothing would stay"),
-        (review_folder, ["-o", tmp_path / "x", "--how", "magic"], "--how takes"),
     ):
         code, _, err = anowild("clean", source, *options)
         assert (code, sentence in err) == (1, True), err
+    code, _, err = anowild("clean", review_folder, "-o", tmp_path / "x", "--how", "magic")
+    assert (code, "'magic' is not one of" in err) == (2, True)
     assert set(tmp_path.iterdir()) == left
 
 
@@ -136,7 +137,7 @@ def test_names_are_meant_from_where_the_images_were_scored(
             Image.fromarray(image).save(tmp_path / place / "images" / f"{i}.png")
     (tmp_path / "here" / "review").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    Scored.make(Path("review"), detector, "images")
+    ReviewSession.make(Path("review"), detector, "images")
     monkeypatch.chdir(tmp_path / "there")
     code, _, err = anowild("clean", "../here/review", "-o", "out")
     assert code == 0, err

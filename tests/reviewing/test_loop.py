@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from anowild.reviewing.app import Review
-from anowild.reviewing.session import Scored
+from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 from tests.conftest import Run
@@ -23,7 +23,7 @@ def test_marks_clean_train_review_again(
 ) -> None:
     review = tmp_path / "review"
     shutil.copytree(scored_folder, review)
-    first = Scored.load(review)
+    first = ReviewSession.load(review)
     by_score = [first.names[i] for i in first.order("score")]
     store = Store(review / MARKS)
     for name in by_score[:30]:
@@ -43,7 +43,7 @@ def test_marks_clean_train_review_again(
     code, out, err = anowild(*evaluate, "--partial", "--json")
     assert code == 0, err
     found = json.loads(out)
-    assert (found["anomalous"], found["normal"], found["unlabeled"]) == (30, 20, 70)
+    assert (found["anomalous"], found["normal"], found["unlabelled"]) == (30, 20, 70)
     assert found["columns"]["score"]["auroc"]["value"] == 1.0
     page = tmp_path / "report.html"
     given = ("report", model_folder, images, "-o", page, "--labels", marks)
@@ -57,9 +57,9 @@ def test_marks_clean_train_review_again(
     code, _, err = anowild("train", clean / "images", "-o", model, *TINY)
     assert code == 0, err
     detector = Detector.load(model)
-    assert detector.facts["images"] == 90
-    assert not Scored.is_of(review, detector, str(images))
-    again = Scored.make(review, detector, str(images))
+    assert detector.training_info["images"] == 90
+    assert not ReviewSession.matches(review, detector, str(images))
+    again = ReviewSession.make(review, detector, str(images))
     assert again.names == first.names
     assert not np.array_equal(again.score, first.score)
     app = Review(again, detector, Store(review / MARKS), "digits").app()

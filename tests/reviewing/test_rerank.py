@@ -5,7 +5,7 @@ import pytest
 
 from anowild.arrays import Array
 from anowild.evaluation.metrics import auroc
-from anowild.reviewing.rerank import features, rerank
+from anowild.reviewing.rerank import rerank, reranking_features
 
 
 def problem(seed: int, told: float) -> tuple[Array, Array, Array]:
@@ -58,7 +58,7 @@ def test_many_images_are_stood_for_by_some(monkeypatch: pytest.MonkeyPatch) -> N
     score, x, odd = problem(0, 3.0)
     marked = top(score, 40)
     everyone = rerank(score, x, marked, odd[marked])
-    monkeypatch.setattr("anowild.reviewing.rerank.SAMPLE", 500)
+    monkeypatch.setattr("anowild.reviewing.rerank.MAX_UNMARKED", 500)
     some = rerank(score, x, marked, odd[marked])
     assert everyone is not None
     assert some is not None
@@ -66,10 +66,10 @@ def test_many_images_are_stood_for_by_some(monkeypatch: pytest.MonkeyPatch) -> N
     assert not np.array_equal(everyone, some)
 
 
-def test_features_are_standardized() -> None:
+def test_reranking_features_are_standardized() -> None:
     rng = np.random.default_rng(0)
     cues = {"a": rng.lognormal(3, 2, 500), "b": np.full(500, 7.0)}
-    x = features(cues, rng.normal(5, 3, (500, 4)).astype(np.float32))
+    x = reranking_features(cues, rng.normal(5, 3, (500, 4)).astype(np.float32))
     assert x.shape == (500, 6)
     assert x.mean(axis=0) == pytest.approx(0, abs=1e-5)
     assert x.std(axis=0) == pytest.approx([1, 0, 0.5, 0.5, 0.5, 0.5], abs=1e-5)

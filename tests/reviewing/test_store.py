@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anowild.errors import UserError
-from anowild.reviewing.store import Store, decisions
+from anowild.reviewing.store import Store, consensus
 
 NAMES = (
     "a.png",
@@ -117,7 +117,7 @@ def test_what_reviewers_agree_on(tmp_path: Path) -> None:
         store.mark(image, "Ada", ada)
         if bo:
             store.mark(image, "Bo", bo)
-    assert decisions(store.marks()) == {"a": "odd", "b": "unsure", "c": "keep"}
+    assert consensus(store.marks()) == {"a": "odd", "b": "unsure", "c": "keep"}
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import torch
 from skimage.metrics import structural_similarity
 from sklearn.covariance import LedoitWolf
 
-from anowild.scoring.cues import GaussianReference, contrast, relative_residual
 from anowild.study.cue_cache import structure
+from anowild.views.gan import contrast, relative_residual
+from anowild.views.gaussian import GaussianReference
 
 
 def test_structure_is_one_minus_the_mean_ssim() -> None:

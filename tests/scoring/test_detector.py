@@ -16,20 +16,21 @@ from safetensors.torch import load_file, save_file
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError
-from anowild.scoring import CUES, Detector
-from anowild.scoring.calibration import COMBINED
-from anowild.scoring.cues import PASS
-from anowild.scoring.detector import Scores
-from anowild.training import train
+from anowild.scoring import Detector
+from anowild.scoring.scores import Scores
+from anowild.training.fitting import fit_detector
+from anowild.views.gan import CUES
+from anowild.views.gan import MAX_BATCH as PASS
 from tests.conftest import tiny_settings
 
+CPU = torch.device("cpu")
 TOLERANCE = 1e-5  # relative
 
 
 def score_tolerance(detector: Detector, scores: Scores) -> Array:
     """[N]: by how much the score may differ where each cue may by ``TOLERANCE``."""
     total = np.zeros(len(scores.score))
-    for name in COMBINED:
+    for name in detector.calibration.counted:
         differences = [
             np.abs(detector.calibration.score(scores.cues | {name: changed}) - scores.score)
             for changed in (
@@ -75,12 +76,13 @@ def test_companions_do_not_matter(detector: Detector, image_set: ImageSet) -> No
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 64])
-def test_the_pass_size_is_rounding(
+def test_batch_size_of_a_view_is_rounding(
     detector: Detector, image_set: ImageSet, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     images = image_set.images[:70]
     expected = detector.score(images)
-    monkeypatch.setattr("anowild.scoring.cues.PASS", size)
+    (view,) = detector.views
+    monkeypatch.setattr(view, "batch_size", max(2, size))
     found = detector.score(images)
     for name, values in found.cues.items():
         assert np.allclose(values, expected.cues[name], rtol=TOLERANCE, atol=0), name
@@ -120,10 +122,12 @@ def test_images_of_another_form_are_refused(detector: Detector) -> None:
 
 
 def test_reconstructions_are_of_the_images(detector: Detector, image_set: ImageSet) -> None:
-    seen, rebuilt = detector.rebuild(image_set.images[:5])
+    shown = detector.explain(image_set.images[:5])
+    seen, rebuilt = shown.seen, shown.rebuilt
+    assert rebuilt is not None
     assert np.allclose(seen, image_set.images[:5] / 127.5 - 1, atol=1e-6)
     residual = np.abs(seen - rebuilt).mean(axis=(1, 2, 3))
-    assert np.allclose(residual, detector.cues(image_set.images[:5])["residual"], rtol=1e-5)
+    assert np.allclose(residual, detector.measure(image_set.images[:5])["residual"], rtol=1e-5)
 
 
 def test_a_saved_detector_scores_the_same(
@@ -138,7 +142,7 @@ def test_a_saved_detector_scores_the_same(
 def test_raw_weights_can_be_chosen_afterwards(image_set: ImageSet, tmp_path: Path) -> None:
     averaged, raw = (tiny_settings(scoring_weights=w) for w in ("averaged", "raw"))
     scores = [
-        Detector.from_training(train(image_set, s, tmp_path), image_set, s).score(image_set).score
+        fit_detector(image_set, s, tmp_path, CPU).detector.score(image_set).score
         for s in (averaged, raw)
     ]
     assert not np.allclose(scores[0], scores[1])
@@ -148,12 +152,12 @@ def test_a_training_that_did_not_grow_to_the_end_scores_at_its_level(
     image_set: ImageSet, tmp_path: Path
 ) -> None:
     settings = tiny_settings(kimg=0.6)
-    trained = train(image_set, settings, tmp_path)
-    assert 0 < trained.lod < 1
-    detector = Detector.from_training(trained, image_set, settings)
+    detector = fit_detector(image_set, settings, tmp_path, CPU).detector
+    (lod,) = (view.facts()["lod"] for view in detector.views)
+    assert 0 < lod < 1
     detector.save(tmp_path)
-    assert Detector.load(tmp_path).lod == trained.lod
-    assert detector.rebuild(image_set.images[:2])[0].shape == (2, 1, 16, 16)
+    assert [view.facts()["lod"] for view in Detector.load(tmp_path).views] == [lod]
+    assert detector.explain(image_set.images[:2]).seen.shape == (2, 1, 16, 16)
     assert detector.score(image_set).score.std() > 0
 
 
@@ -164,14 +168,14 @@ def test_a_training_that_did_not_grow_to_the_end_scores_at_its_level(
         (lambda f: (f / "model.json").unlink(), "model.json is missing"),
         (lambda f: shutil.rmtree(f), "no such model folder"),
         (lambda f: (f / "model.json").write_text("{"), "not valid JSON"),
-        (lambda f: (f / "model.json").write_text('{"format": 99}'), "not of format 4"),
-        (lambda f: (f / "model.json").write_text('{"format": 4}'), "is damaged"),
+        (lambda f: (f / "model.json").write_text('{"format": 99}'), "not of format 4 or 5"),
+        (lambda f: (f / "model.json").write_text('{"format": 5}'), "belongs to another model"),
         (lambda f: (f / "model.json").write_text("[]"), "not of format 4"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 99), "model.safetensors: is damaged"),
         (lambda f: _truncate(f / "model.safetensors"), "model.safetensors: is damaged"),
         (lambda f: _replace_weights(f), "belongs to another model"),
-        (lambda f: _change(f, "networks", "fmap_max", 4), "does not fit"),
-        (lambda f: _change(f, "networks", "resolution", 24), "is damaged"),
+        (lambda f: _change(f, "fmap_max", 4), "does not fit"),
+        (lambda f: _change(f, "resolution", 24), "is damaged"),
     ],
 )  # fmt: skip
 def test_a_spoilt_model_is_refused_with_a_sentence(
@@ -201,14 +205,20 @@ def _replace_weights(folder: Path) -> None:
     save_file(load_file(path), path, metadata={"id": "another"})
 
 
-def _change(folder: Path, section: str, name: str, value: Any) -> None:
+def _change(folder: Path, name: str, value: Any) -> None:
     path = folder / "model.json"
     description = json.loads(path.read_text())
-    description[section][name] = value
+    description["views"][0]["facts"]["networks"][name] = value
     path.write_text(json.dumps(description))
 
 
-def test_no_score_is_rounded_to_ten_bits(model_folder: Path) -> None:
-    torch.backends.cudnn.allow_tf32 = True
-    Detector.load(model_folder, torch.device("cpu"))
-    assert not torch.backends.cudnn.allow_tf32
+def test_loading_changes_no_setting_of_the_process(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = torch.get_num_threads()
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        detector = Detector.load(model_folder, torch.device("cpu"))
+        detector.score(np.zeros((2, 1, 16, 16), np.uint8))
+        assert torch.backends.cudnn.allow_tf32 == allowed
+        assert torch.get_num_threads() == threads

@@ -54,12 +54,12 @@ def test_they_are_read_as_they_were_written(tmp_path: Path, dtype: Any) -> None:
 def test_the_nearest_by_the_latents_and_never_itself(
     detector: Detector, image_set: ImageSet
 ) -> None:
-    kept = detector.examples.images
+    kept = detector.reference_images.images
     assert len(kept) == 150  # half of the training images
     images = np.concatenate([kept[:5], image_set.images[:20]])
     found = detector.neighbors(images, 3)
-    there, here = (detector.whitened_latents(x) for x in (kept, images))
-    seen = detector.rebuild(kept)[0]
+    there, here = (detector.features(x) for x in (kept, images))
+    seen = detector.explain(kept).seen
     for image, latent, near in zip(images, here, found, strict=True):
         distances = np.square(there - latent).sum(axis=1)
         distances[(kept == image).all(axis=(1, 2, 3))] = np.inf
@@ -73,8 +73,8 @@ def test_a_model_without_them_shows_none(
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
-    detector.examples.save(folder, "another")
-    images = detector.examples.images[:2]
+    detector.reference_images.save(folder, "another")
+    images = detector.reference_images.images[:2]
     for text in ("it is of another model", ""):
         caplog.clear()
         without = Detector.load(folder)
@@ -83,10 +83,10 @@ def test_a_model_without_them_shows_none(
         assert np.array_equal(without.score(images).score, detector.score(images).score)
         (folder / REFERENCE_IMAGES).unlink(missing_ok=True)
     (folder / REFERENCE_IMAGES).write_bytes(b"damaged")
-    assert len(Detector.load(folder).examples.images) == 0
+    assert len(Detector.load(folder).reference_images.images) == 0
     assert f"{REFERENCE_IMAGES}: cannot be used" in caplog.text
     # One example alone is like everything but itself.
-    ReferenceImages(images[:1]).save(folder, detector.weights_id)
+    ReferenceImages(images[:1]).save(folder, detector.checksum)
     assert [len(near) for near in Detector.load(folder).neighbors(images, 3)] == [0, 1]
 
 
@@ -96,5 +96,5 @@ def test_a_trained_model_can_do_without_them(
     shutil.copytree(model_folder, tmp_path / "model")
     settings = tiny_settings(reference_images=0)
     detector = api.train(digits, tmp_path / "model", settings)
-    assert len(detector.examples.images) == 0
-    assert len(Detector.load(tmp_path / "model").examples.images) == 0
+    assert len(detector.reference_images.images) == 0
+    assert len(Detector.load(tmp_path / "model").reference_images.images) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from anowild.arrays import Array
 from anowild.errors import UserError
-from anowild.scoring.thresholds import budget, expected, false_discovery_rate, gap, p_values
+from anowild.scoring.thresholds import budget, expected_share, false_discovery_rate, gap, p_values
 
 
 def test_a_budget_is_spent_on_the_oddest() -> None:
@@ -21,10 +21,10 @@ def test_a_budget_is_spent_on_the_oddest() -> None:
 
 def test_an_expected_share_is_flagged() -> None:
     scores = np.random.default_rng(0).normal(size=200)
-    found = expected(scores, 0.02)
+    found = expected_share(scores, 0.02)
     assert found.flagged == 4
     assert set(np.flatnonzero(found.flags(scores))) == set(np.argsort(-scores)[:4])
-    assert expected(scores, 0.001).flagged == 1
+    assert expected_share(scores, 0.001).flagged == 1
 
 
 def test_p_values_are_the_share_as_high() -> None:
@@ -109,8 +109,8 @@ def test_impossible_wishes_are_refused() -> None:
     for wish in (
         lambda: budget(scores, 0),
         lambda: budget(np.empty(0), 3),
-        lambda: expected(scores, 1.0),
-        lambda: expected(scores, float("nan")),
+        lambda: expected_share(scores, 1.0),
+        lambda: expected_share(scores, float("nan")),
         lambda: false_discovery_rate(scores, scores, 0.0),
         lambda: false_discovery_rate(scores, np.empty(0), 0.1),
     ):
@@ -120,7 +120,7 @@ def test_impossible_wishes_are_refused() -> None:
 
 def test_ties_are_counted_as_they_are_flagged() -> None:
     assert "the 50 oddest images (more than asked for" in budget(np.zeros(50), 5).promise
-    assert expected(np.zeros(50), 0.1).promise.startswith("50 of 50 images are flagged")
+    assert expected_share(np.zeros(50), 0.1).promise.startswith("50 of 50 images are flagged")
 
 
 def test_few_images_have_no_groups() -> None:

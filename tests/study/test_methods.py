@@ -12,14 +12,15 @@ from anowild.data import ImageSet
 from anowild.errors import UserError
 from anowild.evaluation.metrics import auroc
 from anowild.presets import preset
-from anowild.scoring.detector import cue_computer, scoring_networks
-from anowild.scoring.judge import judge_of
 from anowild.study import cue_cache, methods
 from anowild.study.fusion_rules import RULES, detector
 from anowild.study.latent_search import search
-from anowild.study.trial import Cell, run
+from anowild.study.trial import Trial, run
 from anowild.training import train
+from anowild.training.fitting import fit_detector
+from anowild.training.gan import anomaly_scorer, view_of
 from anowild.training.step import Networks
+from anowild.views.gan import GanView
 from tests.conftest import SHARED, tiny_settings
 
 CPU = torch.device("cpu")
@@ -33,8 +34,8 @@ def test_all_parameters_move_and_scores_differ(
     changes = methods.changes_of(name, 0.1)
     small = {"kimg": 0.3, "initial_resolution": None, "tick_kimg": 0.1}
     settings = tiny_settings(**{**small, **changes})
-    judge = judge_of(image_set, settings) if settings.robust else None
-    trained = train(image_set, settings, tmp_path, judge=judge)
+    scorer = anomaly_scorer(image_set, settings) if settings.robust else None
+    trained = train(image_set, settings, tmp_path, judge=scorer)
     fresh = Networks.build(settings, 16, 1).named()
     for network, moved in trained.networks.named().items():
         for key, value in moved.named_parameters():
@@ -43,9 +44,9 @@ def test_all_parameters_move_and_scores_differ(
                 continue
             before = dict(fresh[network].named_parameters())[key]
             assert not torch.equal(value, before), f"{network}: {key} did not move"
-    computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
+    view = view_of(trained.networks, trained.lod, settings)
     images = image_set.images
-    measured = cue_cache.make(computer, images, images[:50], settings.latent_scale, 0)
+    measured = cue_cache.make(view, images, images[:50], settings.latent_scale, 0)
     for cue in cue_cache.cues(measured):
         assert np.isfinite(measured["test"][cue]).all(), cue
         assert measured["test"][cue].std() > 0, cue
@@ -77,48 +78,48 @@ def test_detectors_from_elsewhere_find_what_is_easy(
 
 
 def test_an_unknown_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="no method 'magic'"):
+    with pytest.raises(UserError, match="method 'magic': unknown"):
         methods.check(["joint", "magic"])
     monkeypatch.setattr("anowild.study.methods.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"'ecod' needs pyod: pip install 'anowild\[study\]'"):
+    with pytest.raises(
+        UserError, match=r"method 'ecod': pyod is not installed; pip install 'anowild\[study\]'"
+    ):
         methods.check(["ecod"])
 
 
 def test_the_rule_of_a_study_is_the_detector_s(image_set: ImageSet, tmp_path: Path) -> None:
-    from anowild.scoring import Detector
-
     settings = tiny_settings(kimg=0.2, initial_resolution=None)
-    trained = train(image_set, settings, tmp_path)
-    ours = Detector.from_training(trained, image_set, settings)
-    computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
-    measured = cue_cache.make(computer, image_set.images, image_set.images[:60], 0.1, settings.seed)
+    ours = fit_detector(image_set, settings, tmp_path, CPU).detector
+    (view,) = ours.views
+    assert isinstance(view, GanView)
+    measured = cue_cache.make(view, image_set.images, image_set.images[:60], 0.1, settings.seed)
     found = detector()(measured["training"], measured["test"])
-    expected = ours.calibration.oddness(ours.cues(image_set.images[:60]))
+    expected = ours.calibration.raw_score(ours.measure(image_set.images[:60]))
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_bank_survives_being_saved(image_set: ImageSet, tmp_path: Path) -> None:
     networks = Networks.build(tiny_settings(), 16, 1).to(CPU)
-    computer = cue_computer(scoring_networks(networks, tiny_settings()), 0.0)
-    measured = cue_cache.make(computer, image_set.images[:40], image_set.images[40:60], 0.1, 0)
+    view = view_of(networks, 0.0, tiny_settings())
+    measured = cue_cache.make(view, image_set.images[:40], image_set.images[40:60], 0.1, 0)
     cue_cache.save(tmp_path / "bank.npz", measured)
     again = cue_cache.load(tmp_path / "bank.npz")
     for group, cues in measured.items():
         for name, values in cues.items():
             assert np.allclose(again[group][name], values, rtol=1e-6), name
     (tmp_path / "bank.npz").write_bytes(b"no")
-    with pytest.raises(UserError, match="is no bank"):
+    with pytest.raises(UserError, match="is no cache of cues"):
         cue_cache.load(tmp_path / "bank.npz")
 
 
 def test_more_search_comes_nearer(image_set: ImageSet) -> None:
     networks = Networks.build(tiny_settings(), 16, 1).to(CPU)
-    computer = cue_computer(scoring_networks(networks, tiny_settings()), 0.0)
-    few, many = (search(computer, image_set.images[:20], n, tiny_settings()) for n in (0, 60))
+    view = view_of(networks, 0.0, tiny_settings())
+    few, many = (search(view, image_set.images[:20], n, tiny_settings()) for n in (0, 60))
     assert few.shape == (20,)
     assert (many < few).mean() > 0.9
     # Not what company an image came in decides.
-    alone = search(computer, image_set.images[:3], 60, tiny_settings())
+    alone = search(view, image_set.images[:3], 60, tiny_settings())
     assert np.allclose(alone, many[:3], rtol=1e-4)
 
 
@@ -131,8 +132,8 @@ def test_what_was_trained_beats_what_was_not(name: str, tmp_path: Path) -> None:
     found: dict[str, list[tuple[float, float]]] = {name: [], "untrained": []}
     for seed in range(3):
         for method, aurocs in found.items():
-            cell = Cell(where[0], 0.05, method, seed, str(where[1]), settings.to_json())
-            result = run(cell, tmp_path / method / str(seed), CPU)
+            trial = Trial(where[0], 0.05, method, seed, str(where[1]), settings.to_json())
+            result = run(trial, tmp_path / method / str(seed), CPU)
             of = {r["score"]: r["auroc"] for r in result["rows"]}
             aurocs.append((of["relative_residual"], of["combined score"]))
     trained, untrained = (np.mean(aurocs, axis=0) for aurocs in found.values())

@@ -17,7 +17,7 @@ from PIL import Image
 from anowild.errors import UserError
 from anowild.settings import Settings
 from anowild.study import sweep, tables
-from anowild.study import trial as cell_module
+from anowild.study import trial as trial_module
 from anowild.study.trial import RESULT
 from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
 
@@ -38,36 +38,36 @@ def tiny() -> Settings:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two rates, two ways of training and a baseline, with two seeds, done in this process."""
     out = tmp_path_factory.mktemp("study")
-    for cell in plan(out):
-        cell_module.write(cell, out / cell.place)
-        cell_module.run(cell, out / cell.place, CPU)
+    for trial in plan(out):
+        trial_module.write(trial, out / trial.place)
+        trial_module.run(trial, out / trial.place, CPU)
     return out
 
 
-def plan(out: Path) -> list[cell_module.Cell]:
+def plan(out: Path) -> list[trial_module.Trial]:
     return sweep.plan(out, ["digits_3"], [0.0, 0.1], ["joint", "robust", "pca"], [0, 1], tiny())
 
 
 def test_the_plan_and_its_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = sweep.plan(
+    trials = sweep.plan(
         tmp_path, ["digits_3"], [0, 0.1], ["joint", "sequential", "knn"], [0], tiny()
     )
-    assert len(cells) == 6
-    assert len({cell.place for cell in cells}) == 6
-    assert sweep.cost(cells[:1], tmp_path, CPU).hours > 0
+    assert len(trials) == 6
+    assert len({trial.place for trial in trials}) == 6
+    assert sweep.cost(trials[:1], tmp_path, CPU).hours > 0
     # Two measurements differ by how busy the machine is: add up with a pace that is given.
-    monkeypatch.setattr(sweep, "_seconds_per_kimg", lambda cell, device: 3600.0)
-    assert sweep.cost(cells[:2], tmp_path, CPU).hours == pytest.approx(2 * tiny().kimg)
-    (tmp_path / cells[0].place).mkdir(parents=True)
-    (tmp_path / cells[0].place / RESULT).write_text("{}")
-    assert sweep.cost(cells, tmp_path, CPU).done == 1
+    monkeypatch.setattr(sweep, "_seconds_per_kimg", lambda trial, device: 3600.0)
+    assert sweep.cost(trials[:2], tmp_path, CPU).hours == pytest.approx(2 * tiny().kimg)
+    (tmp_path / trials[0].place).mkdir(parents=True)
+    (tmp_path / trials[0].place / RESULT).write_text("{}")
+    assert sweep.cost(trials, tmp_path, CPU).done == 1
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sets": ["moon"]}, "no set 'moon'"),
-        ({"names": ["moon"]}, "no method 'moon'"),
+        ({"sets": ["moon"]}, "set 'moon': unknown"),
+        ({"names": ["moon"]}, "method 'moon': unknown"),
         ({"rates": [0.7]}, "rate 0.7"),
     ],
 )
@@ -121,6 +121,17 @@ def test_tables(study: Path, anowild: Run, tmp_path: Path) -> None:
             assert np.asarray(picture.convert("L")).std() > 5
 
 
+def test_collect_reads_the_earlier_spelling_of_scores(tmp_path: Path) -> None:
+    path = tmp_path / "digits_3" / "0pct" / "joint" / "seed0" / RESULT
+    path.parent.mkdir(parents=True)
+    scores = ["latent_neighbours", "5 nearest neighbours, E's features", "residual"]
+    path.write_text(json.dumps({"rows": [{"score": score} for score in scores]}))
+    (result,) = tables.collect(tmp_path)
+    assert [row["score"] for row in result["rows"]] == [
+        "latent_neighbors", "5 nearest neighbors, E's features", "residual",
+    ]  # fmt: skip
+
+
 def test_a_difference_is_of_pairs() -> None:
     values = {("s", "a"): [0.9, 0.8, 0.7, 0.5], ("s", "b"): [0.8, 0.7, 0.6], ("t", "a"): [0.5],
               ("t", "b"): [0.7]}  # fmt: skip
@@ -137,10 +148,10 @@ def test_a_difference_is_of_pairs() -> None:
 
 def test_the_interval_of_a_mean() -> None:
     rng = np.random.default_rng(0)
-    found = [tables.Interval.of(list(rng.normal(1, 2, 5))) for _ in range(1000)]
+    found = [tables.Interval.from_values(list(rng.normal(1, 2, 5))) for _ in range(1000)]
     hits = [interval.low <= 1 <= interval.high for interval in found]
     assert 0.93 < np.mean(hits) < 0.97
-    assert str(tables.Interval.of([0.1, 0.1])) == "+0.100 [+0.100, +0.100] (2)"
+    assert str(tables.Interval.from_values([0.1, 0.1])) == "+0.100 [+0.100, +0.100] (2)"
 
 
 def test_a_table_needs_results(anowild: Run, tmp_path: Path) -> None:
@@ -160,7 +171,7 @@ def arguments(data: Path, out: Path) -> list[str]:
 def test_a_dry_run_runs_nothing(anowild: Run, tmp_path: Path) -> None:
     code, out, err = anowild(*arguments(tmp_path, tmp_path / "out"), "--dry-run")
     assert code == 0, err
-    assert "2 cells, 0 of them done" in out
+    assert "2 trials, 0 of them done" in out
     assert not (tmp_path / "out").exists()
 
 

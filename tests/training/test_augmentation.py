@@ -41,14 +41,14 @@ def test_a_square_of_half_the_side_is_covered(
 
 
 def test_each_image_has_its_own_draws(image: Tensor) -> None:
-    draws = torch.rand(5, 4, generator=torch.Generator().manual_seed(1))
-    together = augment(image.repeat(5, 1, 1, 1), draws)
-    for alone, row in zip(together, draws, strict=True):
+    noise = torch.rand(5, 4, generator=torch.Generator().manual_seed(1))
+    together = augment(image.repeat(5, 1, 1, 1), noise)
+    for alone, row in zip(together, noise, strict=True):
         assert torch.equal(augment(image, row.unsqueeze(0))[0], alone)
     assert not torch.equal(together[0], together[1])
 
 
 def test_gradients_go_where_the_pixels_came_from() -> None:
     images = torch.rand(3, 1, 8, 8, dtype=torch.float64, requires_grad=True)
-    draws = torch.rand(3, 4, generator=torch.Generator().manual_seed(2))
-    torch.autograd.gradcheck(lambda x: augment(x, draws), images)
+    noise = torch.rand(3, 4, generator=torch.Generator().manual_seed(2))
+    torch.autograd.gradcheck(lambda x: augment(x, noise), images)

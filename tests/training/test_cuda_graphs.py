@@ -1,4 +1,4 @@
-"""Recorded iterations do what plain ones do. The recorder here computes on a CPU."""
+"""Captured iterations do what plain ones do. The capture here computes on a CPU."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from anowild.training.step import Networks, Step, StepNoise
 from tests.conftest import tiny_settings
 
 
-class OnCpu:
+class CaptureOnCpu:
     """Keeps to what a graph does: the Python part runs once, and each replay computes it anew."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
-        self.recorded = 0
+        self.captured = 0
 
     def warm_up(self, run: Run) -> Report:
         return run()
 
-    def record(self, run: Run) -> tuple[Callable[[], None], Report]:
-        self.recorded += 1
+    def capture(self, run: Run) -> tuple[Callable[[], None], Report]:
+        self.captured += 1
         step = self.step
         counts = {n: o.count for n, o in step.optimizers.items()}
         before = [tensor.clone() for tensor in self._tensors()]
@@ -40,7 +40,7 @@ class OnCpu:
             tensor.detach().copy_(value)
 
         def replay() -> None:
-            # Python's numbers as they were when it was recorded, then as they are now.
+            # Python's numbers as they were at the capture, then as they are now.
             now = {n: o.count for n, o in step.optimizers.items()}
             self._set(counts)
             for name, value in run().items():
@@ -59,24 +59,26 @@ class OnCpu:
         return [*(t for part in (*networks, *moments) for t in part), self.step._skipped]
 
 
-def steps(settings: Settings) -> tuple[Step, GraphedStep, OnCpu]:
-    """The same step twice, the second one recorded."""
+def steps(settings: Settings) -> tuple[Step, GraphedStep, CaptureOnCpu]:
+    """The same step twice, the second one captured."""
     plain, other = (
         Step(Networks.build(settings, 16, 1).to(torch.device("cpu")), settings) for _ in range(2)
     )
-    recorder = OnCpu(other)
-    return plain, GraphedStep(other, recorder), recorder
+    capture = CaptureOnCpu(other)
+    return plain, GraphedStep(other, capture), capture
 
 
 def inputs(i: int, count: int = 8, latent: int = 8, side: int = 16) -> tuple[Tensor, StepNoise]:
     rng = torch.Generator().manual_seed(i)
     normal = [torch.randn((count, latent), generator=rng) for _ in range(3)]
-    mix = torch.rand((count, 1, 1, 1), generator=rng)
+    alpha = torch.rand((count, 1, 1, 1), generator=rng)
     reals = torch.rand((count, 1, side, side), generator=rng) * 2 - 1
-    return reals, StepNoise(normal[0], mix, normal[1], normal[2])
+    return reals, StepNoise(normal[0], alpha, normal[1], normal[2])
 
 
-def both(plain: Step, graphed: GraphedStep, i: int, lod: float = 0.0, lr: float = 0.001) -> None:
+def call_both(
+    plain: Step, graphed: GraphedStep, i: int, lod: float = 0.0, lr: float = 0.001
+) -> None:
     """One iteration of each, with the same results."""
     given = inputs(i, side=16 >> int(lod))
     expected = plain(*given, lod, lr, 0.9)
@@ -109,96 +111,96 @@ def settle(*some: Step) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"simultaneous": True, "penalty_share": 0.25}], ids=str)
-def test_ends_in_the_same_bits(changes: dict[str, Any]) -> None:
-    plain, graphed, recorder = steps(tiny_settings(**changes))
+def test_graphed_step_gives_the_bits_of_plain_steps(changes: dict[str, Any]) -> None:
+    plain, graphed, capture = steps(tiny_settings(**changes))
     graphed.WARM_UP = 2
     settle(plain, graphed.step)
     for i in range(5):
-        both(plain, graphed, i)
+        call_both(plain, graphed, i)
     assert_same(plain, graphed)
-    assert recorder.recorded == 1
+    assert capture.captured == 1
     assert graphed.replayed == 3
 
 
-def test_waits_until_epsilon_has_settled() -> None:
-    plain, graphed, recorder = steps(tiny_settings())
+def test_graphed_step_captures_once_epsilon_has_settled() -> None:
+    plain, graphed, capture = steps(tiny_settings())
     for step in (plain, graphed.step):
         for optimizer in step.optimizers.values():
             optimizer.count = 1720
     for i in range(10):
-        both(plain, graphed, i)
-    # Five iterations to 1,725, three to warm up, two recorded.
-    assert (recorder.recorded, graphed.replayed) == (1, 2)
+        call_both(plain, graphed, i)
+    # Five iterations to 1,725, three to warm up, two replayed.
+    assert (capture.captured, graphed.replayed) == (1, 2)
     assert_same(plain, graphed)
     hat = np.float32(plain.settings.adam_epsilon / np.sqrt(1 - plain.settings.adam_beta2**1725))
     assert hat == np.float32(plain.settings.adam_epsilon)
 
 
-def test_records_at_once_where_epsilon_is_constant() -> None:
-    plain, graphed, recorder = steps(tiny_settings(adam_epsilon_hat=False))
+def test_graphed_step_captures_at_once_where_epsilon_is_constant() -> None:
+    plain, graphed, capture = steps(tiny_settings(adam_epsilon_hat=False))
     for i in range(5):
-        both(plain, graphed, i)
-    assert (recorder.recorded, graphed.replayed) == (1, 2)
+        call_both(plain, graphed, i)
+    assert (capture.captured, graphed.replayed) == (1, 2)
     assert_same(plain, graphed)
 
 
-def test_a_step_that_is_not_finite_is_left_out_of_a_replay_too() -> None:
+def test_replay_skips_an_update_that_is_not_finite() -> None:
     plain, graphed, _ = steps(tiny_settings())
     settle(plain, graphed.step)
     for i in range(5):
-        both(plain, graphed, i)
-    reals, draws = inputs(5)
+        call_both(plain, graphed, i)
+    reals, noise = inputs(5)
     for step in (plain, graphed):
-        step(torch.full_like(reals, torch.nan), draws, 0.0, 0.001, 0.9)
+        step(torch.full_like(reals, torch.nan), noise, 0.0, 0.001, 0.9)
     assert graphed.replayed == 3
     assert plain.skipped >= 1
-    both(plain, graphed, 6)
+    call_both(plain, graphed, 6)
     assert_same(plain, graphed)
 
 
-def test_what_is_fixed_in_a_recording_is_recorded_anew() -> None:
-    plain, graphed, recorder = steps(tiny_settings())
+def test_graphed_step_captures_again_after_a_change() -> None:
+    plain, graphed, capture = steps(tiny_settings())
     settle(plain, graphed.step)
     for i in range(5):
-        both(plain, graphed, i)
+        call_both(plain, graphed, i)
     for i in range(5, 10):
-        both(plain, graphed, i, lr=0.01)
-    assert recorder.recorded == 2
+        call_both(plain, graphed, i, lr=0.01)
+    assert capture.captured == 2
     for i in range(10, 12):
-        both(plain, graphed, i, lod=0.5)  # a fade: plain
-    assert recorder.recorded == 2
+        call_both(plain, graphed, i, lod=0.5)  # a fade: plain
+    assert capture.captured == 2
     for step in (plain, graphed.step):
         for optimizer in step.optimizers.values():
             optimizer.reset()
     settle(plain, graphed.step)
     for i in range(12, 17):
-        both(plain, graphed, i, lod=1.0)
-    assert recorder.recorded == 3
+        call_both(plain, graphed, i, lod=1.0)
+    assert capture.captured == 3
     for step in (plain, graphed.step):
         for optimizer in step.optimizers.values():
             optimizer.reset()
     settle(plain, graphed.step)
     for i in range(17, 22):
-        both(plain, graphed, i, lod=1.0)  # other moments: the old recording moves the wrong ones
-    assert recorder.recorded == 4
+        call_both(plain, graphed, i, lod=1.0)  # other moments: the old graph moves the wrong ones
+    assert capture.captured == 4
     assert_same(plain, graphed)
 
 
-def test_goes_on_where_recording_fails(caplog: pytest.LogCaptureFixture) -> None:
-    plain, graphed, recorder = steps(tiny_settings())
+def test_graphed_step_runs_plainly_after_a_failed_capture(caplog: pytest.LogCaptureFixture) -> None:
+    plain, graphed, capture = steps(tiny_settings())
     settle(plain, graphed.step)
 
     def fails(run: Run) -> Any:
-        run_as_usual = recorder_record(run)
-        del run_as_usual
+        result = original(run)
+        del result
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
-    recorder_record = recorder.record
-    recorder.record = fails  # type: ignore[method-assign]
+    original = capture.capture
+    capture.capture = fails  # type: ignore[method-assign]
     for i in range(8):
-        both(plain, graphed, i)
+        call_both(plain, graphed, i)
     assert graphed.failure == "operation not permitted when stream is capturing"
-    assert caplog.text.count("going on without") == 1
+    assert caplog.text.count("goes on without them") == 1
     assert graphed.replayed == 0
     assert_same(plain, graphed)
 
@@ -216,8 +218,8 @@ def test_replays_on_a_gpu() -> None:
     graphed = GraphedStep(other)
     settle(plain, other)
     for i in range(10):
-        reals, draws = inputs(i)
-        given = reals.to(device), StepNoise(*(draw.to(device) for draw in draws))
+        reals, noise = inputs(i)
+        given = reals.to(device), StepNoise(*(draw.to(device) for draw in noise))
         expected = plain(*given, 0.0, 0.001, 0.9)
         report = graphed(*given, 0.0, 0.001, 0.9)
         for name, value in expected.items():

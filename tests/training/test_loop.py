@@ -244,7 +244,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert_same_bits(whole_run, folder)
 
 
-def test_only_damaged_checkpoints_are_an_error(
+def test_damaged_checkpoints_alone_are_refused(
     whole_run: Path, image_set: ImageSet, tmp_path: Path
 ) -> None:
     folder = _copy_of(whole_run, tmp_path)
@@ -287,7 +287,7 @@ def test_too_few_images_are_refused(image_set: ImageSet, tmp_path: Path) -> None
         train(few, tiny_settings(), tmp_path)
 
 
-def test_fewer_images_than_a_minibatch_will_do(image_set: ImageSet, tmp_path: Path) -> None:
+def test_minibatch_may_be_larger_than_the_training_set(image_set: ImageSet, tmp_path: Path) -> None:
     few = ImageSet(image_set.images[:17], image_set.names[:17], image_set.preprocess)
     trained: Trained = train(few, tiny_settings(minibatch=32, kimg=0.1), tmp_path)
     assert trained.kimg >= 0.1

@@ -10,9 +10,9 @@ import torch
 
 from anowild import api
 from anowild.data import ImageSet
-from anowild.scoring.judge import judge_of
 from anowild.training import train
-from anowild.training.robust import Suspects, due, excess
+from anowild.training.gan import anomaly_scorer
+from anowild.training.robust import Suspects, estimate_anomaly_rate, is_reassessment_due
 from anowild.training.sampler import MinibatchSampler
 from anowild.training.step import Networks
 from tests.conftest import tiny_settings
@@ -25,65 +25,65 @@ def gamma(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.1])
-def test_the_rate_is_found_where_the_rest_is_gamma_distributed(rate: float) -> None:
+def test_anomaly_rate_is_found_where_the_rest_is_gamma_distributed(rate: float) -> None:
     rng = np.random.default_rng(0)
     odd = round(20_000 * rate)
     oddness = np.concatenate([gamma(rng, 20_000 - odd), 12 + gamma(rng, odd)])
-    assert excess(oddness) == pytest.approx(rate, abs=0.02)
+    assert estimate_anomaly_rate(oddness) == pytest.approx(rate, abs=0.02)
 
 
-def test_nothing_can_be_said_of_constant_oddness() -> None:
-    assert excess(np.ones(100)) == 0
-    assert excess(np.zeros(100)) == 0
+def test_anomaly_rate_of_constant_scores_is_zero() -> None:
+    assert estimate_anomaly_rate(np.ones(100)) == 0
+    assert estimate_anomaly_rate(np.zeros(100)) == 0
 
 
-def test_the_oddest_are_left_out_within_the_bound() -> None:
+def test_reassess_drops_the_highest_scores_within_the_limit() -> None:
     rng = np.random.default_rng(1)
     oddness = np.concatenate([gamma(rng, 700), 12 + gamma(rng, 300)])
-    suspects = Suspects.none(1000)
-    suspects.look(oddness, 100, most=0.1)
+    suspects = Suspects.empty(1000)
+    suspects.reassess(oddness, 100, max_dropped=0.1)
     assert suspects.dropped.sum() == 100
     assert suspects.dropped[700:].sum() >= 95
-    # One look that says otherwise does not outweigh those before.
+    # One reassessment that differs does not outweigh those before.
     for _ in range(3):
-        suspects.look(oddness, 200, most=0.1)
-    suspects.look(oddness[::-1].copy(), 300, most=0.1)
+        suspects.reassess(oddness, 200, max_dropped=0.1)
+    suspects.reassess(oddness[::-1].copy(), 300, max_dropped=0.1)
     assert suspects.dropped[700:].sum() > 80
-    assert suspects.looks == 5
+    assert suspects.reassessments == 5
     assert suspects.times_dropped.max() == 5
 
 
-def test_suspects_survive_being_saved() -> None:
-    suspects = Suspects.none(50)
-    suspects.look(np.random.default_rng(2).gamma(3, 1, 50), 123, 0.2)
-    again = Suspects.of(suspects.tensors())
-    assert (again.looks, again.look_nimg, again.rate) == (1, 123, suspects.rate)
+def test_suspects_round_trip_through_tensors() -> None:
+    suspects = Suspects.empty(50)
+    suspects.reassess(np.random.default_rng(2).gamma(3, 1, 50), 123, 0.2)
+    again = Suspects.from_tensors(suspects.tensors())
+    assert (again.reassessments, again.reassessed_nimg, again.rate) == (1, 123, suspects.rate)
     assert np.array_equal(again.oddness, suspects.oddness)
     assert np.array_equal(again.dropped, suspects.dropped)
 
 
-def test_looks_start_late_and_keep_their_distance() -> None:
-    looks, last = [], -1
+def test_reassessments_start_late_and_keep_an_interval() -> None:
+    reassessments, last = [], -1
     for nimg in range(0, 10_000, 100):
-        if due(nimg, 10_000, images=2000, start=0.5, last=last):
-            looks.append(nimg)
+        if is_reassessment_due(nimg, 10_000, images=2000, start=0.5, last=last):
+            reassessments.append(nimg)
             last = nimg
-    assert looks == [5000, 6000, 7000, 8000, 9000]
-    assert not due(10_000, 10_000, 10, 0.5, -1)
+    assert reassessments == [5000, 6000, 7000, 8000, 9000]
+    assert not is_reassessment_due(10_000, 10_000, 10, 0.5, -1)
 
 
-def test_what_is_left_out_is_not_drawn(digits: np.ndarray) -> None:
+def test_excluded_images_are_not_drawn(digits: np.ndarray) -> None:
     images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
     batches = MinibatchSampler(images, seed=0)
     before = batches.indices(40, 200)
     out = np.zeros(100, bool)
     out[:30] = True
-    batches.leave_out(out)
+    batches.exclude(out)
     after = batches.indices(40, 200)
     assert not out[after].any()
     assert np.array_equal(before[~out[before]], after[~out[before]])
     assert np.array_equal(after, batches.indices(40, 200))
-    batches.leave_out(np.zeros(100, bool))
+    batches.exclude(np.zeros(100, bool))
     assert np.array_equal(batches.indices(40, 200), before)
 
 
@@ -91,20 +91,18 @@ def weights(networks: Networks) -> torch.Tensor:
     return torch.cat([p.flatten() for n in networks.named().values() for p in n.parameters()])
 
 
-def test_a_run_is_plain_up_to_the_first_look_and_resumes_in_the_same_bits(
-    image_set: ImageSet, tmp_path: Path
-) -> None:
+def test_robust_run_resumes_in_the_same_bits(image_set: ImageSet, tmp_path: Path) -> None:
     settings = tiny_settings(**ROBUST)
-    judge = judge_of(image_set, settings)
+    judge = anomaly_scorer(image_set, settings)
     whole = train(image_set, settings, tmp_path / "whole", judge=judge)
     assert whole.suspects is not None
-    assert whole.suspects.looks >= 2
+    assert whole.suspects.reassessments >= 2
     assert whole.suspects.dropped.any()
 
     half = train(image_set, settings.replace(kimg=0.5), tmp_path / "half", judge=judge)
     plain = train(image_set, settings.replace(kimg=0.5, robust=False), tmp_path / "plain")
     assert half.suspects is not None
-    assert half.suspects.looks > 0
+    assert half.suspects.reassessments > 0
     assert not torch.equal(weights(half.networks), weights(plain.networks))
 
     # Longer, from where another one ended: what was left out stays so, and the rest is the same.
@@ -121,7 +119,7 @@ def test_the_judge_leaves_the_networks_as_they_were(image_set: ImageSet) -> None
     networks = Networks.build(settings, 16, 1).to(torch.device("cpu"))
     modes = {name: network.training for name, network in networks.named().items()}
     before = weights(networks)
-    oddness = judge_of(image_set, settings)(networks, 0.0)
+    oddness = anomaly_scorer(image_set, settings)(networks, 0.0)
     assert oddness.shape == (len(image_set),)
     assert np.isfinite(oddness).all()
     assert oddness.std() > 0
@@ -129,12 +127,12 @@ def test_the_judge_leaves_the_networks_as_they_were(image_set: ImageSet) -> None
     assert torch.equal(weights(networks), before)
 
 
-def test_robust_training_needs_a_judge(image_set: ImageSet, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="what is odd"):
+def test_robust_training_without_a_judge_is_refused(image_set: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="requires `judge`"):
         train(image_set, tiny_settings(**ROBUST), tmp_path)
 
 
-def test_refining_leaves_the_worst_rebuilt_out(image_set: ImageSet, tmp_path: Path) -> None:
+def test_trim_rate_changes_the_training(image_set: ImageSet, tmp_path: Path) -> None:
     settings = tiny_settings(kimg=0.3, initial_resolution=None)
     plain = train(image_set, settings, tmp_path / "plain")
     refined = train(image_set, settings.replace(trim_rate=0.1), tmp_path / "refined")

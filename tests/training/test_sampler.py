@@ -101,5 +101,5 @@ def test_images_that_lie_on_the_device_give_the_same_minibatches() -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (23, 1, 16, 16), dtype=np.uint16)
     for images in (IMAGES, deep):
         streamed, resident = MinibatchSampler(images, seed=5), MinibatchSampler(images, seed=5)
-        resident._resident = resident._on_device()
+        resident._resident = resident._resident_copy()
         assert torch.equal(streamed.reals(30, 12, 1.5), resident.reals(30, 12, 1.5))

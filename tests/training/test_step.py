@@ -13,9 +13,10 @@ from anowild.training.losses import (
     discriminator_loss,
     encoder_loss,
     generator_loss,
-    penalized,
+    penalized_count,
 )
-from anowild.training.step import Networks, Step, StepNoise, average
+from anowild.training.networks import ema_update
+from anowild.training.step import Networks, Step, StepNoise
 from tests.conftest import tiny_settings
 
 
@@ -24,12 +25,12 @@ def iterate(step: Step, count: int = 1, **replaced: Tensor) -> dict[str, Tensor]
     latent = step.networks.generator.latent_size
     rng = torch.Generator().manual_seed(0)
     for _ in range(count):
-        draws = StepNoise(
+        noise = StepNoise(
             *(torch.rand(8, 1, 1, 1, generator=rng) if i == 1 else torch.randn(8, latent, generator=rng)
               for i in range(4))
         )  # fmt: skip
         reals = replaced.get("reals", torch.rand(8, 1, 16, 16, generator=rng) * 2 - 1)
-        report = step(reals, draws, 0.0, 1e-3, 0.9)
+        report = step(reals, noise, 0.0, 1e-3, 0.9)
     return report
 
 
@@ -77,8 +78,8 @@ def test_sequential_training_leaves_the_encoder_for_later() -> None:
     assert "encoder" not in moved(before, step)
 
     before = parameters(step)
-    draws = StepNoise(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
-    step.encoder_alone(torch.zeros(8, 1, 16, 16), draws, 0.0, 1e-3, 0.9)
+    noise = StepNoise(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
+    step.encoder_alone(torch.zeros(8, 1, 16, 16), noise, 0.0, 1e-3, 0.9)
     assert moved(before, step) == {"encoder"}
 
 
@@ -98,9 +99,9 @@ def test_the_encoder_s_loss_does_not_reach_the_generator_unless_asked() -> None:
 def test_the_encoder_learns_to_invert_the_generator() -> None:
     torch.manual_seed(0)
     step = build()
-    draws = StepNoise(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
+    noise = StepNoise(*(torch.randn(8, step.networks.generator.latent_size) for _ in range(4)))
     reals = torch.zeros(8, 1, 16, 16)
-    errors = [step.encoder_alone(reals, draws, 0.0, 0.01, 0.9)["E_loss"].item() for _ in range(60)]
+    errors = [step.encoder_alone(reals, noise, 0.0, 0.01, 0.9)["E_loss"].item() for _ in range(60)]
     assert max(errors[-5:]) < 0.95 * errors[0]
 
 
@@ -138,37 +139,37 @@ def test_adam_does_not_depend_on_memory_layout() -> None:
         latent = networks.generator.latent_size
         rng = torch.Generator().manual_seed(0)
         for _ in range(2):
-            draws = StepNoise(
+            noise = StepNoise(
                 torch.randn(8, latent, generator=rng).double(),
                 torch.rand(8, 1, 1, 1, generator=rng).double(),
                 torch.randn(8, latent, generator=rng).double(),
                 torch.randn(8, latent, generator=rng).double(),
             )
-            step(torch.zeros(8, 1, 16, 16).double(), draws, 0.0, 1e-3, 0.9)
+            step(torch.zeros(8, 1, 16, 16).double(), noise, 0.0, 1e-3, 0.9)
         return networks.discriminator.conv.weight.detach().contiguous()
 
     assert torch.allclose(run(torch.channels_last), run(torch.contiguous_format), atol=1e-10)
 
 
-def test_average_includes_the_running_statistic() -> None:
+def test_ema_update_includes_the_running_statistic() -> None:
     settings = tiny_settings()
     networks = Networks.build(settings, 16, 1)
     target = copy.deepcopy(networks.average_encoder)
     networks.encoder.minibatch_stddev.running.fill_(2.0)
-    average(target, networks.encoder, 0.75)
+    ema_update(target, networks.encoder, 0.75)
     assert target.minibatch_stddev.running.item() == pytest.approx(0.5)
 
 
-def draws_of(latents: Tensor, mix: Tensor) -> StepNoise:
+def noise_of(latents: Tensor, alpha: Tensor) -> StepNoise:
     """The same latents for all three networks."""
-    return StepNoise(latents, mix, latents, latents)
+    return StepNoise(latents, alpha, latents, latents)
 
 
 def iterate_once(
-    settings: Settings, reals: Tensor, draws: StepNoise
+    settings: Settings, reals: Tensor, noise: StepNoise
 ) -> tuple[Step, dict[str, Tensor]]:
     step = build(settings)
-    return step, step(reals, draws, 0.0, 1e-3, 0.9)
+    return step, step(reals, noise, 0.0, 1e-3, 0.9)
 
 
 @pytest.fixture
@@ -177,15 +178,15 @@ def reals() -> Tensor:
 
 
 @pytest.fixture
-def same_draws() -> StepNoise:
+def same_noise() -> StepNoise:
     rng = torch.Generator().manual_seed(2)
     latent = build().networks.generator.latent_size
-    return draws_of(torch.randn(8, latent, generator=rng), torch.rand(8, 1, 1, 1, generator=rng))
+    return noise_of(torch.randn(8, latent, generator=rng), torch.rand(8, 1, 1, 1, generator=rng))
 
 
-def test_shared_images_are_those_of_equal_draws(reals: Tensor, same_draws: StepNoise) -> None:
-    own, _ = iterate_once(tiny_settings(), reals, same_draws)
-    shared, _ = iterate_once(tiny_settings(shared_fakes=True), reals, same_draws)
+def test_shared_fakes_equal_fakes_of_equal_noise(reals: Tensor, same_noise: StepNoise) -> None:
+    own, _ = iterate_once(tiny_settings(), reals, same_noise)
+    shared, _ = iterate_once(tiny_settings(shared_fakes=True), reals, same_noise)
     a, b = parameters(own), parameters(shared)
     # E differs: its images are those of G before this update.
     assert all(
@@ -193,18 +194,18 @@ def test_shared_images_are_those_of_equal_draws(reals: Tensor, same_draws: StepN
     )
 
 
-def test_at_once_d_learns_as_in_turn_and_g_against_the_old_d(
-    reals: Tensor, same_draws: StepNoise
+def test_simultaneous_step_trains_d_as_alternating_and_g_against_the_old_d(
+    reals: Tensor, same_noise: StepNoise
 ) -> None:
-    in_turn, _ = iterate_once(tiny_settings(), reals, same_draws)
-    at_once, report = iterate_once(tiny_settings(simultaneous=True), reals, same_draws)
-    a, b = parameters(in_turn), parameters(at_once)
+    alternating, _ = iterate_once(tiny_settings(), reals, same_noise)
+    simultaneous, report = iterate_once(tiny_settings(simultaneous=True), reals, same_noise)
+    a, b = parameters(alternating), parameters(simultaneous)
     d = [key for key in a if key.startswith("discriminator")]
     assert all(torch.allclose(a[key], b[key], atol=1e-6) for key in d)
 
     by_hand = build()
     n = by_hand.networks
-    fakes = n.generator(same_draws.generator * by_hand.settings.latent_scale)
+    fakes = n.generator(same_noise.generator * by_hand.settings.latent_scale)
     loss = generator_loss(n.discriminator, fakes, 0.0).mean()
     assert report["G_loss"].item() == pytest.approx(loss.item(), abs=1e-5)
     optimizer = by_hand.optimizers["generator"]
@@ -213,19 +214,19 @@ def test_at_once_d_learns_as_in_turn_and_g_against_the_old_d(
         assert torch.allclose(b[f"generator/{key}"], expected, atol=1e-6), key
 
 
-def test_the_penalty_of_a_share_looks_at_whole_groups(reals: Tensor, same_draws: StepNoise) -> None:
-    step, report = iterate_once(tiny_settings(penalty_share=0.3), reals, same_draws)
+def test_penalty_share_is_rounded_up_to_whole_groups(reals: Tensor, same_noise: StepNoise) -> None:
+    step, report = iterate_once(tiny_settings(penalty_share=0.3), reals, same_noise)
     assert len(reals) == 8
     assert len(report["gradient_norm"]) == 4
     assert len(report["real_score"]) == 8
-    # As if these four alone had been mixed; the weight stays.
+    # As if these four alone had been interpolated; the weight stays.
     discriminator = build().networks.discriminator
     with torch.no_grad():
-        fakes = build().networks.generator(same_draws.discriminator * step.settings.latent_scale)
-    whole = discriminator_loss(discriminator, reals, fakes, same_draws.mix, 0.0)
-    part = discriminator_loss(discriminator, reals[:4], fakes[:4], same_draws.mix[:4], 0.0)
-    assert torch.allclose(report["gradient_norm"], part.mixed.norms, atol=1e-5)
-    penalties = [10 * (found.mixed.norms - 1).square().mean() for found in (whole, part)]
+        fakes = build().networks.generator(same_noise.discriminator * step.settings.latent_scale)
+    whole = discriminator_loss(discriminator, reals, fakes, same_noise.alpha, 0.0)
+    part = discriminator_loss(discriminator, reals[:4], fakes[:4], same_noise.alpha[:4], 0.0)
+    assert torch.allclose(report["gradient_norm"], part.interpolated.norms, atol=1e-5)
+    penalties = [10 * (found.interpolated.norms - 1).square().mean() for found in (whole, part)]
     expected = whole.loss - penalties[0] + penalties[1]
     assert report["D_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -234,15 +235,15 @@ def test_the_penalty_of_a_share_looks_at_whole_groups(reals: Tensor, same_draws:
     ("count", "share", "expected"),
     [(16, 1.0, 16), (16, 0.25, 4), (16, 0.26, 8), (4, 0.25, 4), (2, 0.25, 2), (64, 0.001, 4)],
 )
-def test_how_many_images_are_penalized(count: int, share: float, expected: int) -> None:
-    assert penalized(count, share) == expected
+def test_penalized_count(count: int, share: float, expected: int) -> None:
+    assert penalized_count(count, share) == expected
 
 
 def test_bfloat16_rounds_what_is_computed_and_nothing_that_is_kept(
-    reals: Tensor, same_draws: StepNoise
+    reals: Tensor, same_noise: StepNoise
 ) -> None:
-    full, expected = iterate_once(tiny_settings(), reals, same_draws)
-    half, report = iterate_once(tiny_settings(precision="bfloat16"), reals, same_draws)
+    full, expected = iterate_once(tiny_settings(), reals, same_noise)
+    half, report = iterate_once(tiny_settings(precision="bfloat16"), reals, same_noise)
     assert report["D_loss"] != expected["D_loss"]
     for name, value in expected.items():
         assert report[name].dtype == torch.float32
@@ -264,37 +265,37 @@ def test_minibatches_in_one_pass_do_not_see_each_other(reals: Tensor) -> None:
     assert not torch.allclose(apart, discriminator(torch.cat([first, second])), atol=1e-6)
 
 
-def test_r1_looks_at_real_images_alone(reals: Tensor, same_draws: StepNoise) -> None:
+def test_r1_penalizes_gradients_at_real_images(reals: Tensor, same_noise: StepNoise) -> None:
     discriminator = build().networks.discriminator.double()
     reals, fakes = reals.double(), torch.zeros_like(reals).double()
-    mix = same_draws.mix.double()
-    found = discriminator_loss(discriminator, reals, fakes, mix, 0.0, penalty=4.0, r1=True)
+    alpha = same_noise.alpha.double()
+    found = discriminator_loss(discriminator, reals, fakes, alpha, 0.0, penalty=4.0, r1=True)
     # The slope along the gradient's direction is its length. Minibatch stddev ties images of a group
     # together; so move all at once.
     moved = reals.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(moved, 0.0).sum(), moved)
     step = 1e-6 * gradient
     rise = discriminator(reals + step, 0.0).sum() - discriminator(reals - step, 0.0).sum()
-    squares = found.mixed.norms.square()
+    squares = found.interpolated.norms.square()
     assert squares.sum().item() == pytest.approx(rise.item() / 2e-6, rel=1e-4)
-    plain = discriminator_loss(discriminator, reals, fakes, mix, 0.0, penalty=0.0)
+    plain = discriminator_loss(discriminator, reals, fakes, alpha, 0.0, penalty=0.0)
     assert found.loss.item() == pytest.approx(plain.loss.item() + 2 * squares.mean().item())
 
 
 @pytest.mark.parametrize("simultaneous", [False, True])
 def test_d_and_g_learn_from_augmented_images_and_e_does_not(
-    reals: Tensor, same_draws: StepNoise, simultaneous: bool
+    reals: Tensor, same_noise: StepNoise, simultaneous: bool
 ) -> None:
     uniforms = torch.rand(3, 8, 4, generator=torch.Generator().manual_seed(3))
-    draws = same_draws._replace(augmentation=uniforms)
+    noise = same_noise._replace(augmentation=uniforms)
     settings = tiny_settings(simultaneous=simultaneous, differentiable_augmentation=True)
-    after, report = iterate_once(settings, reals, draws)
+    after, report = iterate_once(settings, reals, noise)
 
     n = build().networks
     with torch.no_grad():
-        fakes = n.generator(draws.generator * settings.latent_scale)
+        fakes = n.generator(noise.generator * settings.latent_scale)
     real, fake = augment(reals, uniforms[0]), augment(fakes, uniforms[1])
-    loss = discriminator_loss(n.discriminator, real, fake, draws.mix, 0.0).loss
+    loss = discriminator_loss(n.discriminator, real, fake, noise.alpha, 0.0).loss
     assert report["D_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
     d = after.networks.discriminator if not simultaneous else n.discriminator
     of_g = augment(fakes, uniforms[1 if simultaneous else 2])
@@ -303,17 +304,17 @@ def test_d_and_g_learn_from_augmented_images_and_e_does_not(
     )
     g = n.generator if simultaneous else after.networks.generator
     with torch.no_grad():
-        fakes = g(draws.encoder * settings.latent_scale)
+        fakes = g(noise.encoder * settings.latent_scale)
     expected = encoder_loss(g, n.encoder, fakes, 0.0)
     assert report["E_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_the_encoder_learns_from_real_images_where_asked(
-    reals: Tensor, same_draws: StepNoise
+    reals: Tensor, same_noise: StepNoise
 ) -> None:
-    plain, before = iterate_once(tiny_settings(simultaneous=True), reals, same_draws)
+    plain, before = iterate_once(tiny_settings(simultaneous=True), reals, same_noise)
     settings = tiny_settings(simultaneous=True, encoder_reals=0.5)
-    asked, report = iterate_once(settings, reals, same_draws)
+    asked, report = iterate_once(settings, reals, same_noise)
     assert moved(parameters(plain), asked) == {"encoder"}
     n = build().networks
     more = 0.5 * encoder_loss(n.generator, n.encoder, reals, 0.0)

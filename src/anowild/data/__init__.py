@@ -1,17 +1,16 @@
-"""Stations 1 and 2: pixels -> data set -> batches. Imports what lies beside it in `anowild`, no more.
+"""Image data: from sources to preprocessed images. Free of torch.
 
-`readers` decode sources, `crops` cuts objects out of frames, `preprocess` brings an image to the
-networks' form, `images` collects or streams them (`ahead`: read in a thread of its own), `batches`
-hands them to training.
-`prepare` turns sources into a packed data set (`packed`): `writer` writes it, `finish` ends it
-with the gate of `quality`, `contact_sheet` shows it. `contamination` spoils a set on purpose,
-`fetch` downloads known ones, `labels` reads files of labels.
+`readers` decode sources, `crops` cuts objects out of frames, `preprocessing` brings an image to the
+form that the networks take. `image_set` loads or streams preprocessed images, and `prefetch` reads
+them in a thread ahead of their use. `dataset` packs sources into a data set on disk, `label_file`
+reads files of labels, `contamination` injects known anomalies, `download` fetches well-known sets.
+
+Imports only the modules beside it in `anowild` (settings, errors, files, progress, signals, arrays).
 """
 
 from anowild.data.contamination import Contamination, contaminate
 from anowild.data.dataset.format import PackedSet
 from anowild.data.image_set import ImageSet, ImageStream, choose_preprocess, open_all
-from anowild.data.prefetch import ahead
 from anowild.data.preprocessing import Preprocess
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "ImageStream",
     "PackedSet",
     "Preprocess",
-    "ahead",
     "choose_preprocess",
     "contaminate",
     "open_all",

@@ -1,4 +1,4 @@
-"""Known anomalies mixed into a training set, for experiments that say how much they hurt."""
+"""Contamination: known anomalies injected into a training set, for experiments on their effect."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.dataset.build import prepare
+from anowild.data.dataset.build import build_set
 from anowild.data.dataset.format import DESCRIPTION, PackedSet
 from anowild.data.dataset.writer import Part
-from anowild.data.readers import Provenance, Reader, Record, SkippedImage
+from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
 
-#: Labels that are normal where nobody says otherwise.
+#: Labels that are normal by default.
 NORMAL_WORDS = frozenset({"0", "normal", "good", "ok", "false"})
 
 _CIFAR10 = (
@@ -37,16 +37,15 @@ _CIFAR10 = (
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which classes are normal, and which test images count.
+    """Evaluation protocol: the normal classes, and the number of test images.
 
-    The test images are drawn with a seed of their own, so that they are the same whatever is
-    injected.
+    The test images are drawn with a fixed seed, so that they do not depend on what is injected.
     """
 
     classes: tuple[str, ...]
-    normal: tuple[str, ...] | None  # None: one class, to be named
-    test_each: int | None  # test images of either kind; None: all normal ones and as many others
-    source: str
+    normal: tuple[str, ...] | None  # None: one class, which the user names
+    test_each: int | None  # most test images of either kind; None: as many as the rarer kind has
+    source: str  # of the protocol
 
 
 PROTOCOLS = {
@@ -67,7 +66,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Contamination:
-    """What was injected: the share of the result, the seed of the draw, the rows in the result."""
+    """Record of an injection: share of anomalies, seed of the draw, their rows in the result."""
 
     rate: float
     seed: int
@@ -75,29 +74,44 @@ class Contamination:
 
 
 def draw(normal: int, anomalous: int, rate: float, seed: int) -> Array:
-    """Which anomalies to inject so that they make up ``rate`` of the result.
+    """Draw the anomalies to inject, so that they make up ``rate`` of the result.
 
-    The paper's rule: n = p N / (1 - p), drawn without replacement.
+    The paper's rule: n = p N / (1 - p) anomalies for N normal images and rate p, drawn without
+    replacement.
 
     Args:
-        normal, anomalous: how many there are.
-        rate: from 0 to below 1.
+        normal: number of normal images.
+        anomalous: number of anomalies to draw from.
+        rate: p, from 0 to below 1.
+        seed: of the draw.
+
+    Returns:
+        Positions from 0 to ``anomalous`` - 1, int64 [n].
 
     Raises:
-        ValueError: an impossible rate, or too few anomalies for it.
+        ValueError: a rate out of range, or too few anomalies for it.
     """
     if not 0 <= rate < 1:
-        raise ValueError(f"a contamination rate lies from 0 to below 1, not {rate}")
+        raise ValueError(f"a contamination rate of {rate} is not from 0 to below 1")
     count = round(rate * normal / (1 - rate))
     if count > anomalous:
-        raise ValueError(f"a rate of {rate} takes {count} anomalies, there are {anomalous}")
+        raise ValueError(f"a rate of {rate} needs {count} anomalies, there are {anomalous}")
     return np.random.default_rng(seed).permutation(anomalous)[:count]
 
 
 def contaminate(
     normal: Array, anomalous: Array, rate: float, seed: int
 ) -> tuple[Array, Contamination]:
-    """Append drawn anomalies to normal images; for both, the first axis counts them.
+    """Append drawn anomalies to normal images.
+
+    Args:
+        normal: normal images, [N, ...].
+        anomalous: anomalies to draw from, [M, ...].
+        rate: share of anomalies in the result, from 0 to below 1.
+        seed: of the draw.
+
+    Returns:
+        The images [N + n, ...], and what was injected.
 
     Raises:
         ValueError: as for :func:`draw`.
@@ -115,34 +129,39 @@ def contaminate_set(
     normal: Collection[str] = (),
     protocol: str | None = None,
 ) -> PackedSet:
-    """A data set whose training split holds normal images and a known share of anomalies.
+    """Build a data set whose training split holds normal images and a known share of anomalies.
 
-    Anomalies come from the training split, and from the test split where those do not suffice
-    and no protocol says what is tested; what is injected, and what equals a training image, is
-    taken out of the test split.
+    Anomalies are drawn from the training split. If it has too few and no protocol fixes the test
+    images, they are also drawn from the test split. Injected images, and images that equal a training
+    image, are removed from the test split.
 
     Args:
-        packed: with labels.
-        normal: labels of normal images; unless given: normal, good, ok and 0.
-        protocol: one of ``PROTOCOLS``.
+        packed: a data set with labels.
+        out: folder of the new data set.
+        rate: share of anomalies in the new training split, from 0 to below 1.
+        seed: of the draw.
+        normal: labels of normal images; empty: :data:`NORMAL_WORDS`.
+        protocol: a key of :data:`PROTOCOLS`.
 
     Raises:
-        UserError: images without labels, labels that are not there, too few anomalies.
+        UserError: images without labels, no normal images, too few anomalies, an unknown protocol.
     """
     chosen = _protocol(protocol)
     words = _normal_words(chosen, normal)
     table = packed.manifest(["split", "index", "label", "hash", "name"])
     split = np.array(table["split"].to_pylist(), object)
     used = table["index"].is_valid().to_numpy()
-    odd = _odd(packed, table, used, words, chosen)
+    anomaly = _anomalies(packed, table, used, words, chosen)
     hashes = table["hash"].fill_null(0).to_numpy()
 
     def rows(name: str, anomalous: bool) -> Array:
-        return np.flatnonzero(used & (split == name) & (odd == anomalous))
+        return np.flatnonzero(used & (split == name) & (anomaly == anomalous))
 
     normals, pool = rows("train", False), rows("train", True)
     if not len(normals):
-        raise UserError(f"{packed.path}: no training image is labeled {' or '.join(sorted(words))}")
+        raise UserError(
+            f"{packed.path}: no training image is labeled {' or '.join(sorted(words))}; give --normal"
+        )
     needed = round(rate * len(normals) / (1 - rate)) if 0 <= rate < 1 else 0
     if len(pool) < needed and chosen is None:
         pool = np.concatenate([pool, rows("test", True)])
@@ -154,7 +173,7 @@ def contaminate_set(
     test = np.flatnonzero(used & (split == "test") & ~np.isin(hashes, hashes[training]))
     test = np.setdiff1d(test, injected)
     if chosen is not None:
-        test = _tested(test, odd, chosen)
+        test = _balanced(test, anomaly, chosen)
     contamination = {
         "rate": rate,
         "seed": seed,
@@ -163,26 +182,27 @@ def contaminate_set(
         "indices": list(range(len(normals), len(training))),
         "of": {"path": str(packed.path), "id": packed.id},
     }
-    mark = np.isin(np.arange(len(odd)), injected)
+    mark = np.isin(np.arange(len(anomaly)), injected)
     parts = [
-        Part([_Rows(packed, training, odd, mark)], "train", prepared=True),
-        Part([_Rows(packed, test, odd, mark)], "test", prepared=True),
+        Part([_PackedRows(packed, training, anomaly, mark)], "train"),
+        Part([_PackedRows(packed, test, anomaly, mark)], "test"),
     ]
-    return prepare(parts, out, packed.preprocess, {"contamination": contamination}, leaks="keep")
+    return build_set(parts, out, packed.preprocess, {"contamination": contamination}, leaks="keep")
 
 
-class _Rows(Reader):
-    """Some images of a packed data set, by their rows in its manifest."""
+class _PackedRows(ImageSource):
+    """Images of a packed data set, by their rows in its manifest.
 
-    KIND: ClassVar[str] = "rows of a packed data set"
+    Args:
+        packed: the data set.
+        rows: rows of the images, int64 [n].
+        anomaly: whether each row of the manifest is anomalous, bool [N].
+        injected: whether each row of the manifest is injected, bool [N].
+    """
 
-    def __init__(self, packed: PackedSet, rows: Array, odd: Array, injected: Array) -> None:
-        self.packed, self.rows, self.odd, self.injected = packed, rows, odd, injected
-
-    @staticmethod
-    def takes(source: str) -> bool:
-        del source  # it is made of a data set that is open
-        return False
+    def __init__(self, packed: PackedSet, rows: Array, anomaly: Array, injected: Array) -> None:
+        self.packed: PackedSet = packed
+        self.rows, self.anomaly, self.injected = rows, anomaly, injected
 
     def count(self) -> int:
         return len(self.rows)
@@ -207,7 +227,7 @@ class _Rows(Reader):
                     None if row["top"] is None else (row["top"], row["left"]),
                     label=row["label"],
                     mask=row["mask"],
-                    anomaly=bool(self.odd[number]),
+                    anomaly=bool(self.anomaly[number]),
                     injected=bool(self.injected[number]),
                 )
                 image = images[row["split"]][row["index"]]
@@ -218,7 +238,7 @@ def _protocol(name: str | None) -> Protocol | None:
     if name is None:
         return None
     if name not in PROTOCOLS:
-        raise UserError(f"there is no protocol '{name}': take one of {', '.join(PROTOCOLS)}")
+        raise UserError(f"there is no protocol '{name}'; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
@@ -227,32 +247,32 @@ def _normal_words(protocol: Protocol | None, given: Collection[str]) -> frozense
         return frozenset(given) or NORMAL_WORDS
     if protocol.normal is not None:
         if given:
-            raise UserError("this protocol says itself what is normal: leave --normal away")
+            raise UserError("this protocol fixes the normal classes; omit --normal")
         return frozenset(protocol.normal)
     words = frozenset(_class(word, protocol) for word in given)
     if len(words) != 1 or not words <= set(protocol.classes):
         raise UserError(
-            f"this protocol takes one normal class: give --normal with one of "
+            f"this protocol needs one normal class; give --normal with one of "
             f"{', '.join(protocol.classes)}"
         )
     return words
 
 
 def _class(label: str, protocol: Protocol | None) -> str:
-    """A class by its name, where the label is its number."""
+    """Return the name of a class, where a label may be its number."""
     if protocol is None or label in protocol.classes or not label.isdecimal():
         return label
     return protocol.classes[int(label)] if int(label) < len(protocol.classes) else label
 
 
-def _odd(
+def _anomalies(
     packed: PackedSet,
     table: Any,
     used: Array,
     normal: Collection[str],
     protocol: Protocol | None,
 ) -> Array:
-    """Whether each row of the manifest is anomalous: bool [N]."""
+    """Return whether each row of the manifest is anomalous, bool [N]."""
     labels: Sequence[str | None] = table["label"].to_pylist()
     for row in np.flatnonzero(used):
         if labels[int(row)] is None:
@@ -263,14 +283,16 @@ def _odd(
     found = {label: _class(label, protocol) for label in set(labels) if label is not None}
     if protocol is not None and not set(found.values()) <= set(protocol.classes):
         strange = sorted(set(found.values()) - set(protocol.classes))
-        raise UserError(f"{packed.path}: '{strange[0]}' is no class of this protocol")
+        raise UserError(
+            f"{packed.path}: '{strange[0]}' is no class of this protocol; choose another protocol"
+        )
     words = {word.lower() for word in normal}
     return np.array([label is not None and found[label].lower() not in words for label in labels])
 
 
-def _tested(test: Array, odd: Array, protocol: Protocol) -> Array:
-    """As many normal as anomalous test images, in their order."""
-    kinds = [test[odd[test] == anomalous] for anomalous in (False, True)]
+def _balanced(test: Array, anomaly: Array, protocol: Protocol) -> Array:
+    """Draw equally many normal and anomalous test images; the order stays."""
+    kinds = [test[anomaly[test] == anomalous] for anomalous in (False, True)]
     each = min(len(kind) for kind in kinds)
     each = min(each, protocol.test_each or each)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Downloads of well-known sets, for examples and comparisons; nothing else uses the network."""
+"""Download of well-known data sets; nothing else in the package uses the network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anowild.progress import bar
 _CHUNK = 1 << 18
 _TIMEOUT = 30.0  # seconds without a byte
 _MB = 1e6
-#: Ends the name of a file that is not all there yet; the next try goes on from its end.
+#: Suffix of the name of an incomplete file; the next try resumes at its end.
 DOWNLOAD = ".download"
 
 
@@ -79,21 +79,25 @@ DATASETS: dict[str, tuple[Item, ...]] = {
 
 
 def fetch(name: str, folder: str | Path) -> list[Path]:
-    """Download one of :data:`DATASETS` into a folder; what is there already is not loaded again.
+    """Download one of :data:`DATASETS` into a folder; files that are complete are not loaded again.
+
+    Args:
+        name: a key of :data:`DATASETS`.
+        folder: created if it does not exist.
 
     Returns:
-        The paths of its files.
+        The paths of the files.
 
     Raises:
         UserError: no such set, no connection, a full disk, or a wrong checksum.
     """
     if name not in DATASETS:
-        raise UserError(f"{name}: no such data set; there are {', '.join(DATASETS)}")
+        raise UserError(f"{name}: no such data set; choose one of {', '.join(DATASETS)}")
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
+        raise UserError(f"{folder}: cannot be created ({error.strerror or error})") from error
     return [_fetch_item(item, folder) for item in DATASETS[name]]
 
 
@@ -109,7 +113,7 @@ def _fetch_item(item: Item, folder: Path) -> Path:
             if found != item.md5:
                 part.unlink()
                 raise UserError(
-                    f"{item.url}: what was loaded has the wrong checksum ({found} instead of "
+                    f"{item.url}: the downloaded file had the wrong checksum ({found} instead of "
                     f"{item.md5}) and was removed; give the same command again, or download it "
                     f"by hand into {folder}"
                 )
@@ -126,7 +130,7 @@ def _md5(path: Path) -> str:
 
 
 def _download(item: Item, part: Path) -> None:
-    """Load what is missing behind the end of ``part``."""
+    """Download the rest of a file, and append it to ``part``."""
     have = part.stat().st_size if part.is_file() else 0
     if item.size is not None and have >= item.size:  # longer than it should be, or damaged
         have = 0
@@ -135,7 +139,7 @@ def _download(item: Item, part: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
-        # Nothing lies behind the end of what is there, and that is not the file: from the start.
+        # The server has nothing beyond the end of `part`, whose checksum is wrong: start again.
         have = 0
         response = _request(item.url, have)
     with response:
@@ -152,7 +156,7 @@ def _request(url: str, start: int) -> Any:
 
 
 def _continues(response: Any, start: int) -> bool:
-    """Whether a server sends what was asked for; some ignore the start and send everything."""
+    """Return whether a server sends the range asked for; some ignore the start and send everything."""
     sent = str(response.headers.get("Content-Range", ""))
     return response.status == 206 and sent.startswith(f"bytes {start}-")
 
@@ -169,7 +173,7 @@ def _store(response: Any, item: Item, part: Path, have: int) -> None:
             have += len(chunk)
             shown.update(round(have / _MB, 1))
     if total is not None and have < total:
-        raise ConnectionError("the connection broke off")
+        raise ConnectionError("the connection was closed early")
 
 
 def _explained(error: Exception, item: Item, path: Path) -> UserError:
@@ -185,7 +189,7 @@ def _explained(error: Exception, item: Item, path: Path) -> UserError:
         with suppress(OSError):
             error.close()
         return UserError(
-            f"{item.url}: the server refuses it ({error.code} {error.reason}); try again later, "
+            f"{item.url}: the server refuses ({error.code} {error.reason}); try again later, "
             f"{by_hand}"
         )
     if isinstance(error, OSError) and error.filename is not None:
@@ -193,6 +197,6 @@ def _explained(error: Exception, item: Item, path: Path) -> UserError:
     cause = getattr(error, "reason", error)
     reason = getattr(cause, "strerror", None) or cause or type(error).__name__
     return UserError(
-        f"{item.url}: cannot be loaded ({reason}); give the same command again, which goes on "
+        f"{item.url}: cannot be downloaded ({reason}); give the same command again, which goes on "
         f"where this one stopped, {by_hand}"
     )

@@ -1,4 +1,4 @@
-"""Sources -> a set of preprocessed images, in memory or as a stream."""
+"""Preprocessed images of sources, in memory or as a stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data.dataset.format import PackedReader, PackedSet
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers import Provenance, Reader, Record, SkippedImage, open_source
+from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage, open_source
 from anowild.data.readers.arrays import to_images
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
@@ -26,15 +26,15 @@ from anowild.settings import Settings
 log = logging.getLogger("anowild")
 
 Source = str | Path | Array
-#: Files named one by one in warnings before the rest is only counted.
+#: Number of left-out images that warnings name; the others are only counted.
 NAMED = 10
-#: Images of a source whose shapes decide resolution and channels, at most.
-LOOKED_AT = 2000
+#: Most images of a source whose shapes decide resolution and channels.
+_MAX_SHAPES = 2000
 
 
 @dataclass
 class ImageSet:
-    """Preprocessed images: uint8 or uint16 [N, C, R, R], one name each, and what was left out."""
+    """Preprocessed images, uint8 or uint16 [N, C, R, R], with their names and what was left out."""
 
     images: Array
     names: Sequence[str]
@@ -47,7 +47,7 @@ class ImageSet:
 
     @property
     def digest(self) -> str:
-        """Tells this set of images from any other."""
+        """Hash of the images; of a packed data set its id and split."""
         if self.known_digest is not None:
             return self.known_digest
         data = np.ascontiguousarray(self.images).data
@@ -59,16 +59,16 @@ class ImageSet:
         settings: Settings | None = None,
         preprocess: Preprocess | None = None,
     ) -> ImageSet:
-        """Read everything into memory.
+        """Load all images into memory; a single packed data set is mapped instead.
 
         Args:
-            sources: paths as for :func:`open_source`, or arrays [N, H, W], [N, H, W, C] or
-                [N, C, H, W].
-            settings: decide the preprocessing, where ``preprocess`` is not given.
-            preprocess: of a trained model.
+            sources: paths as for :func:`anowild.data.readers.open_source`, or arrays [N, H, W],
+                [N, H, W, C] or [N, C, H, W].
+            settings: decide the preprocessing if ``preprocess`` is not given.
+            preprocess: that of a trained model.
 
         Raises:
-            UserError: nothing could be read.
+            UserError: no image could be read.
         """
         readers = open_all(sources, ["train"])
         if len(readers) == 1 and isinstance(readers[0], PackedReader) and preprocess is None:
@@ -82,7 +82,7 @@ class ImageSet:
 
 
 def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
-    """A split of a packed data set, not read but mapped."""
+    """Map a split of a packed data set into memory, without reading it."""
     packed, split = reader.packed, reader.splits[0]
     preprocess = choose_preprocess([reader], settings)
     return ImageSet(
@@ -90,17 +90,11 @@ def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
     )
 
 
-class _InMemory(Reader):
-    """A reader over an array that is there already."""
-
-    KIND = "array"
+class _InMemory(ImageSource):
+    """Images of an array."""
 
     def __init__(self, source: Any) -> None:
         self.images = to_images(source, "array")
-
-    @staticmethod
-    def takes(source: str) -> bool:
-        return False
 
     def count(self) -> int:
         return len(self.images)
@@ -118,14 +112,18 @@ class _InMemory(Reader):
 
 def open_all(
     sources: Source | Sequence[Source], splits: Sequence[str] | None = None
-) -> list[Reader]:
-    """Readers for one source or several.
+) -> list[ImageSource]:
+    """Open one source or several.
 
     Args:
-        splits: of packed data sets, where the source does not name one (``DATASET:test``).
+        sources: as for :meth:`ImageSet.load`.
+        splits: splits to read of packed data sets whose source names none (``DATASET:test`` does).
+
+    Raises:
+        UserError: a source cannot be opened.
     """
     listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-    readers: list[Reader] = []
+    readers: list[ImageSource] = []
     for source in listed:
         if isinstance(source, np.ndarray):
             readers.append(_InMemory(source))
@@ -136,19 +134,22 @@ def open_all(
     return readers
 
 
-def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preprocess:
-    """The rule of packed data sets; else what the settings leave to the images is filled in.
+def choose_preprocess(readers: Iterable[ImageSource], settings: Settings) -> Preprocess:
+    """Choose the preprocessing for sources.
+
+    Packed data sets bring their own. Otherwise it follows the settings; a resolution or number of
+    channels that they leave open is chosen by the shapes of the images.
 
     Raises:
-        UserError: packed data sets that differ from each other or from the settings.
+        UserError: packed data sets differ from each other or from the settings.
     """
     readers = list(readers)
-    packed = [reader for reader in readers if isinstance(reader, PackedReader)]
+    packed = [reader.packed for reader in readers if reader.packed is not None]
     if packed:
         return _agreed(packed, settings)
     resolution, channels = settings.resolution, settings.channels
     if resolution is None or channels is None:
-        shapes = list(chain.from_iterable(reader.shapes(LOOKED_AT) for reader in readers))
+        shapes = list(chain.from_iterable(reader.shapes(_MAX_SHAPES) for reader in readers))
         if resolution is None:
             side = statistics.median_low([min(s[:2]) for s in shapes]) if shapes else 8
             fitting = 1 << max(3, int(side - 1).bit_length())
@@ -161,24 +162,27 @@ def choose_preprocess(readers: Iterable[Reader], settings: Settings) -> Preproce
     )  # fmt: skip
 
 
-def _agreed(packed: Sequence[PackedReader], settings: Settings) -> Preprocess:
-    first = packed[0].packed
-    for reader in packed[1:]:
-        if reader.packed.preprocess != first.preprocess:
-            raise UserError(f"{reader.packed.path}: was prepared otherwise than {first.path}")
+def _agreed(packed: Sequence[PackedSet], settings: Settings) -> Preprocess:
+    first = packed[0]
+    for other in packed[1:]:
+        if other.preprocess != first.preprocess:
+            raise UserError(
+                f"{other.path}: was prepared with other settings than {first.path}; prepare one of them "
+                "again"
+            )
     default = Settings()
     for name, value in first.preprocess.to_json().items():
         wanted = getattr(settings, name)
         if wanted not in (value, getattr(default, name)):
             raise UserError(
                 f"{first.path}: was prepared with {name} {value}, not {wanted}; prepare it again, "
-                f"or leave {name} away"
+                f"or omit {name}"
             )
     return first.preprocess
 
 
 class Batch(NamedTuple):
-    """Some images of a stream, [n, C, R, R], and where in the sources they stood."""
+    """Images of a stream, [n, C, R, R]; ``positions`` also count the images that were left out."""
 
     names: list[str]
     positions: list[int]
@@ -192,28 +196,30 @@ def _batch(parts: list[tuple[str, int, Array, Provenance]]) -> Batch:
 
 
 class ImageStream:
-    """Preprocessed batches, in order; memory does not grow with the number of images.
+    """Stream of preprocessed batches, in order, in memory that does not grow with their number.
 
-    ``left_out`` fills while the stream is read; each entry is also logged as a warning, the
-    first ones by name.
+    ``left_out`` fills while the stream is read. The first entries are also logged as warnings.
+
+    Raises:
+        UserError: a packed data set has another preprocessing.
     """
 
-    def __init__(self, readers: Sequence[Reader], preprocess: Preprocess) -> None:
+    def __init__(self, readers: Sequence[ImageSource], preprocess: Preprocess) -> None:
         for reader in readers:
-            if isinstance(reader, PackedReader) and reader.packed.preprocess != preprocess:
-                raise UserError(_otherwise(reader.packed, preprocess))
+            if reader.packed is not None and reader.packed.preprocess != preprocess:
+                raise UserError(_difference(reader.packed, preprocess))
         self.readers = readers
         self.preprocess = preprocess
         self.left_out: list[SkippedImage] = []
         self._stopped = False
 
     def count(self) -> int | None:
-        """Number of images, readable or not; None where only reading tells."""
+        """Return the number of images, readable or not; None where only reading tells."""
         counts = [reader.count() for reader in self.readers]
         return None if None in counts else sum(count or 0 for count in counts)
 
     def batches(self, size: int) -> Generator[Batch, None, None]:
-        """All images that can be used, ``size`` at a time.
+        """Yield all images that can be used, ``size`` at a time.
 
         Raises:
             UserError: at the end, if there was none.
@@ -244,14 +250,14 @@ class ImageStream:
             log.warning("%d images were left out in all", len(self.left_out))
 
     def stop(self) -> None:
-        """End :meth:`batches` before its next image; from whatever thread."""
+        """End :meth:`batches` before its next image. Any thread may call this."""
         self._stopped = True
 
-    def _records(self) -> Iterator[tuple[Reader, Record | SkippedImage]]:
+    def _records(self) -> Iterator[tuple[ImageSource, Record | SkippedImage]]:
         return ((reader, record) for reader in self.readers for record in reader)
 
-    def _preprocessed(self, reader: Reader, record: Record) -> Array:
-        if isinstance(reader, PackedReader):  # has been already
+    def _preprocessed(self, reader: ImageSource, record: Record) -> Array:
+        if reader.packed is not None:
             return np.moveaxis(record.pixels, -1, 0)
         return self.preprocess(record.pixels)
 
@@ -261,7 +267,7 @@ class ImageStream:
             log.warning("left out %s: %s", image.name, image.reason)
 
     def _nothing_left(self) -> str:
-        """The sentence for a user whose images were all left out."""
+        """Return the error message for sources without a usable image."""
         reasons = Counter(image.reason for image in self.left_out).most_common(3)
         listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
         first = self.left_out[0].name if self.left_out else "the source"
@@ -269,12 +275,12 @@ class ImageStream:
         return f"none of the {count} images can be used, beginning with {first}: {listed}"
 
 
-def _otherwise(packed: PackedSet, preprocess: Preprocess) -> str:
+def _difference(packed: PackedSet, preprocess: Preprocess) -> str:
     theirs, ours = packed.preprocess.to_json(), preprocess.to_json()
     differing = [
         f"{name} {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name]
     ]
     return (
-        f"{packed.path}: was prepared otherwise than the model wants it ({', '.join(differing)}); "
+        f"{packed.path}: was not prepared as the model needs it ({', '.join(differing)}); "
         "give the original images, or prepare them with --like MODEL"
     )

@@ -1,4 +1,4 @@
-"""Labels from a file: a CSV with the columns ``path`` and ``label``, or an array."""
+"""Label files: a CSV with the columns ``path`` and ``label``, or an array."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class LabelFile:
     """Labels by path, or by position among the images of the source.
 
     Args:
-        source: a CSV file; or an array file (``labels.npy``, ``file.npz:key``) with as many
-            entries as the source has images, in the same order.
+        source: a CSV file; or an array file (``labels.npy``, ``file.npz:key``) with one entry for each
+            image of the source, in the same order.
 
     Raises:
-        UserError: it cannot be read as labels.
+        UserError: the file cannot be read as labels.
     """
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.by_path: dict[str, tuple[str, int]] | None = None  # label and line in the file
         self.by_position: list[str] | None = None
-        self._meant: dict[str, str] = {}  # path in the file -> the image that it was found to mean
+        self._matched: dict[str, str] = {}  # path in the file -> the image that it labels
         path, _ = split_key(source, SUFFIXES)
         try:
             data = path.read_bytes()
@@ -37,39 +37,60 @@ class LabelFile:
             raise UserError(
                 f"{source}: cannot be read as a file of labels ({error.strerror})"
             ) from error
-        #: Tells these labels from any others.
+        #: Hash of the file and its name.
         self.digest = hashlib.blake2b(os.fsencode(source) + data, digest_size=16).hexdigest()
         if path.suffix.lower() not in SUFFIXES:
             self.by_path = _read_csv(path)
             return
         values = load_array(source)
         if values.ndim != 1 or values.dtype.kind not in "biuU":
-            raise UserError(f"{source}: labels are a list of whole numbers or words")
+            raise UserError(
+                f"{source}: holds no labels; give a one-dimensional array of integers or words"
+            )
         if values.dtype.kind == "b":
             values = values.astype(np.uint8)
         self.by_position = [str(value) for value in values.tolist()]
 
     def begin(self, images: int | None) -> None:
-        """A pass over the images begins, of so many as far as that is known; as :meth:`check_count`."""
-        self._meant.clear()
+        """Begin a pass over the images.
+
+        Args:
+            images: their number; None: not known.
+
+        Raises:
+            UserError: as :meth:`check_count`.
+        """
+        self._matched.clear()
         if images is not None:
             self.check_count(images)
 
     def of(self, name: str, position: int) -> str:
-        """The label of an image. Raises UserError if it has none."""
+        """Return the label of an image.
+
+        Args:
+            name: of the image.
+            position: of the image in the source, from 0.
+
+        Raises:
+            UserError: it has no label.
+        """
         found = self._find(name, position)
         if found is None:
-            raise UserError(f"{self.source}: has no label for {name}")
+            raise UserError(f"{self.source}: has no label for {name}; add one")
         return found[2]
 
     def if_any(self, name: str, position: int) -> str | None:
-        """The label of an image; None where it has none.
+        """Return the label of an image, or None where it has none.
 
-        As not all images have one, a path in the file must not serve for two. What is spelled in full
-        is meant: as the image is, or from here.
+        Not all images need a label here, so a path in the file must not match two images. A path that
+        names an image in full, as the image itself does or from the current folder, matches that image.
+
+        Args:
+            name: of the image.
+            position: of the image in the source, from 0.
 
         Raises:
-            UserError: a path may mean two images; or labels are counted, and there are fewer.
+            UserError: a path matches two images; or an array has fewer labels than there are images.
         """
         found = self._find(name, position)
         if found is None:
@@ -77,27 +98,27 @@ class LabelFile:
         whole, path, label = found
         if whole != path and _are_two_files(whole, path):
             return None
-        other = self._meant.setdefault(path, whole)
+        other = self._matched.setdefault(path, whole)
         if other == whole:
             return label
         if other == path:
             return None
         raise UserError(
-            f"{self.source}: {path} may mean {other} or {whole}; give the images, and the labels, by "
-            "full paths"
+            f"{self.source}: {path} may mean {other} or {whole}; give images and labels by full paths"
         )
 
     def _find(self, name: str, position: int) -> tuple[str, str, str] | None:
-        """The image, or its frame or file; the path in the file that means it; and its label."""
+        """Find a label: returns the image (or its frame or file), the path that matches it, the label."""
         if self.by_position is not None:
             if position >= len(self.by_position):
                 raise UserError(
-                    f"{self.source}: has {len(self.by_position)} labels, and there are more images"
+                    f"{self.source}: has {len(self.by_position)} labels, and there are more images; "
+                    "give one label for each image"
                 )
             return name, name, self.by_position[position]
         assert self.by_path is not None
-        # The list may have been written from another place: the longest end of the path counts.
-        # What has no label of its own has its frame's, and a frame its file's.
+        # The file may have been written in another folder: the longest suffix of the path matches. A crop
+        # without a label of its own has the label of its frame, and a frame that of its file.
         for whole in (name, name.rpartition("@")[0], name.rpartition("[")[0]):
             parts = Path(whole).parts
             for start in range(len(parts)):
@@ -107,15 +128,20 @@ class LabelFile:
         return None
 
     def check_count(self, images: int) -> None:
-        """Raises UserError if the labels are counted, and not as many as the images."""
+        """Check that an array has one label for each image.
+
+        Raises:
+            UserError: it has not.
+        """
         if self.by_position is not None and len(self.by_position) != images:
             raise UserError(
-                f"{self.source}: has {len(self.by_position)} labels for {images} images"
+                f"{self.source}: has {len(self.by_position)} labels for {images} images; "
+                "give one label for each image"
             )
 
 
 def _are_two_files(one: str, other: str) -> bool:
-    """Whether both are there, or what they are parts of, and they are not the same."""
+    """Return whether two images (or the files that they are part of) exist and are different files."""
     files = [Path(name.rpartition("[")[0] or name) for name in (one, other)]
     try:
         return not files[0].samefile(files[1])
@@ -128,14 +154,15 @@ def _read_csv(path: Path) -> dict[str, tuple[str, int]]:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = csv.DictReader(file)
             if not {"path", "label"} <= set(rows.fieldnames or ()):
-                raise UserError(f"{path}: labels need a header with 'path' and 'label'")
+                raise UserError(f"{path}: has no header with 'path' and 'label'; add one")
             found: dict[str, tuple[str, int]] = {}
             for row in rows:
                 image, label = str(Path(row["path"] or "")), (row["label"] or "").strip()
                 before = found.setdefault(image, (label, rows.line_num))
                 if before[0] != label:
                     raise UserError(
-                        f"{path}: lines {before[1]} and {rows.line_num} give {image} different labels"
+                        f"{path}: lines {before[1]} and {rows.line_num} give {image} different labels; "
+                        "remove one"
                     )
             return found
     except (OSError, csv.Error) as error:

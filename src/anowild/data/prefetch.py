@@ -1,4 +1,4 @@
-"""Reading ahead: the next items are made in a thread while the last ones are worked on."""
+"""Prefetching: a thread produces the next items while the current ones are processed."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ Item = TypeVar("Item")
 
 
 class _End:
-    """Stands behind the last item, with what broke the making off, if anything did."""
+    """Marker after the last item, with the exception that ended the production, if any."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 @contextmanager
-def ahead(
-    items: Generator[Item, None, None], depth: int = 2, hurry: Callable[[], None] = lambda: None
+def prefetch(
+    items: Generator[Item, None, None], depth: int = 2, cancel: Callable[[], None] = lambda: None
 ) -> Iterator[Iterator[Item]]:
-    """Run a generator in a thread, at most ``depth`` items ahead, and iterate over what it yields.
+    """Run a generator in a thread, and iterate over its items in this one.
 
-    The order stays, and an exception is raised where its item would have come. However the block
-    is left, the thread has ended then and the generator is closed.
+    The order is kept, and an exception is raised in place of its item. On exit, the thread has ended
+    and the generator is closed.
 
     Args:
-        hurry: called when no more items are wanted; the generator may end at once then.
+        items: the generator.
+        depth: number of items that are produced ahead.
+        cancel: called on exit; it may tell the generator to end at once.
 
-    >>> with ahead(n * n for n in range(3)) as squares:
+    >>> with prefetch(n * n for n in range(3)) as squares:
     ...     list(squares)
     [0, 1, 4]
     """
     waiting: Queue[Item | _End] = Queue(depth)
     stop = threading.Event()
 
-    def make() -> None:
+    def produce() -> None:
         end = _End()
         try:
             for item in items:
@@ -51,22 +53,22 @@ def ahead(
         if not stop.is_set():
             waiting.put(end)
 
-    def take() -> Iterator[Item]:
+    def consume() -> Iterator[Item]:
         while not isinstance(item := waiting.get(), _End):
             yield item
         if item.error is not None:
             raise item.error
 
-    # A daemon, so that a second Ctrl-C does not have to wait for the item in the making.
-    maker = threading.Thread(target=make, name="anowild-ahead", daemon=True)
-    maker.start()
+    # A daemon, so that a second Ctrl-C does not wait for the item in production.
+    producer = threading.Thread(target=produce, name="anowild-prefetch", daemon=True)
+    producer.start()
     try:
-        yield take()
+        yield consume()
     finally:
         stop.set()
-        hurry()
-        # Whoever waits for room gets it here, once; before the next item it sees that it may stop.
+        cancel()
+        # This makes room for an item that the thread is about to put; before the next one it stops.
         with suppress(Empty):
             while True:
                 waiting.get_nowait()
-        maker.join()
+        producer.join()

@@ -1,4 +1,4 @@
-"""From the pixels of a file to what the networks see: one path for training, scoring and export."""
+"""Preprocessing: from the pixels of a file to the input of the networks, for training and scoring alike."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from PIL import Image
 
 from anowild.arrays import Array
 
-#: Smallest side of an image that is worth judging.
+#: Smallest side of an image that can be used, in pixels.
 MIN_SIDE = 4
 
-# ITU-R 601 luma, as Pillow's conversion to mode L has it.
-_LUMA = np.array([0.299, 0.587, 0.114])
+#: Weights of red, green and blue in the luma of ITU-R BT.601, as in Pillow's conversion to mode L.
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The stated, saved rule that turns any image into [channels, resolution, resolution].
+    """Rule that turns any image into [channels, resolution, resolution]; saved with data sets and models.
 
-    1. Depth and range: ``black`` and ``white``, values of the source, become 0 and full, and what
-       lies beyond them is cut off. Where they are not given, 8- and 16-bit values count by their
-       type's range, floats from 0 to 1, booleans as 0 and full. Full is 255, or 65535 with
-       ``bits`` 16.
-    2. Channels: color becomes gray by ITU-R 601 luma, gray becomes color by repetition.
-    3. Square: ``crop`` scales the shorter side to the resolution and cuts the middle out;
-       ``letterbox`` scales the longer side and fills up; ``pad`` does so without ever enlarging;
+    1. Depth and range: ``black`` and ``white``, values of the source, become 0 and full; values beyond
+       them are clipped. Without them, 8- and 16-bit values are scaled by the range of their type,
+       floats from [0, 1], and booleans become 0 and full. Full is 255, or 65535 with ``bits`` 16.
+    2. Channels: color becomes gray by ITU-R BT.601 luma, gray becomes color by repetition.
+    3. Square: ``crop`` scales the shorter side to the resolution and keeps the center; ``letterbox``
+       scales the longer side and fills the rest; ``pad`` does the same without ever enlarging;
        ``stretch`` scales both sides.
-    4. Scaling averages over areas where it shrinks and is bilinear where it enlarges; an image
-       that has the size already is copied exactly.
-    5. ``contrast`` ``normalize``: the image's mean becomes mid-gray and four of its standard
+    4. Scaling averages over areas where it shrinks and is bilinear where it enlarges. An image of the
+       right size is copied exactly.
+    5. ``contrast`` ``normalize``: the mean of the image becomes mid-gray, and four of its standard
        deviations reach from there to black and to white. A constant image becomes mid-gray.
 
-    Filled-up places are black, or mid-gray after normalization. The networks then see
-    ``value * 2 / full - 1``, in [-1, 1].
+    Filled areas are black, or mid-gray after normalization. The networks take ``value * 2 / full - 1``,
+    in [-1, 1].
     """
 
     resolution: int
@@ -47,7 +46,7 @@ class Preprocess:
     contrast: str = "kept"
 
     def __post_init__(self) -> None:
-        if self.contrast == "normalise":  # as models and data sets of earlier versions have it
+        if self.contrast == "normalise":  # in models and data sets of earlier versions
             object.__setattr__(self, "contrast", "normalize")
         whole = isinstance(self.resolution, int) and isinstance(self.channels, int)
         if not whole or self.bits not in (8, 16) or (self.black is None) != (self.white is None):
@@ -55,19 +54,19 @@ class Preprocess:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the result: uint8 or uint16."""
+        """Type of the result: uint8 or uint16."""
         return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
     @property
     def full(self) -> int:
-        """The value of white in the result."""
+        """Value of white in the result."""
         return 255 if self.bits == 8 else 65535
 
     def __call__(self, pixels: Array) -> Array:
         """Preprocess one image.
 
         Args:
-            pixels: [H, W, C], of type uint8, uint16, bool, or float.
+            pixels: [H, W, C], uint8, uint16, bool or float.
 
         Returns:
             uint8 or uint16 [channels, resolution, resolution].
@@ -84,7 +83,7 @@ class Preprocess:
         return self._to_square(self._to_channels(self._to_depth(native)))
 
     def _to_depth(self, pixels: Array) -> Array:
-        """Values from 0 to full, not rounded where the depth or range was another."""
+        """Scale values to 0 to full; not rounded yet where depth or range changes."""
         kind = pixels.dtype
         if kind.kind == "f" and not np.isfinite(pixels).all():
             raise ValueError("it holds NaN or infinite values")
@@ -112,7 +111,7 @@ class Preprocess:
         if count == self.channels:
             return pixels
         if count == 3 and self.channels == 1:
-            return (pixels @ _LUMA)[:, :, None]
+            return (pixels @ LUMA)[:, :, None]
         if count == 1 and self.channels == 3:
             return np.repeat(pixels, 3, axis=2)
         raise ValueError(f"it has {count} channels where {self.channels} are expected")
@@ -127,8 +126,8 @@ class Preprocess:
             if self.fit == "pad":
                 edge = max(edge, side)
             height, width = (max(1, round(n * side / edge)) for n in (height, width))
-        planes = np.stack([_resize(pixels[:, :, c], height, width) for c in range(pixels.shape[2])])
-        # Negative where it is cropped, positive where it is filled up.
+        planes = np.stack([resize(pixels[:, :, c], height, width) for c in range(pixels.shape[2])])
+        # Negative where the image is cropped, positive where the square is filled.
         top, left = (side - height) // 2, (side - width) // 2
         cut = planes[:, max(-top, 0) :, max(-left, 0) :][:, :side, :side]
         fill = 0.0
@@ -147,12 +146,16 @@ class Preprocess:
 def _normalized(planes: Array, full: int) -> Array:
     values = planes.astype(np.float64)
     deviation = values.std()
-    # Rounding alone makes a deviation of up to about a third of a level of an 8-bit image.
+    # Rounding alone gives a deviation of up to about a third of an 8-bit level.
     scale = 0.0 if deviation < full / 255 / 2 else full / 8 / deviation
     return full / 2 + (values - values.mean()) * scale
 
 
-def _resize(plane: Array, height: int, width: int) -> Array:
+def resize(plane: Array, height: int, width: int) -> Array:
+    """Resize a plane [H, W]: box filter where both sides shrink, else bilinear.
+
+    The result is float32, unless the size is the same: then the plane itself is returned.
+    """
     if plane.shape == (height, width):
         return plane
     shrinks = height <= plane.shape[0] and width <= plane.shape[1]

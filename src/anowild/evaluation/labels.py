@@ -1,4 +1,4 @@
-"""Labels of images, for evaluation only: 1 for an anomaly, 0 for a normal image, -1 for unknown."""
+"""Ground-truth labels of images, for evaluation only."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.contamination import NORMAL_WORDS
+from anowild.data.image_set import Batch
 from anowild.data.label_file import LabelFile
 from anowild.data.readers import Provenance
 from anowild.errors import UserError
+from anowild.scoring import Scores
 
 log = logging.getLogger("anowild")
 
 ANOMALY_WORDS = frozenset({"1", "anomaly", "anomalous", "abnormal", "odd", "bad", "defect", "true"})
 
-
-#: Of an image without a label, where not all need one.
+#: Label of an image without one, where not all need one.
 UNKNOWN = -1
-#: Fewer normal images or anomalies than this make no figure.
+#: With fewer normal images or anomalies than this a warning says that figures say little.
 FEW = 10
 
 
 class Labels:
-    """Where labels come from.
+    """Ground-truth labels of images: 1 for an anomaly, 0 for a normal image, -1 for unknown.
 
     Args:
         source: a file as for :class:`LabelFile`; ``folders``, which takes the name of the folder
@@ -67,7 +68,7 @@ class Labels:
         total: int | None = None,
         known: Sequence[Provenance] = (),
     ) -> Array:
-        """Labels, int64 [N], of images by name and by position in the source.
+        """Return labels, int64 [N], of images by name and by position in the source.
 
         Args:
             total: how many images the source has; None: :meth:`end` says if that does not fit.
@@ -90,22 +91,22 @@ class Labels:
         return np.array([self._value(word or "", self.source) for word in given], np.int64)
 
     def begin(self, images: int | None) -> None:
-        """To be called before each pass over the images; None: their number is not known yet.
+        """Begin a pass over the images; to be called before each. ``images`` is None where it is not known.
 
         Raises:
-            UserError: the labels are counted, and not as many.
+            UserError: the labels are a list of another length.
         """
         if self._file is not None:
             self._file.begin(images)
 
     def end(self, parts: Sequence[Array], left_out: int) -> Array:
-        """The labels of a whole pass, int64 [N], from those of its batches.
+        """Join the labels of the batches of a pass: int64 [N].
 
         Args:
             left_out: images of the source that could not be read.
 
         Raises:
-            UserError: the labels are counted, and not as many as the images; or no image has one.
+            UserError: the labels are a list of another length than the images; or no image has one.
         """
         truth = np.concatenate(parts)
         if self._file is not None:
@@ -142,11 +143,37 @@ class Labels:
         return not self._is_normal(word)
 
 
+class LabelCollector:
+    """A sink of the scoring pass that collects the labels of its images.
+
+    Args:
+        labels: where they come from.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+        self.truth: Array = np.empty(0, np.int64)  # [N] after the pass
+        self._parts: list[Array] = []
+
+    def begin(self, count: int | None) -> None:
+        """Check, before anything is scored, that there can be as many labels as images."""
+        self.labels.begin(count)
+
+    def take(self, batch: Batch, scores: Scores) -> None:
+        """Look the labels of a batch up."""
+        found = self.labels.of(batch.names, batch.positions, known=batch.origins)
+        self._parts.append(found)
+
+    def end(self, left_out: int) -> None:
+        """Join and check the labels of the pass."""
+        self.truth = self.labels.end(self._parts, left_out)
+
+
 def counts(truth: Array) -> tuple[int, int]:
-    """How many images are labeled normal, and how many anomalous."""
+    """Count the images that are labeled normal, and anomalous."""
     return int((truth == 0).sum()), int((truth == 1).sum())
 
 
 def fewest(truth: Array) -> int:
-    """How many images have the rarer label."""
+    """Count the images with the rarer label."""
     return min(counts(truth))

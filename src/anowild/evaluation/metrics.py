@@ -1,4 +1,4 @@
-"""How well a ranking finds the anomalies, with bootstrap intervals."""
+"""Metrics of a ranking against labels, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.metrics import f1_score
 
 from anowild.arrays import Array
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value on the whole sample, and the central 95 % of its bootstrap distribution."""
+    """A value on the whole sample, and its 95 % interval by the percentile bootstrap."""
 
     value: float
     low: float
@@ -43,10 +42,12 @@ def average_precision(labels: Array, scores: Array) -> float:
 
 
 def f1_at(threshold: float) -> Callable[[Array, Array], float]:
-    """F1 of flagging what scores at least ``threshold``."""
+    """Return the metric F1 of flagging scores of at least ``threshold``."""
 
     def f1(labels: Array, scores: Array) -> float:
-        return float(f1_score(labels, scores >= threshold, zero_division=0))
+        flagged, odd = scores >= threshold, labels == 1
+        found = 2.0 * (flagged & odd).sum()
+        return float(found / (flagged.sum() + odd.sum()))
 
     return f1
 
@@ -58,12 +59,12 @@ def estimate(
     resamples: int = 500,
     seed: int = 0,
 ) -> Estimate:
-    """A metric with its bootstrap interval.
+    """Compute a metric and its 95 % percentile bootstrap interval.
 
     Args:
         labels: [N], 1 for anomalies and 0 for normal images; both must occur.
         scores: [N], higher is odder.
-        resamples: normal images and anomalies are drawn anew, apart, this many times.
+        resamples: number of resamples; normal images and anomalies are resampled apart.
     """
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(labels == label) for label in (0, 1)]
@@ -87,11 +88,11 @@ class Quality:
 def qualities(
     columns: Mapping[str, Array], truth: Array, threshold: float | None = None
 ) -> dict[str, Quality]:
-    """How well columns of scores rank what is labeled 1 above what is labeled 0; both have to be there.
+    """Measure how well columns of scores rank anomalies (1) above normal images (0); both must occur.
 
     Args:
-        columns: by name, [N] each; ``score`` is the one that flags.
-        threshold: from which the score flags; None: no F1.
+        columns: by name, [N] each; F1 is computed of the one called ``score``.
+        threshold: score from which an image is flagged; None: no F1.
     """
     found = {}
     for name, values in columns.items():

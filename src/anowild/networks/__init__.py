@@ -1,8 +1,8 @@
-"""Station 3: the three networks. Imports nothing from the rest of the package.
+"""The three networks: generator G, discriminator D, encoder E. Imports no other package of anowild.
 
-`layers` has the building blocks, `growth` the level of detail, `generator` and `trunk` the
-networks, `tables` prints them as the paper's appendix does, `reference` holds them against the
-reference implementation.
+`generator` and `trunk` have the networks, `layers` their layers, `growth` the level of detail, `inputs` the
+images as they take them. `operators` has the layers' arithmetic for ``train()``, with derivatives of its
+own, `inference` that for ``eval()``, which can be exported to ONNX.
 """
 
 from anowild.networks.generator import Generator

@@ -1,4 +1,4 @@
-"""The generator G: latents -> images (appendix, tables 'Generator')."""
+"""The generator G, from latents to images (appendix, tables 'Generator')."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anowild.networks.growth import feature_maps, log2_resolution, split_lod
-from anowild.networks.layers import Conv2d, LatentToMap, UpConv2d, pixel_norm
-from anowild.networks.operators import normalized_leaky_relu_, to_conv_dtype
+from anowild.networks.layers import (
+    Conv2d,
+    LatentToMap,
+    NormalizedLeakyRelu,
+    UpConv2d,
+    pixel_norm,
+)
+from anowild.networks.operators import to_conv_dtype
 
 
 class GeneratorBlock(nn.Module):
-    """Doubles the resolution: [N, in, H, W] -> [N, out, 2H, 2W]."""
+    """Two convolutions, of which the first doubles the resolution: [N, in, H, W] -> [N, out, 2H, 2W]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv0_up = UpConv2d(inputs, outputs)
         self.conv1 = Conv2d(outputs, outputs, 3)
+        self.activation = NormalizedLeakyRelu()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = normalized_leaky_relu_(self.conv0_up(x))
-        return normalized_leaky_relu_(self.conv1(x))
+        x = self.activation(self.conv0_up(x))
+        return self.activation(self.conv1(x))
 
 
 class Generator(nn.Module):
@@ -29,9 +36,9 @@ class Generator(nn.Module):
     Args:
         resolution: side of the images at full size, a power of two from 8 to 512.
         channels: channels of the images, 1 or more.
-        fmap_base: maps at stage s are ``min(fmap_base / 2^s, fmap_max)``.
-        fmap_max: see above; 512 in the paper.
-        latent_size: components of a latent; the number of maps at stage 0 unless given.
+        fmap_base: stage s has ``min(fmap_base / 2^s, fmap_max)`` feature maps.
+        fmap_max: see ``fmap_base``; 512 in the paper.
+        latent_size: components of a latent; by default the number of maps at stage 0.
 
     Raises:
         ValueError: the resolution is not a power of two from 8 to 512.
@@ -56,6 +63,7 @@ class Generator(nn.Module):
         # Stage s works at resolution 4 * 2^s and with maps[s + 1] maps.
         self.dense = LatentToMap(self.latent_size, maps[1])
         self.conv = Conv2d(maps[1], maps[1], 3)
+        self.activation = NormalizedLeakyRelu()
         self.blocks = nn.ModuleList(
             GeneratorBlock(maps[s], maps[s + 1]) for s in range(1, self.max_lod + 1)
         )
@@ -64,15 +72,20 @@ class Generator(nn.Module):
         )
 
     def forward(self, latents: Tensor, lod: float = 0.0) -> Tensor:
-        """Images of the level's own size: [N, latent] -> [N, C, r, r], r = resolution / 2^floor(lod).
+        """Generate images of the level's own size.
 
-        Values are meant to lie in [-1, 1] but are not bounded. The length of a latent does not
-        matter, because the latents are normalized first.
+        Args:
+            latents: [N, latent]. Their lengths have no effect, as they are normalized first.
+            lod: level of detail.
+
+        Returns:
+            [N, C, r, r] with r = resolution / 2^floor(lod). Real images lie in [-1, 1]; these are not
+            bounded.
         """
         level, coarser = split_lod(lod, self.max_lod)
         top = self.max_lod - level
-        x = normalized_leaky_relu_(self.dense(pixel_norm(latents)))
-        x = to_conv_dtype(normalized_leaky_relu_(self.conv(x)))
+        x = self.activation(self.dense(pixel_norm(latents)))
+        x = to_conv_dtype(self.activation(self.conv(x)))
         below = x
         for block in self.blocks[:top]:
             below, x = x, block(x)

@@ -1,8 +1,8 @@
-"""Level of detail: which resolution a progressively grown network runs at, and how far a fade is.
+"""The level of detail (lod) of a progressively grown network.
 
-The level of detail (lod) counts halvings from the full resolution: 0 is full size, ``max_lod``
-is 4x4. Between two whole numbers the finer level is being faded in: at 1.7 the network runs at
-level 1 with 70 % of the image still coming from level 2.
+It is the number of halvings from the full resolution: 0 is full size, ``max_lod`` is 4x4. Between two
+whole numbers the finer level fades in: at 1.7 the network runs at level 1, and 70 % of the image still
+comes from level 2.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ MIN_RESOLUTION, MAX_RESOLUTION = 8, 512
 
 
 def log2_resolution(resolution: int) -> int:
-    """Base-2 logarithm of a resolution.
+    """Return the base-2 logarithm of a resolution.
 
     Raises:
-        ValueError: not a power of two from 8 to 512.
+        ValueError: the resolution is not a power of two from 8 to 512.
     """
     exponent = int(resolution).bit_length() - 1
     if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION or 1 << exponent != resolution:
@@ -32,12 +32,12 @@ def log2_resolution(resolution: int) -> int:
 
 
 def feature_maps(stage: int, fmap_base: int, fmap_max: int) -> int:
-    """Number of maps nf(stage) = min(fmap_base / 2^stage, fmap_max), at least 1."""
+    """Return the number of feature maps, min(fmap_base / 2^stage, fmap_max), at least 1."""
     return max(1, min(int(fmap_base / 2.0**stage), fmap_max))
 
 
 def split_lod(lod: float, max_lod: int) -> tuple[int, float]:
-    """The level that runs, and the share in [0, 1) that still comes from the next coarser one."""
+    """Split a lod into its level and the share in [0, 1) that still comes from the next coarser level."""
     lod = min(max(float(lod), 0.0), float(max_lod))
     level = math.floor(lod)
     return level, lod - level
@@ -45,7 +45,7 @@ def split_lod(lod: float, max_lod: int) -> tuple[int, float]:
 
 @contextmanager
 def seeded_init(seed: int) -> Iterator[None]:
-    """Draw the parameters of networks built inside from ``seed``; leave the global RNG as it was."""
+    """Initialize the networks built inside from ``seed``, without changing the global random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Stored images as the networks see them, at a level of detail."""
+"""Conversion of stored images to the networks' input at a level of detail."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from torch.nn import functional as F
 
 
 def downsample(images: Tensor, level: int) -> Tensor:
-    """Halve ``level`` times by averaging and rounding, as the reference's smaller records have it.
+    """Halve images ``level`` times by averaging and rounding, as in the reference's smaller records.
 
-    uint8 or uint16 [N, C, R, R] -> the same type [N, C, r, r].
+    Args:
+        images: uint8 or uint16 [N, C, R, R].
+        level: number of halvings.
+
+    Returns:
+        [N, C, r, r] of the same type, with r = R / 2^level.
     """
     if level == 0:
         return images
-    # Sums of whole numbers that these types hold exactly: the same on every device.
+    # These types hold the sums exactly, so the result is the same on every device.
     wide = torch.float32 if images.dtype == torch.uint8 else torch.float64
     return F.avg_pool2d(images.to(wide), 2**level).round().to(images.dtype)
 
 
 def to_unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """0..255 (uint8) or 0..65535 (uint16) -> [-1, 1]."""
+    """Scale 0..255 (uint8) or 0..65535 (uint16) to [-1, 1]."""
     full = 65535.0 if images.dtype == torch.uint16 else 255.0
     return images.to(dtype) * (2.0 / full) - 1.0
 
@@ -34,14 +39,18 @@ def process_reals(
     quarters: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """What the networks see of stored images at a level of detail.
+    """Convert stored images to the networks' input.
 
     Args:
         images: uint8 or uint16 [N, C, r, r], of level ``floor(lod)``.
-        lod: while a level fades in, the images blend with their own coarser version as much as
-            the networks' do.
+        lod: level of detail. While a level fades in, each image is blended with its own coarser version
+            in the same proportion as in the networks.
         flips: bool [N], which images to mirror.
-        quarters: int64 [N], by how many quarters to turn each image, after mirroring.
+        quarters: int64 [N], the number of quarter turns of each image, after mirroring.
+        dtype: of the result.
+
+    Returns:
+        [N, C, r, r] in [-1, 1], in channels-last memory format.
     """
     reals = to_unit(images, dtype)
     if flips is not None:

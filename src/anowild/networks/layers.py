@@ -1,8 +1,8 @@
-"""The layers of Tables 1-3 of the appendix, each with its learning rate equalized at run time.
+"""The layers of the networks (appendix, tables 1 to 3), with equalized learning rate.
 
-Equalized learning rate (Karras et al. 2018, section 4.1): a weight is stored as drawn from
-N(0, 1) and multiplied by ``gain / sqrt(fan_in)`` each time it is used; biases are not scaled.
-All images and feature maps are [N, C, H, W].
+Equalized learning rate (Karras et al. 2018, section 4.1): a weight is initialized from N(0, 1) and
+multiplied by ``gain / sqrt(fan_in)`` at every use. Biases are not scaled. Images and feature maps are
+[N, C, H, W]. In ``train()`` layers use `operators`, in ``eval()`` `inference`.
 """
 
 from __future__ import annotations
@@ -13,33 +13,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anowild.networks.operators import (
-    EPSILON,
-    Geometry,
-    conv_downsample,
-    convolve,
-    upsample_conv,
-)
+from anowild.networks import inference, operators
+from anowild.networks.operators import EPSILON, Geometry
 
-#: He's gain for a layer that a (leaky) ReLU follows.
+#: He's gain, for a layer followed by a (leaky) ReLU.
 HE_GAIN = math.sqrt(2.0)
 
 
 def pixel_norm(x: Tensor) -> Tensor:
-    """Scale the components along axis 1 to a mean square of one (Karras et al. 2018, section 4.2).
-
-    Takes [N, C, ...] of any length; the result does not depend on that length, but for epsilon.
-    """
+    """Scale vectors along axis 1 to a mean square of 1 (Karras et al. 2018, section 4.2): [N, C, ...]."""
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPSILON)
 
 
-def _at_use(layer: Conv2d | UpConv2d | DownConv2d, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight, scaled, and bias of a layer, in the type of what it is applied to."""
+def _scaled_weight_and_bias(
+    layer: Conv2d | UpConv2d | DownConv2d, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return a layer's scaled weight and its bias, in the type of its input."""
     return (layer.weight * layer.scale).to(x.dtype), layer.bias.to(x.dtype)
 
 
 class Conv2d(nn.Module):
-    """Convolution that keeps the size, [N, in, H, W] -> [N, out, H, W]; no activation."""
+    """Convolution of the same size, without activation: [N, in, H, W] -> [N, out, H, W]."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = HE_GAIN) -> None:
         super().__init__()
@@ -49,13 +43,14 @@ class Conv2d(nn.Module):
         self.geometry = Geometry(padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, *_at_use(self, x), self.geometry)
+        conv = operators.conv if self.training else inference.conv
+        return conv(x, *_scaled_weight_and_bias(self, x), self.geometry)
 
 
 class UpConv2d(nn.Module):
-    """Nearest-neighbor doubling and a 3x3 convolution in one: [N, in, H, H] -> [N, out, 2H, 2H].
+    """Nearest-neighbor upsampling and a 3x3 convolution in one: [N, in, H, H] -> [N, out, 2H, 2H].
 
-    The stored kernel is flipped in space against the plain convolution, as the reference has it.
+    As in the reference, the stored kernel is flipped in space.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -65,7 +60,8 @@ class UpConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = _at_use(self, x)
+        weight, bias = _scaled_weight_and_bias(self, x)
+        upsample_conv = operators.upsample_conv if self.training else inference.upsample_conv
         return upsample_conv(x, weight).add_(bias.view(1, -1, 1, 1))
 
 
@@ -79,11 +75,30 @@ class DownConv2d(nn.Module):
         self.scale = HE_GAIN / math.sqrt(inputs * 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_downsample(x, *_at_use(self, x))
+        conv_downsample = operators.conv_downsample if self.training else inference.conv_downsample
+        return conv_downsample(x, *_scaled_weight_and_bias(self, x))
+
+
+class LeakyRelu(nn.Module):
+    """Leaky ReLU, ``max(0.2 x, x)``. Overwrites its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        leaky_relu_ = operators.leaky_relu_ if self.training else inference.leaky_relu_
+        return leaky_relu_(x)
+
+
+class NormalizedLeakyRelu(nn.Module):
+    """Leaky ReLU followed by pixel norm. Overwrites its input; has a first derivative only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        form = (
+            operators.normalized_leaky_relu_ if self.training else inference.normalized_leaky_relu_
+        )
+        return form(x)
 
 
 class Dense(nn.Module):
-    """Affine map, [N, in] -> [N, out]; no activation."""
+    """Affine map without activation: [N, in] -> [N, out]."""
 
     def __init__(self, inputs: int, outputs: int, gain: float = HE_GAIN) -> None:
         super().__init__()
@@ -96,13 +111,13 @@ class Dense(nn.Module):
 
 
 class LatentToMap(nn.Module):
-    """The generator's first layer, [N, latent] -> [N, out, 4, 4]; one bias per map, not per pixel."""
+    """First layer of G, with one bias for each map: [N, latent] -> [N, out, 4, 4]."""
 
     def __init__(self, latent_size: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs * 16, latent_size))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        # A quarter of He's gain, as if the 16 pixels shared the variance.
+        # A quarter of He's gain, as in the reference (as if the 16 pixels shared the variance).
         self.scale = HE_GAIN / 4 / math.sqrt(latent_size)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -111,14 +126,15 @@ class LatentToMap(nn.Module):
 
 
 class MinibatchStddev(nn.Module):
-    """Append one map that says how much the images of a group differ: [N, C, H, W] -> [N, C+1, H, W].
+    """Minibatch standard deviation (Karras et al. 2018, section 3): [N, C, H, W] -> [N, C+1, H, W].
 
-    Batch form (``train()``; Karras et al. 2018, section 3): the group of image n is all images
-    m with m = n modulo N / min(4, N), so an image's output depends on its companions. Each such
-    pass also updates ``running``, a mean of the statistic with decay 0.99 per pass.
+    It appends a constant map with a group's standard deviation, averaged over features and pixels.
 
-    Frozen form (``eval()``): ``running`` takes the place of the statistic, and an image's output
-    depends on that image alone.
+    In ``train()`` the group of image n consists of the images m with m = n modulo N / min(4, N), so an
+    image's output depends on the rest of its batch. Each pass also updates ``running``, a moving average
+    of the statistic with decay 0.99.
+
+    In ``eval()`` the map has the value ``running``, and an image's output depends on that image alone.
     """
 
     GROUP = 4
@@ -130,13 +146,17 @@ class MinibatchStddev(nn.Module):
         super().__init__()
         self.register_buffer("running", torch.zeros(()))
         self.register_buffer("started", torch.zeros(()))  # 0 until the first update, then 1
-        self.tracking = True
+        self.tracking = True  # whether `train()` updates `running`
 
     def forward(self, x: Tensor, parts: int = 1) -> Tensor:
-        """``parts`` minibatches one after the other in [N, C, H, W] keep to themselves."""
+        """Append the map; ``parts`` minibatches stand one after the other in x, and form separate groups.
+
+        Raises:
+            ValueError: in ``train()``, a minibatch of more than 4 images is no multiple of 4.
+        """
         count, _, height, width = x.shape
         if self.training:
-            statistics = [self._of_groups(part) for part in x.chunk(parts)]
+            statistics = [self._group_stddev(part) for part in x.chunk(parts)]
             if self.tracking:
                 for statistic in statistics:
                     self._track(statistic)
@@ -145,13 +165,13 @@ class MinibatchStddev(nn.Module):
             column = self.running.expand(count)
         return torch.cat([x, column.view(-1, 1, 1, 1).expand(-1, 1, height, width)], dim=1)
 
-    def _of_groups(self, x: Tensor) -> Tensor:
-        """The mean standard deviation within each group: [N, C, H, W] -> [groups]."""
+    def _group_stddev(self, x: Tensor) -> Tensor:
+        """Return the mean standard deviation within each group: [N, C, H, W] -> [groups]."""
         count = x.shape[0]
         size = min(self.GROUP, count)
         if count % size:
             raise ValueError(
-                f"a minibatch of {count} cannot be split into groups of {size}: "
+                f"a minibatch of {count} cannot be split into groups of {size}; "
                 f"take a multiple of {size}, or fewer than {size} images"
             )
         grouped = x.reshape(size, count // size, *x.shape[1:])
@@ -162,6 +182,6 @@ class MinibatchStddev(nn.Module):
     def _track(self, statistic: Tensor) -> None:
         new = statistic.mean().to(self.running.dtype)
         share = torch.where(self.started > 0, 1.0 - self.DECAY, 1.0).to(self.running.dtype)
-        # One minibatch that is not finite would stay in the average for good.
+        # A single minibatch that is not finite would spoil the average for good, so it is skipped.
         self.running.copy_(torch.where(new.isfinite(), self.running.lerp(new, share), self.running))
         self.started.masked_fill_(new.isfinite(), 1)

@@ -1,5 +1,5 @@
-"""The paper held against this code. Imports `networks` and `training`.
+"""Comparison with the paper and its reference implementation. Imports `networks`, `training`, `scoring`.
 
-`tables` prints the layers as the paper's appendix does, `reference` loads parameters under the names of
-the authors' released code, `parity` compares our networks, losses and training with its numbers.
+`tables` prints the layers as the paper's appendix does, `reference` converts parameters from and to those
+of the authors' released code, `parity` compares networks, losses, training and scores with its numbers.
 """

@@ -1,9 +1,9 @@
-"""Holds our networks, losses, training, schedule and scores against the reference's numbers.
+"""Parity with the reference implementation: networks, losses, training, schedule and scores.
 
 ``python -m anowild.paper.parity [FOLDER] [--device cuda]`` prints the worst relative error of each group
 of arrays in ``FOLDER`` (tests/golden, whose README describes every array) and fails above 1e-10.
-All is computed in float64, but for what the reference computes in float32 (``process_reals``),
-which has to agree to the last bit on a CPU.
+Everything is computed in float64, except what the reference computes in float32 (``process_reals``),
+which must agree to the last bit on a CPU.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.inputs import process_reals
 from anowild.paper import reference
 from anowild.presets import preset
-from anowild.scoring import cues
 from anowild.settings import Settings
 from anowild.training.losses import discriminator_loss, encoder_loss, generator_loss
 from anowild.training.optimizer import Adam
 from anowild.training.schedule import Schedule, changes_level
 from anowild.training.step import Networks, Step, StepNoise
+from anowild.views import gan
 
 TOLERANCE = 1e-10
 CPU = torch.device("cpu")
@@ -40,7 +40,12 @@ Error = tuple[str, float]
 
 
 class Golden:
-    """One golden file: arrays by name, and networks built from the parameters in it, on a device."""
+    """A file of golden arrays, and the networks whose parameters are among them.
+
+    Args:
+        path: an .npz file.
+        device: of tensors and networks.
+    """
 
     def __init__(self, path: Path, device: torch.device = CPU) -> None:
         self.device = device
@@ -54,7 +59,7 @@ class Golden:
         return torch.tensor(self.arrays[key][index], dtype=torch.float64, device=self.device)
 
     def under(self, prefix: str) -> dict[str, Array]:
-        """The arrays whose name begins with ``prefix/``, without it."""
+        """Return the arrays whose names start with ``prefix/``, by the rest of the name."""
         return {
             key.removeprefix(f"{prefix}/"): value
             for key, value in self.arrays.items()
@@ -62,7 +67,7 @@ class Golden:
         }
 
     def network(self, name: str, variables: str) -> Any:
-        """G, D, E or Gs in float64, with the parameters under ``variables``."""
+        """Build G, D, E or Gs (the averaged G) in float64, with the parameters under ``variables``."""
         kind = {"G": Generator, "Gs": Generator, "D": Discriminator, "E": Encoder}[name]
         config = self.under("config")
         network = kind(
@@ -76,7 +81,7 @@ class Golden:
 
 
 def relative_error(ours: Any, golden: Array) -> float:
-    """max |a - b| / max |b|; the absolute error where the golden array is zero."""
+    """Return max |a - b| / max |b|; the absolute error if b is zero, infinity for another shape."""
     a = ours.detach().cpu().numpy() if isinstance(ours, Tensor) else np.asarray(ours)
     if a.shape != golden.shape:
         return float("inf")
@@ -85,7 +90,7 @@ def relative_error(ours: Any, golden: Array) -> float:
 
 
 def networks(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
-    """Forward passes at every level of detail, and minibatch stddev at every batch size."""
+    """Compare forward passes at every level of detail, and minibatch stddev at every batch size."""
     golden = Golden(folder / "a_nets.npz", device)
     nets = {name: golden.network(name, f"var/{name}") for name in ("G", "D", "E")}
     images = golden["in/images"]
@@ -102,27 +107,27 @@ def networks(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
 
 
 def _pooled(images: Tensor, lod: float) -> Tensor:
-    """Full-size images brought to the level's own size, as our networks take them."""
+    """Reduce full-size images to the level's own size, as our networks take them."""
     scale = 2 ** int(lod)
     return torch.nn.functional.avg_pool2d(images, scale) if scale > 1 else images
 
 
 def losses(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
-    """The three losses, their parts, and the gradient of each for every parameter."""
+    """Compare the three losses, their terms, and their gradients in every parameter."""
     golden, source = Golden(folder / "a_losses.npz", device), Golden(folder / "a_nets.npz", device)
     settings = preset("paper-cifar10").settings()
     for lod in (0.0, 0.7):
         at = f"lod{lod:g}"
         g, d, e = (source.network(name, f"var/{name}") for name in ("G", "D", "E"))
         z = {name: 0.1 * golden.tensor(f"in/z{name}_normal") for name in "GDE"}
-        reals, mix = _pooled(golden.tensor("in/reals"), lod), golden.tensor("in/mix")
+        reals, alpha = _pooled(golden.tensor("in/reals"), lod), golden.tensor("in/mix")
 
         g_losses = generator_loss(d, g(z["G"], lod), lod)
         parts = discriminator_loss(
-            d, reals, g(z["D"], lod).detach(), mix, lod,
+            d, reals, g(z["D"], lod).detach(), alpha, lod,
             penalty=settings.gradient_penalty, target=settings.gradient_target, drift=settings.drift,
         )  # fmt: skip
-        assert parts.mixed is not None
+        assert parts.interpolated is not None
         e_loss = encoder_loss(g, e, g(z["E"], lod).detach(), lod)
         yield f"{at}/G_loss_per_sample", relative_error(g_losses, golden[f"{at}/G_loss_per_sample"])
         ours: dict[str, Tensor] = {
@@ -130,28 +135,28 @@ def losses(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
             "D_loss": parts.loss,
             "D_real_scores": parts.real_scores,
             "D_fake_scores": parts.fake_scores,
-            "D_mixed_scores": parts.mixed.scores,
-            "D_mixed_norms": parts.mixed.norms,
+            "D_mixed_scores": parts.interpolated.scores,
+            "D_mixed_norms": parts.interpolated.norms,
             "D_epsilon_penalty": parts.real_scores.square(),
             "D_term_wasserstein": (parts.fake_scores - parts.real_scores).mean(),
-            "D_term_gp_unweighted": (parts.mixed.norms - 1).square().mean(),
+            "D_term_gp_unweighted": (parts.interpolated.norms - 1).square().mean(),
             "D_term_epsilon_unweighted": parts.real_scores.square().mean(),
             "E_loss": e_loss,
         }
         for name, value in ours.items():
             yield f"{at}/{name}", relative_error(value, golden[f"{at}/{name}"])
-        # The reference's [N, N] matrix is a slip of broadcasting; its mean is the loss.
+        # The reference broadcasts the loss to an [N, N] matrix by mistake; its mean is the loss.
         matrix = golden[f"{at}/D_loss_matrix"]
         yield f"{at}/D_loss_matrix (mean)", relative_error(parts.loss, np.asarray(matrix.mean()))
         if f"{at}/D_mixed_grads" in golden.arrays:
-            yield f"{at}/D_mixed_grads", _mixed_gradient_error(golden, d, g, z["D"], lod)
+            yield f"{at}/D_mixed_grads", _interpolated_gradient_error(golden, d, g, z["D"], lod)
 
         for name, network, loss in (
             ("G", g, g_losses.mean()),
             ("D", d, parts.loss),
             ("E", e, e_loss),
         ):
-            # Each loss moves its own network alone.
+            # Each loss trains its own network only.
             for other in (g, d, e):
                 other.zero_grad()
             torch.autograd.backward(loss, retain_graph=True)
@@ -160,19 +165,19 @@ def losses(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
                 yield key, relative_error(gradient, golden[key])
 
 
-def _mixed_gradient_error(
+def _interpolated_gradient_error(
     golden: Golden, d: Discriminator, g: Generator, z: Tensor, lod: float
 ) -> float:
-    """The gradient for the mixed images, at full size as the reference has it."""
+    """Compare the gradient at the interpolated images, at full size as in the reference."""
     reals = golden.tensor("in/reals")
     fakes = reference.forward(g, z, lod).detach()
-    mixed = (reals + (fakes - reals) * golden.tensor("in/mix")).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(reference.forward(d, mixed, lod).sum(), mixed)
+    between = (reals + (fakes - reals) * golden.tensor("in/mix")).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(reference.forward(d, between, lod).sum(), between)
     return relative_error(gradient, golden[f"lod{lod:g}/D_mixed_grads"])
 
 
 def traces(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
-    """Six iterations of training: losses, scores, and all parameters after 1, 3 and 6."""
+    """Compare six iterations of training: losses, scores, and all parameters after 1, 3 and 6."""
     for file in ("a_trace_lod0", "a_trace_fade"):
         golden = Golden(folder / f"{file}.npz", device)
         hyper = {name: float(value) for name, value in golden.under("hyper").items()}
@@ -183,7 +188,7 @@ def traces(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
             learning_rate=hyper["lr"],
             ema_decay=hyper["ema"],
         )
-        nets = Networks.starting_from(*(golden.network(n, f"init/{n}") for n in ("G", "D", "E")))
+        nets = Networks.from_networks(*(golden.network(n, f"init/{n}") for n in ("G", "D", "E")))
         step = Step(nets, settings)
         previous = -1.0
         for i, lod in enumerate(golden["lods"].tolist()):
@@ -223,7 +228,7 @@ def traces(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
 
 
 def fades(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
-    """What the networks see of real images while a level fades in (``process_reals``)."""
+    """Compare real images as the networks see them while a level fades in (``process_reals``)."""
     golden = Golden(folder / "process_reals.npz", device)
     for key, expected in golden.arrays.items():
         if "/out_" not in key:
@@ -244,7 +249,7 @@ def fades(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
 
 
 def schedule(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
-    """Level of detail, minibatch, learning rate and ticks, and where the optimizers are reset."""
+    """Compare level of detail, minibatch, learning rate, ticks, and resets of the optimizers."""
     golden = Golden(folder / "schedule.npz", device)
     settings = preset("paper-cifar10").settings()
     for resolution in (32, 64, 256):
@@ -265,7 +270,7 @@ def schedule(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
 
 
 def _simulated_loop(ours: Schedule, settings: Settings) -> dict[str, Array]:
-    """The counters of a whole run, without the training."""
+    """Return the counters of a whole run, simulated without training."""
     nimg, outer, previous, ticks = 0, 0, -1.0, [0]
     resets: list[tuple[int, int, float, int]] = []
     total = settings.kimg * 1000
@@ -290,7 +295,7 @@ def _simulated_loop(ours: Schedule, settings: Settings) -> dict[str, Array]:
 
 
 def adam(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
-    """Both conventions for Adam's epsilon."""
+    """Compare Adam with both conventions for epsilon."""
     golden = Golden(folder / "adam_epsilon.npz", device)
     for key, hat in (("x_float64", True), ("x_epsilon_inside_bias_correction", False)):
         x = torch.nn.Parameter(golden.tensor("x0"))
@@ -309,7 +314,7 @@ def adam(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
 
 
 def scoring(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
-    """Latents, reconstructions and cues as the released evaluation has them, batch and all."""
+    """Compare latents, reconstructions and cues with the released evaluation, which uses batches."""
     golden, source = Golden(folder / "a_scoring.npz", device), Golden(folder / "a_nets.npz", device)
     g, d, e = (source.network(name, f"var/{name}") for name in ("Gs", "D", "E"))
     images = golden.tensor("images")
@@ -319,12 +324,12 @@ def scoring(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
         features, rebuilt_features = d.features(images), d.features(rebuilt)
         alone = torch.cat([reference.forward(e, x[None]) for x in images])
         rebuilt_alone = reference.forward(g, alone)
-    residuals = cues.residual(images, rebuilt)
-    distances = cues.feature_distance(features, rebuilt_features)
+    residuals = gan.residual(images, rebuilt)
+    distances = gan.feature_distance(features, rebuilt_features)
     pixels, values = images[0].numel(), features[0].numel()
     ours = {
         "latent": latents,
-        "latent_l2": cues.latent_norm(latents),
+        "latent_l2": gan.latent_norm(latents),
         "recon": rebuilt,
         "residual_mean": residuals,
         "residual_sum": residuals * pixels,
@@ -333,8 +338,8 @@ def scoring(folder: Path, device: torch.device = CPU) -> Iterator[Error]:
         "feat_l1_mean": distances,
         "feat_l1_sum": distances * values,
         "latent_batch1": alone,
-        "latent_l2_batch1": cues.latent_norm(alone),
-        "residual_mean_batch1": cues.residual(images, rebuilt_alone),
+        "latent_l2_batch1": gan.latent_norm(alone),
+        "residual_mean_batch1": gan.residual(images, rebuilt_alone),
         "ano_score_2019_sum_lambda0.1": 0.9 * residuals * pixels + 0.1 * distances * values,
     }
     for name, value in ours.items():
@@ -353,7 +358,7 @@ GROUPS: dict[str, Callable[[Path, torch.device], Iterator[Error]]] = {
 
 
 class Worst(NamedTuple):
-    """How many arrays of a group were compared, and which of them differs most by how much."""
+    """The number of arrays compared in a group, and the one with the largest error."""
 
     arrays: int
     key: str
@@ -361,23 +366,27 @@ class Worst(NamedTuple):
 
 
 def worst(folder: Path, device: torch.device = CPU) -> dict[str, Worst]:
-    """The worst array of each group, computed on a device."""
+    """Compare all groups on a device, and return the worst array of each."""
     found = {}
     for name, group in GROUPS.items():
         errors = list(group(folder, device))
-        # NaN is the worst of all, and compares with nothing.
+        # NaN counts as infinite, because comparisons with it are always false.
         key, error = max(errors, key=lambda pair: float("inf") if pair[1] != pair[1] else pair[1])
         found[name] = Worst(len(errors), key, error)
     return found
 
 
 def main(arguments: list[str]) -> int:
+    """Run the command, and return its exit status: 1 above the tolerance, 2 for a wrong argument."""
     parser = argparse.ArgumentParser(prog="python -m anowild.paper.parity")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("tests/golden"))
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args(arguments)
     if not (given.folder / "a_nets.npz").exists():
-        print(f"{given.folder}: holds no golden arrays; name the folder that does", file=sys.stderr)
+        print(
+            f"{given.folder}: holds no golden arrays; name the folder that has them",
+            file=sys.stderr,
+        )
         return 2
     try:
         found = worst(given.folder, select_device(given.device))

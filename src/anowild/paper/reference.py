@@ -1,7 +1,7 @@
-"""The bridge to the reference implementation: its parameter names and its full-size form.
+"""Conversion from and to the reference implementation: parameter names, axes, full-size images.
 
-The reference keeps every image at full size and lets a level of detail blur it; ours runs a
-level at its own resolution. Both give the same numbers, and this module shows it.
+The reference keeps every image at full size and blurs it to the level of detail. Our networks run a
+level at its own resolution, with the same numbers as a result.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from anowild.networks.growth import split_lod
 from anowild.networks.trunk import Discriminator, Trunk
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", Tensor, np.ndarray[Any, Any])
-# The reference stores kernels as [height, width, in, out], its up-convolution's as
-# [height, width, out, in], and dense weights as [in, out]. Each entry permutes to our layout;
-# all of them are undone by the inverse permutation.
+# Permutations from the reference's axes to ours. It stores kernels as [height, width, in, out], those of
+# up-convolutions as [height, width, out, in], and dense weights as [in, out].
 _CONV, _UP_CONV, _DENSE, _BIAS = (3, 2, 0, 1), (3, 2, 0, 1), (1, 0), (0,)
 
 
 def variables(network: nn.Module) -> dict[str, tuple[nn.Parameter, tuple[int, ...]]]:
-    """Reference name -> (our parameter, permutation from the reference's axes to ours)."""
+    """Map each reference name to our parameter and the permutation from the reference's axes to ours.
+
+    Raises:
+        TypeError: the network is no Generator, Discriminator or Encoder.
+    """
     if not isinstance(network, Generator | Trunk):
         raise TypeError(f"not a Generator, Discriminator or Encoder: {type(network).__name__}")
     found: dict[str, tuple[nn.Parameter, tuple[int, ...]]] = {}
@@ -62,10 +65,12 @@ def variables(network: nn.Module) -> dict[str, tuple[nn.Parameter, tuple[int, ..
 
 
 def load_variables(network: nn.Module, arrays: Mapping[str, Array]) -> None:
-    """Load parameters given under the reference's names, in its axes, in any float type.
+    """Load parameters of the reference into a network, which keeps its own type.
 
-    The network keeps its own type: call ``network.double()`` first for a float64 comparison.
-    The reference's scalar variable ``lod`` may be among the arrays and is not used.
+    Args:
+        network: a Generator, Discriminator or Encoder.
+        arrays: by the reference's names, in its axes, of any float type. Its scalar variable ``lod`` is
+            ignored.
 
     Raises:
         ValueError: a parameter is missing, unknown or of the wrong shape.
@@ -89,9 +94,12 @@ def load_variables(network: nn.Module, arrays: Mapping[str, Array]) -> None:
 def export(
     network: nn.Module, pick: Callable[[nn.Parameter], Tensor | None] = lambda p: p
 ) -> dict[str, Array]:
-    """Parameters (or, with ``pick``, anything of their shape) by the reference's names and axes.
+    """Return parameters by the reference's names and in its axes.
 
-    Where ``pick`` gives None, as for the gradient of a layer that no level used, zeros stand.
+    Args:
+        network: a Generator, Discriminator or Encoder.
+        pick: maps a parameter to a tensor of its shape, such as its gradient, to return instead; None
+            counts as zeros.
     """
     out = {}
     for name, (parameter, axes) in variables(network).items():
@@ -102,17 +110,17 @@ def export(
 
 
 def forward(network: nn.Module, x: ArrayOrTensor, lod: float = 0.0) -> ArrayOrTensor:
-    """The reference's form of a pass: images at full size, minibatch stddev from the batch.
+    """Run a forward pass as the reference does: images at full size, minibatch stddev from the batch.
 
     Args:
         network: a Generator, Discriminator or Encoder.
         x: latents [N, latent] for a generator, else images [N, C, resolution, resolution].
-            A tensor (gradients flow) or a NumPy array; computed in the network's type.
+            A tensor, through which gradients flow, or a NumPy array.
         lod: level of detail, clipped to [0, log2(resolution) - 2].
 
     Returns:
-        Images [N, C, resolution, resolution], scores [N, 1] or latents [N, latent], as a tensor
-        or an array like ``x``.
+        Images [N, C, resolution, resolution], scores [N, 1] or latents [N, latent], of the network's
+        type, as a tensor or an array like ``x``.
     """
     if not isinstance(network, Generator | Trunk):
         raise TypeError(f"not a Generator, Discriminator or Encoder: {type(network).__name__}")
@@ -136,5 +144,5 @@ def forward(network: nn.Module, x: ArrayOrTensor, lod: float = 0.0) -> ArrayOrTe
 
 
 def to_full_size(images: Tensor, scale: int) -> Tensor:
-    """Repeat every pixel ``scale`` times in both directions: [N, C, r, r] -> [N, C, r*scale, ...]."""
+    """Repeat every pixel ``scale`` times along both axes: [N, C, r, r] -> [N, C, r*scale, r*scale]."""
     return F.interpolate(images, scale_factor=scale, mode="nearest") if scale > 1 else images

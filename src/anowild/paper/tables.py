@@ -1,4 +1,4 @@
-"""The networks as the paper's appendix tabulates them, row by row."""
+"""The tables of layers in the paper's appendix, row by row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anowild.networks.trunk import Discriminator, Encoder, Trunk
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table; shapes as the appendix writes them, weights in the reference's axes."""
+    """A row of a table; shapes are written as in the appendix, weights in the reference's axes."""
 
     name: str
     params: int | None
@@ -24,14 +24,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
+    """A table of layers."""
+
     rows: list[Row]
-    total: int
+    total: int  # parameters
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-#: Where the appendix disagrees with itself; our tables print what its totals add up to.
+#: Misprints of the appendix, by preset. Our tables have the rows that add up to its totals.
 MISPRINTS = {
     "paper-cifar10": (
         "Generator: the appendix copies the three inner ToRGB rows (513 parameters, 1 channel, "
@@ -49,7 +51,10 @@ MISPRINTS = {
 def tables(
     resolution: int, channels: int, fmap_base: int, fmap_max: int, latent_size: int | None
 ) -> dict[str, Table]:
-    """Tables of ``generator``, ``discriminator`` and ``encoder``; no parameters are allocated."""
+    """Return the tables of ``generator``, ``discriminator`` and ``encoder``.
+
+    No parameters are allocated. Arguments as for :class:`Generator`.
+    """
     size = {
         "resolution": resolution,
         "channels": channels,
@@ -68,7 +73,7 @@ def tables(
 
 
 def generator_table(network: Generator) -> Table:
-    """The appendix's table 'Generator'."""
+    """Return the table 'Generator' of a network."""
     colors, full = network.channels, network.resolution
 
     def images(side: int) -> str:
@@ -98,7 +103,7 @@ def generator_table(network: Generator) -> Table:
 
 
 def trunk_table(network: Trunk) -> Table:
-    """The appendix's tables 'Discriminator' and 'Encoder'."""
+    """Return the table 'Discriminator' or 'Encoder' of a network."""
     colors, full = network.channels, network.resolution
     rows = [
         Row("images in", None, _shape(colors, full, full), None),

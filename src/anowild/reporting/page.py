@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,18 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from anowild.arrays import Array
-from anowild.data.dataset.format import PackedReader
-from anowild.data.dataset.summary import sentences
-from anowild.data.image_set import Batch, ImageStream, Source, open_all
+from anowild.data.dataset.summary import quality_summary
+from anowild.data.image_set import ImageStream, Source
 from anowild.errors import UserError
-from anowild.evaluation.labels import FEW, UNKNOWN, Labels, counts, fewest
+from anowild.evaluation.labels import FEW, UNKNOWN, LabelCollector, Labels, counts, fewest
 from anowild.evaluation.metrics import qualities
 from anowild.files import check_place, printable, write_text
-from anowild.reporting import images as pictures
+from anowild.reporting import images
 from anowild.reporting.charts import curve, histogram
-from anowild.reporting.samples import Collector, Shown
-from anowild.scoring import CUES, Detector, Scores
-from anowild.scoring.calibration import COMBINED
-from anowild.scoring.stream import Rule, for_each_batch
+from anowild.reporting.images import Picture
+from anowild.reporting.samples import ImageSample, TopKCollector
+from anowild.scoring import Detector, Scores, Table
+from anowild.scoring.stream import ThresholdRule, open_stream, score_pass
 from anowild.scoring.thresholds import Threshold
 from anowild.version import VERSION
 
@@ -42,15 +42,6 @@ NAMED = 20
 BRIGHTEST = 99.5
 #: Labels in words.
 _TRUTHS = {0: "labeled normal", 1: "labeled anomalous", UNKNOWN: "without a label"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A data URL, and what it shows."""
-
-    url: str
-    title: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -68,85 +59,86 @@ class Card:
 
 
 def write_report(
-    model: str | Path,
+    model: Detector | str | Path,
     sources: Source | Sequence[Source],
     out: str | Path,
-    rule: Rule | None = None,
+    rule: ThresholdRule | None = None,
     labels: Labels | None = None,
     shown: int = SHOWN,
-    detector: Detector | None = None,
     notes: Sequence[str] = (),
     others: Mapping[str, Array] | None = None,
+    folder: str | Path | None = None,
 ) -> None:
-    """Score a source and write a page about it.
+    """Score a source and write a page about it; see `anowild.report`.
 
     Args:
-        model: folder of the model; losses and samples come from its subfolder ``training``.
-        rule: where the line is; else at what 5 % of the training images reach.
-        labels: for a table of how good the ranking is; they choose nothing.
-        shown: images in each gallery.
-        detector: the model, if it is loaded already.
-        notes: sentences for the top of the page.
-        others: other scores of the same images, [N] each, that the labels are held against as well.
-
-    Raises:
-        UserError: the model or the source cannot be used, or the page cannot be written.
+        folder: of the model, where ``model`` is a detector; losses and samples come from its subfolder
+            ``training``.
     """
-    model, out = Path(model), Path(out)
+    out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: a report is written as .html; give it such an ending")
     check_place(out)
-    detector = detector or Detector.load(model)
-    stream = ImageStream(open_all(sources), detector.preprocess)
-    if rule is not None:
-        rule.prepare(detector)
-    if labels is not None:
-        labels.begin(stream.count())  # says before the work, not after it, what is wrong
-    collector = Collector(detector, shown)
-    truths: list[Array] = []
-
-    def take(batch: Batch, scores: Scores) -> None:
-        collector.take(batch, scores)
-        if labels is not None:
-            truths.append(labels.of(batch.names, batch.positions, known=batch.origins))
-
-    for_each_batch(detector, stream, take)
-    table = collector.table
+    if isinstance(model, Detector):
+        detector = model
+    else:
+        detector, folder = Detector.load(model), model
+    stream = open_stream(detector, sources)
+    draw = None if rule is None else rule.fit(detector)
+    table, samples = Table(detector.cue_names), TopKCollector(detector, shown)
+    collector = None if labels is None else LabelCollector(labels)
+    score_pass(detector, stream, table, samples, *([] if collector is None else [collector]))
     scores = table.scores
-    truth = None if labels is None else labels.end(truths, len(stream.left_out))
-    line = rule.draw(detector, table) if rule is not None else _usual_line(table.score)
-    facts = detector.facts
+    truth = None if collector is None else collector.truth
+    line = _usual_line(table.score) if draw is None else draw(table)
+    cards = _CardMaker(detector, table, scores, line, truth)
     given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
     where = ", ".join("an array" if isinstance(s, np.ndarray) else printable(str(s)) for s in given)
+    training = None if folder is None else Path(folder) / "training"
     values = {
         "title": f"What is odd in {where}",
         "summary": [
-            f"{len(table)} images, {len(stream.left_out)} left out; {line.flagged} flagged.",
-            f"Scored by {printable(str(model))}: trained on {facts['images']} unlabeled images for "
-            f"{facts['kimg']:g} kimg ({facts['seconds'] / 60:.1f} minutes); the networks see "
-            f"{detector.preprocess.resolution}x{detector.preprocess.resolution} pixels.",
+            f"{len(table)} images, {table.left_out} left out; {line.flagged} flagged.",
+            _about_model(detector, folder),
             *notes,
         ],
         "histogram": _histogram(table.score, truth, line),
         "line": [line.promise, f"Assumption: {line.assumption}"],
-        "oddest": _cards(collector, collector.oddest, scores, line, truth),
-        "ordinary": _cards(collector, collector.ordinary, scores, line, truth),
+        "oddest": cards.make(samples.oddest),
+        "ordinary": cards.make(samples.ordinary),
         "labeled": truth is not None,
         "quality": None if truth is None else _quality(scores, truth, line, others or {}),
         "cues": _cues(detector, scores),
         "data": _data(stream),
-        "curves": _curves(model / "training" / "log.jsonl"),
-        "sheets": _sheets(model / "training" / "grids"),
-        "settings": sorted((name, str(value)) for name, value in facts["settings"].items()),
+        "curves": [] if training is None else _curves(training / "log.jsonl"),
+        "sheets": [] if training is None else _sheets(training / "grids"),
+        "settings": sorted(
+            (name, str(value)) for name, value in detector.training_info["settings"].items()
+        ),
         "footer": (
             f"AnoWild {VERSION}, torch {torch.__version__}, Python {platform.python_version()}, "
             f"{datetime.now(UTC).date().isoformat()}"
         ),
-    }  # fmt: skip
+    }
     template = files("anowild.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True).from_string(template).render(values)
-    # Halves of characters, which names may hold, are not text.
+    # Lone surrogates, which names may hold, are not text.
     write_text(out, page.encode("utf-8", "backslashreplace").decode())
+
+
+def _about_model(detector: Detector, folder: str | Path | None) -> str:
+    info = detector.training_info
+    trained = []
+    for name, view in info["views"].items():
+        length = f" for {view['kimg']:g} kimg" if "kimg" in view else ""
+        minutes = f" ({view['seconds'] / 60:.1f} minutes)" if "seconds" in view else ""
+        trained.append(f"{name}{length}{minutes}")
+    by = "a model" if folder is None else printable(str(folder))
+    side = detector.preprocess.resolution
+    return (
+        f"Scored by {by}: trained on {info['images']} unlabeled images ({', '.join(trained)}); its views "
+        f"see {side}x{side} pixels."
+    )
 
 
 def _usual_line(scores: Array) -> Threshold:
@@ -167,49 +159,47 @@ def _histogram(scores: Array, truth: Array | None, line: Threshold) -> Markup:
     return histogram({k: v for k, v in groups.items() if len(v)}, line.score, "score")
 
 
-def _cards(
-    collector: Collector, shown: Shown, scores: Scores, line: Threshold, truth: Array | None
-) -> list[Card]:
-    if not len(shown.positions):
-        return []
-    detector = collector.detector
-    maps = detector.explain(shown.images)
-    places = maps.places(BRIGHTEST)
-    most = float(np.percentile(np.abs(maps.signed), BRIGHTEST))
-    neighbors = detector.neighbors(shown.images, NEIGHBORS)
-    chosen = scores.part(shown.positions)
-    ranks = scores.ranks()
-    cards = []
-    for i, (position, why) in enumerate(zip(shown.positions, detector.why(chosen), strict=True)):
-        name = printable(collector.table.name(position))
-        drawn = [
-            Picture(pictures.of_image(maps.seen[i]), "image", f"{name}, as the networks see it"),
-            Picture(pictures.of_image(maps.rebuilt[i]), "rebuilt", f"Reconstruction of {name}"),
-            Picture(
-                pictures.of_signed(maps.signed[i], most), "difference",
-                f"Difference of {name} and its reconstruction: blue darker, red brighter",
-            ),
-            Picture(
-                pictures.of_heat(places[i], 1.0), "odd places",
-                f"Heat map of where {name} is odd",
-            ),
-        ]  # fmt: skip
-        near = [
-            Picture(pictures.of_image(image), "", f"Ordinary training image that is like {name}")
-            for image in neighbors[i]
-        ]
-        label = "" if truth is None else _TRUTHS[truth[position]]
-        score = float(shown.score[i])
-        odd = line.score is not None and score >= line.score
-        cards.append(Card(int(ranks[position]), name, score, odd, label, why, drawn, near))
-    return cards
+class _CardMaker:
+    """Makes the cards of galleries.
+
+    Args:
+        truth: labels [N]; None: without.
+    """
+
+    def __init__(
+        self, detector: Detector, table: Table, scores: Scores, line: Threshold, truth: Array | None
+    ) -> None:
+        self.detector, self.table, self.scores = detector, table, scores
+        self.line, self.truth = line, truth
+        self.ranks = scores.ranks()
+
+    def make(self, sample: ImageSample) -> list[Card]:
+        """Make a card of each image."""
+        if not len(sample.positions):
+            return []
+        names = [printable(self.table.name(position)) for position in sample.positions]
+        drawn = images.of_explanation(self.detector.explain(sample.images), names, BRIGHTEST)
+        neighbors = self.detector.neighbors(sample.images, NEIGHBORS)
+        reasons = self.detector.reasons(self.scores.select(sample.positions))
+        cards = []
+        for i, (position, name) in enumerate(zip(sample.positions, names, strict=True)):
+            near = [
+                Picture(images.of_image(image), "", f"Ordinary training image that is like {name}")
+                for image in neighbors[i]
+            ]
+            label = "" if self.truth is None else _TRUTHS[self.truth[position]]
+            score = float(sample.score[i])
+            odd = self.line.score is not None and score >= self.line.score
+            rank = int(self.ranks[position])
+            cards.append(Card(rank, name, score, odd, label, reasons[i], drawn[i], near))
+        return cards
 
 
 def _quality(
     scores: Scores, truth: Array, line: Threshold, others: Mapping[str, Array]
 ) -> list[list[str]] | None:
     known = truth != UNKNOWN
-    truth, scores = truth[known], scores.part(known)
+    truth, scores = truth[known], scores.select(known)
     if len(np.unique(truth)) < 2:
         return None
     columns = scores.columns() | {name: values[known] for name, values in others.items()}
@@ -231,20 +221,17 @@ def _quality(
 
 def _cues(detector: Detector, scores: Scores) -> list[list[str]]:
     rows = [["cue", "in the score", "odd side", "median here", "99th percentile here"]]
-    for name in CUES:
-        cue = detector.calibration.cues[name]
-        rows.append(
-            [
-                name.replace("_", " "), "yes" if name in COMBINED else "no", cue.side,
-                f"{np.median(scores.cues[name]):.4g}", f"{np.percentile(scores.cues[name], 99):.4g}",
-            ]
-        )  # fmt: skip
+    for name in detector.cue_names:
+        cue, values = detector.calibration.cues[name], scores.cues[name]
+        counts = "yes" if cue.counts else "no"
+        middle, high = f"{np.median(values):.4g}", f"{np.percentile(values, 99):.4g}"
+        rows.append([name.replace("_", " "), counts, cue.side, middle, high])
     return rows
 
 
 def _data(stream: ImageStream) -> list[str]:
-    lines = [line for reader in stream.readers if isinstance(reader, PackedReader)
-             for line in sentences(reader.packed)]  # fmt: skip
+    lines = [line for reader in stream.readers if reader.packed is not None
+             for line in quality_summary(reader.packed)]  # fmt: skip
     lines += [
         f"left out {printable(image.name)}: {image.reason}" for image in stream.left_out[:NAMED]
     ]
@@ -262,7 +249,7 @@ def _curves(path: Path) -> list[Markup]:
     except (OSError, ValueError):
         return []
     kimg = [tick["kimg"] for tick in ticks]
-    names = [name for name in ("G_loss", "D_loss", "E_loss") if any(name in t for t in ticks)]
+    names = [name for name in dict.fromkeys(chain.from_iterable(ticks)) if name.endswith("_loss")]
     return [
         curve(kimg, [tick.get(name, float("nan")) for tick in ticks], name.replace("_", " "))
         for name in names
@@ -278,5 +265,5 @@ def _sheets(folder: Path) -> list[Picture]:
     ):
         found = sorted(folder.glob(f"{kind}-*.png"))
         if found:
-            sheets.append(Picture(pictures.of_file(found[-1].read_bytes()), title, title))
+            sheets.append(Picture(images.of_file(found[-1].read_bytes()), title, title))
     return sheets

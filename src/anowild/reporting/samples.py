@@ -1,4 +1,4 @@
-"""One pass over a source: its scores, and the few images that a page shows."""
+"""The images that a page shows: the oddest and the most ordinary of a scoring pass."""
 
 from __future__ import annotations
 
@@ -8,51 +8,58 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.image_set import Batch
-from anowild.scoring import Detector, Scores, Table
-from anowild.scoring.detector import oddest_first
+from anowild.scoring import Detector, Scores
+from anowild.scoring.scores import oddest_first
 
 
 @dataclass
-class Shown:
-    """Some images of a source, preprocessed: [K, C, R, R], and where they stood in it."""
+class ImageSample:
+    """Some images of a source, preprocessed, [K, C, R, R], and where they stood in it."""
 
     images: Array
-    positions: Array  # of the readable images, from 0
+    positions: Array  # among the readable images, from 0
     score: Array
 
-    def plus(self, other: Shown) -> Shown:
-        return Shown(
-            *(np.concatenate(pair) for pair in (
-                (self.images, other.images), (self.positions, other.positions),
-                (self.score, other.score),
-            ))
-        )  # fmt: skip
+    def concat(self, other: ImageSample) -> ImageSample:
+        """Join two samples."""
+        return ImageSample(
+            np.concatenate((self.images, other.images)),
+            np.concatenate((self.positions, other.positions)),
+            np.concatenate((self.score, other.score)),
+        )
 
-    def part(self, chosen: Array) -> Shown:
-        return Shown(self.images[chosen], self.positions[chosen], self.score[chosen])
+    def select(self, chosen: Array) -> ImageSample:
+        """Return some of the images, by their numbers."""
+        return ImageSample(self.images[chosen], self.positions[chosen], self.score[chosen])
 
 
-class Collector:
-    """Takes the batches of a source as they are scored; memory holds what is shown alone.
+class TopKCollector:
+    """A sink of the scoring pass that keeps the images with the highest and the lowest scores.
 
     Args:
-        count: images of either kind, the oddest and the most ordinary.
+        count: images of either kind.
     """
 
     def __init__(self, detector: Detector, count: int) -> None:
-        self.detector = detector
         self.count = count
-        self.table = Table()
-        shape = (0, detector.preprocess.channels, *(detector.preprocess.resolution,) * 2)
-        none = Shown(np.empty(shape, detector.preprocess.dtype), np.empty(0, int), np.empty(0))
-        self.oddest, self.ordinary = none, none
+        p = detector.preprocess
+        shape = (0, p.channels, p.resolution, p.resolution)
+        empty = ImageSample(np.empty(shape, p.dtype), np.empty(0, int), np.empty(0))
+        self.oddest, self.ordinary = empty, empty
+        self._seen = 0
+
+    def begin(self, count: int | None) -> None:
+        """Do nothing; see :class:`Sink`."""
 
     def take(self, batch: Batch, scores: Scores) -> None:
-        """Add a batch; batches come in the order of the source."""
-        seen = len(self.table)
-        new = Shown(batch.images, np.arange(seen, seen + len(batch.images)), scores.score)
-        self.table.append(batch.names, scores)
-        everything = self.oddest.plus(new)
-        self.oddest = everything.part(oddest_first(everything.score)[: self.count])
-        everything = self.ordinary.plus(new)
-        self.ordinary = everything.part(oddest_first(-everything.score)[: self.count])
+        """Keep what belongs to the highest or lowest scores so far."""
+        positions = np.arange(self._seen, self._seen + len(batch.images))
+        self._seen += len(batch.images)
+        new = ImageSample(batch.images, positions, scores.score)
+        joined = self.oddest.concat(new)
+        self.oddest = joined.select(oddest_first(joined.score)[: self.count])
+        joined = self.ordinary.concat(new)
+        self.ordinary = joined.select(oddest_first(-joined.score)[: self.count])
+
+    def end(self, left_out: int) -> None:
+        """Do nothing; see :class:`Sink`."""

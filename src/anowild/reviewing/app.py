@@ -6,8 +6,6 @@ an image by its number, never a file by its path.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import io
 import json
 import secrets
@@ -23,24 +21,31 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.files import printable
-from anowild.reporting import images as pictures
-from anowild.reviewing.export import FORMATS, written
-from anowild.reviewing.session import Scored
-from anowild.reviewing.store import LONGEST_REVIEWER, VERDICTS, Store, decisions, is_reviewer
-from anowild.scoring import CUES, Detector, Scores
-from anowild.scoring.detector import oddest_first
+from anowild.reporting import images
+from anowild.reviewing.export import FORMATS, encode_marks
+from anowild.reviewing.security import HEADERS, Guard, cookie_name
+from anowild.reviewing.session import ReviewSession
+from anowild.reviewing.store import (
+    MAX_REVIEWER_LENGTH,
+    VERDICTS,
+    Store,
+    consensus,
+    is_valid_reviewer,
+)
+from anowild.scoring import Detector, Scores
+from anowild.scoring.scores import oddest_first
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 #: Images in one answer, at most.
-MOST = 240
+MAX_IMAGES = 240
 #: Bytes of a request, at most.
-LARGEST = 4096
+MAX_BODY = 4096
 #: Side of the pictures in the grid, in pixels, where the images are larger.
 THUMBNAIL = 64
 #: Neighbors that the detail of an image shows.
@@ -49,58 +54,9 @@ NEIGHBORS = 5
 RERANKED = "marks"
 
 _STATIC = {"review.js": "text/javascript", "review.css": "text/css"}
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Provenance-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 
 
-class Guard:
-    """Lets in who belongs here, and no request that another site made.
-
-    Args:
-        hosts: values of ``Host`` that are this server; a name that somebody else points at this
-            machine is none of them. Empty: any, where a token is asked for.
-        token: asked for, in the address or a cookie; None: of nobody.
-        secret: what the page puts into a header of every change it makes; other sites cannot.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None, secret: str) -> None:
-        self.app, self.hosts, self.token, self.secret = app, hosts, token, secret
-        self.cookie = _cookie(token)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request = Request(scope)
-        refusal = self._refusal(request)
-        if refusal is not None:
-            await PlainTextResponse(refusal, 403, headers=_HEADERS)(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-    def _refusal(self, request: Request) -> str | None:
-        if self.hosts and request.headers.get("host", "") not in self.hosts:
-            return "This server is not what that address says."
-        if self.token is not None:
-            given = request.query_params.get("token") or request.cookies.get(self.cookie) or ""
-            if not hmac.compare_digest(given.encode(), self.token.encode()):
-                return "Open the address that the command printed: it holds a token."
-        if request.method not in ("GET", "HEAD"):
-            given = request.headers.get("x-anowild", "")
-            if not hmac.compare_digest(given.encode(), self.secret.encode()):
-                return "Changes are made on the page of this server alone."
-        return None
-
-
-class _NoReviewer(ValueError):
+class InvalidReviewerName(ValueError):
     """Nobody is called so."""
 
 
@@ -113,8 +69,10 @@ class Review:
         title: what is reviewed.
     """
 
-    def __init__(self, scored: Scored, detector: Detector, store: Store, title: str) -> None:
-        self.scored, self.detector, self.store, self.title = scored, detector, store, title
+    def __init__(
+        self, session: ReviewSession, detector: Detector, store: Store, title: str
+    ) -> None:
+        self.session, self.detector, self.store, self.title = session, detector, store, title
         self.secret = secrets.token_urlsafe(24)
         # Pictures that a browser kept of another run are not these.
         self._run = secrets.token_hex(4)
@@ -151,14 +109,14 @@ class Review:
                 response = await run_in_threadpool(answer, request, body)
             except UserError as error:
                 response = PlainTextResponse(printable(str(error)), 500)
-            except _NoReviewer:
+            except InvalidReviewerName:
                 response = PlainTextResponse(
-                    f"A reviewer's name has 1 to {LONGEST_REVIEWER} letters, and no control characters.",
+                    f"A reviewer's name has 1 to {MAX_REVIEWER_LENGTH} letters, and no control characters.",
                     400,
                 )
             except (KeyError, ValueError, TypeError, IndexError, RecursionError):
                 response = PlainTextResponse("That cannot be asked here.", 400)
-            for name, value in _HEADERS.items():
+            for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             return response
 
@@ -170,7 +128,9 @@ class Review:
         html = _file("index.html").replace("{{secret}}", self.secret)
         response = Response(html, media_type="text/html; charset=utf-8")
         if self._token is not None:
-            response.set_cookie(_cookie(self._token), self._token, httponly=True, samesite="strict")
+            response.set_cookie(
+                cookie_name(self._token), self._token, httponly=True, samesite="strict"
+            )
         return response
 
     def static(self, request: Request, body: dict[str, Any]) -> Response:
@@ -184,8 +144,8 @@ class Review:
         return JSONResponse(
             {
                 "title": printable(self.title),
-                "count": len(self.scored),
-                "sorts": ["score", RERANKED, *CUES],
+                "count": len(self.session),
+                "sorts": ["score", RERANKED, *self.session.cues],
                 "threshold": Detector.threshold(),
                 "run": self._run,
             }
@@ -198,7 +158,7 @@ class Review:
 
     def sorted_scores(self, request: Request, body: dict[str, Any]) -> Response:
         """All scores, the highest first: float32, little endian."""
-        scores = -np.sort(-self.scored.score)
+        scores = -np.sort(-self.session.score)
         return Response(scores.astype("<f4").tobytes(), media_type="application/octet-stream")
 
     def rows(self, request: Request, body: dict[str, Any]) -> Response:
@@ -208,18 +168,18 @@ class Review:
         own, agreed = self._verdicts(reviewer)
         return JSONResponse(
             {
-                "names": [printable(self.scored.names[i]) for i in numbers],
-                "scores": [float(np.float32(self.scored.score[i])) for i in numbers],
-                "own": [own.get(self.scored.names[i]) for i in numbers],
-                "all": [agreed.get(self.scored.names[i]) for i in numbers],
+                "names": [printable(self.session.names[i]) for i in numbers],
+                "scores": [float(np.float32(self.session.score[i])) for i in numbers],
+                "own": [own.get(self.session.names[i]) for i in numbers],
+                "all": [agreed.get(self.session.names[i]) for i in numbers],
                 **self._progress(own, agreed),
             }
         )
 
     def sheet(self, request: Request, body: dict[str, Any]) -> Response:
         """The images side by side, in one PNG of one row."""
-        images = self._shown(self._numbers(request))
-        row = images.transpose(1, 2, 0, 3).reshape(images.shape[1], images.shape[2], -1)
+        shown = self._shown(self._numbers(request))
+        row = shown.transpose(1, 2, 0, 3).reshape(shown.shape[1], shown.shape[2], -1)
         data = io.BytesIO()
         Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0)).save(
             data, format="PNG", compress_level=1
@@ -231,27 +191,21 @@ class Review:
     def detail(self, request: Request, body: dict[str, Any]) -> Response:
         """An image, what the networks make of it, and the ordinary images that are most like it."""
         (number,) = self._numbers(request)
-        scored, name = self.scored, self.scored.names[number]
-        images = np.ascontiguousarray(scored.pictures[[number]])
-        maps = self.detector.explain(images)
-        cues = {cue: values[[number]] for cue, values in scored.cues.items()}
-        (why,) = self.detector.why(Scores(scored.score[[number]], cues))
+        session, name = self.session, self.session.names[number]
+        stored = np.ascontiguousarray(session.pictures[[number]])
+        (drawn,) = images.of_explanation(self.detector.explain(stored), [printable(name)])
+        cues = {cue: values[[number]] for cue, values in session.cues.items()}
+        (why,) = self.detector.reasons(Scores(session.score[[number]], cues))
         return JSONResponse(
             {
                 "name": printable(name),
                 "why": why,
-                "score": float(scored.score[number]),
+                "score": float(session.score[number]),
                 "cues": {cue: float(values[0]) for cue, values in cues.items()},
-                "pictures": [
-                    ["image", pictures.of_image(maps.seen[0])],
-                    ["rebuilt", pictures.of_image(maps.rebuilt[0])],
-                    ["difference",
-                     pictures.of_signed(maps.signed[0], float(np.abs(maps.signed).max()))],
-                    ["odd places", pictures.of_heat(maps.places()[0], 1.0)],
-                ],
+                "pictures": [[picture.title, picture.url] for picture in drawn],
                 "near": [
-                    pictures.of_image(near)
-                    for near in self.detector.neighbors(images, NEIGHBORS)[0]
+                    images.of_image(near)
+                    for near in self.detector.neighbors(stored, NEIGHBORS)[0]
                 ],
                 "marks": [
                     [mark.reviewer, mark.verdict] for mark in self.store.marks() if mark.image == name
@@ -261,7 +215,7 @@ class Review:
 
     def export(self, request: Request, body: dict[str, Any]) -> Response:
         kind = request.query_params["format"]
-        data = written(self.scored, self.store.marks(), kind)
+        data = encode_marks(self.session, self.store.marks(), kind)
         headers = {"Content-Disposition": f'attachment; filename="marks.{kind}"'}
         return Response(data, media_type=FORMATS[kind], headers=headers)
 
@@ -269,20 +223,20 @@ class Review:
 
     def mark(self, request: Request, body: dict[str, Any]) -> Response:
         number, verdict = body["image"], body["verdict"]
-        if type(number) is not int or not 0 <= number < len(self.scored):
+        if type(number) is not int or not 0 <= number < len(self.session):
             raise ValueError("image")
         reviewer = _reviewer(body)
-        self.store.mark(self.scored.names[number], reviewer, verdict)
+        self.store.mark(self.session.names[number], reviewer, verdict)
         return self._marked(reviewer, number)
 
     def undo(self, request: Request, body: dict[str, Any]) -> Response:
         reviewer = _reviewer(body)
-        name = self.store.undo(reviewer, self.scored.numbers)
-        return self._marked(reviewer, self.scored.numbers.get(name) if name else None)
+        name = self.store.undo(reviewer, self.session.numbers)
+        return self._marked(reviewer, self.session.numbers.get(name) if name else None)
 
     def _marked(self, reviewer: str, number: int | None) -> Response:
         own, agreed = self._verdicts(reviewer)
-        name = None if number is None else self.scored.names[number]
+        name = None if number is None else self.session.names[number]
         return JSONResponse(
             {
                 "image": number,
@@ -296,8 +250,8 @@ class Review:
 
     def _verdicts(self, reviewer: str) -> tuple[dict[str, str], dict[str, str]]:
         """The reviewer's own marks, and what all agree on."""
-        marks = [m for m in self._marks(self.store.version()) if m.image in self.scored.numbers]
-        return {m.image: m.verdict for m in marks if m.reviewer == reviewer}, decisions(marks)
+        marks = [m for m in self._marks(self.store.version()) if m.image in self.session.numbers]
+        return {m.image: m.verdict for m in marks if m.reviewer == reviewer}, consensus(marks)
 
     def _progress(self, own: dict[str, str], agreed: dict[str, str]) -> dict[str, Any]:
         count = {v: sum(x == v for x in agreed.values()) for v in VERDICTS}
@@ -305,7 +259,7 @@ class Review:
 
     def _numbers(self, request: Request) -> list[int]:
         numbers = [int(part) for part in request.query_params["images"].split(",")]
-        if len(numbers) > MOST or not all(0 <= n < len(self.scored) for n in numbers):
+        if len(numbers) > MAX_IMAGES or not all(0 <= n < len(self.session) for n in numbers):
             raise ValueError("images")
         return numbers
 
@@ -316,25 +270,20 @@ class Review:
 
     def _make_order(self, sort: str, version: tuple[int, int]) -> Array:
         if sort != RERANKED:
-            return self.scored.order(sort)
-        scores = self.scored.taught(decisions(self.store.marks()))
+            return self.session.order(sort)
+        scores = self.session.reranked_scores(consensus(self.store.marks()))
         return oddest_first(scores).astype(np.int32)
 
     def _shown(self, numbers: list[int]) -> Array:
         """Pictures as uint8 [N, 1 or 3, r, r], r at most about ``THUMBNAIL``."""
-        images = np.ascontiguousarray(self.scored.pictures[numbers])
-        images = images if images.shape[1] in (1, 3) else images[:, :1]
-        if images.dtype == np.uint16:
-            images = (images >> 8).astype(np.uint8)
-        factor = max(1, images.shape[-1] // THUMBNAIL)  # both are powers of two
-        count, channels, side, _ = images.shape
-        blocks = images.reshape(count, channels, side // factor, factor, side // factor, factor)
-        return blocks.mean(axis=(3, 5)).round().astype(np.uint8) if factor > 1 else images
-
-
-def _cookie(token: str | None) -> str:
-    """A name of its own for each server: cookies do not know ports."""
-    return f"anowild-{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
+        shown = np.ascontiguousarray(self.session.pictures[numbers])
+        shown = shown if shown.shape[1] in (1, 3) else shown[:, :1]
+        if shown.dtype == np.uint16:
+            shown = (shown >> 8).astype(np.uint8)
+        factor = max(1, shown.shape[-1] // THUMBNAIL)  # both are powers of two
+        count, channels, side, _ = shown.shape
+        blocks = shown.reshape(count, channels, side // factor, factor, side // factor, factor)
+        return blocks.mean(axis=(3, 5)).round().astype(np.uint8) if factor > 1 else shown
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -342,7 +291,7 @@ async def _body(request: Request) -> dict[str, Any]:
     data = b""
     async for part in request.stream():
         data += part
-        if len(data) > LARGEST:
+        if len(data) > MAX_BODY:
             raise ValueError("too long")
     value = json.loads(data)
     if not isinstance(value, dict):
@@ -353,8 +302,8 @@ async def _body(request: Request) -> dict[str, Any]:
 def _reviewer(body: dict[str, Any]) -> str:
     """Who makes a change. Raises KeyError, or ValueError if nobody is called so."""
     name = body["reviewer"]
-    if not is_reviewer(name):
-        raise _NoReviewer
+    if not is_valid_reviewer(name):
+        raise InvalidReviewerName
     return str(name)
 
 
@@ -362,12 +311,3 @@ def _file(name: str) -> str:
     if name not in ("index.html", *_STATIC):
         raise KeyError(name)
     return files("anowild.reviewing").joinpath("static", name).read_text(encoding="utf-8")
-
-
-def where_to_listen(host: str, port: int) -> tuple[frozenset[str], str | None]:
-    """Values of ``Host`` that are let in, and the token that others are asked for, by the address."""
-    if host in ("127.0.0.1", "localhost", "::1"):
-        names = ("127.0.0.1", "localhost", "[::1]")
-        own = {f"{name}:{port}" for name in names}
-        return frozenset(own | set(names) if port == 80 else own), None
-    return frozenset(), secrets.token_urlsafe(16)

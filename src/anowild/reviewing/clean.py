@@ -17,8 +17,8 @@ from pathlib import Path
 
 from anowild.errors import UserError
 from anowild.files import as_user_error, printable
-from anowild.reviewing.session import Scored, warn_of_strays
-from anowild.reviewing.store import MARKS, Store, decisions
+from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
+from anowild.reviewing.store import MARKS, Store, consensus
 
 #: How the images that stay are given: only their names, or as files as well.
 HOW = ("list", "links", "copies")
@@ -34,7 +34,7 @@ class Decision:
     why: str
 
 
-def decided(source: Path, above: float | None) -> tuple[list[Decision], Path]:
+def decide(source: Path, above: float | None) -> tuple[list[Decision], Path]:
     """Decisions on all images of a review, or of a table of scores with a column ``odd``.
 
     And from where their names are meant: in a review from where it was made, in a table from here.
@@ -46,8 +46,8 @@ def decided(source: Path, above: float | None) -> tuple[list[Decision], Path]:
         UserError: it is neither, or damaged.
     """
     if source.is_dir():
-        scored = Scored.load(source)
-        return _of_review(scored, source, above), scored.home
+        session = ReviewSession.load(source)
+        return _of_review(session, source, above), session.base_dir
     if above is not None:
         raise UserError("--above belongs to a review; a table of scores has its own line")
     return _of_table(source), Path.cwd()
@@ -60,7 +60,7 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
         How many images stay or go, by the reason.
 
     Raises:
-        UserError: as for :func:`decided`; ``out`` is there already; an image is no file, or cannot be
+        UserError: as for :func:`decide`; ``out`` is there already; an image is no file, or cannot be
             copied; nothing would stay.
     """
     if above is not None and not math.isfinite(above):
@@ -69,11 +69,11 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
         raise UserError(f"--how takes {', '.join(HOW)}, not '{how}'")
     if out.exists():
         raise UserError(f"{out}: is there already; name a new folder")
-    found, home = decided(source, above)
+    found, base_dir = decide(source, above)
     kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
-    sources = [] if how == "list" else _files(kept, home)
+    sources = [] if how == "list" else _files(kept, base_dir)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         # A new one each time: what another run, or a person, has there is never touched.
@@ -97,20 +97,20 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     return Counter(f"{'stays' if d.stays else 'goes'}: {d.why.partition(' (')[0]}" for d in found)
 
 
-def _of_review(scored: Scored, folder: Path, above: float | None) -> list[Decision]:
+def _of_review(session: ReviewSession, folder: Path, above: float | None) -> list[Decision]:
     agreed: dict[str, str] = {}
     if (folder / MARKS).exists():
         store = Store(folder / MARKS)
-        warn_of_strays(scored, store)
-        agreed = decisions(store.marks())
+        warn_unmatched_marks(session, store)
+        agreed = consensus(store.marks())
         store.close()
-        if agreed and not agreed.keys() & set(scored.names):
+        if agreed and not agreed.keys() & set(session.names):
             raise UserError(
                 f"{folder}: none of its {len(agreed)} marked images is among those that were scored last; "
                 "review them again under the paths of the marks"
             )
     found = []
-    for name, score in zip(scored.names, scored.score.tolist(), strict=True):
+    for name, score in zip(session.names, session.score.tolist(), strict=True):
         verdict = agreed.get(name)
         if verdict is not None and not (verdict == "unsure" and above is not None):
             found.append(Decision(name, verdict != "odd", f"marked {verdict}"))
@@ -155,13 +155,13 @@ def _write_lists(folder: Path, found: list[Decision]) -> None:
         table.writerows((printable(d.path), int(d.stays), d.why) for d in found)
 
 
-def _files(paths: list[str], home: Path) -> list[Path]:
+def _files(paths: list[str], base_dir: Path) -> list[Path]:
     """The files that names stand for. Raises UserError if one is none."""
-    sources = [Path(os.path.normpath(home / path)) for path in paths]
+    sources = [Path(os.path.normpath(base_dir / path)) for path in paths]
     for source, path in zip(sources, paths, strict=True):
         if not source.is_file():
             raise UserError(
-                f"{printable(path)}: there is no such file in {home}; give this command where the "
+                f"{printable(path)}: there is no such file in {base_dir}; give this command where the "
                 "images were scored, or --how list where images are no files of their own"
             )
     return sources

@@ -11,8 +11,8 @@ from typing import Any
 
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable
-from anowild.reviewing.session import Scored
-from anowild.reviewing.store import MARKS, Mark, Store, decisions
+from anowild.reviewing.session import ReviewSession
+from anowild.reviewing.store import MARKS, Mark, Store, consensus
 
 #: Media types by ending.
 FORMATS = {
@@ -25,7 +25,7 @@ COLUMNS = ("path", "label", "verdict", "reviewer", "time", "agreed", "score")
 LABELS = {"keep": "0", "odd": "1", "unsure": ""}
 
 
-def written(scored: Scored, marks: Sequence[Mark], kind: str) -> bytes:
+def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> bytes:
     """All marks that stand, in the order they were made; ``agreed`` is what all reviewers say.
 
     Raises:
@@ -33,8 +33,8 @@ def written(scored: Scored, marks: Sequence[Mark], kind: str) -> bytes:
         UserError: Parquet, and pyarrow is not installed.
     """
     FORMATS[kind]
-    scores = dict(zip(scored.names, scored.score.tolist(), strict=True))
-    agreed = decisions(list(marks))
+    scores = dict(zip(session.names, session.score.tolist(), strict=True))
+    agreed = consensus(list(marks))
     rows: list[dict[str, Any]] = [
         {
             "path": mark.image
@@ -99,7 +99,7 @@ def write_marks(folder: Path, path: Path) -> int:
         marks = store.marks()
     finally:
         store.close()
-    data = written(Scored.load(folder), marks, kind)
+    data = encode_marks(ReviewSession.load(folder), marks, kind)
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return len(marks)

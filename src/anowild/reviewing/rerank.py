@@ -18,19 +18,20 @@ from anowild.arrays import Array
 from anowild.scoring.calibration import log_cue
 
 #: Weight of the squared coefficients, and of all images without a mark together, in marks.
-PENALTY, UNMARKED = 5.0, 25.0
+PENALTY, UNMARKED_WEIGHT = 5.0, 25.0
 #: With fewer marks than this both weigh more, in proportion.
-MANY = 80
+MARKS_FULL_WEIGHT = 80
 #: So many images without a mark stand for all.
-SAMPLE = 5000
+MAX_UNMARKED = 5000
 #: Fewest marks of either kind.
-FEWEST = 2
+MIN_MARKS = 2
 
 
-def features(cues: Mapping[str, Array], latents: Array) -> Array:
+def reranking_features(cues: Mapping[str, Array], features: Array) -> Array:
     """Standardized log cues, and latents that weigh as much together as a cue: float64 [N, D]."""
     logs = np.stack([log_cue(values) for values in cues.values()], axis=1)
-    columns = [_standardized(logs), _standardized(latents) / np.sqrt(latents.shape[1])]
+    weight = np.sqrt(max(1, features.shape[1]))
+    columns = [_standardized(logs), _standardized(features) / weight]
     return np.concatenate(columns, axis=1)
 
 
@@ -43,17 +44,17 @@ def rerank(score: Array, features: Array, marked: Array, odd: Array) -> Array | 
         marked: numbers of marked images, int [M].
         odd: bool [M], which of them are odd.
     """
-    if min(odd.sum(), (~odd).sum()) < FEWEST:
+    if min(odd.sum(), (~odd).sum()) < MIN_MARKS:
         return None
     prior = score * np.log(10.0)
     others = np.setdiff1d(np.arange(len(score)), marked)
-    if len(others) > SAMPLE:
-        others = others[np.linspace(0, len(others) - 1, SAMPLE).astype(int)]
+    if len(others) > MAX_UNMARKED:
+        others = others[np.linspace(0, len(others) - 1, MAX_UNMARKED).astype(int)]
     fitted = np.concatenate([marked, others])
     x, offset = features[fitted], prior[fitted]
     sign = np.concatenate([np.where(odd, 1.0, -1.0), np.full(len(others), -1.0)])
-    caution = max(1.0, MANY / len(marked))
-    penalty, unmarked = PENALTY * caution, UNMARKED * caution / max(1, len(others))
+    caution = max(1.0, MARKS_FULL_WEIGHT / len(marked))
+    penalty, unmarked = PENALTY * caution, UNMARKED_WEIGHT * caution / max(1, len(others))
     weight = np.concatenate([np.ones(len(marked)), np.full(len(others), unmarked)])
 
     def loss(weights: Array) -> tuple[float, Array]:

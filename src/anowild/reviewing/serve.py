@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from anowild.data.image_set import Source
 from anowild.errors import UserError
 from anowild.files import exclusive_lock, printable
-from anowild.reviewing.session import FACTS, NAMES, NUMBERS, PICTURES, Scored, warn_of_strays
+from anowild.reviewing.session import (
+    FACTS,
+    NAMES,
+    NUMBERS,
+    PICTURES,
+    ReviewSession,
+    warn_unmatched_marks,
+)
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 
@@ -32,29 +40,29 @@ def serve(
         UserError: a library is missing, the port is in use, another server runs in the folder, or as
             in scoring.
     """
-    try:
-        import uvicorn
+    check_installed()
+    import uvicorn
 
-        from anowild.reviewing.app import Review, where_to_listen
-    except ImportError as error:
-        raise UserError(f"a review needs {error.name}: pip install 'anowild[review]'") from error
-    _refuse_other(folder)
+    from anowild.reviewing.app import Review
+    from anowild.reviewing.security import access_rules
+
+    _refuse_foreign_folder(folder)
     with exclusive_lock(folder, "another server runs there; use that one, or stop it"):
         listening = listen(host, port)
         with listening:
-            if again or not Scored.is_of(folder, detector, sources):
-                Scored.make(folder, detector, sources)
-            scored, store = Scored.load(folder), Store(folder / MARKS)
-            warn_of_strays(scored, store)
+            if again or not ReviewSession.matches(folder, detector, sources):
+                ReviewSession.make(folder, detector, sources)
+            session, store = ReviewSession.load(folder), Store(folder / MARKS)
+            warn_unmatched_marks(session, store)
             shown = [sources] if isinstance(sources, str | Path) else list(sources)
             title = ", ".join(printable(str(source)) for source in shown)
             port = listening.getsockname()[1]
-            hosts, token = where_to_listen(host, port)
-            app = Review(scored, detector, store, title).app(hosts, token)
+            hosts, token = access_rules(host, port)
+            app = Review(session, detector, store, title).app(hosts, token)
             name = socket.gethostname() if host in ("0.0.0.0", "::") else host
             name = f"[{name}]" if ":" in name else name
             query = "" if token is None else f"?token={token}"
-            print(f"{len(scored)} images; open http://{name}:{port}/{query}", flush=True)
+            print(f"{len(session)} images; open http://{name}:{port}/{query}", flush=True)
             print(f"Ctrl-C ends it; marks are in {folder / MARKS}", flush=True)
             config = uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, lifespan="off"
@@ -66,6 +74,13 @@ def serve(
                 pass
             finally:
                 store.close()
+
+
+def check_installed() -> None:
+    """Raise UserError if a library of the extra `review` is missing."""
+    for library in ("starlette", "uvicorn"):
+        if find_spec(library) is None:
+            raise UserError(f"a review needs {library}: pip install 'anowild[review]'")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -88,7 +103,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _refuse_other(folder: Path) -> None:
+def _refuse_foreign_folder(folder: Path) -> None:
     """Raises UserError if there is a folder with something else in it."""
     ours = {FACTS, NAMES, NUMBERS, PICTURES, MARKS, "lock"}
     if not folder.is_dir():

@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.image_set import Batch, ImageStream, Source, open_all
+from anowild.data.image_set import Batch, ImageStream, Source
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable, read_json, write_json
-from anowild.reviewing.rerank import features, rerank
+from anowild.reviewing.rerank import rerank, reranking_features
 from anowild.reviewing.store import Store
-from anowild.scoring import CUES, Detector, Scores
-from anowild.scoring.detector import oddest_first
-from anowild.scoring.stream import for_each_batch
+from anowild.scoring import Detector, Scores
+from anowild.scoring.scores import oddest_first
+from anowild.scoring.stream import open_stream, score_pass
 
 log = logging.getLogger("anowild")
 
@@ -30,15 +30,15 @@ FORMAT = 1
 
 
 @dataclass
-class Scored:
+class ReviewSession:
     """What a review looks at; ``pictures`` are preprocessed images, mapped from disk."""
 
     names: list[str]
     score: Array  # [N]
     cues: dict[str, Array]  # each [N]
-    latents: Array  # float32 [N, latent], in units of their spread over generated images
+    features: Array  # float32 [N, latent], in units of their spread over generated images
     pictures: Array  # [N, C, R, R]
-    home: Path = field(default_factory=Path.cwd)  # from where relative names are meant
+    base_dir: Path = field(default_factory=Path.cwd)  # from where relative names are meant
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,10 +49,10 @@ class Scored:
         return {name: i for i, name in enumerate(self.names)}
 
     @cached_property
-    def _features(self) -> Array:
-        return features(self.cues, self.latents)
+    def _reranking_features(self) -> Array:
+        return reranking_features(self.cues, self.features)
 
-    def taught(self, verdicts: Mapping[str, str]) -> Array:
+    def reranked_scores(self, verdicts: Mapping[str, str]) -> Array:
         """Scores [N] by what verdicts by name teach; the unsupervised ones where they teach nothing."""
         told = {
             self.numbers[name]: verdict == "odd"
@@ -60,59 +60,38 @@ class Scored:
             if verdict != "unsure" and name in self.numbers
         }
         marked, odd = np.array(list(told), int), np.array(list(told.values()), bool)
-        found = rerank(self.score, self._features, marked, odd)
+        found = rerank(self.score, self._reranking_features, marked, odd)
         return self.score if found is None else found
 
     @staticmethod
-    def make(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> Scored:
+    def make(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> ReviewSession:
         """Score a source and keep what a review needs in ``folder``.
 
         Raises:
             UserError: the source cannot be read, or the folder cannot be written.
         """
-        stream = ImageStream(open_all(sources), detector.preprocess)
+        stream = open_stream(detector, sources)
         # Until all files are those of these images, there is no review.
         (folder / FACTS).unlink(missing_ok=True)
-        names: dict[str, None] = {}  # in order; marks belong to names, so each is there once
-        scores: list[Scores] = []
-        latents: list[Array] = []
-        p = detector.preprocess
         with atomic_write(folder / PICTURES) as temporary, temporary.open("wb") as file:
-
-            def take(batch: Batch, found: Scores) -> None:
-                first = {name: i for i, name in reversed(list(enumerate(batch.names)))}
-                new = sorted(i for name, i in first.items() if name not in names)
-                if not new:
-                    return
-                names.update(dict.fromkeys(batch.names[i] for i in new))
-                images = np.ascontiguousarray(batch.images[new])
-                cues = {cue: values[new] for cue, values in found.cues.items()}
-                scores.append(Scores(found.score[new], cues))
-                latents.append(detector.whitened_latents(images).astype(np.float32))
-                file.write(images.tobytes())
-
-            # The header has a fixed length, so that the count can be filled in afterwards.
-            file.write(bytes(_HEADER))
-            for_each_batch(detector, stream, take)
-            file.seek(0)
-            shape = (len(names), p.channels, p.resolution, p.resolution)
-            file.write(_header(shape, np.dtype(p.dtype)))
-        all_scores = Scores.concatenate(scores)
+            writer = _ReviewWriter(detector, file)
+            score_pass(detector, stream, writer)
+        scores = Scores.concatenate(writer.scores)
         with atomic_write(folder / NUMBERS) as temporary, temporary.open("wb") as file:
-            arrays = {f"cue_{name}": values for name, values in all_scores.cues.items()}
-            arrays |= {"score": all_scores.score, "latents": np.concatenate(latents)}
+            arrays = {f"cue_{name}": values for name, values in scores.cues.items()}
+            arrays |= {"score": scores.score, "latents": np.concatenate(writer.features)}
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        write_json(folder / NAMES, list(names))
+        write_json(folder / NAMES, list(writer.names))
         # Last: by this file the others are whole.
         write_json(
             folder / FACTS,
-            {"format": FORMAT, "scored": identity(detector, stream), "images": len(names),
+            {"format": FORMAT, "scored": identity(detector, stream), "images": len(writer.names),
              "left_out": len(stream.left_out), "from": str(Path.cwd())},
         )  # fmt: skip
-        return Scored.load(folder)
+        return ReviewSession.load(folder)
 
     @staticmethod
-    def load(folder: Path) -> Scored:
+    def load(folder: Path) -> ReviewSession:
         """Raises UserError if it is not there, or damaged."""
         facts = read_json(folder / FACTS)
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
@@ -120,11 +99,15 @@ class Scored:
         try:
             names = [str(name) for name in read_json(folder / NAMES)]
             with np.load(folder / NUMBERS, allow_pickle=False) as arrays:
-                score, latents = arrays["score"], arrays["latents"]
-                cues = {name: arrays[f"cue_{name}"] for name in CUES}
+                score, features = arrays["score"], arrays["latents"]
+                cues = {
+                    key.removeprefix("cue_"): arrays[key]
+                    for key in arrays.files
+                    if key.startswith("cue_")
+                }
             pictures = np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False)
-            whole = len(names) == len(score) == len(pictures) == len(latents) == facts["images"]
-            home = Path(facts["from"])
+            whole = len(names) == len(score) == len(pictures) == len(features) == facts["images"]
+            base_dir = Path(facts["from"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UserError(
                 f"{folder}: is a damaged review ({error}); score again with --again, the marks stay"
@@ -134,10 +117,10 @@ class Scored:
                 f"{folder}: is a damaged review (its files do not belong together); score again "
                 "with --again, the marks stay"
             )
-        return Scored(names, score, cues, latents, pictures, home)
+        return ReviewSession(names, score, cues, features, pictures, base_dir)
 
     @staticmethod
-    def is_of(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> bool:
+    def matches(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> bool:
         """Whether the images in ``folder`` are these, scored by this model.
 
         Raises:
@@ -145,7 +128,7 @@ class Scored:
         """
         if not (folder / FACTS).exists():
             return False
-        stream = ImageStream(open_all(sources), detector.preprocess)
+        stream = open_stream(detector, sources)
         facts = read_json(folder / FACTS)
         known = facts.get("scored") if isinstance(facts, dict) else None
         return bool(known == identity(detector, stream))
@@ -159,9 +142,48 @@ class Scored:
         return oddest_first(self.values(name)).astype(np.int32)
 
 
+class _ReviewWriter:
+    """A sink of the scoring pass that writes the images, and keeps names, scores and features.
+
+    Marks belong to names: of images with the same name the first is taken.
+
+    Args:
+        file: receives the images as .npy.
+    """
+
+    def __init__(self, detector: Detector, file: BinaryIO) -> None:
+        self.detector, self.file = detector, file
+        self.names: dict[str, None] = {}  # in order
+        self.scores: list[Scores] = []
+        self.features: list[Array] = []
+
+    def begin(self, count: int | None) -> None:
+        """Leave room for the header, whose length is fixed: the count is filled in afterwards."""
+        self.file.write(bytes(_HEADER))
+
+    def take(self, batch: Batch, scores: Scores) -> None:
+        """Write the images whose names are new."""
+        first = {name: i for i, name in reversed(list(enumerate(batch.names)))}
+        new = sorted(i for name, i in first.items() if name not in self.names)
+        if not new:
+            return
+        self.names.update(dict.fromkeys(batch.names[i] for i in new))
+        images = np.ascontiguousarray(batch.images[new])
+        self.scores.append(scores.select(np.array(new)))
+        self.features.append(self.detector.features(images).astype(np.float32))
+        self.file.write(images.tobytes())
+
+    def end(self, left_out: int) -> None:
+        """Write the header."""
+        p = self.detector.preprocess
+        self.file.seek(0)
+        shape = (len(self.names), p.channels, p.resolution, p.resolution)
+        self.file.write(_header(shape, np.dtype(p.dtype)))
+
+
 def identity(detector: Detector, stream: ImageStream) -> str:
     """Tells a model and the files of a source, by their sizes and times, from any others."""
-    digest = hashlib.blake2b(detector.weights_id.encode(), digest_size=16)
+    digest = hashlib.blake2b(detector.checksum.encode(), digest_size=16)
     for reader in stream.readers:
         for path in reader.files():
             stat = path.stat()
@@ -169,9 +191,9 @@ def identity(detector: Detector, stream: ImageStream) -> str:
     return digest.hexdigest()
 
 
-def warn_of_strays(scored: Scored, store: Store) -> None:
+def warn_unmatched_marks(session: ReviewSession, store: Store) -> None:
     """Say how many marks belong to images that are not there, by another spelling perhaps."""
-    names = set(scored.names)
+    names = set(session.names)
     strays = sorted({mark.image for mark in store.marks()} - names)
     if strays:
         log.warning(

@@ -17,7 +17,7 @@ from anowild.files import as_user_error
 
 #: What can be said of an image.
 VERDICTS = ("keep", "odd", "unsure")
-LONGEST_REVIEWER = 64
+MAX_REVIEWER_LENGTH = 64
 #: Name of the database in a review's folder.
 MARKS = "marks.sqlite"
 
@@ -74,12 +74,12 @@ class Store:
         """Decide on an image; None takes the decision away.
 
         Raises:
-            ValueError: another verdict, or a reviewer that :func:`is_reviewer` says is none.
+            ValueError: another verdict, or a reviewer that :func:`is_valid_reviewer` says is none.
             UserError: the disk is full.
         """
         if verdict is not None and verdict not in VERDICTS:
             raise ValueError(f"verdict '{verdict}'")
-        if not is_reviewer(reviewer):
+        if not is_valid_reviewer(reviewer):
             raise ValueError("reviewer")
         values = (_encoded(image), reviewer, verdict, datetime.now(UTC).isoformat())
         with self._lock:
@@ -134,11 +134,11 @@ class Store:
             raise UserError(f"{self.path}: cannot be used ({error})") from error
 
 
-def is_reviewer(name: object) -> bool:
+def is_valid_reviewer(name: object) -> bool:
     """Whether somebody may be called so: text of some length, without control characters."""
     return (
         isinstance(name, str)
-        and 0 < len(name) <= LONGEST_REVIEWER
+        and 0 < len(name) <= MAX_REVIEWER_LENGTH
         and not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
     )
 
@@ -151,7 +151,7 @@ def _decoded(name: bytes) -> str:
     return name.decode("utf-8", "surrogatepass")
 
 
-def decisions(marks: Iterable[Mark]) -> dict[str, str]:
+def consensus(marks: Iterable[Mark]) -> dict[str, str]:
     """One verdict for each image: what all reviewers agree on, else ``unsure``."""
     found: dict[str, set[str]] = {}
     for mark in marks:

@@ -1,14 +1,14 @@
-"""Station 5: trained networks -> cues -> calibrated scores. Imports `data`, `networks`, `training`.
+"""From views to scores, tables and lines through them. Imports `data` and `views`.
 
-`cues` computes what is measured of one image, `calibration` turns it into a score, `detector`
-holds both with the networks, saves and loads them; `stream` scores a source of any length, `table` ranks
-and writes what was scored, `thresholds` draws a line through it, `explain` says where an image is odd,
-`examples` are the ordinary images to hold beside it.
+`calibration` turns cues into one score; `detector` holds preprocessing, views and calibration, and
+`persistence` its files; `stream` scores a source of any length, `table` ranks and writes the scores,
+`thresholds` and `threshold_rules` draw a line through them, `explain` puts cues into words, and
+`reference_images` are ordinary training images to show beside an odd one.
 """
 
 from anowild.scoring.calibration import Calibration
-from anowild.scoring.cues import CUES
-from anowild.scoring.detector import Detector, Scores
+from anowild.scoring.detector import Detector
+from anowild.scoring.scores import Scores
 from anowild.scoring.table import Row, Table
 
-__all__ = ["CUES", "Calibration", "Detector", "Row", "Scores", "Table"]
+__all__ = ["Calibration", "Detector", "Row", "Scores", "Table"]

@@ -1,42 +1,39 @@
 """From cues to one score that needs no label, no contamination rate, and no batch.
 
-1. Four cues count: relative residual, latent distance, hidden distance and contrast. Each is taken on
-   a log scale and held against its distribution over the (contaminated) training set.
-2. Of the first three more is odder. Which contrast is odd depends on the data. Contamination itself
-   lengthens one tail (the idea of COPOD and ECOD), so the skewness over the training set decides how
-   likely it is that the lower side is the odd one: hardly, unless it is clearly negative.
-3. The evidence of a cue is the mean of the inverse tail probabilities of both sides, weighted by
-   that likelihood. Nothing jumps, and the side that is held to be unlikely still counts where a
-   value is far beyond all of the training set.
-4. The logarithms of the evidence are added (as in Fisher's method), and the sum is held against
-   its own distribution over the training set: a score of s says that about one in 10^s training
-   images is as odd, or odder.
+1. Each cue that counts is taken on a log scale, and held against its distribution over the
+   (contaminated) training set.
+2. For most cues more is odder. For a cue whose odd side is "either", as contrast, the training set
+   decides: contamination itself lengthens one tail (the idea of COPOD and ECOD), so the skewness says
+   how likely it is that the lower side is the odd one: hardly, unless it is clearly negative.
+3. The evidence of a cue is the mean of the inverse tail probabilities of both sides, weighted by that
+   likelihood; its logarithm is the cue's surprise. Nothing jumps, and the unlikely side still counts
+   where a value is far beyond all of the training set.
+4. The surprises are added (as in Fisher's method), and the sum is held against its own distribution
+   over the training set: a score of s says that about one in 10^s training images is as odd, or odder.
 
 docs/results.md says on which image sets this was chosen, and on which it was measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy import stats
 
 from anowild.arrays import Array
-from anowild.scoring.cues import CUES
+from anowild.views.base import Cue
 
 Side = Literal["upper", "lower", "both"]
 
-#: Cues that make the score, and those of them whose odd side is not known beforehand.
-COMBINED = ("relative_residual", "latent_distance", "hidden_distance", "contrast")
-EITHER_SIDE = ("contrast",)
 #: Skewness of a log cue at which either side is as likely to be the odd one, and the scale of the
 #: logistic curve around it.
 EVEN_SKEWNESS, SKEWNESS_SCALE = -0.5, 0.15
-#: The odds of a side are never longer than one in so many.
+#: The odds of a side are never longer than one in this many.
 LONGEST_ODDS = 1000
-#: Cues are taken to be at least this before the logarithm.
+#: Cues are raised to this before the logarithm.
 TINY = 1e-12
 
 
@@ -85,11 +82,11 @@ class Tail:
         )
 
     def log_upper(self, x: Array) -> Array:
-        """log P(X >= x)."""
+        """Log P(X >= x)."""
         return _log_upper_laplace(self._to_laplace(x))
 
     def log_lower(self, x: Array) -> Array:
-        """log P(X <= x)."""
+        """Log P(X <= x)."""
         return _log_upper_laplace(-self._to_laplace(x))
 
     def _to_laplace(self, x: Array) -> Array:
@@ -100,102 +97,131 @@ class Tail:
 
 
 def _log_upper_laplace(t: Array) -> Array:
-    """log P(T >= t) of a standard Laplace variable."""
+    """Log P(T >= t) of a standard Laplace variable."""
     tail = -np.abs(t) - np.log(2.0)
     return np.where(t >= 0, tail, np.log1p(-np.exp(tail)))
 
 
 @dataclass(frozen=True)
 class CueCalibration:
-    """What is usual for one cue, and on which side of that the odd lies."""
+    """The distribution of one cue over the training set, and on which side of it the odd images lie."""
 
     skewness: float  # of the log cue over the training set
-    lower: float  # how likely it is that the lower side is the odd one
+    lower: float  # probability that the lower side is the odd one
     training: Tail  # of the log cue
+    counts: bool = True  # whether the cue enters the score
 
     @staticmethod
-    def fit(name: str, cue: Array, lower: float | None = None) -> CueCalibration:
+    def fit(
+        values: Array,
+        odd_side: Literal["upper", "either"] = "upper",
+        counts: bool = True,
+        lower: float | None = None,
+    ) -> CueCalibration:
         """Fit to a cue over the training set, [N].
 
         Args:
-            lower: how likely the lower side is; None: as the name of the cue, or its skewness, says.
+            odd_side: as the :class:`Cue` says.
+            lower: probability of the lower side, in the place of what ``odd_side`` implies.
         """
-        x = log_cue(cue)
+        x = log_cue(values)
         skew = skewness(x)
         if lower is None:
-            known = name in COMBINED and name not in EITHER_SIDE
-            lower = 1 / LONGEST_ODDS if known else lower_side(skew)
-        return CueCalibration(skew, lower, Tail.fit(x))
+            lower = 1 / LONGEST_ODDS if odd_side == "upper" else lower_side(skew)
+        return CueCalibration(skew, lower, Tail.fit(x), counts)
 
     @property
     def side(self) -> Side:
         """The odd side in a word."""
         return "upper" if self.lower < 0.25 else "lower" if self.lower > 0.75 else "both"
 
-    def surprise(self, cue: Array) -> Array:
-        """Log evidence that each value is odd, in nats; about -log of its tail probability."""
-        x = log_cue(cue)
+    def surprise(self, values: Array) -> Array:
+        """Return the log evidence that each value is odd, in nats; about -log of its tail probability."""
+        x = log_cue(values)
         return np.logaddexp(
             np.log1p(-self.lower) - self.training.log_upper(x),
             np.log(self.lower) - self.training.log_lower(x),
         )
 
+    def tail_shares(self, values: Array) -> tuple[Array, Array]:
+        """Return the shares of training images with as high, and with as low a value: each [N]."""
+        x = log_cue(values)
+        floor = np.finfo(np.float64).tiny
+        above, below = self.training.log_upper(x), self.training.log_lower(x)
+        return np.maximum(np.exp(above), floor), np.maximum(np.exp(below), floor)
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """All that turns cues into scores; saved with the model."""
+    """Everything that turns cues into scores; saved with the model."""
 
-    cues: Mapping[str, CueCalibration]  # of all cues, those that do not count as well
+    cues: Mapping[str, CueCalibration]  # of all cues of the model, those that do not count as well
     combined: Tail  # of the sum of surprises over the training set
 
     @staticmethod
-    def fit(training: Mapping[str, Array]) -> Calibration:
+    def fit(cues: Iterable[Cue], training: Mapping[str, Array]) -> Calibration:
         """Fit to the cues of the training images, each [N] by name."""
-        cues = {name: CueCalibration.fit(name, training[name]) for name in CUES}
-        return Calibration(cues, Tail.fit(_added(cues, training)))
+        fitted = {
+            cue.name: CueCalibration.fit(training[cue.name], cue.odd_side, cue.counts)
+            for cue in cues
+        }
+        return Calibration(fitted, Tail.fit(_sum_of_surprises(fitted, training)))
 
-    def oddness(self, cues: Mapping[str, Array]) -> Array:
-        """The sum of surprises, [N], in nats."""
-        return _added(self.cues, cues)
+    @property
+    def counted(self) -> list[str]:
+        """Names of the cues that enter the score."""
+        return [name for name, cue in self.cues.items() if cue.counts]
+
+    def raw_score(self, cues: Mapping[str, Array]) -> Array:
+        """Return the sum of surprises, [N], in nats."""
+        return _sum_of_surprises(self.cues, cues)
 
     def score(self, cues: Mapping[str, Array]) -> Array:
-        """Scores [N]: -log10 of the share of training images that are as odd, or odder."""
-        return -self.combined.log_upper(_added(self.cues, cues)) / np.log(10.0)
+        """Return scores [N]: -log10 of the share of training images that are as odd, or odder."""
+        return -self.combined.log_upper(self.raw_score(cues)) / np.log(10.0)
 
     def to_json(self) -> dict[str, Any]:
+        """Return JSON values that :meth:`from_json` reads."""
         return asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Calibration:
-        """Raises KeyError or TypeError where something is missing."""
+        """Rebuild a calibration, with the cues that it names.
+
+        Raises:
+            KeyError, TypeError: something is missing, or of another type.
+        """
         cues = {
             name: CueCalibration(
                 skewness=given["skewness"],
                 lower=given["lower"],
                 training=Tail(**given["training"]),
+                counts=given["counts"],
             )
-            for name, given in ((name, value["cues"][name]) for name in CUES)
+            for name, given in value["cues"].items()
         }
         return Calibration(cues, Tail(**value["combined"]))
 
 
-def _added(calibrations: Mapping[str, CueCalibration], cues: Mapping[str, Array]) -> Array:
-    return np.sum([calibrations[name].surprise(cues[name]) for name in COMBINED], axis=0)
+def _sum_of_surprises(
+    calibrations: Mapping[str, CueCalibration], cues: Mapping[str, Array]
+) -> Array:
+    """Add the surprises of the counting cues; one that is not among ``cues`` adds nothing."""
+    counted = [name for name, cue in calibrations.items() if cue.counts and name in cues]
+    return np.sum([calibrations[name].surprise(cues[name]) for name in counted], axis=0)
 
 
-def log_cue(cue: Array) -> Array:
-    """The logarithm of a cue, which is 0 or more."""
-    return np.log(np.maximum(cue, TINY))
+def log_cue(values: Array) -> Array:
+    """Return the logarithm of a cue, which is 0 or more."""
+    return np.log(np.maximum(values, TINY))
 
 
 def lower_side(skew: float) -> float:
-    """How likely it is that the lower side is odd, by the skewness of a log cue."""
+    """Return the probability that the lower side is odd, from the skewness of a log cue."""
     likely = 1 / (1 + np.exp((skew - EVEN_SKEWNESS) / SKEWNESS_SCALE))
     return float(np.clip(likely, 1 / LONGEST_ODDS, 1 - 1 / LONGEST_ODDS))
 
 
 def skewness(x: Array) -> float:
-    """The third standardized moment; 0 of a constant."""
-    centerd = x - x.mean()
-    deviation = float(np.sqrt((centerd**2).mean()))
-    return float((centerd**3).mean() / deviation**3) if deviation > 1e-9 else 0.0
+    """Return the third standardized moment; 0 for a constant."""
+    return float(stats.skew(x)) if float(x.std()) > 1e-9 else 0.0

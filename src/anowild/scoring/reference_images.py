@@ -23,13 +23,13 @@ MOST_BYTES, FEWEST = 8_000_000, 16
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """Preprocessed images [M, C, R, R], of uint8 or uint16; there may be none."""
+    """Preprocessed images, uint8 or uint16 [M, C, R, R]; M may be 0."""
 
     images: Array
 
     @staticmethod
     def choose(images: Array, score: Array, count: int, seed: int) -> ReferenceImages:
-        """At most ``count`` by chance of those that score at most the median.
+        """Draw at most ``count`` of the images whose score is at most the median.
 
         Args:
             images: preprocessed training images, [N, C, R, R].
@@ -40,14 +40,21 @@ class ReferenceImages:
         drawn = np.random.default_rng(seed).permutation(ordinary)[:count]
         return ReferenceImages(np.ascontiguousarray(images[np.sort(drawn)]))
 
-    def save(self, folder: Path, weights_id: str) -> None:
-        """Write them beside the weights that they belong to."""
+    def save(self, folder: Path, checksum: str) -> None:
+        """Write the images beside the weights that they belong to.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written.
+        """
         with atomic_write(folder / REFERENCE_IMAGES) as temporary:
-            save_file({"images": self.images}, temporary, metadata={"id": weights_id})
+            save_file({"images": self.images}, temporary, metadata={"id": checksum})
 
     @staticmethod
-    def load(folder: Path, weights_id: str, shape: tuple[int, ...], dtype: Any) -> ReferenceImages:
-        """Read them; none, with a warning, where they are damaged or of another model: scores need them not.
+    def load(folder: Path, checksum: str, shape: tuple[int, ...], dtype: Any) -> ReferenceImages:
+        """Load the images of a model.
+
+        Returns no image, and logs a warning, if the file is damaged or belongs to another model: scores
+        do not depend on it.
 
         Args:
             shape: of an image.
@@ -57,7 +64,7 @@ class ReferenceImages:
             return none
         try:
             with safe_open(path, framework="np") as file:
-                if (file.metadata() or {}).get("id") != weights_id:
+                if (file.metadata() or {}).get("id") != checksum:
                     raise ValueError("it is of another model")
                 images = file.get_tensor("images")
             if images.shape[1:] != shape or images.dtype != dtype:

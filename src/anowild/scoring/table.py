@@ -8,7 +8,7 @@ import struct
 import tempfile
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,18 +17,14 @@ from typing import IO, Any
 import numpy as np
 
 from anowild.arrays import Array
+from anowild.data.image_set import Batch
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, check_place, printable
-from anowild.scoring.cues import CUES
-from anowild.scoring.detector import Scores, oddest_first
+from anowild.scoring.scores import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
 
-#: Columns of a table of scores.
-COLUMNS = ("path", "score", "rank", *CUES)
 #: Rows of a Parquet file that are held in memory, and lie together in the file.
 ROW_GROUP = 1 << 15
-
-_CUES = struct.Struct(f"={len(CUES)}d")
 
 
 @dataclass(frozen=True)
@@ -38,33 +34,30 @@ class Row:
     path: str
     score: float
     rank: int
-    residual: float
-    relative_residual: float
-    feature_distance: float
-    latent_norm: float
-    latent_distance: float
-    hidden_distance: float
-    contrast: float
+    cues: dict[str, float]
 
 
 class Table:
-    """Scores of a source; ``rows()`` are ranked, the oddest first.
+    """Scores of a source; a sink of the scoring pass, and ``rows()`` are ranked, the oddest first.
 
-    Only scores stay in memory, and where the rest of an image stands: 16 bytes an image. Names and
+    Memory holds the scores alone, and where the rest of an image stands: 16 bytes an image. Names and
     cues are written away as they come, and read back when they are asked for.
 
     Args:
-        out: where the table will be written. Names and cues wait on the same disk, in a file
-            without a name, of which nothing can be left behind. None: they wait in memory.
+        cues: names of the cues, in the order of the columns.
+        out: where the table will be written. Names and cues wait on the same disk, in a file without
+            a name, of which nothing can be left behind. None: they wait in memory.
 
     Raises:
         UserError: that disk is full, or cannot be written.
     """
 
-    def __init__(self, out: Path | None = None) -> None:
+    def __init__(self, cues: Sequence[str], out: Path | None = None) -> None:
+        self.cue_names = tuple(cues)
         self.left_out = 0  # images of the source that could not be read
         self.threshold: Threshold | None = None
         self._out = out
+        self._cues = struct.Struct(f"={len(self.cue_names)}d")
         self._score = array("d")
         self._ends = array("q", [0])
         self._file: IO[bytes] = io.BytesIO()
@@ -75,13 +68,24 @@ class Table:
                 raise as_user_error(error, out) from error
         weakref.finalize(self, self._file.close)
 
+    def begin(self, count: int | None) -> None:
+        """Do nothing; see :class:`Sink`."""
+
+    def take(self, batch: Batch, scores: Scores) -> None:
+        """Add a batch of the scoring pass."""
+        self.append(batch.names, scores)
+
+    def end(self, left_out: int) -> None:
+        """Note how many images could not be read."""
+        self.left_out = left_out
+
     def append(self, names: Sequence[str], scores: Scores) -> None:
         """Add images, in the order of the source, before anything is read."""
-        cues = np.stack([scores.cues[cue] for cue in CUES], axis=1)
+        cues = np.stack([scores.cues[cue] for cue in self.cue_names], axis=1)
         end, entries = self._ends[-1], []
         for name, row in zip(names, cues.tolist(), strict=True):
-            # File names may hold halves of characters, which UTF-8 does not know.
-            entries.append(_CUES.pack(*row) + name.encode("utf-8", "surrogatepass"))
+            # File names may hold lone surrogates, which UTF-8 does not know.
+            entries.append(self._cues.pack(*row) + name.encode("utf-8", "surrogatepass"))
             end += len(entries[-1])
             self._ends.append(end)
         self._score.frombytes(scores.score.astype(np.float64).tobytes())
@@ -97,73 +101,74 @@ class Table:
 
     @property
     def score(self) -> Array:
-        """The combined score, float64 [N], in the order of the source."""
+        """The scores, float64 [N], in the order of the source."""
         return np.frombuffer(self._score, np.float64)
 
     @property
     def scores(self) -> Scores:
-        """Score and cues, in the order of the source."""
-        cues = np.array([self._read(i)[0] for i in range(len(self))]).reshape(-1, len(CUES))
-        return Scores(self.score, {cue: cues[:, k] for k, cue in enumerate(CUES)})
+        """Scores and cues, in the order of the source."""
+        values = [self._read(i)[0] for i in range(len(self))]
+        cues = np.array(values).reshape(-1, len(self.cue_names))
+        return Scores(self.score, {cue: cues[:, k] for k, cue in enumerate(self.cue_names)})
 
     def name(self, i: int) -> str:
-        """Of the image at a place in the source."""
+        """Return the name of the image at place ``i`` of the source."""
         return self._read(i)[1]
 
     def rows(self) -> list[Row]:
-        """Ranked, the oddest first."""
+        """Return all rows, ranked, the oddest first."""
         return list(self.ranked())
 
     def ranked(self) -> Iterator[Row]:
-        """The same rows one by one, in memory that does not grow with them."""
+        """Yield the same rows one by one, in memory that does not grow with them."""
         for rank, i in enumerate(oddest_first(self.score), start=1):
             cues, name = self._read(i)
-            yield Row(name, self._score[i], rank, *cues)
+            yield Row(name, self._score[i], rank, dict(zip(self.cue_names, cues, strict=True)))
 
-    def write(self, path: Path, threshold: Threshold | None = None) -> None:
-        """Write the ranked rows as .csv or .parquet; with a threshold, also whether each is odd.
+    def write(self, path: Path) -> None:
+        """Write the ranked rows as .csv or .parquet; with a threshold, ``odd`` is 1 where it flags.
 
         Raises:
-            UserError: the file cannot be written.
+            UserError: the file has another ending, or cannot be written.
         """
-        write_rows(self.ranked(), path, threshold)
+        write_rows(self.ranked(), self.cue_names, path, self.threshold)
 
     def _read(self, i: int) -> tuple[tuple[float, ...], str]:
         start, end = self._ends[i], self._ends[i + 1]
         self._file.seek(start)
         entry = self._file.read(end - start)
-        return _CUES.unpack_from(entry), entry[_CUES.size :].decode("utf-8", "surrogatepass")
+        name = entry[self._cues.size :].decode("utf-8", "surrogatepass")
+        return self._cues.unpack_from(entry), name
 
 
-def write_rows(rows: Iterable[Row], path: Path, threshold: Threshold | None = None) -> None:
-    """Write a table of scores as .csv or .parquet; with a threshold, ``odd`` is 1 of what it flags.
+def write_rows(
+    rows: Iterable[Row], cues: Sequence[str], path: Path, threshold: Threshold | None = None
+) -> None:
+    """Write a table of scores as .csv or .parquet; with a threshold, ``odd`` is 1 where it flags.
 
     Raises:
-        UserError: it has another ending, or cannot be written.
+        UserError: the file has another ending, or cannot be written.
     """
     check_output(path)
-    columns = COLUMNS if threshold is None else (*COLUMNS, "odd")
+    columns = ["path", "score", "rank", *cues, *(["odd"] if threshold is not None else [])]
 
-    def value(row: Row, column: str) -> Any:
-        if column != "odd":
-            return getattr(row, column)
-        assert threshold is not None
-        return int(threshold.score is not None and row.score >= threshold.score)
+    def values(row: Row) -> list[Any]:
+        found = [row.path, row.score, row.rank, *(row.cues[cue] for cue in cues)]
+        if threshold is not None:
+            found.append(int(threshold.score is not None and row.score >= threshold.score))
+        return found
 
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".parquet":
-            _write_parquet(iter(rows), temporary, columns, value)
+            _write_parquet(map(values, rows), temporary, columns)
             return
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
-            for row in rows:
-                writer.writerow([value(row, column) for column in columns])
+            writer.writerows(map(values, rows))
 
 
-def _write_parquet(
-    rows: Iterator[Row], path: Path, columns: Sequence[str], value: Callable[[Row, str], Any]
-) -> None:
+def _write_parquet(rows: Iterator[list[Any]], path: Path, columns: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -171,16 +176,16 @@ def _write_parquet(
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns])
     with pq.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, ROW_GROUP)):
-            arrays = {name: [value(row, name) for row in group] for name in columns}
+            arrays = dict(zip(columns, map(list, zip(*group, strict=True)), strict=True))
             arrays["path"] = [printable(name) for name in arrays["path"]]
             writer.write_table(pa.table(arrays, schema))
 
 
 def check_output(path: Path) -> None:
-    """Say before the work, not after it, that its result could not be written.
+    """Check, before the work, that a table can be written to ``path``.
 
     Raises:
-        UserError: it has another ending, or lies in no folder, or a library is missing.
+        UserError: it has another ending, lies in no folder, or a library is missing.
     """
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{path}: a table is written as .csv or .parquet; give it such an ending")

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
 from anowild.arrays import Array
 from anowild.errors import UserError
@@ -27,7 +28,7 @@ _PLACES = 256
 
 @dataclass(frozen=True)
 class Threshold:
-    """Images that score at least ``score`` are flagged; None where none is."""
+    """A line through scores: images that score at least ``score`` are flagged; None flags none."""
 
     score: float | None
     flagged: int
@@ -35,27 +36,27 @@ class Threshold:
     assumption: str  # what that rests on, and what becomes of it if that fails
 
     def flags(self, scores: Array) -> Array:
-        """bool [N]"""
+        """Return which scores are flagged: bool [N]."""
         return np.zeros(len(scores), bool) if self.score is None else scores >= self.score
 
 
 def check_budget(count: int) -> None:
-    """Raises UserError if nobody can look at so many images."""
+    """Raise UserError unless ``count`` is 1 or more."""
     if count < 1:
         raise UserError(f"a budget of {count} images: has to be 1 or more")
 
 
 def check_share(what: str, share: float) -> None:
-    """Raises UserError if it is none."""
+    """Raise UserError unless ``share`` lies between 0 and 1; ``what`` names it in the message."""
     if not 0 < share < 1:
         raise UserError(f"{what} of {share:g}: has to be between 0 and 1")
 
 
 def budget(scores: Array, count: int) -> Threshold:
-    """The ``count`` oddest images, and those that score as high as the last of them.
+    """Flag the ``count`` oddest images, and those that score as high as the last of them.
 
     Raises:
-        UserError: fewer than 1, or no images.
+        UserError: ``count`` is less than 1, or there are no images.
     """
     check_budget(count)
     if len(scores) == 0:
@@ -71,11 +72,11 @@ def budget(scores: Array, count: int) -> Threshold:
     )
 
 
-def expected(scores: Array, share: float) -> Threshold:
-    """As many of the oddest images as are expected to be anomalies.
+def expected_share(scores: Array, share: float) -> Threshold:
+    """Flag as many of the oddest images as are expected to be anomalies.
 
     Raises:
-        UserError: not a share, or no images.
+        UserError: the share is out of range, or there are no images.
     """
     check_share("an expected share", share)
     count = max(1, round(share * len(scores)))
@@ -91,7 +92,7 @@ def expected(scores: Array, share: float) -> Threshold:
 
 
 def p_values(scores: Array, calibration: Array) -> Array:
-    """Conformal p-values (Bates et al. 2023, eq. 3): (1 + calibration scores as high) / (1 + n).
+    """Return conformal p-values (Bates et al. 2023, eq. 3): (1 + calibration scores as high) / (1 + n).
 
     A normal image has a p-value of at most t with a chance of at most t, if it and the calibration
     images could change places. Scores are [N], ``calibration`` [n].
@@ -111,31 +112,28 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
         calibration: scores of images like the normal ones, on which was not trained.
 
     Raises:
-        UserError: not a share, or no images.
+        UserError: the share is out of range, or there are no images.
     """
     check_share("a false discovery rate", rate)
     if len(calibration) == 0 or len(scores) == 0:
         raise UserError("there are no images to calibrate with, or none to flag")
     p = p_values(scores, calibration)
-    ordered = np.sort(p)
-    # A hair's breadth, for what is equal but for rounding.
-    passing = np.flatnonzero(ordered * len(p) <= rate * np.arange(1, len(p) + 1) * (1 + 1e-12))
+    # The tolerance is for values that are equal but for rounding.
+    flags = false_discovery_control(p) <= rate * (1 + 1e-12)
     assumption = (
         "The calibration images are normal, were not trained on, and come from where the normal "
         "images come from. If some of them are anomalies, fewer images are flagged, and the promise "
         "holds all the more; take those that you know out, and the rest is found again."
     )
-    if len(passing) == 0:
-        finest = 1 / (1 + len(calibration))
+    if not flags.any():
+        least, finest = float(p.min()), 1 / (1 + len(calibration))
         more = (
             f" {len(calibration)} calibration images cannot give a p-value under {finest:.2g}: with "
             f"more of them, fewer images have to be odd at once."
-            if ordered[0] <= finest * 1.001
-            else f" The oddest image has a p-value of {ordered[0]:.2g}; {rate / len(p):.2g} would do."
+            if least <= finest * 1.001
+            else f" The oddest image has a p-value of {least:.2g}; {rate / len(p):.2g} would do."
         )
         return Threshold(None, 0, f"No image can be flagged at this rate.{more}", assumption)
-    cut = ordered[passing[-1]]
-    flags = p <= cut
     return Threshold(
         float(scores[flags].min()),
         int(flags.sum()),
@@ -145,23 +143,23 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
     )
 
 
-def gap(scores: Array, oddness: Array, seed: int = 0) -> Threshold:
-    """Where the images fall apart into two groups, in nearly every bootstrap resample; else none.
+def gap(scores: Array, raw_score: Array, seed: int = 0) -> Threshold:
+    """Flag the odder of two groups that the images fall apart into, if nearly all resamples show two.
 
-    The density of log oddness (a kernel estimate, Silverman's bandwidth) has to have a valley above
+    The density of the log raw score (a kernel estimate, Silverman's bandwidth) has to have a valley above
     its highest hill that is at most half as high as the hill beyond it.
 
     Args:
-        oddness: [N], positive; ``scores`` rise with it.
+        raw_score: sum of surprises, [N], positive; ``scores`` rise with it.
     """
     assumption = (
         "Anomalies are a group of their own, apart from the normal images. One that lies among the "
         "normal ones is missed; a group of normal images that lies apart is flagged."
     )
-    if len(oddness) < FEWEST:
-        promise = f"Can't tell: {len(oddness)} images are too few to look for two groups."
+    if len(raw_score) < FEWEST:
+        promise = f"Can't tell: {len(raw_score)} images are too few to look for two groups."
         return Threshold(None, 0, promise, assumption)
-    x = np.log(np.maximum(oddness, 1e-12))
+    x = np.log(np.maximum(raw_score, 1e-12))
     rng = np.random.default_rng(seed)
     whole = _valley(x)
     found = [_valley(x[rng.integers(0, len(x), len(x))]) for _ in range(RESAMPLES)]
@@ -186,7 +184,7 @@ def gap(scores: Array, oddness: Array, seed: int = 0) -> Threshold:
 
 
 def _valley(x: Array) -> float | None:
-    """The place of the deepest valley above the highest hill of a density, if it is deep enough."""
+    """Return the place of the deepest valley above the highest mode of a density; None: not deep enough."""
     quarter, three = np.quantile(x, [0.25, 0.75])
     spread = min(float(x.std()), (three - quarter) / 1.34)
     if spread <= 0:
@@ -212,5 +210,5 @@ def _valley(x: Array) -> float | None:
 
 
 def _least_hill(kernel: Array) -> float:
-    """The height of a hill of five images in one place."""
+    """Return the height of five images in one place."""
     return 5.0 * float(kernel.max())

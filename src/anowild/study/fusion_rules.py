@@ -1,7 +1,7 @@
-"""Ways of making one score from several cues without labels, for comparison with the detector's own.
+"""Rules that fuse several cues into one score without labels, for comparison with the detector's own.
 
-Each takes the cues over the (contaminated) training set and over other images, by name, and gives
-those a score, higher is odder. None sees a label or a rate.
+A rule takes the cues of the (contaminated) training set and of other images, by name, and returns scores
+of the other images, higher is odder. No rule sees a label or a rate.
 """
 
 from __future__ import annotations
@@ -11,24 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.scoring.calibration import (
-    COMBINED,
-    EITHER_SIDE,
-    CueCalibration,
-    log_cue,
-    lower_side,
-    skewness,
-)
+from anowild.scoring.calibration import CueCalibration, log_cue, lower_side, skewness
+from anowild.views.gan import CUES
 
 Cues = Mapping[str, Array]
 Rule = Callable[[Cues, Cues], Array]
 
-#: The title of the detector's own rule.
-OWN = "combined score"
+#: Title of the detector's own rule.
+DEFAULT_RULE = "combined score"
+#: The cues of the paper.
 PAPER = ("residual", "feature_distance", "latent_norm")
-#: The detector's cues of which more is always odder.
-UPPER = tuple(name for name in COMBINED if name not in EITHER_SIDE)
-#: Those of an earlier rule, whose side the skewness of the first decided.
+#: The cues that count in the score of the view `gan`, and those of them of which more is always odder.
+COMBINED = tuple(name for name, cue in CUES.items() if cue.counts)
+UPPER = tuple(name for name in COMBINED if CUES[name].odd_side == "upper")
+#: Cues of an earlier rule, whose odd side the skewness of the first decided.
 EARLIER = ("squared_residual", "structure", "latent_distance", "hidden_distance")
 
 
@@ -37,12 +33,12 @@ def detector(
     lower: float | Callable[[Cues, str], float] | None = None,
     halved: Sequence[str] = (),
 ) -> Rule:
-    """The detector's: the sum of the log evidence over cues.
+    """Return the detector's rule: the sum of surprises over cues.
 
     Args:
-        lower: how likely the lower side of each cue is; or a function of the training cues and the
-            name; None: as the detector has it.
-        halved: cues whose evidence counts half.
+        lower: probability that the lower side of each cue is odd; or a function of the training cues and
+            the name; None: as the detector has it.
+        halved: cues whose surprise counts half.
     """
 
     def rule(training: Cues, images: Cues) -> Array:
@@ -50,7 +46,9 @@ def detector(
         for name in names:
             likely = lower(training, name) if callable(lower) else lower
             with np.errstate(divide="ignore"):  # of a side that is ruled out
-                evidence = CueCalibration.fit(name, training[name], likely).surprise(images[name])
+                side = CUES[name].odd_side if name in COMBINED else "either"
+                fitted = CueCalibration.fit(training[name], side, lower=likely)
+                evidence = fitted.surprise(images[name])
             total += evidence * (0.5 if name in halved else 1.0)
         return total
 
@@ -58,12 +56,12 @@ def detector(
 
 
 def by_skewness(leading: str | None = None) -> Callable[[Cues, str], float]:
-    """The likely side by the skewness of one cue, or of each."""
+    """Return a function that decides the odd side by the skewness of one cue, or of each."""
     return lambda training, name: lower_side(skewness(log_cue(training[leading or name])))
 
 
 def ranks(names: Sequence[str] = UPPER) -> Rule:
-    """The mean rank among the training images, upper side."""
+    """Return the rule of mean ranks among the training images, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
         found = [np.searchsorted(np.sort(training[n]), images[n]) / len(training[n]) for n in names]
@@ -73,7 +71,7 @@ def ranks(names: Sequence[str] = UPPER) -> Rule:
 
 
 def robust_z(names: Sequence[str] = UPPER) -> Rule:
-    """The mean distance of the log cue from the median, in median absolute deviations, upper side."""
+    """Return the rule of mean robust z-scores of the log cues, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
         total = np.zeros(len(images[names[0]]))
@@ -87,7 +85,7 @@ def robust_z(names: Sequence[str] = UPPER) -> Rule:
 
 
 def conformal(names: Sequence[str] = UPPER) -> Rule:
-    """Fisher's sum of the logarithms of conformal p-values, upper side."""
+    """Return the rule of Fisher's sum of log conformal p-values, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
         total = np.zeros(len(images[names[0]]))
@@ -101,7 +99,7 @@ def conformal(names: Sequence[str] = UPPER) -> Rule:
 
 
 def ecod(names: Sequence[str] = COMBINED) -> Rule:
-    """ECOD over the cues (Li et al. 2022): the largest of three sums of log tail probabilities."""
+    """Return ECOD over the cues (Li et al. 2022): the largest of three sums of log tail probabilities."""
 
     def rule(training: Cues, images: Cues) -> Array:
         upper, lower, skewed = (np.zeros(len(images[names[0]])) for _ in range(3))
@@ -119,7 +117,7 @@ def ecod(names: Sequence[str] = COMBINED) -> Rule:
 
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
-    OWN: detector(),
+    DEFAULT_RULE: detector(),
     "combined without contrast": detector(UPPER),
     "combined, each cue by its own skewness": detector(lower=by_skewness()),
     "combined, upper sides": detector(lower=0.0),

@@ -6,24 +6,27 @@ import numpy as np
 import torch
 
 from anowild.arrays import Array
-from anowild.scoring.cues import CueComputer
 from anowild.settings import Settings
+from anowild.views.gan import GanView
 
 #: Share of D's features in loss and score, and the step of the search: theirs.
 FEATURE_SHARE, LEARNING_RATE = 0.1, 0.01
 
 
-def search(computer: CueComputer, images: Array, steps: int, settings: Settings) -> Array:
-    """Descend from random latents to the images; the loss that is left, float64 [N].
+def search(view: GanView, images: Array, steps: int, settings: Settings) -> Array:
+    """Descend from random latents to the images, and return the remaining losses, float64 [N].
 
     Args:
         images: stored ones, [N, C, R, R].
         steps: of Adam, from a latent of the size that G knows.
     """
-    g, d, lod = computer.generator, computer.discriminator, computer.lod
+    g, d, lod = view.networks.generator, view.networks.discriminator, view.lod
     rng = torch.Generator().manual_seed(settings.seed)
+    # For derivatives of the networks' own; neither G nor D's features depend on the rest of a batch.
+    g.train()
+    d.train()
     found = []
-    for x in computer.passes(images):
+    for x in view.batches(images):
         start = torch.randn((len(x), g.latent_size), generator=rng) * settings.latent_scale
         latents = start.to(x.device).requires_grad_(True)
         adam = torch.optim.Adam([latents], lr=LEARNING_RATE * settings.latent_scale / 0.1)
@@ -39,4 +42,6 @@ def search(computer: CueComputer, images: Array, steps: int, settings: Settings)
             latents.grad = gradient
             adam.step()
         found.append(loss.detach().double().cpu().numpy())
+    g.eval()
+    d.eval()
     return np.concatenate(found)[: len(images)]

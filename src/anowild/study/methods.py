@@ -1,7 +1,7 @@
-"""What a study compares: ways of training our networks, and detectors from other libraries.
+"""Methods that a study compares: ways of training our networks, and baseline detectors.
 
-A method takes a contaminated training set and gives scores of the test set, one row or several;
-all of them see the same images, preprocessed in the same way, and no label.
+A method takes a contaminated training set and returns scores of the test set, one row or several.
+All methods see the same images, preprocessed in the same way, and no label.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ class Training:
     """A way of training our networks."""
 
     summary: str
-    changes: Mapping[str, Any]  # of the study's settings
-    knows_rate: bool = False  # whether it is told the rate, as ``trim_rate``
+    changes: Mapping[str, Any]  # to the study's settings
+    knows_rate: bool = False  # whether ``trim_rate`` is set to the rate of contamination
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A detector from elsewhere, on pixels: (training images, images, seed) -> [N], higher is odder."""
+    """A detector on pixels: ``score`` is (training images, images, seed) -> [N], higher for odder."""
 
     summary: str
     score: Callable[[Array, Array, int], Array]
-    needs: str | None = None  # a package that is not always there
+    needs: str | None = None  # an optional package
 
     def available(self) -> bool:
         return self.needs is None or find_spec(self.needs) is not None
 
 
-#: The paper's own step; the fast one cannot carry E's loss to G.
+#: The paper's step; with the fast step, E's loss cannot be part of G's.
 _IN_TURN = {"simultaneous": False, "penalty_share": 1.0}
 
 TRAININGS: dict[str, Training] = {
@@ -64,24 +64,30 @@ DETECTORS: dict[str, Baseline] = {
     "brightness": Baseline("brightness", baselines.brightness),
     "compressed": Baseline("size when compressed", baselines.compressed_size),
 }
-#: Those that are also tried on E's features of the joint networks.
+#: Detectors that also run on E's features of the joint networks.
 ON_FEATURES = ("pca", "knn", "iforest", "ecod")
 
 METHODS: dict[str, Training | Baseline] = {**TRAININGS, **DETECTORS}
 
 
 def changes_of(name: str, rate: float) -> dict[str, Any]:
-    """What a way of training changes in the study's settings."""
+    """Return what a way of training changes in the study's settings."""
     training = TRAININGS[name]
     told = {"trim_rate": rate} if training.knows_rate else {}
     return {**training.changes, **told}
 
 
 def check(names: list[str]) -> None:
-    """Raises UserError for an unknown method, or one whose package is not installed."""
+    """Check that all methods exist and their packages are installed.
+
+    Raises:
+        UserError: one is unknown, or its package is missing.
+    """
     for name in names:
         if name not in METHODS:
-            raise UserError(f"there is no method '{name}': take some of {', '.join(METHODS)}")
+            raise UserError(f"method '{name}': unknown; take some of {', '.join(METHODS)}")
         method = METHODS[name]
         if isinstance(method, Baseline) and not method.available():
-            raise UserError(f"'{name}' needs {method.needs}: pip install 'anowild[study]'")
+            raise UserError(
+                f"method '{name}': {method.needs} is not installed; pip install 'anowild[study]'"
+            )

@@ -1,4 +1,4 @@
-"""Pictures of a study: AUROC against contamination, histograms of scores and of latent norms."""
+"""Plots of a study: AUROC against contamination, histograms of scores and latent norms."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ import numpy as np
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
 from anowild.study import cue_cache
-from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.methods import METHODS
 from anowild.study.tables import rows_of
-from anowild.study.trial import BANK, CELL, Cell, place
+from anowild.study.trial import CUE_CACHE, TRIAL, Trial, place
 
 
 def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
-    """Raises UserError if matplotlib is not installed."""
+    """Make a figure with ``columns`` panels.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
     try:
         import matplotlib as mpl
     except ImportError as error:
@@ -43,12 +47,12 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """AUROC of each method's own score, with the deviation over seeds, a panel for each set."""
+    """Plot the AUROC of each method's main score ± deviation over seeds, a panel for each set."""
     found: dict[str, dict[str, dict[float, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for row in rows_of(results):
-        if row["score"] in (OWN, METHODS[row["method"]].summary):
+        if row["score"] in (DEFAULT_RULE, METHODS[row["method"]].summary):
             found[row["set"]][row["method"]][row["rate"]].append(row["auroc"])
     figure, axes = _figure(len(found))
     for axis, (name, methods) in zip(axes, sorted(found.items()), strict=True):
@@ -67,22 +71,25 @@ def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None
     _save(figure, path)
 
 
-def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = None) -> None:
-    """Normal and anomalous test images, a panel for each cell's folder.
+def histograms(out: Path, trials: Sequence[Path], path: Path, cue: str | None = None) -> None:
+    """Plot histograms of normal and anomalous test images, a panel for each trial.
 
     Args:
-        cue: its logarithm, with G's own images beside; None: the combined score.
+        out: folder of the study.
+        trials: folders of the trials, relative to ``out``.
+        path: the PNG file to write.
+        cue: cue whose logarithm is shown, with that of G's own images; None for the combined score.
 
     Raises:
-        UserError: a cell has no bank.
+        UserError: the cues of a trial cannot be read.
     """
-    figure, axes = _figure(len(cells), 2.6)
-    for axis, where in zip(axes, cells, strict=True):
-        cell = Cell(**read_json(out / where / CELL))
-        measured = cue_cache.load(out / where / BANK)
-        labels = cell.experiment().test_labels
+    figure, axes = _figure(len(trials), 2.6)
+    for axis, where in zip(axes, trials, strict=True):
+        trial = Trial(**read_json(out / where / TRIAL))
+        measured = cue_cache.load(out / where / CUE_CACHE)
+        labels = trial.experiment().test_labels
         if cue is None:
-            scored = RULES[OWN](measured["training"], measured["test"])
+            scored = RULES[DEFAULT_RULE](measured["training"], measured["test"])
             groups = {"normal": scored[labels == 0], "anomalous": scored[labels == 1]}
         else:
             log = {g: np.log(np.maximum(measured[g][cue], 1e-12)) for g in ("test", "samples")}
@@ -94,18 +101,18 @@ def histograms(out: Path, cells: Sequence[Path], path: Path, cue: str | None = N
         bins = np.histogram_bin_edges(np.concatenate(list(groups.values())), 60)
         for title, values in groups.items():
             axis.hist(values, bins, density=True, alpha=0.5, label=title)
-        axis.set(title=f"{cell.set}, {100 * cell.rate:g} %", yticks=[])
+        axis.set(title=f"{trial.set}, {100 * trial.rate:g} %", yticks=[])
         axis.set_xlabel("combined score" if cue is None else f"log {cue}")
     axes[-1].legend(fontsize=7)
     _save(figure, path)
 
 
 def draw_all(results: Sequence[dict[str, Any]], out: Path, folder: Path) -> list[Path]:
-    """All pictures of a study; histograms of the joint run with the lowest seed at the highest rate."""
+    """Draw all plots; histograms are of the joint trial with the lowest seed at the highest rate."""
     chosen: dict[str, Path] = {}
     for r in sorted(results, key=lambda r: (-r["rate"], r["seed"])):
         where = place(r["set"], r["rate"], r["method"], r["seed"])
-        if r["method"] == "joint" and (out / where / BANK).exists():
+        if r["method"] == "joint" and (out / where / CUE_CACHE).exists():
             chosen.setdefault(r["set"], where)
     places = [chosen[name] for name in sorted(chosen)]
     paths = [folder / name for name in ("contamination.png", "scores.png", "latent_norm.png")]

@@ -1,6 +1,6 @@
-"""A study: every data set x rate x method x seed, each cell in a folder and a process of its own.
+"""A sweep over data sets x rates x methods x seeds, each trial in a folder and process of its own.
 
-What is done is skipped, what was stopped goes on, and the cost is known before it starts.
+Trials that are done are skipped, and trials that were stopped go on. The cost is estimated first.
 """
 
 from __future__ import annotations
@@ -25,44 +25,51 @@ from anowild.progress import bar
 from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
 from anowild.study import methods
-from anowild.study.datasets import DATASETS
-from anowild.study.trial import CELL, RESULT, Cell, write
+from anowild.study.datasets import BUNDLED, DATASETS
+from anowild.study.trial import RESULT, TRIAL, Trial, write
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.schedule import Schedule
 from anowild.training.step import Networks, Step, StepNoise
 
-#: Iterations that a pace is measured on.
+#: Iterations that are timed to estimate the cost.
 TIMED = 3
-#: Seconds between two looks at the processes.
+#: Seconds between checks of the processes.
 POLL = 0.2
-#: Changes in a cell that its result does not depend on.
+#: Fields of a trial that its result does not depend on.
 _FREE = {"data"}
 
 
 def plan(
-    data: Path,
+    data: Path | None,
     sets: Sequence[str],
     rates: Sequence[float],
     names: Sequence[str],
     seeds: Sequence[int],
     settings: Settings,
     search_steps: int = 0,
-) -> list[Cell]:
-    """The cells of a study, one seed after the other, so that what is there early is balanced.
+) -> list[Trial]:
+    """Return the trials of a study, seed by seed, so that an unfinished study is balanced.
 
     Raises:
-        UserError: an unknown set or method, or one that is not installed; an impossible rate.
+        UserError: a set or method is unknown, or its package or folder is missing; a rate is
+            impossible.
     """
     for name in sets:
         if name not in DATASETS:
-            raise UserError(f"there is no set '{name}': take some of {', '.join(DATASETS)}")
+            raise UserError(f"set '{name}': unknown; take some of {', '.join(DATASETS)}")
+        if data is None and name not in BUNDLED:
+            raise UserError(
+                f"set '{name}': needs --data; without it, take some of {', '.join(BUNDLED)}"
+            )
     methods.check(list(names))
     for rate in rates:
         if not 0 <= rate <= 0.5:
-            raise UserError(f"rate {rate:g}: a share of the training set, from 0 to 0.5")
+            raise UserError(
+                f"rate {rate:g}: impossible; give a share of the training set from 0 to 0.5"
+            )
     return [
-        Cell(
-            name, rate, method, seed, str(data), settings.to_json(),
+        Trial(
+            name, rate, method, seed, str(data or ""), settings.to_json(),
             search_steps if method == "joint" else 0,
         )
         for seed, rate, name, method in itertools.product(seeds, rates, sets, names)
@@ -71,37 +78,37 @@ def plan(
 
 @dataclass(frozen=True)
 class Cost:
-    """What is left to do."""
+    """Estimated cost of the trials that are not done."""
 
-    cells: int
+    trials: int
     done: int
     hours: float  # of one process, training alone
 
     def __str__(self) -> str:
         return (
-            f"{self.cells} cells, {self.done} of them done; the training of the others takes about "
+            f"{self.trials} trials, {self.done} of them done; the training of the others takes about "
             f"{self.hours:.1f} hours of one process here (scoring and baselines not counted)"
         )
 
 
-def cost(cells: Sequence[Cell], out: Path, device: torch.device) -> Cost:
-    """Estimate by a few iterations of each size of networks on this machine."""
-    left = [cell for cell in cells if not (out / cell.place / RESULT).exists()]
+def cost(trials: Sequence[Trial], out: Path, device: torch.device) -> Cost:
+    """Estimate the cost from a few iterations of each set and method on this machine."""
+    left = [trial for trial in trials if not (out / trial.place / RESULT).exists()]
     paces: dict[tuple[str, str], float] = {}
     seconds = 0.0
-    for cell in left:
-        if cell.method not in methods.TRAININGS:
+    for trial in left:
+        if trial.method not in methods.TRAININGS:
             continue
-        key = cell.set, cell.method
+        key = trial.set, trial.method
         if key not in paces:
-            paces[key] = _seconds_per_kimg(cell, device)
-        seconds += paces[key] * cell.full_settings().kimg
-    return Cost(len(cells), len(cells) - len(left), seconds / 3600)
+            paces[key] = _seconds_per_kimg(trial, device)
+        seconds += paces[key] * trial.full_settings().kimg
+    return Cost(len(trials), len(trials) - len(left), seconds / 3600)
 
 
-def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
-    settings = cell.full_settings()
-    experiment = cell.experiment()
+def _seconds_per_kimg(trial: Trial, device: torch.device) -> float:
+    settings = trial.full_settings()
+    experiment = trial.experiment()
     images = ImageSet.load(experiment.training[:64], settings)
     resolution, channels = images.preprocess.resolution, images.preprocess.channels
     networks = Networks.build(settings, resolution, channels).to(device)
@@ -124,41 +131,43 @@ def _seconds_per_kimg(cell: Cell, device: torch.device) -> float:
 
 
 def run(
-    cells: Sequence[Cell], out: Path, jobs: int, threads: int, devices: Sequence[str]
+    trials: Sequence[Trial], out: Path, jobs: int, threads: int, devices: Sequence[str]
 ) -> list[Path]:
-    """Run what is left, ``jobs`` cells at a time, on the devices in turn.
+    """Run the trials that are not done, ``jobs`` at a time, on the devices in turn.
 
     Returns:
-        The folders of cells that failed; each has the reason in ``error.txt``.
+        The folders of trials that failed; each has the reason in ``error.txt``.
 
     Raises:
-        UserError: a folder holds another cell, or another study runs there.
-        Interrupted: by Ctrl-C or SIGTERM, after all cells have saved.
+        UserError: a folder holds another trial, or another study runs there.
+        Interrupted: by Ctrl-C or SIGTERM, after all trials have saved.
     """
-    with exclusive_lock(out, "another study is running there now"):
+    with exclusive_lock(
+        out, "another study is running there now; wait for it, or give another output"
+    ):
         left = []
-        for cell in cells:
-            folder = out / cell.place
-            _agree(cell, folder)
+        for trial in trials:
+            folder = out / trial.place
+            _agree(trial, folder)
             if not (folder / RESULT).exists():
-                left.append(cell)
-        done = len(cells) - len(left)
+                left.append(trial)
+        done = len(trials) - len(left)
         running: dict[subprocess.Popen[bytes], tuple[Path, str]] = {}
         failed: list[Path] = []
         free = list(itertools.islice(itertools.cycle(devices), jobs))
-        with stop_request() as stop, bar("cells", len(cells), done) as shown:
+        with stop_request() as stop, bar("trials", len(trials), done) as shown:
             while left or running:
                 while left and free and stop.signum is None:
-                    cell, device = left.pop(0), free.pop(0)
-                    folder = out / cell.place
-                    write(cell, folder)
+                    trial, device = left.pop(0), free.pop(0)
+                    folder = out / trial.place
+                    write(trial, folder)
                     running[_start(folder, device, threads)] = folder, device
                 if stop.signum is not None:
                     for process in running:
                         process.terminate()
                     for process in running:
                         process.wait()
-                    raise Interrupted(stop.signum, f"{done} of {len(cells)} cells")
+                    raise Interrupted(stop.signum, f"{done} of {len(trials)} trials")
                 time.sleep(POLL)
                 for process in [p for p in running if p.poll() is not None]:
                     folder, device = running.pop(process)
@@ -174,21 +183,28 @@ def _start(folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "anowild.study.trial", str(folder)]
     command += ["--device", device, "--threads", str(threads)]
     with (folder / "error.txt").open("wb") as log:
-        # A session of its own: Ctrl-C reaches this process alone, which then stops the others.
+        # In a session of its own, so that Ctrl-C reaches this process alone, which then stops the others.
         return subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         )  # fmt: skip
 
 
-def _agree(cell: Cell, folder: Path) -> None:
-    """Raises UserError if the folder holds a cell of a study with other settings."""
-    if not (folder / CELL).exists():
+def _agree(trial: Trial, folder: Path) -> None:
+    """Check that the folder is empty or holds this very trial.
+
+    Raises:
+        UserError: it holds a trial of a study with other settings.
+    """
+    if not (folder / TRIAL).exists():
         return
-    before = read_json(folder / CELL)
-    for name, value in json.loads(json.dumps(asdict(cell))).items():
-        if name not in _FREE and before.get(name) != value:
+    before = read_json(folder / TRIAL)
+    for name, value in json.loads(json.dumps(asdict(trial))).items():
+        found = before.get(name)
+        if name == "settings":  # which may have the names of an earlier version
+            found, value = Settings.from_json(found or {}), Settings.from_json(value)
+        if name not in _FREE and found != value:
             raise UserError(
-                f"{folder}: holds a cell of a study with other {name}; give the same as before, "
+                f"{folder}: holds a trial of a study with other {name}; give the same as before, "
                 "or another output"
             )

@@ -1,4 +1,4 @@
-"""Results of a study as tables: one row for each way of scoring of each cell, and what sums them up."""
+"""Tables of a study: one row for each score of each trial, means over seeds, paired differences."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import numpy as np
 
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
-from anowild.study.fusion_rules import OWN
+from anowild.study.fusion_rules import DEFAULT_RULE
 from anowild.study.methods import METHODS
 from anowild.study.trial import RESULT
 
-#: A row: set, rate, method, seed, score, auroc, average_precision, resolution, kimg, ...
+#: One score of one trial: set, rate, method, seed, score, auroc, average_precision, ...
 Row = dict[str, Any]
-#: Facts of a cell that every one of its rows repeats.
+#: Facts of a trial that each of its rows repeats.
 FACTS = ("set", "rate", "method", "seed", "resolution", "kimg", "train_seconds", "date", "machine")
 
 
 def collect(out: Path) -> list[dict[str, Any]]:
-    """The results of all cells in a study's folder.
+    """Read the results of all trials in a study's folder.
+
+    Earlier versions spelled "neighbours" in the names of scores; here it is "neighbors".
 
     Raises:
         UserError: there are none.
@@ -32,16 +34,23 @@ def collect(out: Path) -> list[dict[str, Any]]:
     found = [read_json(path) for path in sorted(out.glob(f"*/*/*/*/{RESULT}"))]
     if not found:
         raise UserError(f"{out}: holds no results; make some with `anowild study run`")
+    for result in found:
+        for row in result["rows"]:
+            row["score"] = row["score"].replace("neighbours", "neighbors")
     return found
 
 
 def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
-    """All rows of all results, each with the facts of its cell."""
+    """Return all rows of all results, each with the facts of its trial."""
     return [{k: r.get(k) for k in FACTS} | row for r in results for row in r["rows"]]
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> None:
-    """Raises UserError if pyarrow is not installed, or the file cannot be written."""
+    """Write rows as a Parquet file.
+
+    Raises:
+        UserError: pyarrow is not installed, or the file cannot be written.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -52,10 +61,12 @@ def write_parquet(rows: Sequence[Row], path: Path) -> None:
 
 
 def markdown(results: Sequence[dict[str, Any]], metric: str = "auroc", brief: bool = False) -> str:
-    """A section for each set, a column for each rate, mean ± deviation over seeds.
+    """Format a section for each set: a column for each rate, mean ± deviation over seeds.
 
     Args:
-        brief: one row for each method.
+        results: results of trials, as :func:`collect` returns them.
+        metric: ``auroc`` or ``average_precision``.
+        brief: whether each method has its main score alone.
     """
     sections: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for result in results:
@@ -84,7 +95,7 @@ def _section(
     lines += ["", f"| {metric}, {seeds} seeds | {columns} |", "|---" * (len(rates) + 1) + "|"]
     values: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(results):
-        if not brief or row["score"] in (OWN, METHODS[row["method"]].summary):
+        if not brief or row["score"] in (DEFAULT_RULE, METHODS[row["method"]].summary):
             values[row["method"], row["score"]][row["rate"]].append(row[metric])
     order = {method: number for number, method in enumerate(METHODS)}
     for method, score in sorted(values, key=lambda key: order[key[0]]):
@@ -97,7 +108,7 @@ def _section(
 
 
 def mean(values: Sequence[float]) -> str:
-    """Mean ± standard deviation, the latter of two values or more."""
+    """Format mean ± standard deviation; a single value has no deviation."""
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
@@ -106,7 +117,7 @@ def mean(values: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval (Student's)."""
+    """A mean and its 95 % confidence interval (Student's t)."""
 
     mean: float
     low: float
@@ -114,8 +125,8 @@ class Interval:
     count: int
 
     @staticmethod
-    def of(values: Sequence[float]) -> Interval:
-        """Of two values at least."""
+    def from_values(values: Sequence[float]) -> Interval:
+        """Compute the interval from two or more values."""
         from scipy.stats import t
 
         x = np.array(values)
@@ -132,7 +143,7 @@ def differences(
     second: Callable[[Row], bool],
     metric: str = "auroc",
 ) -> dict[str, list[float]]:
-    """By set, what the first kind of row has more than the second, over the same rate and seed."""
+    """Return, by set, first minus second row of each pair with the same rate and seed."""
 
     def by_cell(wanted: Callable[[Row], bool]) -> dict[tuple[Any, ...], float]:
         return {(r["set"], r["rate"], r["seed"]): r[metric] for r in rows if wanted(r)}
@@ -147,9 +158,9 @@ def differences(
 def comparisons(
     results: Sequence[dict[str, Any]], rates: Sequence[float], metric: str = "auroc"
 ) -> str:
-    """Markdown: ways of training, and the combined score against everything else, in pairs.
+    """Format paired differences: between ways of training, and of our score to all others.
 
-    Runs on one set resemble each other, so the interval over the means of the sets is there as well.
+    Trials on one set resemble each other, so an interval over the means of the sets is given as well.
     """
     rows = [row for row in rows_of(results) if row["rate"] in rates]
     shares = " and ".join(f"{100 * rate:g} %" for rate in rates)
@@ -167,28 +178,28 @@ def comparisons(
         runs = [value for values in found.values() for value in values]
         means = {name: statistics.mean(values) for name, values in found.items()}
         if len(runs) > 1:
-            over_sets = Interval.of(list(means.values())) if len(means) > 1 else "-"
+            over_sets = Interval.from_values(list(means.values())) if len(means) > 1 else "-"
             each = " | ".join(f"{means[name]:+.3f}" if name in means else "-" for name in sets)
-            lines.append(f"| {title} | {Interval.of(runs)} | {over_sets} | {each} |")
+            lines.append(f"| {title} | {Interval.from_values(runs)} | {over_sets} | {each} |")
 
-    for score in (OWN, "latent_norm", "latent_distance"):
+    for score in (DEFAULT_RULE, "latent_norm", "latent_distance"):
         for a, b in (("joint", "sequential"), ("robust", "joint"), ("refine", "joint"),
                      ("cycle", "in-turn"), ("joint", "in-turn"), ("joint", "untrained")):  # fmt: skip
             line(f"{a} - {b}: {score}", kind(a, score), kind(b, score))
-    ours = kind("joint", OWN)
+    ours = kind("joint", DEFAULT_RULE)
     of_joint = list(dict.fromkeys(row["score"] for row in rows if row["method"] == "joint"))
     for score in of_joint:
-        if score != OWN:
-            line(f"joint: {OWN} - {score}", ours, kind("joint", score))
+        if score != DEFAULT_RULE:
+            line(f"joint: {DEFAULT_RULE} - {score}", ours, kind("joint", score))
     for method in dict.fromkeys(row["method"] for row in rows):
         title = METHODS[method].summary
         if title not in of_joint:
-            line(f"joint: {OWN} - {title}", ours, kind(method, title))
+            line(f"joint: {DEFAULT_RULE} - {title}", ours, kind(method, title))
     return "\n".join(lines) + "\n"
 
 
 def suspects(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: precision among the k most suspicious training images, k as many as were injected."""
+    """Format the precision among the k oddest training images; k is the number of injected ones."""
     found: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for r in results:
         for name, value in (r.get("suspects") or {}).items():

@@ -1,10 +1,10 @@
-"""One cell of a study: a data set, a rate of contamination, a method and a seed -> a result.
+"""A trial of a study: a data set, a rate of contamination, a method and a seed -> a result.
 
     python -m anowild.study.trial FOLDER
 
-runs the cell whose ``cell.json`` lies in FOLDER, and goes on where it was stopped; `sweep` writes
-that file, and runs cells side by side. What stays: the trained networks, ``bank.npz`` with all cues
-of all images, and ``result.json``, by which a cell is done.
+runs the trial that ``cell.json`` in FOLDER describes, or goes on with it; `sweep` writes that file, and
+runs trials side by side. A trial leaves the trained networks, ``bank.npz`` with all cues of all images,
+and, at its end, ``result.json``.
 """
 
 from __future__ import annotations
@@ -24,38 +24,37 @@ import torch
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
-from anowild.device import select_device
+from anowild.device import configure_process, select_device
 from anowild.evaluation.metrics import auroc, average_precision
 from anowild.files import read_json, write_json
-from anowild.scoring.detector import cue_computer, oddest_first, scoring_networks
-from anowild.scoring.judge import judge_of
+from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
 from anowild.signals import exit_status
 from anowild.study import cue_cache
 from anowild.study.datasets import DATASETS, SETTINGS_OF, Experiment
-from anowild.study.fusion_rules import OWN, RULES
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.latent_search import search
 from anowild.study.methods import DETECTORS, ON_FEATURES, TRAININGS, changes_of
-from anowild.training import train
-from anowild.training.loop import Trained
+from anowild.training.gan import anomaly_scorer, view_of
+from anowild.training.loop import Trained, train
 from anowild.version import VERSION
 
 #: ``score`` (what is ranked by), ``auroc``, ``average_precision``.
 Row = dict[str, Any]
 
-CELL, RESULT, BANK = "cell.json", "result.json", "bank.npz"
+TRIAL, RESULT, CUE_CACHE = "cell.json", "result.json", "bank.npz"
 #: Test images of either kind that the latent search, which is slow, is tried on.
 SEARCHED_EACH = 200
 
 
 def place(name: str, rate: float, method: str, seed: int) -> Path:
-    """Where a cell lies in its study's folder."""
+    """Return the place of a trial in the folder of its study."""
     return Path(name) / f"{100 * rate:g}pct" / method / f"seed{seed}"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What is run."""
+class Trial:
+    """Description of a trial."""
 
     set: str
     rate: float
@@ -67,20 +66,22 @@ class Cell:
 
     @property
     def place(self) -> Path:
-        """Where it lies in the study's folder."""
+        """Its place in the folder of the study."""
         return place(self.set, self.rate, self.method, self.seed)
 
     def experiment(self) -> Experiment:
+        """Load the images, with the trial's contamination."""
         return DATASETS[self.set](Path(self.data), self.rate, self.seed)
 
     def full_settings(self) -> Settings:
+        """Return the settings of the study, with those of the set and the method."""
         changes = changes_of(self.method, self.rate) if self.method in TRAININGS else {}
         changes = {**SETTINGS_OF.get(self.set, {}), "seed": self.seed, **changes}
         return Settings.from_json(self.settings).replace(**changes)
 
 
-def run(cell: Cell, folder: Path, device: torch.device) -> dict[str, Any]:
-    """Run a cell in its folder, or go on with it, or read what it gave.
+def run(trial: Trial, folder: Path, device: torch.device) -> dict[str, Any]:
+    """Run a trial in its folder, go on with it, or read its result.
 
     Raises:
         UserError: the image sets cannot be read; as in training.
@@ -89,22 +90,22 @@ def run(cell: Cell, folder: Path, device: torch.device) -> dict[str, Any]:
     if (folder / RESULT).exists():
         done: dict[str, Any] = read_json(folder / RESULT)
         return done
-    settings, experiment = cell.full_settings(), cell.experiment()
+    settings, experiment = trial.full_settings(), trial.experiment()
     training = ImageSet.load(experiment.training, settings)
     test = ImageSet.load(experiment.test, preprocess=training.preprocess)
     started = time.perf_counter()
-    if cell.method in TRAININGS:
-        facts, rows = _trained(cell, experiment, training, test, settings, folder, device)
+    if trial.method in TRAININGS:
+        facts, rows = _trained(trial, experiment, training, test, settings, folder, device)
     else:
-        scores = DETECTORS[cell.method].score(training.images, test.images, cell.seed)
+        scores = DETECTORS[trial.method].score(training.images, test.images, trial.seed)
         seconds = round(time.perf_counter() - started, 1)
         facts = {"train_seconds": seconds}
-        rows = [_row(DETECTORS[cell.method].summary, experiment.test_labels, scores)]
+        rows = [_row(DETECTORS[trial.method].summary, experiment.test_labels, scores)]
     result = {
-        "set": cell.set,
-        "rate": cell.rate,
-        "method": cell.method,
-        "seed": cell.seed,
+        "set": trial.set,
+        "rate": trial.rate,
+        "method": trial.method,
+        "seed": trial.seed,
         "resolution": training.preprocess.resolution,
         "kimg": settings.kimg,
         "training_images": len(training),
@@ -122,22 +123,22 @@ def run(cell: Cell, folder: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _trained(
-    cell: Cell, experiment: Experiment, training: ImageSet, test: ImageSet, settings: Settings,
+    trial: Trial, experiment: Experiment, training: ImageSet, test: ImageSet, settings: Settings,
     folder: Path, device: torch.device,
 ) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
-    judge = judge_of(training, settings) if settings.robust else None
-    trained = train(training, settings, folder / "training", device, judge)
-    computer = cue_computer(scoring_networks(trained.networks, settings), trained.lod)
+    scorer = anomaly_scorer(training, settings) if settings.robust else None
+    trained = train(training, settings, folder / "training", device, scorer)
+    view = view_of(trained.networks, trained.lod, settings)
     measured = cue_cache.make(
-        computer, training.images, test.images, settings.latent_scale, settings.seed
+        view, training.images, test.images, settings.latent_scale, settings.seed
     )
-    cue_cache.save(folder / BANK, measured)
+    cue_cache.save(folder / CUE_CACHE, measured)
     labels = experiment.test_labels
     rows = rows_of(measured, labels)
-    if cell.search_steps:
+    if trial.search_steps:
         kinds = [np.flatnonzero(labels == kind)[:SEARCHED_EACH] for kind in (0, 1)]
         chosen = np.concatenate(kinds)
-        scores = search(computer, test.images[chosen], cell.search_steps, settings)
+        scores = search(view, test.images[chosen], trial.search_steps, settings)
         rows.append(_row("latent search (AnoGAN)", labels[chosen], scores))
     facts = {
         "train_seconds": round(trained.seconds, 1),
@@ -146,8 +147,8 @@ def _trained(
     return facts, rows
 
 
-def rows_of(measured: dict[str, cue_cache.Group], labels: Array) -> list[Row]:
-    """Every way of scoring that a bank allows."""
+def rows_of(measured: dict[str, cue_cache.CueArrays], labels: Array) -> list[Row]:
+    """Compute the row of every way of scoring that a cue cache allows."""
     training, test = measured["training"], measured["test"]
     rows = [_row(title, labels, rule(training, test)) for title, rule in RULES.items()]
     rows += [_row(name, labels, test[name]) for name in cue_cache.cues(measured)]
@@ -161,13 +162,13 @@ def rows_of(measured: dict[str, cue_cache.Group], labels: Array) -> list[Row]:
     return rows
 
 
-def suspects(measured: dict[str, cue_cache.Group], odd: Array, trained: Trained) -> Row:
-    """How well the training images themselves are ranked: precision among the k oddest, k injected.
+def suspects(measured: dict[str, cue_cache.CueArrays], odd: Array, trained: Trained) -> Row:
+    """Measure how well the training images themselves are ranked: precision at k, the number injected.
 
     Args:
-        odd: which are injected, bool [N].
+        odd: which training images are injected anomalies, bool [N].
     """
-    score = RULES[OWN](measured["training"], measured["training"])
+    score = RULES[DEFAULT_RULE](measured["training"], measured["training"])
     found: Row = {"precision_at_k": _precision(odd, score)}
     if trained.suspects is not None:
         s = trained.suspects
@@ -193,12 +194,13 @@ def _row(title: str, labels: Array, scores: Array) -> Row:
     }
 
 
-def write(cell: Cell, folder: Path) -> None:
-    """Note what is to be run in ``folder``."""
-    write_json(folder / CELL, asdict(cell))
+def write(trial: Trial, folder: Path) -> None:
+    """Write the description of a trial into its folder."""
+    write_json(folder / TRIAL, asdict(trial))
 
 
 def main(arguments: list[str]) -> int:
+    """Run the trial of a folder; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m anowild.study.trial")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="auto")
@@ -207,8 +209,9 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
     def work() -> int:
-        cell = Cell(**read_json(given.folder / CELL))
-        run(cell, given.folder, select_device(given.device, given.threads))
+        trial = Trial(**read_json(given.folder / TRIAL))
+        configure_process(given.threads)
+        run(trial, given.folder, select_device(given.device))
         return 0
 
     return exit_status(work)

@@ -1,4 +1,4 @@
-"""The training state as one file: written whole, and enough to go on with the same bits."""
+"""Checkpoints: the whole training state in one file, from which a run resumes with the same bits."""
 
 from __future__ import annotations
 
@@ -20,25 +20,29 @@ from anowild.training.step import Step
 
 log = logging.getLogger("anowild")
 
-#: Checkpoints kept; an older one is there in case the newest is damaged.
+#: Number of checkpoints kept: the newest, and an older one in case the newest is damaged.
 KEPT = 2
 
 
 @dataclass
 class Counters:
-    """Where a run stands. Random draws depend on these and the seed alone."""
+    """Progress of a run. All random numbers depend on these counters and the seed alone."""
 
-    nimg: int = 0  # images seen by the discriminator; in sequential training, then by the encoder
-    held_nimg: int = 0  # images at which the schedule values now in force were read
-    repeats: int = 0  # iterations done with them
+    nimg: int = 0  # images that D was trained on; in sequential training, then also E
+    held_nimg: int = 0  # value of `nimg` at which the schedule was last read
+    repeats: int = 0  # iterations since then
     lod: float = -1.0  # level of detail of the last iteration; -1 before the first
-    ticks: int = 0
-    tick_nimg: int = 0  # images at the last tick
-    seconds: float = 0.0  # of training, over all sessions
+    ticks: int = 0  # log lines written
+    tick_nimg: int = 0  # value of `nimg` at the last of them
+    seconds: float = 0.0  # of training, over all processes that took part
 
 
 def save(folder: Path, counters: Counters, step: Step, suspects: Suspects | None = None) -> Path:
-    """Write ``state-<images>.safetensors`` into ``folder`` and remove all but the newest two."""
+    """Write ``state-<images>.safetensors`` into ``folder``, and remove all but the newest two.
+
+    Returns:
+        The path of the new file.
+    """
     tensors: dict[str, Tensor] = {}
     for name, network in step.networks.named().items():
         tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
@@ -65,25 +69,28 @@ def save(folder: Path, counters: Counters, step: Step, suspects: Suspects | None
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in ``folder``, the newest first."""
+    """List the checkpoints in ``folder``, the newest first."""
     return sorted(folder.glob("state-*.safetensors"), reverse=True)
 
 
 def load_latest(folder: Path, step: Step) -> tuple[Counters, Suspects | None] | None:
-    """Take up the newest readable checkpoint; None where there is none.
+    """Restore the newest readable checkpoint into ``step``.
+
+    Returns:
+        The counters, and the state of robust training if there is one; None without a checkpoint.
 
     Raises:
-        UserError: there are checkpoints, but none can be used.
+        UserError: there are checkpoints, but none can be read.
     """
     found = checkpoints(folder)
     for path in found:
         try:
             return _load(path, step)
         except (SafetensorError, KeyError, ValueError, OSError) as error:
-            log.warning("%s cannot be used (%s)", path, error)
+            log.warning("%s: cannot be read (%s); trying the one before", path, error)
     if found:
         raise UserError(
-            f"{folder}: no checkpoint there can be used; delete the folder to start again"
+            f"{folder}: no checkpoint in it can be read; delete the folder to start again"
         )
     return None
 
@@ -97,9 +104,9 @@ def _load(path: Path, step: Step) -> tuple[Counters, Suspects | None]:
             for key in file.keys()  # noqa: SIM118
         }
     counters = Counters(**plain["counters"])
-    of_images = _below("suspects/", tensors)
-    suspects = Suspects.of(of_images) if of_images else None
-    # Everything is looked up and compared before anything is changed.
+    robust = _strip_prefix("suspects/", tensors)
+    suspects = Suspects.from_tensors(robust) if robust else None
+    # Look everything up before changing anything, so that a damaged file changes nothing.
     sources = {}
     for name, network in step.networks.named().items():
         for key, own in network.state_dict().items():
@@ -110,10 +117,10 @@ def _load(path: Path, step: Step) -> tuple[Counters, Suspects | None]:
         for key, own in sources.items():
             own.copy_(tensors[key])
     for name, optimizer in step.optimizers.items():
-        optimizer.load(plain["adam_counts"][name], _below(f"optimizer/{name}/", tensors))
+        optimizer.load(plain["adam_counts"][name], _strip_prefix(f"optimizer/{name}/", tensors))
     step.set_skipped(plain["skipped"], plain["skipped_in_a_row"])
     return counters, suspects
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

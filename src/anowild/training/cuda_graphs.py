@@ -1,11 +1,11 @@
-"""Whole iterations recorded as CUDA graphs, for levels so small that launching kernels is the cost.
+"""CUDA graphs of whole iterations, for levels so small that launching kernels dominates their cost.
 
-What Python decides is fixed in a recording: level, learning rate, decay of the averages, Adam's
-epsilon. So an iteration is recorded only where all of these stay as they are (at a whole level, once
-epsilon has settled), and recorded anew where one of them changes. Everything else lies in tensors,
-Adam's step counters and the count of skipped updates among them.
+A captured graph has Python's values built in: level, learning rate, decay of the averages, Adam's epsilon.
+So an iteration is captured only once these are constant (at a whole level, with epsilon settled), and
+captured again when one of them changes. All other state is in tensors, including Adam's step counters
+and the count of skipped updates.
 
-Most tests put something in the recorder's place that computes on a CPU; `pytest -m gpu` records.
+Most tests replace the capture by a stand-in that computes on a CPU; `pytest -m gpu` captures graphs.
 """
 
 from __future__ import annotations
@@ -28,21 +28,25 @@ Report = dict[str, Tensor]
 Run = Callable[[], Report]
 
 
-class Recorder(Protocol):
-    """Where iterations run before they are recorded, and what records them."""
+class GraphCapture(Protocol):
+    """A way to capture iterations as graphs."""
 
     def warm_up(self, run: Run) -> Report:
-        """Run, and compute, as the recorded one will."""
+        """Run an iteration where it will be captured later."""
 
-    def record(self, run: Run) -> tuple[Callable[[], None], Report]:
-        """Run without computing; returns what computes it, and where its results will lie."""
+    def capture(self, run: Run) -> tuple[Callable[[], None], Report]:
+        """Capture an iteration without computing it.
+
+        Returns:
+            A function that replays the graph, and the tensors that a replay overwrites with its report.
+        """
 
 
-class CudaRecorder:
-    """Records on a stream of its own, on which the warm-up runs as well.
+class CudaGraphCapture:
+    """Capture of CUDA graphs, on a stream of its own, where the warm-up runs as well.
 
-    Autograd remembers the stream on which it first met a parameter: one that is not being recorded
-    would spoil the recording.
+    Autograd remembers the stream on which it first saw a parameter. A stream that is not being captured
+    would invalidate the capture.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -50,14 +54,14 @@ class CudaRecorder:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def warm_up(self, run: Run) -> Report:
-        # Each stream waits for the other, so that neither takes memory that the other still reads.
+        # Each stream waits for the other, so that neither reuses memory that the other still reads.
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             report = run()
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
         return report
 
-    def record(self, run: Run) -> tuple[Callable[[], None], Report]:
+    def capture(self, run: Run) -> tuple[Callable[[], None], Report]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream):
             report = run()
@@ -65,43 +69,44 @@ class CudaRecorder:
 
 
 @dataclass
-class _Recording:
+class _CapturedIteration:
     replay: Callable[[], None]
-    inputs: list[Tensor]  # reals and draws of the next replay are copied into these
+    inputs: list[Tensor]  # reals and noise of the next replay are copied into these
     report: Report
-    advanced: Counter[str]  # Adam counts that one iteration moves on
+    advanced: Counter[str]  # how much one iteration adds to Adam's counts
 
 
 class GraphedStep:
-    """Calls a Step, or replays a recording of it, and moves its counters on just the same.
+    """A :class:`Step` that replays a captured graph of the iteration where it can.
 
-    What a call returns is overwritten by the next one.
+    Counters advance as in plain calls. The tensors that a call returns are overwritten by the next one.
 
     Args:
-        recorder: by default records on the device of the step's networks, a GPU.
+        step: what to capture.
+        graph_capture: by default captures CUDA graphs on the device of the step's networks.
     """
 
-    #: Iterations before one is recorded: kernels are chosen, work spaces made.
+    #: Iterations run before the capture, in which kernels are chosen and workspaces allocated.
     WARM_UP = 3
 
-    def __init__(self, step: Step, recorder: Recorder | None = None) -> None:
+    def __init__(self, step: Step, graph_capture: GraphCapture | None = None) -> None:
         self.step = step
         device = next(step.networks.generator.parameters()).device
-        self.recorder: Recorder = recorder or CudaRecorder(device)
-        #: Why recording failed, after which all goes on without it.
+        self.graph_capture: GraphCapture = graph_capture or CudaGraphCapture(device)
+        #: Why the capture failed; from then on all iterations are plain calls.
         self.failure: str | None = None
         self.replayed = 0
         self._fixed: Any = None
         self._warmed = 0
-        self._recording: _Recording | None = None
+        self._captured: _CapturedIteration | None = None
 
     def __call__(
-        self, reals: Tensor, draws: StepNoise, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor, noise: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> Report:
-        """As :meth:`Step.__call__`."""
-        if not self._can_be_recorded(lod):
-            return self.step(reals, draws, lod, learning_rate, decay)
-        inputs = [reals, *draws]
+        """Run one iteration, as :meth:`Step.__call__` does."""
+        if not self._can_be_captured(lod):
+            return self.step(reals, noise, lod, learning_rate, decay)
+        inputs = [reals, *noise]
         optimizers = self.step.optimizers
         fixed = (
             lod, learning_rate, decay, [tensor.shape for tensor in inputs],
@@ -110,53 +115,55 @@ class GraphedStep:
         if fixed != self._fixed:
             self._fixed = fixed
             self._warmed = 0
-            self._recording = None
-        if self._recording is None:
+            self._captured = None
+        if self._captured is None:
             self._warmed += 1
             if self._warmed <= self.WARM_UP:
-                return self.recorder.warm_up(
-                    lambda: self.step(reals, draws, lod, learning_rate, decay)
+                return self.graph_capture.warm_up(
+                    lambda: self.step(reals, noise, lod, learning_rate, decay)
                 )
-            self._recording = self._record(inputs, lod, learning_rate, decay)
-            if self._recording is None:
-                return self.step(reals, draws, lod, learning_rate, decay)
-        recording = self._recording
-        for own, tensor in zip(recording.inputs, inputs, strict=True):
+            self._captured = self._capture(inputs, lod, learning_rate, decay)
+            if self._captured is None:
+                return self.step(reals, noise, lod, learning_rate, decay)
+        captured = self._captured
+        for own, tensor in zip(captured.inputs, inputs, strict=True):
             own.copy_(tensor)
-        recording.replay()
-        for name, count in recording.advanced.items():
+        captured.replay()
+        for name, count in captured.advanced.items():
             optimizers[name].count += count
         self.replayed += 1
-        return dict(recording.report)
+        return dict(captured.report)
 
-    def _can_be_recorded(self, lod: float) -> bool:
-        # During a fade the level changes all the time. An optimizer that is not used has no count.
+    def _can_be_captured(self, lod: float) -> bool:
+        # During a fade the level changes in every iteration. An unused optimizer has a count of 0.
         return (
             self.failure is None
             and lod == int(lod)
             and all(o.settled for o in self.step.optimizers.values() if o.count)
         )
 
-    def _record(
+    def _capture(
         self, inputs: list[Tensor], lod: float, lr: float, decay: float
-    ) -> _Recording | None:
-        """Record an iteration, and leave the step as it was; None where that fails."""
+    ) -> _CapturedIteration | None:
+        """Capture an iteration without changing the step; return None if that fails."""
         own = [tensor.clone() for tensor in inputs]
         counts = self._counts()
         try:
             with ExitStack() as stack:
                 for optimizer in self.step.optimizers.values():
                     stack.enter_context(optimizer.capturable())
-                replay, report = self.recorder.record(
+                replay, report = self.graph_capture.capture(
                     lambda: self.step(own[0], StepNoise(*own[1:]), lod, lr, decay)
                 )
-            return _Recording(replay, own, report, self._counts() - counts)
+            return _CapturedIteration(replay, own, report, self._counts() - counts)
         except RuntimeError as error:
             self.failure = str(error).splitlines()[0]
-            log.warning("CUDA graphs cannot be used here (%s): going on without", self.failure)
+            log.warning(
+                "CUDA graphs cannot be used here (%s); training goes on without them", self.failure
+            )
             return None
         finally:
-            # Nothing has been computed yet.
+            # The capture counted an iteration that it did not compute.
             for name, optimizer in self.step.optimizers.items():
                 optimizer.count = counts[name]
 

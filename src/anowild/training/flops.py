@@ -1,50 +1,56 @@
-"""What an iteration has to compute, so that a log can say how near it comes to the machine."""
+"""Floating-point operations (FLOPs) of training, for the share of peak in the log."""
 
 from __future__ import annotations
 
 from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.growth import split_lod
 from anowild.settings import Settings
-from anowild.training.losses import penalized
+from anowild.training.losses import penalized_count
 from anowild.training.step import Networks
 
 
 def flops_per_image(networks: Networks, settings: Settings, lod: float, minibatch: int) -> float:
-    """Floating-point operations of convolutions and dense layers, for each real image.
+    """Count the FLOPs of an iteration for each real image, in convolutions and dense layers.
 
-    Two for each multiplication and addition; a resampling convolution counts with its 3x3 kernel
-    at the coarser size. What works element by element, or updates parameters, is left out.
+    A multiplication with its addition counts as two. A resampling convolution counts with its 3x3 kernel
+    at the coarser size. Elementwise operations and updates of parameters do not count.
+
+    Args:
+        networks: of the run.
+        settings: of the run.
+        lod: level of detail.
+        minibatch: number of real images in an iteration.
     """
     s = settings
-    g = forward(networks.generator, lod)
-    d = forward(networks.discriminator, lod)
-    # D: two passes forward; back for each by features and by weights. The penalty: forward, the
-    # gradient by the image, what that depends on (by features and by weights), and back through
-    # minibatch stddev (by features and by weights).
-    work = 6 * d + 6 * d * penalized(minibatch, s.penalty_share) / minibatch
-    # G: forward and back by features and weights. Against a new D: through it and back.
+    g = forward_flops(networks.generator, lod)
+    d = forward_flops(networks.discriminator, lod)
+    # D: two forward passes, each with gradients of features and of weights. The penalty: a forward
+    # pass, the gradient of the image, its derivatives by features and by weights, and a backward pass
+    # through minibatch stddev, for features and for weights.
+    work = 6 * d + 6 * d * penalized_count(minibatch, s.penalty_share) / minibatch
+    # G: a forward pass, with gradients of features and of weights. Against the new D: through it and back.
     work += 3 * g + (0 if s.simultaneous else 2 * d)
     own_fakes = not (s.shared_fakes or s.simultaneous)
     work += g if own_fakes else 0
     if s.encoder == "joint":
-        # E, and images of its own.
+        # E, and newly generated images for it.
         work += _through_encoder(networks, settings, lod) + (g if own_fakes else 0)
     return work
 
 
 def encoder_flops_per_image(networks: Networks, settings: Settings, lod: float) -> float:
-    """The same for the second part of a sequential run."""
-    return _through_encoder(networks, settings, lod) + forward(networks.generator, lod)
+    """Count as :func:`flops_per_image` does, for the second part of sequential training."""
+    return _through_encoder(networks, settings, lod) + forward_flops(networks.generator, lod)
 
 
 def _through_encoder(networks: Networks, settings: Settings, lod: float) -> float:
-    """E forward and back, through G and back; for generated images, and real ones where asked."""
-    once = 3 * forward(networks.encoder, lod) + 2 * forward(networks.generator, lod)
+    # E forward and back, through G and back, for generated images and, with `encoder_reals`, real ones.
+    once = 3 * forward_flops(networks.encoder, lod) + 2 * forward_flops(networks.generator, lod)
     return once * (2 if settings.encoder_reals else 1)
 
 
-def forward(network: Generator | Discriminator | Encoder, lod: float) -> float:
-    """Floating-point operations of one image's way through a network at a level of detail."""
+def forward_flops(network: Generator | Discriminator | Encoder, lod: float) -> float:
+    """Count the FLOPs of one image's forward pass through a network at a level of detail."""
     level, coarser = split_lod(lod, network.max_lod)
     top = network.max_lod - level
     multiplied = 0

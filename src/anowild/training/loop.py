@@ -1,24 +1,22 @@
-"""The training loop: from a set of images to trained networks, resumable at any point."""
+"""The training loop: from a set of images to trained networks, resumable at any state."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from anowild.data.image_set import ImageSet
-from anowild.device import matrix_product_peak, peak_memory_mb, training_dtype
+from anowild.device import full_float32, matrix_product_peak, peak_memory_mb, training_dtype
 from anowild.errors import UserError
-from anowild.files import atomic_write, exclusive_lock, read_json, write_json
+from anowild.files import exclusive_lock, read_json, write_json
 from anowild.networks.inputs import downsample, process_reals, to_unit
 from anowild.progress import bar
 from anowild.settings import Settings
@@ -27,37 +25,38 @@ from anowild.training import checkpoint
 from anowild.training.checkpoint import Counters
 from anowild.training.cuda_graphs import GraphedStep
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
-from anowild.training.losses import worst_rebuilt
-from anowild.training.robust import Judge, Suspects, due
-from anowild.training.sample_grids import grid, save_picture, save_training_grids, to_uint8
+from anowild.training.losses import rank_by_reconstruction_error
+from anowild.training.robust import AnomalyScorer, Suspects, is_reassessment_due
+from anowild.training.sample_grids import grid, save_png, save_training_grids, to_uint8
 from anowild.training.sampler import MinibatchSampler
 from anowild.training.schedule import Schedule, ScheduleState, changes_level
 from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.tick_log import TickLog
 
 log = logging.getLogger("anowild")
 
-#: Fewest images that training accepts.
+#: Least number of training images.
 MIN_IMAGES = 16
-#: A run may be taken up with other values of these.
-CHANGEABLE = {
+#: Settings that may change when a run is resumed.
+CHANGEABLE_SETTINGS = {
     "kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution", "scoring_weights",
-    "reference_images",
+    "reference_images", "views",
 }  # fmt: skip
 
-# Streams of random numbers, apart from each other and from the data's (1, 2 and 5).
-_DRAWS, _GRID = 3, 4
+# Keys of the random streams here; the sampler uses 1, 2, 5 and 6.
+_NOISE, _GRID = 3, 4
 
 
 @dataclass
 class Trained:
-    """What a finished run hands to scoring."""
+    """The result of a training run."""
 
     networks: Networks
     lod: float  # level of detail at the end: 0 unless the run was too short to grow
-    kimg: float
-    seconds: float
-    skipped: int  # updates left out because a gradient was not finite
-    suspects: Suspects | None  # of robust training
+    kimg: float  # thousands of images trained on
+    seconds: float  # of training, over all processes that took part
+    skipped: int  # updates skipped because a gradient was not finite
+    suspects: Suspects | None  # state of robust training; None without it
 
 
 def train(
@@ -65,29 +64,33 @@ def train(
     settings: Settings,
     folder: Path,
     device: torch.device | None = None,
-    judge: Judge | None = None,
+    judge: AnomalyScorer | None = None,
 ) -> Trained:
-    """Train G, D and E, or go on with a run that ``folder`` holds.
+    """Train G, D and E, or resume the run in ``folder``.
 
     Args:
-        images: the training set, anomalies and all.
-        settings: a run that is taken up must have the same, but for ``CHANGEABLE``.
+        images: the training set, which may contain anomalies.
+        settings: of the run; on resuming only ``CHANGEABLE_SETTINGS`` may differ.
         folder: receives settings.json, log.jsonl, state-*.safetensors and grids/.
-        judge: says how odd each training image is; robust training needs one.
+        device: where to train; the CPU by default.
+        judge: scores the training images; required for robust training.
 
     Raises:
-        UserError: too few images; another run in the folder; too many steps in a row without
-            a finite gradient.
-        Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
+        UserError: there are too few images, the folder holds another run, or the training diverged.
+        Interrupted: Ctrl-C or SIGTERM; the state was saved first.
+        ValueError: robust training without ``judge``.
     """
     if len(images) < MIN_IMAGES:
-        raise UserError(f"{len(images)} images are too few to train on: {MIN_IMAGES} is the least")
+        raise UserError(f"{len(images)} images are too few to train on; give at least {MIN_IMAGES}")
     if settings.robust and judge is None:
-        raise ValueError("robust training needs somebody to say what is odd")
+        raise ValueError("robust training requires `judge`")
     device = device or torch.device("cpu")
-    with exclusive_lock(folder, "another process is training there now"):
-        _agree_on_settings(folder, images, settings)
-        return _Run(images, settings, folder, device, judge).run()
+    with exclusive_lock(
+        folder, "another process is training there; wait for it, or give another output"
+    ):
+        _check_or_save_settings(folder, images, settings)
+        with full_float32(device):
+            return _Run(images, settings, folder, device, judge).run()
 
 
 class _Run:
@@ -97,13 +100,13 @@ class _Run:
         settings: Settings,
         folder: Path,
         device: torch.device,
-        judge: Judge | None,
+        judge: AnomalyScorer | None,
     ) -> None:
         self.images, self.settings, self.folder, self.device = images, settings, folder, device
         self.judge = judge
         resolution, channels = images.preprocess.resolution, images.preprocess.channels
         self.schedule = Schedule(settings, resolution)
-        self.batches = MinibatchSampler(
+        self.sampler = MinibatchSampler(
             images.images, settings.seed, mirror=settings.mirror, rotate=settings.rotate,
             device=device,
         )  # fmt: skip
@@ -114,138 +117,146 @@ class _Run:
         dtype = training_dtype(settings.precision, device) or torch.float32
         self.peak_flops = matrix_product_peak(device, dtype)
 
-        # In sequential training the encoder follows the GAN, for as many images again.
+        # Sequential training continues with the encoder, for as many images as the GAN.
         self.gan_nimg = round(settings.kimg * 1000)
         self.total_nimg = self.gan_nimg * (2 if settings.encoder == "sequential" else 1)
 
         loaded = checkpoint.load_latest(folder, self.step)
         self.counters, self.suspects = loaded or (Counters(), None)
         if settings.robust and self.suspects is None:
-            self.suspects = Suspects.none(len(images))
+            self.suspects = Suspects.empty(len(images))
         if self.suspects is not None:
-            self.batches.leave_out(self.suspects.dropped)
-        self.log = _TickLog(folder / "log.jsonl", self.counters.nimg)
+            self.sampler.exclude(self.suspects.dropped)
+        self.log = TickLog(folder / "log.jsonl", self.counters.nimg)
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
         self.tick_started = self.clock = time.perf_counter()
 
     def run(self) -> Trained:
         c, total = self.counters, self.total_nimg
         if c.nimg:
-            log.info("going on from %.1f kimg", c.nimg / 1000)
+            log.info("resuming at %.1f kimg", c.nimg / 1000)
         if not (self.folder / "grids" / "reals.png").exists():
-            shown_reals = to_uint8(to_unit(self._shown(64)))
-            save_picture(grid(shown_reals, 8), self.folder / "grids" / "reals.png")
+            shown_reals = to_uint8(to_unit(self._display_images(64)))
+            save_png(grid(shown_reals, 8), self.folder / "grids" / "reals.png")
         with stop_request() as stop, bar("training, kimg", total / 1000, c.nimg / 1000) as shown:
             last_shown = 0.0
-            # The reference looks at its counters only after all the repeats of an iteration.
+            # As in the reference, a run ends only after all repeats of an iteration.
             while c.nimg < total or c.repeats > 0:
                 if c.repeats == 0:
                     c.held_nimg = c.nimg
-                point = self._point()
-                # Right after a log line, and before what the checkpoint there will go on with.
+                state = self._schedule_state()
+                # Right after a log line, so that a run resumed from the checkpoint there does it, too.
                 if self.suspects is not None and c.nimg == c.tick_nimg:
-                    self._look(self.suspects, point)
-                self._iterate(point)
+                    self._reassess(self.suspects, state)
+                self._iterate(state)
                 c.repeats = (c.repeats + 1) % self.settings.minibatch_repeats
-                if self.device.type == "cpu":  # to ask a GPU is to wait for it: at ticks only
+                if (
+                    self.device.type == "cpu"
+                ):  # on a GPU this would wait for it; `_tick` does it there
                     self._check_finite()
                 if time.perf_counter() - last_shown > 1:
                     last_shown = time.perf_counter()
-                    shown.update(c.nimg / 1000, self._note(point))
-                due = c.tick_nimg + point.tick_kimg * 1000
-                if c.repeats == 0 and c.nimg >= min(due, total):
-                    self._tick(point)
+                    shown.update(c.nimg / 1000, self._progress_note(state))
+                next_tick = c.tick_nimg + state.tick_kimg * 1000
+                if c.repeats == 0 and c.nimg >= min(next_tick, total):
+                    self._tick(state)
                     if c.ticks % self.settings.checkpoint_ticks == 0 or c.nimg >= total:
-                        self._save(point.lod)
+                        self._save(state.lod)
                 if stop.signum is not None:
-                    self._save(point.lod)
+                    self._save(state.lod)
                     raise Interrupted(stop.signum, f"{c.nimg / 1000:.1f} kimg")
         if not checkpoint.checkpoints(self.folder):
-            self._save(self._point().lod)  # a run of length 0: the untrained networks
+            self._save(self._schedule_state().lod)  # a run of length 0 saves untrained networks
         lod = c.lod if c.lod >= 0 else self.schedule.at(0).lod
         return Trained(
             self.networks, lod, c.nimg / 1000, c.seconds, self.step.skipped, self.suspects
         )
 
-    def _point(self) -> ScheduleState:
-        # The encoder of a sequential run stays at the level that the GAN ended with.
+    def _schedule_state(self) -> ScheduleState:
+        # In the second part of a sequential run the level stays where the GAN ended.
         return self.schedule.at(min(self.counters.held_nimg, self.gan_nimg))
 
-    def _iterate(self, point: ScheduleState) -> None:
-        """One update of all networks, and of the counters."""
+    def _iterate(self, state: ScheduleState) -> None:
+        """Update all networks once, and the counters."""
         s, c = self.settings, self.counters
-        if s.reset_optimizers and (c.lod < 0 or changes_level(c.lod, point.lod)):
+        if s.reset_optimizers and (c.lod < 0 or changes_level(c.lod, state.lod)):
             for optimizer in self.step.optimizers.values():
                 optimizer.reset()
-        draws = self._draws(point.minibatch)
-        decay = self._decay(point.minibatch)
+        noise = self._noise(state.minibatch)
+        decay = self._ema_decay(state.minibatch)
         if c.nimg >= self.gan_nimg:
-            reals = self._reals(point) if s.encoder_reals else None
-            report = self.step.encoder_alone(reals, draws, point.lod, point.learning_rate, decay)
+            reals = self._reals(state) if s.encoder_reals else None
+            report = self.step.encoder_alone(reals, noise, state.lod, state.learning_rate, decay)
         else:
             report = self.iteration(
-                self._reals(point), draws, point.lod, point.learning_rate, decay
+                self._reals(state), noise, state.lod, state.learning_rate, decay
             )
         for name, value in report.items():
             self.sums[name].append(value.mean())
-        c.lod = point.lod
-        c.nimg += point.minibatch
+        c.lod = state.lod
+        c.nimg += state.minibatch
         now = time.perf_counter()
         c.seconds += now - self.clock
         self.clock = now
 
-    def _reals(self, point: ScheduleState) -> Tensor:
-        s, c, count = self.settings, self.counters, point.minibatch
+    def _reals(self, state: ScheduleState) -> Tensor:
+        s, c, count = self.settings, self.counters, state.minibatch
         if not s.trim_rate or c.nimg < s.robust_start_fraction * self.gan_nimg:
-            return self.batches.reals(c.nimg, count, point.lod)
-        # More than are wanted, and of them the best rebuilt. Image numbers beyond the minibatch
-        # come again in the next one, where they are candidates as well.
+            return self.sampler.reals(c.nimg, count, state.lod)
+        # Take the best reconstructed of somewhat more images. Those beyond the minibatch are drawn
+        # again for the next one.
         candidates = round(count / (1 - s.trim_rate))
-        reals = self.batches.reals(c.nimg, candidates, point.lod)
+        reals = self.sampler.reals(c.nimg, candidates, state.lod)
         n = self.networks
-        worst = worst_rebuilt(n.average_generator, n.average_encoder, reals, point.lod)
-        return reals[worst[candidates - count :].sort().values]
+        ranked = rank_by_reconstruction_error(
+            n.average_generator, n.average_encoder, reals, state.lod
+        )
+        return reals[ranked[candidates - count :].sort().values]
 
-    def _look(self, suspects: Suspects, point: ScheduleState) -> None:
-        """Judge all training images where that is due, and leave the oddest out from now on."""
+    def _reassess(self, suspects: Suspects, state: ScheduleState) -> None:
+        """Score all training images, if that is due, and choose which to leave out from now on."""
         s, c = self.settings, self.counters
-        if not due(
-            c.nimg, self.gan_nimg, len(self.images), s.robust_start_fraction, suspects.look_nimg
+        if not is_reassessment_due(
+            c.nimg,
+            self.gan_nimg,
+            len(self.images),
+            s.robust_start_fraction,
+            suspects.reassessed_nimg,
         ):
             return
         assert self.judge is not None
-        suspects.look(self.judge(self.networks, point.lod), c.nimg, s.robust_max_dropped)
-        self.batches.leave_out(suspects.dropped)
+        suspects.reassess(self.judge(self.networks, state.lod), c.nimg, s.robust_max_dropped)
+        self.sampler.exclude(suspects.dropped)
         log.info(
-            "look %d at %.1f kimg: %d of %d images left out; about %.1f %% look like anomalies",
-            suspects.looks, c.nimg / 1000, suspects.dropped.sum(), len(self.images),
+            "reassessment %d at %.1f kimg: %d of %d images left out; estimated rate of anomalies %.1f %%",
+            suspects.reassessments, c.nimg / 1000, suspects.dropped.sum(), len(self.images),
             100 * suspects.rate,
         )  # fmt: skip
 
-    def _draws(self, count: int) -> StepNoise:
-        """The iteration's random numbers: a function of (seed, rank, images seen)."""
-        rng = _generator(self.device, self.settings.seed, 0, _DRAWS, self.counters.nimg)
+    def _noise(self, count: int) -> StepNoise:
+        """Draw the iteration's random numbers, a function of (seed, rank, images seen)."""
+        rng = _generator(self.device, self.settings.seed, 0, _NOISE, self.counters.nimg)
         latent_size = self.networks.generator.latent_size
         augmented = self.settings.differentiable_augmentation
         return StepNoise.new(count, latent_size, augmented, self.device, rng)
 
-    def _decay(self, minibatch: int) -> float:
+    def _ema_decay(self, minibatch: int) -> float:
         half_life_kimg = self.settings.ema_half_life_kimg
         if half_life_kimg is None:
             return self.settings.ema_decay
         half_life = min(half_life_kimg * 1000, self.counters.nimg / 10)
         return float(0.5 ** (minibatch / half_life)) if half_life > 0 else 0.0
 
-    def _tick(self, point: ScheduleState) -> None:
+    def _tick(self, state: ScheduleState) -> None:
         self._check_finite()
         c = self.counters
         now = time.perf_counter()
         kimg = (c.nimg - c.tick_nimg) / 1000
         seconds = now - self.tick_started
         if c.nimg > self.gan_nimg:
-            work = encoder_flops_per_image(self.networks, self.settings, point.lod)
+            work = encoder_flops_per_image(self.networks, self.settings, state.lod)
         else:
-            work = flops_per_image(self.networks, self.settings, point.lod, point.minibatch)
+            work = flops_per_image(self.networks, self.settings, state.lod, state.minibatch)
         flops = work * kimg * 1000 / seconds
         c.ticks += 1
         c.tick_nimg = c.nimg
@@ -253,9 +264,9 @@ class _Run:
             {
                 "tick": c.ticks,
                 "kimg": c.nimg / 1000,
-                "lod": round(point.lod, 6),
-                "resolution": point.resolution,
-                "minibatch": point.minibatch,
+                "lod": round(state.lod, 6),
+                "resolution": state.resolution,
+                "minibatch": state.minibatch,
                 **self._means(),
                 "s_per_kimg": round(seconds / max(kimg, 1e-9), 4),
                 "gflops": round(flops / 1e9, 1),
@@ -269,29 +280,29 @@ class _Run:
         self.tick_started = now
 
     def _check_finite(self) -> None:
-        """Raise where the training has diverged."""
+        """Raise UserError if the training has diverged."""
         if self.step.skipped_in_a_row >= self.settings.nonfinite_limit:
             raise UserError(
-                f"{self.folder}: gradients were not finite in {self.step.skipped_in_a_row} steps "
-                f"in a row, at {self.counters.nimg / 1000:.1f} kimg: the training has diverged; "
+                f"{self.folder}: the training has diverged at {self.counters.nimg / 1000:.1f} kimg "
+                f"(gradients were not finite in {self.step.skipped_in_a_row} steps in a row); "
                 "start again with a lower learning_rate (the last checkpoint is kept)"
             )
 
     def _means(self) -> dict[str, float]:
         return {name: round(float(torch.stack(v).mean()), 6) for name, v in self.sums.items() if v}
 
-    def _note(self, point: ScheduleState) -> str:
+    def _progress_note(self, state: ScheduleState) -> str:
         latest = {k: float(v[-1]) for k, v in self.sums.items() if k.endswith("_loss") and v}
         losses = "  ".join(f"{name[0]} {value:.3g}" for name, value in latest.items())
         done = self.counters.nimg - self.counters.tick_nimg
         pace = (time.perf_counter() - self.tick_started) / max(done / 1000, 1e-9)
-        return f"{point.resolution}x{point.resolution}  {pace:.2f} s/kimg  {losses}"
+        return f"{state.resolution}x{state.resolution}  {pace:.2f} s/kimg  {losses}"
 
     def _save(self, lod: float) -> None:
         c = self.counters
         path = checkpoint.save(self.folder, c, self.step, self.suspects)
         log.debug("saved %s", path)
-        shown = downsample(self._shown(32).to(self.device), math.floor(lod))
+        shown = downsample(self._display_images(32).to(self.device), math.floor(lod))
         reals = process_reals(shown, lod)
         rng = _generator(self.device, self.settings.seed, 0, _GRID, 0)
         latents = torch.randn(
@@ -302,39 +313,11 @@ class _Run:
             latents * self.settings.latent_scale, lod, c.nimg / 1000,
         )  # fmt: skip
 
-    def _shown(self, count: int) -> Tensor:
-        """The same few training images in every picture; repeated where there are too few."""
+    def _display_images(self, count: int) -> Tensor:
+        """Return the training images to show in grids: always the same, repeated if there are too few."""
         rng = np.random.default_rng([self.settings.seed, 0, _GRID])
         chosen = np.resize(rng.permutation(len(self.images)), count)
         return torch.from_numpy(self.images.images[chosen])
-
-
-class _TickLog:
-    """log.jsonl: one object a line; lines from beyond the checkpoint are dropped on resuming."""
-
-    def __init__(self, path: Path, nimg: int) -> None:
-        self.path = path
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _kimg_of(line) <= nimg / 1000]
-            if kept != lines:
-                with atomic_write(path) as temporary:
-                    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-    def write(self, values: dict[str, Any]) -> None:
-        log.info("  ".join(f"{name} {value}" for name, value in values.items()))
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
-
-
-def _kimg_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["kimg"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # half-written when the process was killed
 
 
 def _generator(device: torch.device, *key: int) -> torch.Generator:
@@ -342,8 +325,8 @@ def _generator(device: torch.device, *key: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed >> 1)
 
 
-def _agree_on_settings(folder: Path, images: ImageSet, settings: Settings) -> None:
-    """Save what the run depends on, or compare with what was saved.
+def _check_or_save_settings(folder: Path, images: ImageSet, settings: Settings) -> None:
+    """Save the settings and a digest of the images, or compare them with those saved.
 
     Raises:
         UserError: the folder holds a run with other settings or images.
@@ -361,21 +344,21 @@ def _agree_on_settings(folder: Path, images: ImageSet, settings: Settings) -> No
         before = read_json(path)
         try:
             saved = Settings.from_json(before["settings"])
-            # Where the encoder comes after the GAN, the length says when it is its turn.
+            # In sequential training the length decides when the encoder's part begins.
             fixed = {"kimg"} if saved.encoder == "sequential" else set()
             differing = [
                 f"{name} ({value!r}, now {getattr(settings, name)!r})"
                 for name, value in vars(saved).items()
-                if value != getattr(settings, name) and name not in CHANGEABLE - fixed
+                if value != getattr(settings, name) and name not in CHANGEABLE_SETTINGS - fixed
             ]
             other_images = before["images"] != now["images"]
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: is damaged; delete {folder} to start again") from error
-        mend = f"give the same as before, or another output, or delete {folder}"
+        remedy = f"give the same as before, or another output, or delete {folder}"
         if differing:
             raise UserError(
-                f"{folder} holds a run with other settings: {', '.join(differing)}; {mend}"
+                f"{folder}: holds a run with other settings: {', '.join(differing)}; {remedy}"
             )
         if other_images:
-            raise UserError(f"{folder} holds a run on other images; {mend}")
+            raise UserError(f"{folder}: holds a run on other images; {remedy}")
     write_json(path, now)

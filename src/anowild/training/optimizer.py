@@ -1,4 +1,4 @@
-"""Adam, in either of two conventions for epsilon."""
+"""Adam, with either of two conventions for epsilon."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from anowild.settings import Settings
 
 
 class Adam:
-    """torch's Adam with the step counter in one place, so that epsilon can follow TensorFlow.
+    """PyTorch's Adam, with TensorFlow's epsilon where the settings ask for it.
 
     TensorFlow adds epsilon to the root of the *uncorrected* second moment ("epsilon hat",
-    Kingma & Ba 2015, end of section 2); torch adds it to the corrected one. With torch's
+    Kingma & Ba 2015, end of section 2), PyTorch to that of the corrected one. With PyTorch's
     epsilon set to ``epsilon / sqrt(1 - beta2^t)`` before step t, the two agree.
+
+    Args:
+        parameters: of one network.
+        settings: Adam's settings are used.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], settings: Settings) -> None:
@@ -27,10 +31,10 @@ class Adam:
         self.reset()
 
     def reset(self) -> None:
-        """Forget both moments and the counter."""
+        """Reset both moments and the step counter."""
         s = self.settings
         self.count = 0
-        self.resets += 1  # the moments are other tensors from now on
+        self.resets += 1  # the moments are new tensors from here on
         self._adam = torch.optim.Adam(
             self.parameters,
             lr=s.learning_rate,
@@ -41,12 +45,12 @@ class Adam:
 
     @property
     def settled(self) -> bool:
-        """Whether epsilon, as a float32, no longer depends on the count: from step 1,725 on."""
+        """Whether epsilon is constant in float32; with beta2 = 0.99 from step 1,725 on."""
         return not self.settings.adam_epsilon_hat or self.settings.adam_beta2**self.count < 2**-25
 
     @contextmanager
     def capturable(self) -> Iterator[None]:
-        """Inside, a CUDA graph can record a step, with learning rate and epsilon as they are now."""
+        """Let a CUDA graph capture a step, with the present learning rate and epsilon built in."""
         (group,) = self._adam.param_groups
         group["capturable"] = True
         try:
@@ -60,14 +64,17 @@ class Adam:
         learning_rate: float,
         skip: Tensor | None = None,
     ) -> None:
-        """One update. A parameter without a gradient (of a level that does not run) stays.
+        """Update the parameters. Those without a gradient, of levels that do not run, stay.
 
-        The reference hands those a gradient of zero; that is the same here, because the levels
-        that run change only where the moments are reset.
+        The reference passes a gradient of zero for them. The effect is the same, because other levels
+        run only after the moments were reset.
 
         Args:
-            skip: a scalar; where it is 1, parameters and moments stay as they are. (``count``
-                goes on, so that nobody has to wait for a GPU's answer: it decides epsilon alone.)
+            gradients: one for each parameter, or None.
+            learning_rate: of this step.
+            skip: a scalar on the device; if it is 1, parameters and moments stay unchanged. ``count``
+                advances even then, because reading ``skip`` would wait for a GPU; it affects
+                epsilon alone.
         """
         self.count += 1
         (group,) = self._adam.param_groups
@@ -76,18 +83,18 @@ class Adam:
             correction = math.sqrt(1.0 - self.settings.adam_beta2**self.count)
             group["eps"] = self.settings.adam_epsilon / correction
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            # The fused kernel reads flat memory: both have to lie in the same layout.
+            # The fused kernel reads memory in order, so both must have the same layout.
             if gradient is not None and gradient.stride() != parameter.stride():
                 gradient = torch.empty_like(parameter).copy_(gradient)
             parameter.grad = gradient
-        # What torch's gradient scaler sets for the same purpose.
+        # PyTorch's gradient scaler sets this attribute for the same purpose.
         self._adam.found_inf = skip  # type: ignore[attr-defined]
         self._adam.step()
         for parameter in self.parameters:
             parameter.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """All state but ``count``, by '<index of the parameter>/<name>'."""
+        """Return all state except ``count``, under '<index of the parameter>/<name>'."""
         return {
             f"{index}/{name}": value
             for index, parameter in enumerate(self.parameters)
@@ -95,13 +102,13 @@ class Adam:
         }
 
     def load(self, count: int, tensors: dict[str, Tensor]) -> None:
-        """Take up the state that :meth:`tensors` and ``count`` gave."""
+        """Restore the state from ``count`` and :meth:`tensors`."""
         self.reset()
         self.count = count
         for key, value in tensors.items():
             index, name = key.split("/")
             parameter = self.parameters[int(index)]
-            # What is as large as the parameter lies as it does in memory; all lies on its device.
+            # Tensors of the parameter's shape take its memory layout, and all take its device.
             like = parameter if value.shape == parameter.shape else value
             own = torch.empty_like(like, device=parameter.device)
             self._adam.state[parameter][name] = own.copy_(value)

@@ -1,11 +1,11 @@
-"""Robust training: images that the model itself finds odd, look after look, are not drawn.
+"""Robust training: training images that the model itself finds anomalous are not drawn.
 
-Nobody says how many there are. At every look each training image's oddness is averaged with what
-it was before, because what is odd by chance is not odd for long. A gamma distribution is fitted to
-the middle of the averages, where anomalies are few; what the upper tail holds beyond it is taken
-for the rate of anomalies, and as many of the oddest images are left out until the next look,
-within a bound. (docs/results.md shows how little that estimate can be trusted: a clean set has a
-heavy tail as well. The bound is what protects.)
+The rate of anomalies is unknown. At each reassessment the anomaly score of every training image is
+averaged with its earlier ones, because chance makes an image look anomalous once, not repeatedly. A
+gamma distribution is fitted to the middle of the averages, where anomalies are few. The excess of the
+upper tail over it is the estimated rate, and that share of the images with the highest scores is left
+out until the next reassessment, up to a limit. (The estimate is unreliable, as a clean set has a heavy
+tail as well: see docs/results.md. The limit is what protects a clean set.)
 """
 
 from __future__ import annotations
@@ -18,75 +18,90 @@ import torch
 from torch import Tensor
 
 from anowild.arrays import Array
-from anowild.training.step import Networks
+from anowild.training.networks import Networks
 
-#: What a look asks: networks and level of detail -> oddness of every training image, float64 [N],
-#: 0 or more, the larger the odder; sums of about as many surprises as there are cues.
-Judge = Callable[[Networks, float], Array]
+#: Networks and level of detail -> anomaly score of every training image: float64 [N], 0 or more, the
+#: higher the more anomalous; a sum of surprisals in nats, about one for each cue.
+AnomalyScorer = Callable[[Networks, float], Array]
 
-#: Looks in the second part of a run, at most; and the least number of training images, as a share
-#: of all, that are trained on between two of them.
-LOOKS, LEAST_BETWEEN = 10, 0.5
-#: Weight of what was before in the average of a look with all that precede it, at most.
+#: Limit on reassessments in a run, and least number of images trained on between two of them, as a share
+#: of the training set.
+MAX_REASSESSMENTS, MIN_INTERVAL = 10, 0.5
+#: Largest weight of the earlier average when a new score is averaged in.
 MEMORY = 0.8
-#: The part of the averages that the gamma distribution is fitted to, between these quantiles.
+#: Quantiles of the averages between which the gamma distribution is fitted.
 MIDDLE = (0.2, 0.6)
 
 
 @dataclass
 class Suspects:
-    """What robust training has seen of each image; saved with the training state."""
+    """The state of robust training, one value for each training image; saved in checkpoints."""
 
-    oddness: Array  # float64 [N], the average over looks
-    dropped: Array  # bool [N], not drawn at present
-    times_dropped: Array  # int64 [N], looks after which it was left out
-    looks: int = 0
-    look_nimg: int = -1  # images at the last look
-    rate: float = 0.0  # estimated share of anomalies at the last look
+    oddness: Array  # float64 [N], anomaly score averaged over reassessments
+    dropped: Array  # bool [N], left out at present
+    times_dropped: Array  # int64 [N], number of reassessments that left the image out
+    reassessments: int = 0
+    reassessed_nimg: int = -1  # images trained on before the last reassessment
+    rate: float = 0.0  # rate of anomalies as last estimated
 
     @staticmethod
-    def none(count: int) -> Suspects:
+    def empty(count: int) -> Suspects:
+        """Return the state before the first reassessment, with no image left out."""
         return Suspects(np.zeros(count), np.zeros(count, bool), np.zeros(count, np.int64))
 
-    def look(self, oddness: Array, nimg: int, most: float) -> None:
-        """Take in a look's verdicts, and decide anew what to leave out, ``most`` of all at most."""
-        memory = min(MEMORY, self.looks / (self.looks + 1))
+    def reassess(self, oddness: Array, nimg: int, max_dropped: float) -> None:
+        """Average new scores in, and choose anew which images to leave out.
+
+        Args:
+            oddness: what an :data:`AnomalyScorer` returned.
+            nimg: images trained on so far.
+            max_dropped: limit on the share of images to leave out.
+        """
+        memory = min(MEMORY, self.reassessments / (self.reassessments + 1))
         self.oddness = self.oddness * memory + oddness * (1 - memory)
-        self.looks += 1
-        self.look_nimg = nimg
-        self.rate = excess(self.oddness)
-        count = int(min(self.rate, most) * len(self.oddness))
+        self.reassessments += 1
+        self.reassessed_nimg = nimg
+        self.rate = estimate_anomaly_rate(self.oddness)
+        count = int(min(self.rate, max_dropped) * len(self.oddness))
         self.dropped = np.zeros(len(self.oddness), bool)
         self.dropped[np.argsort(-self.oddness, kind="stable")[:count]] = True
         self.times_dropped = self.times_dropped + self.dropped
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, to be saved."""
+        """Return the whole state as tensors, to be saved."""
         arrays = ("oddness", "dropped", "times_dropped")
-        numbers = torch.tensor([self.looks, self.look_nimg, self.rate], dtype=torch.float64)
+        numbers = [self.reassessments, self.reassessed_nimg, self.rate]
         return {name: torch.from_numpy(getattr(self, name)) for name in arrays} | {
-            "numbers": numbers
+            "numbers": torch.tensor(numbers, dtype=torch.float64)
         }
 
     @staticmethod
-    def of(tensors: dict[str, Tensor]) -> Suspects:
-        """What :meth:`tensors` gave. Raises KeyError where something is missing."""
-        looks, look_nimg, rate = tensors["numbers"].tolist()
+    def from_tensors(tensors: dict[str, Tensor]) -> Suspects:
+        """Restore the state from :meth:`tensors`.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        reassessments, reassessed_nimg, rate = tensors["numbers"].tolist()
         return Suspects(
             tensors["oddness"].numpy(),
             tensors["dropped"].numpy(),
             tensors["times_dropped"].numpy(),
-            int(looks),
-            int(look_nimg),
+            int(reassessments),
+            int(reassessed_nimg),
             rate,
         )
 
 
-def excess(oddness: Array) -> float:
-    """What the upper tail holds beyond a gamma distribution fitted to the middle, as a share of all.
+def estimate_anomaly_rate(oddness: Array) -> float:
+    """Estimate the share of anomalies from the upper tail of the scores.
 
-    The difference of the two tails where it is largest. A sum of surprises, each exponential where
-    nothing is odd, is gamma distributed, the more so the less the cues depend on each other.
+    It is the largest difference between the empirical tail and that of a gamma distribution fitted to
+    the middle. Without anomalies a score is a sum of exponentially distributed surprisals, which is
+    gamma distributed if the cues are independent.
+
+    Returns:
+        A share of all images, 0 or more; 0 where no gamma distribution fits.
     """
     from scipy.optimize import brentq
     from scipy.stats import gamma
@@ -111,9 +126,17 @@ def excess(oddness: Array) -> float:
     return max(0.0, float(surplus.max(initial=0.0)))
 
 
-def due(nimg: int, total: int, images: int, start: float, last: int) -> bool:
-    """Whether to look, at a log line: from a share ``start`` of the run on, every so many images."""
+def is_reassessment_due(nimg: int, total: int, images: int, start: float, last: int) -> bool:
+    """Return whether to reassess the training images now; asked at every log line.
+
+    Args:
+        nimg: images trained on so far.
+        total: images that the run will train on.
+        images: size of the training set.
+        start: share of the run before the first reassessment.
+        last: ``nimg`` at the last reassessment; negative before the first.
+    """
     if nimg == 0 or nimg < start * total or nimg >= total:
         return False
-    interval = max(LEAST_BETWEEN * images, (1 - start) * total / LOOKS)
+    interval = max(MIN_INTERVAL * images, (1 - start) * total / MAX_REASSESSMENTS)
     return last < 0 or nimg >= last + interval

@@ -1,4 +1,4 @@
-"""Grids of images as PNG."""
+"""Grids of training images, samples and reconstructions, as PNG files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from anowild.training.step import Networks
 
 
 def to_uint8(images: Tensor) -> Array:
-    """[-1, 1] -> 0..255, rounded and clipped."""
+    """Convert values from [-1, 1] to 0..255, rounded and clipped."""
     scaled = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).numpy()
 
 
 def grid(images: Array, columns: int, gap: int = 2, shade: int = 128) -> Image.Image:
-    """Lay out uint8 [N, C, H, W] row by row. One channel is gray, three color, others the first."""
+    """Arrange images row by row in one picture.
+
+    Args:
+        images: uint8 [N, C, H, W]; one channel is gray, three are color, of others the first is shown.
+        columns: images in a row.
+        gap: pixels between images, and around the grid.
+        shade: gray of the gaps, 0 to 255.
+    """
     if images.shape[1] not in (1, 3):
         images = images[:, :1]
     count, channels, height, width = images.shape
@@ -35,7 +42,8 @@ def grid(images: Array, columns: int, gap: int = 2, shade: int = 128) -> Image.I
     return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
 
 
-def save_picture(picture: Image.Image, path: Path, scale: int = 1) -> None:
+def save_png(picture: Image.Image, path: Path, scale: int = 1) -> None:
+    """Save a picture as PNG, enlarged by a whole number without interpolation."""
     if scale > 1:
         picture = picture.resize(
             (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
@@ -48,14 +56,20 @@ def save_picture(picture: Image.Image, path: Path, scale: int = 1) -> None:
 def save_training_grids(
     folder: Path, networks: Networks, reals: Tensor, latents: Tensor, lod: float, kimg: float
 ) -> None:
-    """``samples`` from the averaged G, and ``reconstructions``: a row of images, a row of G(E(x)).
+    """Save samples and reconstructions of the averaged networks, 8 images in a row.
+
+    Rows of reconstructions alternate: images x, then G(E(x)).
 
     Args:
+        folder: receives samples-<kimg>.png and reconstructions-<kimg>.png.
+        networks: of the run.
         reals: [N, C, r, r] in [-1, 1], of level ``lod``; N a multiple of 8.
-        latents: [M, latent].
+        latents: [M, latent], of the samples.
+        lod: level of detail.
+        kimg: thousands of images trained on, for the file names.
     """
     samples = to_uint8(networks.average_generator(latents, lod))
     rebuilt = networks.average_generator(networks.average_encoder(reals, lod), lod)
     rows = [part[i : i + 8] for i in range(0, len(reals), 8) for part in (reals, rebuilt)]
-    save_picture(grid(samples, 8), folder / f"samples-{kimg:09.1f}.png")
-    save_picture(grid(to_uint8(torch.cat(rows)), 8), folder / f"reconstructions-{kimg:09.1f}.png")
+    save_png(grid(samples, 8), folder / f"samples-{kimg:09.1f}.png")
+    save_png(grid(to_uint8(torch.cat(rows)), 8), folder / f"reconstructions-{kimg:09.1f}.png")

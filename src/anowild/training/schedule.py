@@ -1,4 +1,4 @@
-"""What training does after how many images (released configuration; appendix, section 2)."""
+"""The training schedule: settings as a function of the images trained on (appendix, section 2)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from anowild.settings import Settings
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """The schedule after some number of images."""
+    """Values of the schedule at a point of the training."""
 
     lod: float  # level of detail, 0 at full size
-    resolution: int  # of the level that runs; during a fade, of the finer one
-    minibatch: int  # images per step
+    resolution: int  # of the level, in pixels; during a fade, of the finer level
+    minibatch: int  # images per iteration
     learning_rate: float
-    tick_kimg: float  # 1000 images from one log line to the next
+    tick_kimg: float  # thousands of images from one log line to the next
 
 
 class Schedule:
-    """Settings as a function of the images seen.
+    """The schedule of a training run.
 
     Args:
-        settings: all but ``resolution`` are used.
+        settings: of the run; ``resolution`` in them is not used.
         resolution: full size of the images, in pixels.
     """
 
@@ -34,7 +34,7 @@ class Schedule:
         self.initial_lod = math.log2(resolution) - math.log2(initial)
 
     def at(self, nimg: int) -> ScheduleState:
-        """The schedule after ``nimg`` images."""
+        """Return the schedule after ``nimg`` images."""
         s = self.settings
         lod = self.lod(nimg)
         resolution = self.resolution >> math.floor(lod)
@@ -51,7 +51,7 @@ class Schedule:
         )
 
     def lod(self, nimg: int) -> float:
-        """Level of detail: whole through ``stable_kimg``, then falling by one in ``fade_kimg``."""
+        """Return the level of detail: constant for ``stable_kimg``, then 1 lower within ``fade_kimg``."""
         s = self.settings
         phase = s.stable_kimg + s.fade_kimg
         if self.initial_lod == 0 or phase <= 0:
@@ -65,5 +65,5 @@ class Schedule:
 
 
 def changes_level(before: float, after: float) -> bool:
-    """Whether a fade started or ended between two levels of detail."""
+    """Return whether a fade started or ended between two levels of detail."""
     return math.floor(before) != math.floor(after) or math.ceil(before) != math.ceil(after)

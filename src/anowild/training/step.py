@@ -1,108 +1,36 @@
-"""One iteration of the paper's training."""
+"""One iteration of the paper's training algorithm.
+
+The paper trains D, G and E in turn, each on newly generated images, by :mod:`anowild.training.losses`
+and Adam. The fast form trains the three at the same time on the same generated images.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anowild.device import training_dtype
-from anowild.networks import Discriminator, Encoder, Generator, seeded_init
+from anowild.networks import Generator
 from anowild.networks.operators import conv_precision
 from anowild.settings import Settings
-from anowild.training.augmentation import NUMBERS, augment
+from anowild.training.augmentation import augment
 from anowild.training.losses import (
     DiscriminatorLoss,
     discriminator_loss,
     encoder_loss,
     generator_loss,
 )
+from anowild.training.networks import Networks, ema_update, frozen
+from anowild.training.noise import StepNoise
 from anowild.training.optimizer import Adam
 
-
-@dataclass
-class Networks:
-    """The three networks that learn, and the running averages of two of them, which score."""
-
-    generator: Generator
-    discriminator: Discriminator
-    encoder: Encoder
-    average_generator: Generator
-    average_encoder: Encoder
-
-    @staticmethod
-    def build(settings: Settings, resolution: int, channels: int) -> Networks:
-        """Fresh networks, drawn from the settings' seed, on the CPU."""
-        size = {
-            "resolution": resolution,
-            "channels": channels,
-            "fmap_base": settings.fmap_base,
-            "fmap_max": settings.fmap_max,
-        }
-        with seeded_init(settings.seed):
-            generator = Generator(**size, latent_size=settings.latent_size)
-            discriminator = Discriminator(**size)
-            encoder = Encoder(**size, latent_size=generator.latent_size)
-        return Networks.starting_from(generator, discriminator, encoder)
-
-    @staticmethod
-    def starting_from(
-        generator: Generator, discriminator: Discriminator, encoder: Encoder
-    ) -> Networks:
-        """The averages begin as copies."""
-        averages = [
-            copy.deepcopy(network).requires_grad_(False) for network in (generator, encoder)
-        ]
-        return Networks(generator, discriminator, encoder, *averages)  # type: ignore[arg-type]
-
-    def named(self) -> dict[str, nn.Module]:
-        return dict(vars(self))
-
-    def to(self, device: torch.device) -> Networks:
-        """Move to a device, in the memory layout that convolutions like best there."""
-        for network in self.named().values():
-            network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average_generator.eval()
-        self.average_encoder.eval()
-        return self
-
-
-class StepNoise(NamedTuple):
-    """The random numbers of one iteration: standard normals [N, latent], uniforms [N, 1, 1, 1]."""
-
-    discriminator: Tensor
-    mix: Tensor
-    generator: Tensor
-    encoder: Tensor
-    #: For the augmentation of reals, D's fakes and G's fakes, uniforms [3, N, 4]; empty without.
-    augmentation: Tensor = torch.empty(0)
-
-    @staticmethod
-    def new(
-        count: int, latent_size: int, augmented: bool, device: torch.device,
-        generator: torch.Generator | None = None,
-    ) -> StepNoise:  # fmt: skip
-        """Fresh ones for a minibatch of ``count``; ``generator`` lies on the device."""
-
-        def draw(kind: Callable[..., Tensor], *size: int) -> Tensor:
-            return kind(size, generator=generator, device=device)
-
-        return StepNoise(
-            discriminator=draw(torch.randn, count, latent_size),
-            mix=draw(torch.rand, count, 1, 1, 1),
-            generator=draw(torch.randn, count, latent_size),
-            encoder=draw(torch.randn, count, latent_size),
-            augmentation=draw(torch.rand, *((3, count, NUMBERS) if augmented else (0,))),
-        )
+__all__ = ["Networks", "Step", "StepNoise"]
 
 
 class Step:
-    """Updates D, the averages, G and E: in the reference's order, or in the fast one."""
+    """One iteration: an update of D, of the averages, of G and of E."""
 
     def __init__(self, networks: Networks, settings: Settings) -> None:
         self.networks = networks
@@ -114,148 +42,132 @@ class Step:
         }
         device = next(networks.generator.parameters()).device
         self._dtype = training_dtype(settings.precision, device)
-        # Updates left out for a gradient that is not finite: in all, and the last ones in a row.
-        # Counted where the gradients are, so that a GPU is not waited for.
+        # Skipped updates: in all, and the latest ones in a row. Counted on the device, because reading
+        # a number there would wait for a GPU.
         self._skipped = torch.zeros(2, device=device)
 
-    @property
-    def skipped(self) -> int:
-        """Updates left out because a gradient was not finite."""
-        return int(self._skipped[0])
-
-    @property
-    def skipped_in_a_row(self) -> int:
-        """How many of those were the last ones."""
-        return int(self._skipped[1])
-
-    def set_skipped(self, skipped: int, in_a_row: int) -> None:
-        """Take up the counts of a checkpoint."""
-        self._skipped.copy_(torch.tensor([skipped, in_a_row]))
-
     def __call__(
-        self, reals: Tensor, draws: StepNoise, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor, noise: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
-        """One iteration, of the kind that the settings ask for.
+        """Run one iteration in the form that the settings ask for.
 
         Args:
-            reals: [N, C, r, r] in [-1, 1], of the size of level ``floor(lod)``.
-            decay: of the averages.
+            reals: training images [N, C, r, r] in [-1, 1], of the size of level ``floor(lod)``.
+            noise: the random numbers of this iteration.
+            lod: level of detail.
+            learning_rate: of all three optimizers.
+            decay: of the moving averages of G and E.
 
         Returns:
-            Losses and scores, scalars or [N], each from just before its own update.
+            Losses and scores by name, scalars or [N], each from just before its own update.
         """
-        iteration = self._at_once if self.settings.simultaneous else self._in_turn
+        iteration = self._simultaneous if self.settings.simultaneous else self._alternating
         with conv_precision(self._dtype):
-            report = iteration(reals, draws, lod, learning_rate, decay)
+            report = iteration(reals, noise, lod, learning_rate, decay)
         return {name: value.detach() for name, value in report.items()}
 
-    def _in_turn(
-        self, reals: Tensor, draws: StepNoise, lod: float, learning_rate: float, decay: float
+    def _alternating(
+        self, reals: Tensor, noise: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
-        """The paper's iteration; with ``encoder = "sequential"``, all of it but the last part."""
+        """Update D, then G against the new D, then E against the new G: the paper's iteration."""
         s, n = self.settings, self.networks
 
-        # Discriminator.
+        # D. Its fakes serve G and E as well where the settings say so (`shared_fakes`).
         with torch.set_grad_enabled(s.shared_fakes):
-            fakes = n.generator(draws.discriminator * s.latent_scale, lod)
-        d = self._discriminator_loss(reals, fakes.detach(), draws, lod)
-        self._descend("discriminator", d.loss, learning_rate)
+            fakes = n.generator(noise.discriminator * s.latent_scale, lod)
+        d = self._discriminator_loss(reals, fakes.detach(), noise, lod)
+        self._minimize("discriminator", d.loss, learning_rate)
 
-        # Averages, of G and E as they were before this iteration's update.
-        average(n.average_generator, n.generator, decay)
-        average(n.average_encoder, n.encoder, decay)
+        # The averages, of G and E as they were before this iteration's update.
+        ema_update(n.average_generator, n.generator, decay)
+        ema_update(n.average_encoder, n.encoder, decay)
 
-        # Generator, against the new discriminator.
+        # G.
         if not s.shared_fakes:
-            fakes = n.generator(draws.generator * s.latent_scale, lod)
+            fakes = n.generator(noise.generator * s.latent_scale, lod)
         with frozen(n.discriminator), frozen(n.encoder):
-            g_losses = generator_loss(n.discriminator, self._augmented(fakes, draws, 2), lod)
+            g_losses = generator_loss(n.discriminator, self._augmented(fakes, noise, 2), lod)
             g_loss = g_losses.mean()
             if s.cycle_weight:
                 g_loss = g_loss + s.cycle_weight * encoder_loss(n.generator, n.encoder, fakes, lod)
-        self._descend("generator", g_loss, learning_rate)
+        self._minimize("generator", g_loss, learning_rate)
+        report = {"G_loss": g_losses.mean(), **_discriminator_report(d)}
 
-        report = {"G_loss": g_losses.mean(), **_reported(d)}
-        # Encoder, against the new generator.
+        # E, unless it is trained after the GAN (`encoder_alone`).
         if s.encoder == "joint":
             if not s.shared_fakes:
-                fakes = self._generated(n.generator, draws.encoder, lod)
+                fakes = self._generated(n.generator, noise.encoder, lod)
             e_loss = self._encoder_loss(n.generator, fakes.detach(), reals, lod)
-            self._descend("encoder", e_loss, learning_rate)
+            self._minimize("encoder", e_loss, learning_rate)
             report["E_loss"] = e_loss
         return report
 
-    def _at_once(
-        self, reals: Tensor, draws: StepNoise, lod: float, learning_rate: float, decay: float
+    def _simultaneous(
+        self, reals: Tensor, noise: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
-        """All three learn from the same generated images, before any of them moves.
+        """Compute all gradients from the same generated images, then update D, G and E.
 
-        G's loss is the part of D's that the generated images are in, with the other sign. So one
-        pass back through D serves both.
+        G's loss is the fakes' part of D's loss with the sign reversed. So a single backward pass
+        through D gives the gradient of both.
         """
         s, n = self.settings, self.networks
-        fakes = n.generator(draws.generator * s.latent_scale, lod)
-        seen = fakes.detach().requires_grad_(True)
-        d = self._discriminator_loss(reals, seen, draws, lod)
-        *for_d, for_fakes = torch.autograd.grad(
-            d.loss, [*self.optimizers["discriminator"].parameters, seen], allow_unused=True
+        fakes = n.generator(noise.generator * s.latent_scale, lod)
+        fakes_for_d = fakes.detach().requires_grad_(True)
+        d = self._discriminator_loss(reals, fakes_for_d, noise, lod)
+        *d_gradients, fakes_gradient = torch.autograd.grad(
+            d.loss, [*self.optimizers["discriminator"].parameters, fakes_for_d], allow_unused=True
         )
-        assert for_fakes is not None
-        for_g = torch.autograd.grad(
-            fakes, self.optimizers["generator"].parameters, -for_fakes, allow_unused=True
+        assert fakes_gradient is not None
+        g_gradients = torch.autograd.grad(
+            fakes, self.optimizers["generator"].parameters, -fakes_gradient, allow_unused=True
         )
-        report = {"G_loss": -d.fake_scores.mean(), **_reported(d)}
+        report = {"G_loss": -d.fake_scores.mean(), **_discriminator_report(d)}
         if s.encoder == "joint":
             e_loss = self._encoder_loss(n.generator, fakes.detach(), reals, lod)
             report["E_loss"] = e_loss
-        average(n.average_generator, n.generator, decay)
-        average(n.average_encoder, n.encoder, decay)
-        self._update("discriminator", for_d, learning_rate)
-        self._update("generator", for_g, learning_rate)
+
+        ema_update(n.average_generator, n.generator, decay)
+        ema_update(n.average_encoder, n.encoder, decay)
+        self._update("discriminator", d_gradients, learning_rate)
+        self._update("generator", g_gradients, learning_rate)
         if "E_loss" in report:
-            self._descend("encoder", e_loss, learning_rate)
+            self._minimize("encoder", e_loss, learning_rate)
         return report
 
     def encoder_alone(
-        self, reals: Tensor | None, draws: StepNoise, lod: float, learning_rate: float, decay: float
+        self, reals: Tensor | None, noise: StepNoise, lod: float, learning_rate: float, decay: float
     ) -> dict[str, Tensor]:
-        """Sequential training's second part: E learns to invert the finished, averaged G.
+        """Train E to invert the averaged G: an iteration of the second part of sequential training.
 
         Args:
-            reals: looked at where E is to learn from them; else they may be None.
+            reals: as in :meth:`__call__`; used only with ``encoder_reals``, otherwise may be None.
+            noise: as in :meth:`__call__`; so are the following.
+            lod: level of detail.
+            learning_rate: of E's optimizer.
+            decay: of E's moving average.
         """
         generator = self.networks.average_generator
-        average(self.networks.average_encoder, self.networks.encoder, decay)
+        ema_update(self.networks.average_encoder, self.networks.encoder, decay)
         with conv_precision(self._dtype):
-            fakes = self._generated(generator, draws.encoder, lod)
+            fakes = self._generated(generator, noise.encoder, lod)
             loss = self._encoder_loss(generator, fakes, reals, lod)
-            self._descend("encoder", loss, learning_rate)
+            self._minimize("encoder", loss, learning_rate)
         return {"E_loss": loss.detach()}
 
     def _discriminator_loss(
-        self, reals: Tensor, fakes: Tensor, draws: StepNoise, lod: float
+        self, reals: Tensor, fakes: Tensor, noise: StepNoise, lod: float
     ) -> DiscriminatorLoss:
         s = self.settings
-        reals, fakes = self._augmented(reals, draws, 0), self._augmented(fakes, draws, 1)
+        reals, fakes = self._augmented(reals, noise, 0), self._augmented(fakes, noise, 1)
         return discriminator_loss(
-            self.networks.discriminator, reals, fakes, draws.mix, lod,
+            self.networks.discriminator, reals, fakes, noise.alpha, lod,
             penalty=s.gradient_penalty, target=s.gradient_target, drift=s.drift,
             share=s.penalty_share, r1=s.regularizer == "r1",
         )  # fmt: skip
 
-    def _augmented(self, images: Tensor, draws: StepNoise, part: int) -> Tensor:
-        if not self.settings.differentiable_augmentation:
-            return images
-        return augment(images, draws.augmentation[part])
-
-    @torch.no_grad()
-    def _generated(self, generator: Generator, normals: Tensor, lod: float) -> Tensor:
-        return generator(normals * self.settings.latent_scale, lod)
-
     def _encoder_loss(
         self, generator: Generator, fakes: Tensor, reals: Tensor | None, lod: float
     ) -> Tensor:
-        """E's loss against the generator as it is now; only E learns from it."""
         encoder, weight = self.networks.encoder, self.settings.encoder_reals
         with frozen(generator):
             loss = encoder_loss(generator, encoder, fakes, lod)
@@ -264,55 +176,55 @@ class Step:
                 loss = loss + weight * encoder_loss(generator, encoder, reals, lod)
         return loss
 
-    def _descend(self, name: str, loss: Tensor, learning_rate: float) -> None:
+    def _augmented(self, images: Tensor, noise: StepNoise, part: int) -> Tensor:
+        if not self.settings.differentiable_augmentation:
+            return images
+        return augment(images, noise.augmentation[part])
+
+    @torch.no_grad()
+    def _generated(self, generator: Generator, latents: Tensor, lod: float) -> Tensor:
+        return generator(latents * self.settings.latent_scale, lod)
+
+    def _minimize(self, name: str, loss: Tensor, learning_rate: float) -> None:
         parameters = self.optimizers[name].parameters
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         self._update(name, gradients, learning_rate)
 
     def _update(self, name: str, gradients: Sequence[Tensor | None], learning_rate: float) -> None:
-        """Update one network; leave it as it is when a gradient is not finite, and count that."""
-        skip = _any_not_finite([g for g in gradients if g is not None])
+        """Update one network, or skip the update and count it where a gradient is not finite."""
+        skip = _nonfinite_flag([g for g in gradients if g is not None])
         self.optimizers[name].step(gradients, learning_rate, skip)
         self._skipped[0] += skip
         self._skipped[1] = (self._skipped[1] + 1) * skip
 
+    @property
+    def skipped(self) -> int:
+        """Number of updates skipped because a gradient was not finite."""
+        return int(self._skipped[0])
 
-def _reported(d: DiscriminatorLoss) -> dict[str, Tensor]:
+    @property
+    def skipped_in_a_row(self) -> int:
+        """Number of skipped updates since the last one that was not skipped."""
+        return int(self._skipped[1])
+
+    def set_skipped(self, skipped: int, in_a_row: int) -> None:
+        """Restore both counts from a checkpoint."""
+        self._skipped.copy_(torch.tensor([skipped, in_a_row]))
+
+
+def _discriminator_report(d: DiscriminatorLoss) -> dict[str, Tensor]:
     return {
         "D_loss": d.loss,
         "real_score": d.real_scores,
         "fake_score": d.fake_scores,
-        "gradient_norm": d.mixed.norms,
+        "gradient_norm": d.interpolated.norms,
     }
 
 
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Record what the network does with its inputs, but no derivative by its parameters."""
-    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
-
-
-def _any_not_finite(tensors: list[Tensor]) -> Tensor:
-    """1 if there is a NaN or an infinity in them, or their sum is one; else 0, on their device."""
-    # Both pass through a sum, which on a CPU costs a twentieth of the largest absolute value; on a
-    # GPU launches are what costs, and a norm of them all takes few.
+def _nonfinite_flag(tensors: list[Tensor]) -> Tensor:
+    """Return 1 if any value, or a sum of them, is NaN or infinite, else 0: a scalar on their device."""
+    # Both carry through a sum, which on a CPU takes a twentieth of the time of the largest absolute
+    # value. On a GPU launches are what costs, and the norm of all tensors takes few of them.
     on_cpu = tensors[0].device.type == "cpu"
     sums = [tensor.sum() for tensor in tensors] if on_cpu else torch._foreach_norm(tensors)
     return 1.0 - torch.stack(sums).isfinite().all().float()
-
-
-@torch.no_grad()
-def average(running: nn.Module, network: nn.Module, decay: float) -> None:
-    """running <- network + (running - network) * decay, parameters and statistics alike."""
-    torch._foreach_lerp_(_tensors(running), _tensors(network), 1.0 - decay)
-
-
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]

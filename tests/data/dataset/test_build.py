@@ -14,32 +14,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.api import prepare
 from anowild.data import ImageSet, ImageStream, PackedSet, Preprocess, open_all
 from anowild.data.crops import CropReader, CropSettings
-from anowild.data.dataset import build as prepare_module
 from anowild.data.dataset import writer
+from anowild.data.dataset.build import build_set
 from anowild.data.dataset.format import COLUMNS
-from anowild.data.dataset.summary import sentences
+from anowild.data.dataset.summary import quality_summary
 from anowild.data.dataset.writer import Part
-from anowild.data.readers import Provenance, Reader, Record, SkippedImage
+from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage
 from anowild.data.readers.encoded import decode
 from anowild.errors import UserError
-from anowild.preparation import prepare
 from anowild.settings import Settings
 from anowild.signals import Interrupted
 
 
-class Made(Reader):
+class Made(ImageSource):
     """``count`` images of noise; something may happen before one of them."""
-
-    KIND = "made"
 
     def __init__(self, count: int, before: dict[int, Callable[[], None]] | None = None) -> None:
         self.length, self.before = count, before or {}
-
-    @staticmethod
-    def takes(source: str) -> bool:
-        return False
 
     def files(self) -> Iterable[Path]:
         return []
@@ -58,8 +52,8 @@ class Made(Reader):
             yield Record(f"made[{i}]", pixels, Provenance("made", i, split=split, label=str(i % 4)))
 
 
-def pack(out: Path, *readers: Reader, **options: Any) -> PackedSet:
-    return prepare_module.prepare([Part(readers)], out, Preprocess(16, 1), {}, **options)
+def pack(out: Path, *readers: ImageSource, **options: Any) -> PackedSet:
+    return build_set([Part(readers)], out, Preprocess(16, 1), {}, **options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -179,14 +173,14 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
     before = (out / "manifest.parquet").stat().st_mtime_ns
     assert prepare(folder, out).id == first.id
     assert (out / "manifest.parquet").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="another data set there"):
+    with pytest.raises(UserError, match="is another data set"):
         prepare(folder, out, Settings().replace(resolution=8))
     Image.fromarray(images[0]).save(folder / "new.png")
-    with pytest.raises(UserError, match="another data set there, or its sources have changed"):
+    with pytest.raises(UserError, match="is another data set, or its sources have changed"):
         prepare(folder, out)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
-    with pytest.raises(UserError, match="something else there"):
+    with pytest.raises(UserError, match="exists and is no data set"):
         prepare(folder, tmp_path / "full")
     with pytest.raises(UserError, match="prepared already"):
         prepare(out, tmp_path / "again")
@@ -199,10 +193,10 @@ def test_an_unfinished_packing_is_not_mixed_with_another(
     folder, copy, out = folder_of(images), folder_of(images, "copy"), tmp_path / "set"
     with pytest.raises(UserError, match="20 test images are also in training"):
         prepare(folder, out, test=[copy])
-    with pytest.raises(UserError, match="unfinished data set, with other options"):
+    with pytest.raises(UserError, match="unfinished data set with other options"):
         prepare(folder, out, Settings().replace(resolution=8), test=[copy])
     os.utime(folder / "0001.png", (1, 1))
-    with pytest.raises(UserError, match="the source files have changed since"):
+    with pytest.raises(UserError, match="source files have changed since"):
         prepare(folder, out, test=[copy])
 
 
@@ -226,8 +220,8 @@ def test_leaks_are_refused_dropped_or_kept(folder_of: Callable[..., Path], tmp_p
     assert packed.names("test")[0] == str(test / "0005.png")
     kept = prepare(training, tmp_path / "kept", test=[test], leaks="keep")
     assert kept.counts == {"train": 20, "test": 15}
-    assert "also" not in "".join(sentences(packed)[1:3])
-    assert any("they were left out of the test split" in line for line in sentences(packed))
+    assert "also" not in "".join(quality_summary(packed)[1:3])
+    assert any("they were left out of the test split" in line for line in quality_summary(packed))
 
 
 def test_the_gate_counts_and_names_what_it_finds(tmp_path: Path) -> None:
@@ -250,7 +244,7 @@ def test_the_gate_counts_and_names_what_it_finds(tmp_path: Path) -> None:
     assert found["modes"] == {"uint8 x 1": 25, "uint8 x 3": 1}
     assert found["different_sizes"] == 3
     assert found["left_out"] == {"2x2 pixels are too few, 4x4 is the least": 1}
-    said = "\n".join(sentences(packed))
+    said = "\n".join(quality_summary(packed))
     for text in (
         "copy.png = ",
         "black.png",
@@ -344,7 +338,7 @@ def test_settings_that_differ_from_the_data_set_s_are_refused(tmp_path: Path) ->
     pack(tmp_path / "set", Made(30), leaks="keep")
     with pytest.raises(UserError, match="prepared with resolution 16, not 8"):
         ImageSet.load(tmp_path / "set", Settings().replace(resolution=8))
-    with pytest.raises(UserError, match="prepared otherwise than the model wants it"):
+    with pytest.raises(UserError, match="not prepared as the model needs it"):
         ImageStream(open_all(tmp_path / "set"), Preprocess(16, 1, contrast="normalize"))
     pack(tmp_path / "one", Made(1))
     with pytest.raises(UserError, match="no images for 'test'"):
@@ -429,21 +423,21 @@ def test_a_data_set_made_with_other_leaks_is_not_passed_off(tmp_path: Path) -> N
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
     np.save(tmp_path / "b.npy", np.load(tmp_path / "a.npy")[:3])
     prepare(tmp_path / "a.npy", tmp_path / "set", test=tmp_path / "b.npy", leaks="keep")
-    with pytest.raises(UserError, match="made with --leaks keep"):
+    with pytest.raises(UserError, match="prepared with --leaks keep"):
         prepare(tmp_path / "a.npy", tmp_path / "set", test=tmp_path / "b.npy", leaks="drop")
 
 
 def test_other_arrays_and_other_labels_are_other_sources(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (9, 8, 8), dtype=np.uint8)
     prepare(images, tmp_path / "set")
-    with pytest.raises(UserError, match="another data set there"):
+    with pytest.raises(UserError, match="is another data set"):
         prepare(255 - images, tmp_path / "set")
     with pytest.raises(UserError, match="is given twice"):
         prepare([images, images], tmp_path / "twice")
     np.save(tmp_path / "l.npy", np.arange(9))
     prepare(images, tmp_path / "labeled", labels=str(tmp_path / "l.npy"))
     np.save(tmp_path / "l.npy", np.arange(9) + 1)
-    with pytest.raises(UserError, match="another data set there"):
+    with pytest.raises(UserError, match="is another data set"):
         prepare(images, tmp_path / "labeled", labels=str(tmp_path / "l.npy"))
     np.save(tmp_path / "l.npy", np.arange(11))
     with pytest.raises(UserError, match="has 11 labels for 9 images"):
@@ -517,9 +511,49 @@ def test_frames_without_objects_can_be_stopped_and_are_said(tmp_path: Path) -> N
     assert max(asked) < 10
     how: dict[str, Any] = {"crops": {"side": 32}}
     with pytest.raises(UserError, match="no objects were found"):
-        prepare_module.prepare(
+        build_set(
             [Part([CropReader(Blank(50), CropSettings(16))])],
             tmp_path / "b",
             Preprocess(16, 1),
             how,
         )
+
+
+def test_prepare_accepts_the_recipe_of_an_earlier_version(tmp_path: Path) -> None:
+    frames, out = Path(__file__).parents[1] / "files" / "cells" / "frames", tmp_path / "set"
+    crops = CropSettings(56, levels="fixed", grays=(20, 200), max_shift=0.2, max_change=0.1)
+    settings = Settings().replace(resolution=16, contrast="normalize")
+    packed = prepare(frames, out, settings, crops=crops)
+    description = json.loads((out / "dataset.json").read_text())
+    earlier = {
+        "format": 1,
+        "how": {
+            "sources": [str(frames)],
+            "test": [],
+            "labels": None,
+            "crops": {
+                "object_size": 56, "contrast": 4.0, "side": 112, "padding": "shift",
+                "levels": "fixed", "percentiles": [0.1, 99.9], "greys": [20, 200],
+                "still": 0.2, "changed": 0.1, "every": 1,
+            },
+            "masks": [],
+        },
+        "preprocess": {
+            "resolution": 16, "channels": 1, "fit": "crop", "bits": 8, "black": None,
+            "white": None, "contrast": "normalise",
+        },
+        "labels": None,
+        "sources": description["recipe"]["sources"],
+    }  # fmt: skip
+    description |= {"recipe": earlier, "preprocess": earlier["preprocess"]}
+    (out / "dataset.json").write_text(json.dumps(description))
+    assert prepare(frames, out, settings, crops=crops).id == packed.id
+    with pytest.raises(UserError, match="another data set"):
+        prepare(frames, out, settings, crops=CropSettings(57, levels="fixed", grays=(20, 200)))
+
+    unfinished = tmp_path / "again.part"
+    unfinished.mkdir()
+    (unfinished / "recipe.json").write_text(json.dumps(earlier))
+    again = prepare(frames, tmp_path / "again", settings, crops=crops)
+    assert again.id == packed.id
+    assert np.array_equal(again.images("train"), packed.images("train"))

@@ -77,7 +77,7 @@ def test_near_duplicates_are_found_and_nothing_else(patches: Array) -> None:
     found = quality.near_pairs(
         hashes[500:],
         hashes[:500],
-        lambda q, p: quality.alike(images[500:][q], images[:500][p], np.zeros(1)),
+        lambda q, p: quality.nearly_equal(images[500:][q], images[:500][p], np.zeros(1)),
     )
     assert {(500 + i, int(j)) for i, j in enumerate(found) if j >= 0} <= truth
     telling = images[500:].std(axis=(1, 2, 3)) > 20  # noise is small against these
@@ -90,9 +90,11 @@ def test_a_scene_that_never_changes_makes_no_duplicates(patches: Array) -> None:
     shots = scene + rng.normal(0, 8, (40, *scene.shape))
     again = shots[:10] + rng.normal(0, 1, shots[:10].shape)
     common = shots.mean(axis=0)
-    assert not quality.alike(shots[:20], shots[20:], common).any()
-    assert quality.alike(shots[:20], shots[20:], np.zeros(1)).all()  # what it is held against
-    assert quality.alike(shots[:10], again, common).all()
+    assert not quality.nearly_equal(shots[:20], shots[20:], common).any()
+    assert quality.nearly_equal(
+        shots[:20], shots[20:], np.zeros(1)
+    ).all()  # what it is held against
+    assert quality.nearly_equal(shots[:10], again, common).all()
 
 
 def test_among_themselves_only_earlier_ones_count(patches: Array) -> None:
@@ -113,8 +115,8 @@ def test_the_search_in_order_finds_almost_what_all_pairs_give(pooled: bool) -> N
     near = pool[:1000] ^ flips[0] ^ flips[1] ^ flips[2]
     rng.shuffle(near)
     hashes, others = (near, pool) if pooled else (np.concatenate([pool, near]), None)
-    exact = quality._nearest_of_all(hashes, others)
-    quick = quality._nearest_in_order(hashes, others)
+    exact = quality._nearest_by_brute_force(hashes, others)
+    quick = quality._nearest_in_sorted_order(hashes, others)
     close = exact[1] <= 3
     assert close.sum() >= 1000
     assert (quick[0][close] == exact[0][close]).mean() > 0.95

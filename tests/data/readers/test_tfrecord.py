@@ -159,8 +159,8 @@ def test_labels_lie_beside_the_records(folder: Path, kind: str, name: str) -> No
     [
         (np.arange(39), "has 40 images, but .* has 39 labels"),
         (np.arange(41), "has 40 images, but .* has 41 labels"),
-        (np.array(["a"] * 40), "expected"),
-        (np.zeros((40, 2, 2)), "expected"),
+        (np.array(["a"] * 40), "give numbers"),
+        (np.zeros((40, 2, 2)), "give numbers"),
         (np.array([None] * 40), "no NumPy array"),
     ],
 )

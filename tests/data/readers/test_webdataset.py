@@ -157,7 +157,7 @@ def test_damaged_members_are_left_out(tmp_path: Path) -> None:
 def test_members_of_implausible_size_are_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webdataset, "LARGEST", 1 << 20)
+    monkeypatch.setattr(webdataset, "MAX_IMAGE_BYTES", 1 << 20)
     members = [("0.png", bytes(16 << 20)), ("1.json", bytes(8 << 20)), ("1.png", encode(GRAY[1]))]
     reader = WebDatasetReader(pack(tmp_path / "x.tgz", members))
     tracemalloc.start()

@@ -113,7 +113,7 @@ def test_encrypted_members_are_left_out(tmp_path: Path) -> None:
 def test_members_of_implausible_size_are_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zipped, "LARGEST", 1 << 20)
+    monkeypatch.setattr(zipped, "MAX_IMAGE_BYTES", 1 << 20)
     bomb = bytes(64 << 20)
     path = pack(tmp_path / "x.zip", {"a.png": bomb, "b.png": bomb, "c.png": encode(IMAGES[0])})
     data = bytearray(path.read_bytes())

@@ -1,5 +1,7 @@
-"""The packed data set: images and a manifest in a folder, written once and mapped afterwards.
+"""Packed data set: preprocessed images and a manifest in a folder, written once and then mapped.
 
-`build` makes one from sources: `writer` packs the images, `finalize` writes the manifest and runs the
-checks of `quality`. `format` reads it, `summary` says in words what it holds, `contact_sheet` draws it.
+`build` makes one from sources: `writer` packs the images, `quality` searches them for duplicates, and
+`finalize` writes the manifest and the findings. `format` reads a data set, `summary` states in words
+what it holds, `contact_sheet` draws it. Imports `preprocessing`, `readers` and `label_file` from
+`anowild.data`.
 """

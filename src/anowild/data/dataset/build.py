@@ -1,4 +1,4 @@
-"""Sources -> a packed data set, streaming, resumable, whole or not there."""
+"""Building of a packed data set: streaming, resumable, and complete or absent."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from anowild.data.dataset.contact_sheet import SheetCollector
-from anowild.data.dataset.finalize import Leaks, finish, tidy_up
-from anowild.data.dataset.format import DESCRIPTION, FORMAT, PackedSet
-from anowild.data.dataset.writer import Packing, Part
+from anowild.data.dataset.finalize import Leaks, finalize, tidy_up
+from anowild.data.dataset.format import DESCRIPTION, FORMAT, PackedSet, is_packed_set
+from anowild.data.dataset.writer import PackedSetWriter, Part
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers import Reader
+from anowild.data.readers import ImageSource
 from anowild.data.readers.base import library
 from anowild.errors import UserError
 from anowild.files import atomic_write, exclusive_lock, printable, read_json, write_json
@@ -24,7 +24,7 @@ from anowild.files import atomic_write, exclusive_lock, printable, read_json, wr
 CONTACT_SHEET = "contact_sheet.png"
 
 
-def prepare(
+def build_set(
     parts: Sequence[Part],
     out: Path,
     preprocess: Preprocess,
@@ -33,21 +33,24 @@ def prepare(
     leaks: Leaks = "refuse",
     sheet: SheetCollector | None = None,
 ) -> PackedSet:
-    """Pack the images of readers into a data set, or go on with a writer that was stopped.
+    """Pack the images of sources into a data set, or resume a build that was stopped.
 
     The unfinished data set lies beside ``out``, as ``OUT.part``, and becomes ``out`` at the end.
 
     Args:
-        how: what was asked for, for the record; a writer that is taken up must have the same.
-        labels: classes of the images, where the sources do not know them.
-        leaks: what to do with test images that are in training too, or nearly: refuse, drop
-            them from the test split, or keep them.
-        sheet: has been shown to the readers, and becomes contact_sheet.png.
+        parts: the sources, and the splits that their images belong to.
+        out: folder of the data set.
+        preprocess: applied to every image.
+        how: the request, for the record. Only a build with the same request is resumed.
+        labels: labels of the images, where the sources do not know them.
+        leaks: treatment of test images that equal a training image, or nearly: 'refuse', 'drop' them
+            from the test split, or 'keep' them.
+        sheet: collector that the sources fill; it becomes contact_sheet.png.
 
     Raises:
-        UserError: nothing to pack; leaks; another data set in ``out``; a full disk; the sources
-            have changed since the writer was begun.
-        Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+        UserError: nothing to pack; leaks; another data set in ``out``; a full disk; the sources have
+            changed since the build began.
+        Interrupted: by Ctrl-C or SIGTERM; the same call resumes the build.
     """
     recipe = {
         "format": FORMAT,
@@ -56,21 +59,21 @@ def prepare(
         "labels": None if labels is None else labels.digest,
         "sources": _fingerprint([reader for part in parts for reader in part.readers]),
     }
-    out = _usable(out)
+    out = _resolve(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        return _there_already(out, recipe, leaks)
+        return _open_existing(out, recipe, leaks)
     folder = out.with_name(f"{out.name}.part")
     library("pyarrow", out)  # its absence is told before anything is written
     with exclusive_lock(folder, "another process is preparing this data set now"):
-        if (folder / DESCRIPTION).exists():  # all is done but the tidying up
-            _there_already(folder, recipe, leaks)
+        if (folder / DESCRIPTION).exists():  # only the tidying up is left
+            _open_existing(folder, recipe, leaks)
         else:
-            _agree_on_recipe(folder, recipe)
-            Packing(folder, preprocess, labels).run(parts)
+            _check_recipe(folder, recipe)
+            PackedSetWriter(folder, preprocess, labels).run(parts)
             if sheet is not None:
                 with atomic_write(folder / CONTACT_SHEET) as temporary:
                     sheet.sheet().save(temporary, format="PNG")
-            finish(folder, recipe, leaks)
+            finalize(folder, recipe, leaks)
         tidy_up(folder)
         try:
             (folder / "lock").unlink()
@@ -79,27 +82,27 @@ def prepare(
             folder.replace(out)
         except OSError as error:
             raise UserError(
-                f"{out}: cannot be put there ({error.strerror}); the whole data set lies in {folder}"
+                f"{out}: cannot be replaced ({error.strerror}); the complete data set lies in {folder}"
             ) from error
     return PackedSet(out)
 
 
-def _usable(out: Path) -> Path:
-    """Where ``out`` really is; a folder of that name has to fit beside it.
+def _resolve(out: Path) -> Path:
+    """Resolve links in the path of a data set.
 
     Raises:
-        UserError: it cannot be a data set's place.
+        UserError: no data set can be written there.
     """
     if printable(str(out)) != str(out):
-        raise UserError(f"{printable(str(out))}: the name of a data set has to be plain text")
+        raise UserError(f"{printable(str(out))}: the name is not valid text; name another output")
     out = Path(os.path.realpath(out))
     if not out.name or os.path.ismount(out):
-        raise UserError(f"{out}: is no folder to replace; name a new folder in it")
+        raise UserError(f"{out}: cannot be replaced by a data set; name a new folder in it")
     return out
 
 
-def _fingerprint(readers: Sequence[Reader]) -> str:
-    """Of names, sizes and times of all files that will be read."""
+def _fingerprint(readers: Sequence[ImageSource]) -> str:
+    """Hash names, sizes and times of all files that will be read."""
     digest = hashlib.blake2b(digest_size=16)
     for path in chain.from_iterable(reader.files() for reader in readers):
         try:
@@ -111,35 +114,42 @@ def _fingerprint(readers: Sequence[Reader]) -> str:
     return digest.hexdigest()
 
 
-def _there_already(out: Path, recipe: Mapping[str, Any], leaks: Leaks) -> PackedSet:
-    if not PackedSet.is_one(out):
-        raise UserError(f"{out}: there is something else there; name another output")
+def _open_existing(out: Path, recipe: Mapping[str, Any], leaks: Leaks) -> PackedSet:
+    if not is_packed_set(out):
+        raise UserError(f"{out}: exists and is no data set; name another output")
     packed = PackedSet(out)
-    if packed.description.get("recipe") != recipe:
+    if _in_current_spelling(packed.description.get("recipe")) != recipe:
         raise UserError(
-            f"{out}: there is another data set there, or its sources have changed since; "
-            "name another output, or delete it"
+            f"{out}: is another data set, or its sources have changed since; name another output, or "
+            "delete it"
         )
     found = packed.description["findings"]["leaks"]
     if (found["equal"] or found["near"]) and found["done"] != leaks:
         raise UserError(
-            f"{out}: is there already, made with --leaks {found['done']}; name another output, or "
-            "delete it"
+            f"{out}: exists, prepared with --leaks {found['done']}; name another output, or delete it"
         )
     return packed
 
 
-def _agree_on_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
+def _check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     path = folder / "recipe.json"
     if path.exists():
-        before = read_json(path)
+        before = _in_current_spelling(read_json(path))
         if before != recipe:
             only_files = (
                 isinstance(before, dict) and before | {"sources": recipe["sources"]} == recipe
             )
-            what = "the source files have changed since" if only_files else "with other options"
+            what = "whose source files have changed since" if only_files else "with other options"
             raise UserError(
-                f"{folder}: holds an unfinished data set, {what}; give the command of then, or "
-                f"delete {folder} to start again"
+                f"{folder}: is an unfinished data set {what}; give its command again, or delete the "
+                "folder to start again"
             )
     write_json(path, recipe)
+
+
+def _in_current_spelling(recipe: Any) -> Any:
+    """Convert a recipe that an earlier version wrote to the spelling of this version."""
+    try:
+        return recipe | {"preprocess": Preprocess(**recipe["preprocess"]).to_json()}
+    except (KeyError, TypeError, ValueError):
+        return recipe  # damaged, and so it agrees with no other

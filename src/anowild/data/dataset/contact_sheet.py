@@ -1,4 +1,4 @@
-"""One picture of what went into a set: frames with the boxes of their crops, and sample images."""
+"""Contact sheet: frames with the boxes of their crops, and a sample of the images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from anowild.data.readers.base import Record, SkippedImage
 
 T = TypeVar("T")
 
-_CELL = 96  # side of a sample image, in pixels
-_FRAME = 480  # longest side of a frame
+_TILE = 96  # side of a sample image, in pixels
+_FRAME = 480  # longest side of a frame, in pixels
 _GAP = 6
 _CAPTION = 12  # height of a line of text
 _COLUMNS = 12
@@ -25,10 +25,10 @@ _PAPER = (255, 255, 255)
 
 
 class EvenSample(Generic[T]):
-    """Evenly spread members of a stream whose length is not known: from ``most`` / 2 to ``most``.
+    """Evenly spaced sample of a stream of unknown length, of ``most`` / 2 to ``most`` items.
 
-    Every k-th is kept, from the first on; when there are too many, every second of them is let
-    go and k doubles. So the sample needs no random numbers and no second pass.
+    Every k-th item is kept, from the first on. When there are too many, every second one is dropped
+    and k doubles. So sampling needs no random numbers and no second pass.
     """
 
     def __init__(self, most: int) -> None:
@@ -38,7 +38,7 @@ class EvenSample(Generic[T]):
         self._step = 1
 
     def wants(self) -> bool:
-        """Whether the next member will be kept: what is costly need not be made if not."""
+        """Return whether the next item will be kept, so that others need not be computed."""
         return self.count % self._step == 0
 
     def add(self, item: T) -> None:
@@ -50,24 +50,24 @@ class EvenSample(Generic[T]):
             self._step *= 2
 
     def skip(self) -> None:
-        """Count a member that is not wanted."""
+        """Count an item that is not kept."""
         self.count += 1
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels [H, W, 3] of uint8, and a caption."""
+    """Picture with a caption: pixels uint8 [H, W, 3]."""
 
     caption: str
     pixels: Array
 
 
 class SheetCollector:
-    """Collects what a contact sheet shows while records stream by, in little memory.
+    """Collector of the pictures of a contact sheet from a stream of images, in little memory.
 
     Args:
-        images: at most so many sample images, spread evenly over all that were added.
-        frames: at most so many frames, spread evenly as well.
+        images: most sample images, spread evenly over all images.
+        frames: most frames, spread evenly over all frames.
     """
 
     def __init__(self, images: int = 96, frames: int = 3) -> None:
@@ -77,17 +77,24 @@ class SheetCollector:
         self.left_out = 0
 
     def add(self, record: Record | SkippedImage) -> None:
-        """Show an image, [H, W] or [H, W, C] of any type; what is unreadable is only counted."""
+        """Add an image [H, W] or [H, W, C] of any type; a skipped one is only counted."""
         if isinstance(record, SkippedImage):
             self.left_out += 1
         elif self._images.wants():
-            pixels = _fit(to_rgb(record.pixels), _CELL, enlarge=True)
+            pixels = _fit(to_rgb(record.pixels), _TILE, enlarge=True)
             self._images.add(Picture(_short(record.name), pixels))
         else:
             self._images.skip()
 
     def watch(self, name: str, frame: Array, corners: Sequence[tuple[int, int]], side: int) -> None:
-        """Show a frame, [H, W] or [H, W, C], with boxes given by their top and left."""
+        """Add a frame [H, W] or [H, W, C] with the boxes of its crops.
+
+        Args:
+            name: of the frame.
+            frame: pixels of any type.
+            corners: top and left of each crop.
+            side: of the crops, in pixels.
+        """
         self.boxes += len(corners)
         if not self._frames.wants():
             self._frames.skip()
@@ -98,7 +105,7 @@ class SheetCollector:
         drawn = Image.fromarray(small)
         pen = ImageDraw.Draw(drawn)
         for top, left in corners:
-            # Half a pixel more or less cannot be seen; at least one pixel has to be left.
+            # Rounding cannot be seen, but at least one pixel has to remain.
             y, x = round(top * scale[0]), round(left * scale[1])
             bottom = max(y, round((top + side) * scale[0]) - 1)
             right = max(x, round((left + side) * scale[1]) - 1)
@@ -107,7 +114,7 @@ class SheetCollector:
         self._frames.add(Picture(caption, np.asarray(drawn)))
 
     def sheet(self) -> Image.Image:
-        """The contact sheet of all that was added so far."""
+        """Draw the contact sheet of everything added so far."""
         images = f"{self._images.count} images"
         if self._images.count > len(self._images.items):
             images += f", {len(self._images.items)} of them shown, evenly spread"
@@ -121,12 +128,12 @@ class SheetCollector:
 def contact_sheet(
     images: Sequence[Picture], frames: Sequence[Picture] = (), title: str = ""
 ) -> Image.Image:
-    """Lay out a title, frames beside each other, and below them a grid of images.
+    """Draw a title, frames side by side, and below them a grid of images.
 
-    The sheet is as large as its pictures need; :class:`SheetCollector` keeps both small.
+    The sheet is as large as its pictures need.
     """
     columns = max(1, min(_COLUMNS, len(images)))
-    blocks = [_rows(frames, min(3, len(frames))), _rows(images, columns)]
+    blocks = [_grid(frames, min(3, len(frames))), _grid(images, columns)]
     blocks = [b for b in blocks if b is not None]
     head = _CAPTION + 2 * _GAP if title else _GAP
     font = _font()
@@ -142,9 +149,10 @@ def contact_sheet(
 
 
 def to_rgb(pixels: Array) -> Array:
-    """Any pixels to uint8 [H, W, 3], for looking at: wide or odd ranges are stretched.
+    """Convert pixels of any type to uint8 [H, W, 3] for display.
 
-    uint8 stays as it is. Of neither one nor three channels, the first is shown; NaN is black.
+    uint8 is kept; the range of other types is stretched to 0 to 255, and NaN becomes black. Of images
+    with neither one nor three channels, the first channel is shown.
     """
     pixels = np.asarray(pixels)
     if pixels.ndim != 3:
@@ -163,7 +171,7 @@ def to_rgb(pixels: Array) -> Array:
 
 
 def _fit(pixels: Array, side: int, enlarge: bool) -> Array:
-    """Scale so that the longer side is ``side``; by whole factors where it is enlarged."""
+    """Scale the longer side down to ``side``, or with ``enlarge`` up to at most that by an integer factor."""
     height, width = pixels.shape[:2]
     longest = max(height, width)
     if longest < 2 * side and longest <= side:
@@ -173,11 +181,11 @@ def _fit(pixels: Array, side: int, enlarge: bool) -> Array:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
 
 
-def _rows(pictures: Sequence[Picture], columns: int) -> Image.Image | None:
-    """Pictures in a grid of equal cells, each with its caption below."""
+def _grid(pictures: Sequence[Picture], columns: int) -> Image.Image | None:
+    """Draw pictures in a grid of equal tiles, each with its caption below."""
     if not pictures:
         return None
-    width = max(_CELL, *(p.pixels.shape[1] for p in pictures)) + _GAP
+    width = max(_TILE, *(p.pixels.shape[1] for p in pictures)) + _GAP
     height = max(p.pixels.shape[0] for p in pictures) + _CAPTION + _GAP
     rows = -(-len(pictures) // columns)
     block = Image.new("RGB", (columns * width + _GAP, rows * height), _PAPER)
@@ -187,20 +195,20 @@ def _rows(pictures: Sequence[Picture], columns: int) -> Image.Image | None:
         block.paste(Image.fromarray(picture.pixels), (left, top))
         text = _ascii(picture.caption)
         while text and font.getlength(text) > width - _GAP:
-            text = text[1:]  # names differ at their end
+            text = text[1:]  # names differ at the end
         pen.text((left, top + picture.pixels.shape[0] + 1), text, fill=_TEXT, font=font)
     return block
 
 
 def _short(name: str) -> str:
-    """The part of a name that tells images of one source apart: the file, or frame and place."""
+    """Return the part of a name that differs within a source: the file, or frame and position."""
     last = name.replace("\\", "/").rpartition("/")[2]
     bracket = last.find("[")
     return last[bracket:] if bracket > 0 and "@" in last else last
 
 
 def _ascii(text: str) -> str:
-    # Pillow's built-in font has few other letters, and without FreeType refuses them.
+    # Pillow's built-in font has few other letters, and refuses them without FreeType.
     return text.encode("ascii", "replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""The end of a writer, when all images are known: quality gate, manifest, description."""
+"""Last step of building a data set, when all images are known: duplicates, manifest, description."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data.dataset import quality
 from anowild.data.dataset.format import DESCRIPTION, FORMAT, IMAGES, MANIFEST, SPLITS, schema
-from anowild.data.dataset.writer import LATE, ImageFile, segments
+from anowild.data.dataset.writer import DEFERRED_COLUMNS, ImageFile, segments
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers.base import library
 from anowild.errors import UserError
@@ -24,24 +24,24 @@ from anowild.version import VERSION
 Leaks = Literal["refuse", "drop", "keep"]
 LEAKS = ("refuse", "drop", "keep")
 
-#: Images compared pixel by pixel, or copied, at a time.
+#: Number of images that are compared pixel by pixel, or copied, at a time.
 _AT_A_TIME = 1024
-#: Modes, sizes, reasons for leaving images out that are told apart in the description.
+#: Most modes, sizes and reasons for leaving images out that the description lists.
 _LISTED = 20
-#: What is left of the test split once leaks are dropped, until all is done.
+#: Images of the test split without dropped leaks, until everything else is written.
 _KEPT = "test-kept.npy"
 _TRAIN, _TEST = range(len(SPLITS))
 
 
-class _Rows:
-    """What the gate needs of every row of the manifest, as arrays; -1 stands for null."""
+class _ManifestColumns:
+    """Columns of the unfinished manifest as arrays, one entry for each row; -1 stands for null."""
 
     def __init__(self, folder: Path, paths: Sequence[Path]) -> None:
         pa, compute = library("pyarrow", folder), library("pyarrow.compute", folder)
         dataset = library("pyarrow.parquet", folder).ParquetDataset(paths)
 
         def column(name: str, null: float) -> Array:
-            # One at a time, so that no more than one is there twice; a copy may be changed.
+            # One column at a time, so that only one is in memory twice. The copy can be changed.
             values = dataset.read([name])[name].fill_null(null).to_numpy().copy()
             pa.default_memory_pool().release_unused()
             return values
@@ -56,13 +56,16 @@ class _Rows:
         self.clipped = column("clipped", 0)
 
     def of(self, split: int) -> Array:
-        """Numbers of the rows whose images are in a split, in their order."""
+        """Return the numbers of the rows whose images are in a split, in order."""
         return np.flatnonzero((self.split == split) & (self.index >= 0))
 
     def duplicates(self, preprocess: Preprocess) -> tuple[Array, Array]:
-        """For each row the row of an equal image, and of one that hardly differs, or -1.
+        """Search for duplicates.
 
-        Training images go first: a test image is held to them before it is to other test images.
+        A test image is compared with the training images before it is compared with other test images.
+
+        Returns:
+            For each row the row of an equal image, and that of a near-equal one, or -1: int32 [N] each.
         """
         equal = np.full(len(self.index), -1, np.int32)
         near = np.full(len(self.index), -1, np.int32)
@@ -72,23 +75,28 @@ class _Rows:
         again = first >= 0
         equal[every[again]] = every[first[again]]
 
-        telling = self.deviation >= quality.NEARLY_CONSTANT * preprocess.full / 255
-        train, test = (rows[(equal[rows] < 0) & telling[rows]] for rows in (train, test))
+        has_content = self.deviation >= quality.NEARLY_CONSTANT * preprocess.full / 255
+        train, test = (rows[(equal[rows] < 0) & has_content[rows]] for rows in (train, test))
         images = _open_images(self.folder, preprocess)
         some = max(images, key=len)
-        few = np.arange(0, len(some), -(-len(some) // quality.IN_COMMON))
-        common = some[few].mean(axis=0, dtype=np.float64)
-        self._look_for_near(near, train, None, images, common)
-        self._look_for_near(near, test, train, images, common)
-        self._look_for_near(near, test[near[test] < 0], None, images, common)
-        # What is true of a test image is true of its copies.
+        few = np.arange(0, len(some), -(-len(some) // quality.MEAN_IMAGES))
+        mean = some[few].mean(axis=0, dtype=np.float64)
+        self._find_near(near, train, None, images, mean)
+        self._find_near(near, test, train, images, mean)
+        self._find_near(near, test[near[test] < 0], None, images, mean)
+        # A copy of a test image has the same near-equal image.
         copies = np.flatnonzero((equal >= 0) & (self.split == _TEST))
         copies = copies[self.split[equal[copies]] == _TEST]
         near[copies] = near[equal[copies]]
         return equal, near
 
-    def _look_for_near(
-        self, near: Array, rows: Array, pool: Array | None, images: list[_Stored], common: Array
+    def _find_near(
+        self,
+        near: Array,
+        rows: Array,
+        pool: Array | None,
+        images: list[_ImageFileReader],
+        mean: Array,
     ) -> None:
         others = rows if pool is None else pool
 
@@ -98,14 +106,14 @@ class _Rows:
                 part = slice(start, start + _AT_A_TIME)
                 pair = (rows[queries[part]], others[found[part]])
                 first, second = (self._pixels(side, images) for side in pair)
-                parts.append(quality.alike(first, second, common))
+                parts.append(quality.nearly_equal(first, second, mean))
             return np.concatenate(parts)
 
         pool_hashes = None if pool is None else self.perceptual[pool]
         found = quality.near_pairs(self.perceptual[rows], pool_hashes, same)
         near[rows[found >= 0]] = others[found[found >= 0]]
 
-    def _pixels(self, rows: Array, images: list[_Stored]) -> Array:
+    def _pixels(self, rows: Array, images: list[_ImageFileReader]) -> Array:
         out = np.empty((len(rows), *images[_TRAIN].shape), images[_TRAIN].dtype)
         for split, stored in enumerate(images):
             chosen = self.split[rows] == split
@@ -113,18 +121,23 @@ class _Rows:
         return out
 
 
-def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
-    """Make a data set of what a writer has written into ``folder``.
+def finalize(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
+    """Complete an unfinished data set whose images are all written.
+
+    Args:
+        folder: of the unfinished data set.
+        recipe: the request and the preprocessing.
+        leaks: treatment of test images that equal a training image, or nearly.
 
     Raises:
-        UserError: no images; or leaks from training into test that are to be refused.
+        UserError: no images; or leaks that are to be refused.
     """
     parquet = library("pyarrow.parquet", folder)
     preprocess = Preprocess(**recipe["preprocess"])
     paths = segments(folder)
     if not paths:
         raise UserError(_no_images(recipe))
-    rows = _Rows(folder, paths)
+    rows = _ManifestColumns(folder, paths)
     if not (rows.index >= 0).any():
         raise UserError(_nothing_left(paths))
     equal, near = rows.duplicates(preprocess)
@@ -135,14 +148,14 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
     }
     every_leak = np.concatenate(list(leaked.values()))
     dropped: Array = np.empty(0, np.int64)
-    (folder / IMAGES / _KEPT).unlink(missing_ok=True)  # of a try that was killed
+    (folder / IMAGES / _KEPT).unlink(missing_ok=True)  # left by a process that was killed
     if len(every_leak) and leaks == "refuse":
-        raise UserError(_leak_sentence(paths, leaked, np.where(equal >= 0, equal, near)))
+        raise UserError(_leak_message(paths, leaked, np.where(equal >= 0, equal, near)))
     if leaks == "drop":
         dropped = np.sort(every_leak)
         _drop_from_test(rows, preprocess, dropped)
 
-    sayings = _sayings(rows, preprocess)
+    flags = _quality_flags(rows, preprocess)
     counters = {name: Counter[Any]() for name in ("modes", "sizes", "left_out")}
     start = 0
     with (
@@ -152,7 +165,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
         for path in paths:
             table = parquet.read_table(path)
             part = slice(start, start + len(table))
-            table = _completed(table, part, rows, equal, near, sayings, dropped)
+            table = _with_quality_columns(table, part, rows, equal, near, flags, dropped)
             writer.write_table(table)
             _count(table, counters)
             start += len(table)
@@ -169,7 +182,7 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
             },
             "left_out": int((rows.index < 0).sum()),
             "preprocess": preprocess.to_json(),
-            "findings": _findings(counters, equal, near, leaked, sayings, leaks),
+            "findings": _findings(counters, equal, near, leaked, flags, leaks),
             "contamination": recipe["how"].get("contamination"),
             "recipe": recipe,
         },
@@ -177,9 +190,9 @@ def finish(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
 
 
 def tidy_up(folder: Path) -> None:
-    """Remove from a data set that :func:`finish` has described what it was made with.
+    """Remove the temporary files of a data set that :func:`finalize` has described.
 
-    The description is what makes it whole: if this is interrupted, it can be done again.
+    The description marks a data set as complete. So if this is interrupted, it can be repeated.
     """
     shortened, test = folder / IMAGES / _KEPT, folder / IMAGES / "test.npy"
     if shortened.exists():
@@ -191,10 +204,10 @@ def tidy_up(folder: Path) -> None:
     (folder / "recipe.json").unlink(missing_ok=True)
 
 
-class _Stored:
-    """The images of a split, read row by row.
+class _ImageFileReader:
+    """Reader of single images of a split.
 
-    A mapped file would be counted as this process's memory, wherever it was touched.
+    All touched pages of a mapped file would count as memory of this process.
     """
 
     def __init__(self, path: Path, preprocess: Preprocess) -> None:
@@ -212,7 +225,7 @@ class _Stored:
         return self._count
 
     def __getitem__(self, rows: Array) -> Array:
-        """[n] -> [n, C, R, R]."""
+        """Read images [n, C, R, R] by their rows [n]."""
         out = np.empty((len(rows), *self.shape), self.dtype)
         for image, row in zip(out, rows.tolist(), strict=True):
             assert self._file is not None
@@ -221,12 +234,12 @@ class _Stored:
         return out
 
 
-def _open_images(folder: Path, preprocess: Preprocess) -> list[_Stored]:
-    return [_Stored(folder / IMAGES / f"{split}.npy", preprocess) for split in SPLITS]
+def _open_images(folder: Path, preprocess: Preprocess) -> list[_ImageFileReader]:
+    return [_ImageFileReader(folder / IMAGES / f"{split}.npy", preprocess) for split in SPLITS]
 
 
-def _drop_from_test(rows: _Rows, preprocess: Preprocess, dropped: Array) -> None:
-    """Take rows out of the test split, in a new file of images: the others move up."""
+def _drop_from_test(rows: _ManifestColumns, preprocess: Preprocess, dropped: Array) -> None:
+    """Remove rows from the test split; the other images move up, in a new file."""
     stored = _open_images(rows.folder, preprocess)[_TEST]
     test = rows.of(_TEST)
     kept = test[~np.isin(test, dropped)]
@@ -238,29 +251,45 @@ def _drop_from_test(rows: _Rows, preprocess: Preprocess, dropped: Array) -> None
     rows.index[dropped] = -1
 
 
-def _sayings(rows: _Rows, preprocess: Preprocess) -> Array:
-    """What the gate says of each image by itself: objects [N], None where nothing."""
+def _quality_flags(rows: _ManifestColumns, preprocess: Preprocess) -> Array:
+    """Return a finding on the content of each image, or None: objects [N]."""
     level = preprocess.full / 255
-    said = np.full(len(rows.index), None, object)
+    flags = np.full(len(rows.index), None, object)
     used = rows.index >= 0
-    said[used & (rows.clipped >= quality.CLIPPED)] = "beyond black or white"
-    said[used & (rows.deviation < quality.NEARLY_CONSTANT * level)] = "nearly constant"
-    said[used & (rows.deviation == 0)] = "constant"
-    return said
+    flags[used & (rows.clipped >= quality.CLIPPED)] = "beyond black or white"
+    flags[used & (rows.deviation < quality.NEARLY_CONSTANT * level)] = "nearly constant"
+    flags[used & (rows.deviation == 0)] = "constant"
+    return flags
 
 
-def _completed(
-    table: Any, part: slice, rows: _Rows, equal: Array, near: Array, sayings: Array, dropped: Array
+def _with_quality_columns(
+    table: Any,
+    part: slice,
+    rows: _ManifestColumns,
+    equal: Array,
+    near: Array,
+    flags: Array,
+    dropped: Array,
 ) -> Any:
-    """A segment with the columns that were still missing."""
+    """Complete the columns of a segment of the manifest.
+
+    Args:
+        table: the segment.
+        part: its rows in the whole manifest.
+        rows: columns of the whole manifest.
+        equal: row of an equal image or -1, [N].
+        near: row of a near-equal image or -1, [N].
+        flags: findings of :func:`_quality_flags`, [N].
+        dropped: sorted rows that were removed from the test split.
+    """
     pa = library("pyarrow", rows.folder)
 
     def nullable(values: Array) -> Any:
         return pa.array(values, pa.int64(), mask=values < 0)
 
-    late = (nullable(equal[part]), nullable(near[part]), pa.array(sayings[part], pa.string()))
+    late = (nullable(equal[part]), nullable(near[part]), pa.array(flags[part], pa.string()))
     columns = dict(zip(table.column_names, table.columns, strict=True))
-    columns |= dict(zip(LATE, late, strict=True))
+    columns |= dict(zip(DEFERRED_COLUMNS, late, strict=True))
     columns["index"] = nullable(rows.index[part])
     here = dropped[(dropped >= part.start) & (dropped < part.stop)] - part.start
     if len(here):
@@ -272,9 +301,12 @@ def _completed(
     return pa.table({name: columns[name] for name in schema().names}, schema=schema())
 
 
-def _identity(rows: _Rows, preprocess: Preprocess) -> str:
-    """Of the images in their order and of what was done to them."""
-    digest = hashlib.blake2b(json.dumps(preprocess.to_json()).encode(), digest_size=16)
+def _identity(rows: _ManifestColumns, preprocess: Preprocess) -> str:
+    """Hash the preprocessing, and the images in order."""
+    words = preprocess.to_json()
+    if preprocess.contrast == "normalize":  # its spelling when format 1 was fixed
+        words["contrast"] = "normalise"
+    digest = hashlib.blake2b(json.dumps(words).encode(), digest_size=16)
     for split in range(len(SPLITS)):
         digest.update(np.ascontiguousarray(rows.hash[rows.of(split)]).data)
         digest.update(b"|")
@@ -282,7 +314,7 @@ def _identity(rows: _Rows, preprocess: Preprocess) -> str:
 
 
 def _count(table: Any, counters: Mapping[str, Counter[Any]]) -> None:
-    """Add what a segment holds to the counts of modes, sizes and reasons."""
+    """Add the rows of a segment to the counts of modes, sizes and reasons."""
 
     def add(counter: Counter[Any], *names: str) -> None:
         groups = table.group_by(list(names)).aggregate([([], "count_all")])
@@ -295,7 +327,7 @@ def _count(table: Any, counters: Mapping[str, Counter[Any]]) -> None:
     reasons: Counter[Any] = Counter()
     add(reasons, "left_out")
     for (reason,), count in reasons.items():
-        counters["left_out"][reason.partition(" (")[0]] += count  # details stand in brackets
+        counters["left_out"][reason.partition(" (")[0]] += count  # without details in brackets
 
 
 def _findings(
@@ -303,10 +335,10 @@ def _findings(
     equal: Array,
     near: Array,
     leaked: Mapping[str, Array],
-    sayings: Array,
+    flags: Array,
     leaks: Leaks,
 ) -> dict[str, Any]:
-    """Counts of what was found; the manifest lists the images."""
+    """Count the findings; the manifest lists the images."""
 
     def listed(counter: Counter[Any]) -> dict[str, int]:
         return {" x ".join(map(str, key)): n for key, n in counter.most_common(_LISTED)}
@@ -317,7 +349,7 @@ def _findings(
         "equal": int((equal >= 0).sum()),
         "near_equal": int((near >= 0).sum()),
         "leaks": {kind: len(found) for kind, found in leaked.items()} | {"done": leaks},
-        "images": dict(Counter(said for said in sayings if said is not None)),
+        "images": dict(Counter(flag for flag in flags if flag is not None)),
         "modes": listed(counters["modes"]),
         "sizes": listed(counters["sizes"]),
         "different_sizes": len(counters["sizes"]),
@@ -326,29 +358,29 @@ def _findings(
 
 
 def _names(paths: Sequence[Path], rows: Sequence[int]) -> list[str]:
-    """Names of a few rows."""
+    """Look up the names of a few rows."""
     table = library("pyarrow.parquet", "").ParquetDataset(paths).read(["name"])
     return [str(table["name"][int(row)].as_py()) for row in rows]
 
 
-def _leak_sentence(paths: Sequence[Path], leaked: Mapping[str, Array], others: Array) -> str:
+def _leak_message(paths: Sequence[Path], leaked: Mapping[str, Array], others: Array) -> str:
     first = int(next(found[0] for found in leaked.values() if len(found)))
     test, training = _names(paths, [first, int(others[first])])
     return (
         f"{len(leaked['equal'])} test images are also in training, and {len(leaked['near'])} "
-        f"hardly differ from one there, the first: {test}, as {training}; give --leaks drop to "
-        "leave them out of the test split, or --leaks keep (nothing is read again)"
+        f"hardly differ from a training image (the first: {test}, like {training}); give --leaks drop "
+        "to leave them out of the test split, or --leaks keep (nothing is read again)"
     )
 
 
 def _no_images(recipe: Mapping[str, Any]) -> str:
     if recipe["how"].get("crops"):
-        return "no objects were found in the frames: check --object-size, or lower --contrast"
-    return "the sources hold no images"
+        return "no objects were found in the frames; check --object-size, or lower --contrast"
+    return "the sources hold no images; give other sources"
 
 
 def _nothing_left(paths: Sequence[Path]) -> str:
-    """The sentence for a user whose images were all left out."""
+    """Return the error message for sources without a usable image."""
     table = library("pyarrow.parquet", "").ParquetDataset(paths).read(["name", "left_out"])
     reasons = Counter(reason.partition(" (")[0] for reason in table["left_out"].to_pylist())
     listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons.most_common(3))

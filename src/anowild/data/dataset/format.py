@@ -1,13 +1,13 @@
-"""The packed data set: preprocessed images in mapped files, and a manifest of where they are from.
+"""Format of a packed data set: preprocessed images in mapped files, and a manifest of their origin.
 
     DATASET/
-      dataset.json        how it was made, the preprocessing, counts, what the quality gate found
+      dataset.json        recipe, preprocessing, counts, findings
       manifest.parquet    a row for each image of the sources, also for those left out (`COLUMNS`)
-      images/train.npy    uint8 or uint16 [N, C, R, R]; any NumPy opens it
-      images/test.npy     where there is a test split
-      contact_sheet.png   what was cut, where objects were cut out of frames
+      images/train.npy    uint8 or uint16 [N, C, R, R], readable by NumPy
+      images/test.npy     if there is a test split
+      contact_sheet.png   frames and crops, if objects were cut out of frames
 
-Opening it takes milliseconds, however many images there are: nothing is read before it is used.
+Opening a data set takes milliseconds for any number of images: data are read when they are used.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ FORMAT = 1
 DESCRIPTION, MANIFEST, IMAGES = "dataset.json", "manifest.parquet", "images"
 SPLITS = ("train", "test")
 
-#: The manifest's columns: Arrow type, meaning. Every one but ``name`` may be null.
+#: Columns of the manifest: Arrow type, meaning. All but ``name`` may be null.
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "name": ("string", "unique in the data set"),
-    "source": ("string", "file that the image is from"),
+    "source": ("string", "file of the image"),
     "frame": ("int64", "page, video frame or row in that file, from 0"),
-    "top": ("int32", "first row of a crop in its frame; below 0 where it was filled up"),
+    "top": ("int32", "first row of a crop in its frame; negative where it was padded"),
     "left": ("int32", "first column of a crop in its frame"),
     "height": ("int32", "of the image before preprocessing, in pixels"),
     "width": ("int32", "of the image before preprocessing, in pixels"),
@@ -45,41 +45,55 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "index": ("int64", "row in images/SPLIT.npy; null: left out"),
     "label": ("string", "class, as the source names it"),
     "anomaly": ("bool_", "whether a protocol calls the class anomalous"),
-    "injected": ("bool_", "whether it was put into training on purpose (anowild contaminate)"),
+    "injected": ("bool_", "whether it was injected into training (anowild contaminate)"),
     "mask": ("string", "file of the ground-truth mask"),
-    "hash": ("uint64", "BLAKE2b of the packed pixels: equal for equal images"),
-    "perceptual": ("uint64", "sign hash of low frequencies: near for near-equal images"),
-    "mean": ("float32", "of the packed pixels, from 0 to 255 or 65535"),
+    "hash": ("uint64", "BLAKE2b of the packed pixels; equal images have equal hashes"),
+    "perceptual": ("uint64", "sign hash of low frequencies; near-equal images differ in few bits"),
+    "mean": ("float32", "mean of the packed pixels, from 0 to 255 or 65535"),
     "deviation": ("float32", "standard deviation of the packed pixels"),
     "clipped": ("float32", "share of pixels that were beyond black or white"),
     "duplicate_of": ("int64", "row in this table of the first equal image"),
-    "near_duplicate_of": ("int64", "row in this table of an image that hardly differs"),
-    "finding": ("string", "what the quality gate says of the image"),
-    "left_out": ("string", "why it was left out; null: it was not"),
+    "near_duplicate_of": ("int64", "row in this table of a near-equal image"),
+    "finding": ("string", "finding on the content of the image"),
+    "left_out": ("string", "reason for leaving it out; null: it is in the data set"),
 }
 
 
 def schema(columns: Iterable[str] = COLUMNS) -> Any:
-    """The pyarrow schema of the manifest, or of some of its columns."""
+    """Return the pyarrow schema of the manifest, or of some of its columns."""
     pa = library("pyarrow", "the manifest")
     return pa.schema([(name, getattr(pa, COLUMNS[name][0])()) for name in columns])
 
 
+def is_packed_set(path: Path) -> bool:
+    """Return whether a folder looks like a packed data set."""
+    return (path / DESCRIPTION).is_file() and (path / IMAGES).is_dir()
+
+
 class PackedSet:
-    """A packed data set, opened.
+    """Packed data set, opened for reading.
+
+    Args:
+        path: folder of the data set.
 
     Raises:
-        UserError: it is not there, not whole, or of another version.
+        UserError: it is missing, incomplete, or of another format.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         description = self.path / DESCRIPTION
         if not description.is_file():
-            raise UserError(f"{self.path}: is not a packed data set (it has no {DESCRIPTION})")
+            raise UserError(
+                f"{self.path}: is not a packed data set (it has no {DESCRIPTION}); make one with "
+                "anowild prepare"
+            )
         value = read_json(description)
         if not isinstance(value, dict) or value.get("format") != FORMAT:
-            raise UserError(f"{description}: is not of format {FORMAT}, the only one that is read")
+            raise UserError(
+                f"{description}: is not of format {FORMAT}, the only one that can be read; prepare the "
+                "data set again"
+            )
         try:
             self.preprocess = Preprocess(**value["preprocess"])
             self.id = str(value["id"])
@@ -89,25 +103,25 @@ class PackedSet:
             if not {"equal", "near_equal", "leaks", "left_out"} <= set(value["findings"]):
                 raise KeyError("findings")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{description}: is damaged ({error!r})") from error
+            raise UserError(
+                f"{description}: is damaged ({error!r}); prepare the data set again"
+            ) from error
         self.description = value
-
-    @staticmethod
-    def is_one(path: Path) -> bool:
-        return (path / DESCRIPTION).is_file() and (path / IMAGES).is_dir()
 
     def __len__(self) -> int:
         return sum(self.counts.values())
 
     def images(self, split: str) -> Array:
-        """The images of a split, mapped, not read: uint8 or uint16 [N, C, R, R]."""
+        """Map the images of a split into memory: uint8 or uint16 [N, C, R, R]."""
         path = self.path / IMAGES / f"{split}.npy"
         p = self.preprocess
         try:
-            # Copy on write: PyTorch warns of arrays that it could not write to.
+            # Copy on write, because PyTorch warns about read-only arrays.
             images = np.load(path, mmap_mode="c", allow_pickle=False)
         except OSError as error:
-            raise UserError(f"{path}: is missing ({error.strerror}); prepare it again") from error
+            raise UserError(
+                f"{path}: is missing ({error.strerror}); prepare the data set again"
+            ) from error
         except (ValueError, EOFError) as error:
             raise UserError(f"{path}: is damaged; prepare the data set again") from error
         expected = (self.counts[split], p.channels, p.resolution, p.resolution)
@@ -119,7 +133,12 @@ class PackedSet:
         return images
 
     def manifest(self, columns: Sequence[str] | None = None, split: str | None = None) -> Any:
-        """The manifest as a pyarrow Table; with ``split`` the rows of its images, in their order."""
+        """Read the manifest as a pyarrow Table.
+
+        Args:
+            columns: to read; None: all.
+            split: only rows of its images, in their order; None: all rows.
+        """
         pa = library("pyarrow", self.path)
         parquet, compute = library("pyarrow.parquet", self.path), library("pyarrow.compute", "")
         path = self.path / MANIFEST
@@ -129,25 +148,27 @@ class PackedSet:
         try:
             table = parquet.read_table(path, columns=wanted)
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path}: is missing or damaged ({error})") from error
+            raise UserError(
+                f"{path}: is missing or damaged ({error}); prepare the data set again"
+            ) from error
         if split is not None:
             field = compute.field
             table = table.filter((field("split") == split) & field("index").is_valid())
             table = table.sort_by("index")
             if len(table) != self.counts[split]:
                 raise UserError(
-                    f"{path}: tells of {len(table)} images for {split} where {DESCRIPTION} says "
+                    f"{path}: lists {len(table)} images for {split} where {DESCRIPTION} says "
                     f"{self.counts[split]}; prepare the data set again"
                 )
         return table if columns is None else table.select(list(columns))
 
     def names(self, split: str) -> Sequence[str]:
-        """Names of the images of a split, read when the first of them is asked for."""
+        """Return the names of the images of a split, which are read when they are first used."""
         return _Column(self, split, "name")
 
 
 class _Column(Sequence[str]):
-    """A column of the manifest that is read when it is first used."""
+    """Column of the manifest that is read when it is first used."""
 
     def __init__(self, packed: PackedSet, split: str, name: str) -> None:
         self._packed, self._split, self._name = packed, split, name
@@ -170,13 +191,18 @@ class _Column(Sequence[str]):
 
 
 class PackedReader(Reader):
-    """The images of a packed data set, ``DATASET`` or ``DATASET:test``, train before test."""
+    """Images of a packed data set, ``DATASET`` or ``DATASET:test``, train before test.
+
+    Args:
+        source: folder of the data set, with or without a split.
+        splits: splits to read if the source names none; None: all.
+    """
 
     KIND: ClassVar[str] = "packed data set"
 
     def __init__(self, source: str, splits: Sequence[str] | None = None) -> None:
         path, split = _split_off(source)
-        self.packed = PackedSet(path)
+        self.packed: PackedSet = PackedSet(path)
         if split is not None:
             if split not in self.packed.counts:
                 raise UserError(
@@ -189,7 +215,7 @@ class PackedReader(Reader):
 
     @staticmethod
     def takes(source: str) -> bool:
-        return PackedSet.is_one(_split_off(source)[0])
+        return is_packed_set(_split_off(source)[0])
 
     def count(self) -> int:
         return sum(self.packed.counts[split] for split in self.splits)
@@ -221,7 +247,7 @@ class PackedReader(Reader):
 
 
 def _split_off(source: str) -> tuple[Path, str | None]:
-    """``DATASET:test`` -> the folder and the split."""
+    """Divide ``DATASET:test`` into the folder and the split."""
     head, colon, split = source.rpartition(":")
     if colon and split in SPLITS and not Path(source).exists():
         return Path(head), split

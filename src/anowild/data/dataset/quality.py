@@ -1,6 +1,6 @@
-"""The quality gate: duplicates, leaks from training into test, images without content.
+"""Search for duplicates, and thresholds for images without content.
 
-Nothing is dropped here: summary are counted, listed in the manifest, and left to the user.
+Nothing is dropped here: findings are counted, listed in the manifest, and left to the user.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ import numpy as np
 
 from anowild.arrays import Array
 
-#: Perceptual hashes of near duplicates differ in at most so many of their 64 bits ...
+#: Largest number of the 64 bits in which the perceptual hashes of near duplicates differ.
 NEAR_BITS = 8
-#: ... and their pixels by a root mean square below this share of the lesser standard deviation,
-#: once what all images have in common is taken away (a correlation of about 0.95): where a camera
-#: always sees the same scene, all images are alike without being duplicates. Of the 5,000
-#: CIFAR-10 automobiles 15 repeat an earlier one, other prints of the same photograph; of the
-#: 5,958 handwritten 2s none does.
+#: Largest root mean square difference of the pixels of near duplicates, as a share of the lesser
+#: standard deviation, once the mean image is subtracted (0.3 is a correlation of about 0.95). A camera
+#: that always sees the same scene makes similar images that are no duplicates. Of the 5,000 CIFAR-10
+#: automobiles, 15 repeat an earlier one (other prints of the same photograph); of the 5,958
+#: handwritten 2s, none does.
 NEAR_DIFFERENCE = 0.3
-#: Images whose mean is taken for what all have in common, at most.
-IN_COMMON = 2048
-#: Images whose standard deviation is below so many levels of 255 say nothing.
+#: Most images that the mean image is computed from.
+MEAN_IMAGES = 2048
+#: Standard deviation, in levels of 255, below which an image is nearly constant.
 NEARLY_CONSTANT = 1.0
 #: Share of pixels beyond black or white from which an image is listed.
 CLIPPED = 0.01
-#: Up to so many comparisons every pair is looked at; beyond, neighbors in sorted order.
-MOST_PAIRS = 2_000_000_000
+#: Most comparisons of all pairs; for more images, only neighbors in sorted order are compared.
+MAX_PAIRS = 2_000_000_000
 
 _NONE = -1
-_PLACE_BITS = 48
+_POSITION_BITS = 48
 _FAR = np.iinfo(np.int64).max
-_BLOCK = 1 << 17  # images at a time, so that what is in between stays small
+_BLOCK = 1 << 17  # images at a time, so that intermediate arrays stay small
 
 
 def content_hashes(images: Array) -> Array:
-    """BLAKE2b of the pixels of each image, [N, C, R, R] -> uint64 [N]."""
+    """Hash the pixels of each image with BLAKE2b: [N, C, R, R] -> uint64 [N]."""
     digests = (
         hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=8).digest() for x in images
     )
@@ -45,10 +45,10 @@ def content_hashes(images: Array) -> Array:
 
 
 def perceptual_hashes(images: Array) -> Array:
-    """Signs of the 64 lowest frequencies but the mean, [N, C, R, R] -> uint64 [N].
+    """Compute the perceptual hash (pHash) of each image: [N, C, R, R] -> uint64 [N].
 
-    The images are averaged over channels and boxes to at most 32x32 first; frequencies are those
-    of the cosine transform (DCT-II).
+    The bits are the signs of the 64 lowest frequencies, without the mean, of the cosine transform
+    (DCT-II) of the image, which is averaged over channels and boxes to at most 32x32 first.
     """
     count, channels, side, _ = images.shape
     small = min(side, 32)
@@ -63,7 +63,7 @@ def perceptual_hashes(images: Array) -> Array:
 
 @cache
 def _cosines(side: int) -> tuple[Array, Array]:
-    """The nine lowest cosines, and which 64 of their 81 (or 8x8) products count."""
+    """Return the nine lowest cosines, and the 64 of their 81 (or 8x8) products that are used."""
     few = min(side, 9)
     basis = np.cos(np.pi * np.outer(np.arange(few), np.arange(side) + 0.5) / side)
     down, across = np.indices((few, few)).reshape(2, -1)
@@ -73,35 +73,38 @@ def _cosines(side: int) -> tuple[Array, Array]:
 
 
 def first_equal(hashes: Array) -> Array:
-    """For each entry the first one with the same value, or -1 for the first itself: int64 [N]."""
+    """Return for each entry the first one with the same value, or -1 for that one itself: int64 [N]."""
     order = np.argsort(hashes, kind="stable")
     in_order = hashes[order]
     begins = np.ones(len(order), bool)
     begins[1:] = in_order[1:] != in_order[:-1]
-    # Equal values lie together, the earliest in front: each looks back to where its group begins.
-    back = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    # Equal values are neighbors, the earliest first: find the beginning of each group.
+    group_start = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
     found = np.full(len(order), _NONE, np.int64)
     again = ~begins
-    found[order[again]] = order[back[again]]
+    found[order[again]] = order[group_start[again]]
     return found
 
 
 def near_pairs(hashes: Array, pool: Array | None, same: Callable[[Array, Array], Array]) -> Array:
-    """For each image a near duplicate in ``pool``, or, without one, among those before it.
+    """Find a near duplicate of each image.
 
-    Of each image the one nearest by hash is looked at, no others.
+    For each image, only the one with the nearest hash is compared by its pixels.
 
     Args:
-        hashes: perceptual, uint64 [N].
-        pool: uint64 [M].
-        same: tells of pairs (positions in ``hashes``, positions in the pool) which of them are
-            alike in their pixels: bool.
+        hashes: perceptual hashes, uint64 [N].
+        pool: perceptual hashes of the images to search, uint64 [M]; None: for each image, the images
+            before it.
+        same: for pairs (positions in ``hashes``, positions in the pool), returns whether their pixels
+            nearly agree, as bool.
 
     Returns:
-        int64 [N]: position in the pool, or -1.
+        Position in the pool, or -1: int64 [N].
     """
     size = len(hashes) if pool is None else len(pool)
-    search = _nearest_of_all if len(hashes) * size <= MOST_PAIRS else _nearest_in_order
+    search = (
+        _nearest_by_brute_force if len(hashes) * size <= MAX_PAIRS else _nearest_in_sorted_order
+    )
     nearest, distance = search(hashes, pool)
     candidates = np.flatnonzero((nearest != _NONE) & (distance <= NEAR_BITS))
     found = np.full(len(hashes), _NONE, np.int64)
@@ -110,18 +113,20 @@ def near_pairs(hashes: Array, pool: Array | None, same: Callable[[Array, Array],
     return found
 
 
-def alike(first: Array, second: Array, common: Array) -> Array:
-    """Whether pairs of images, both [N, C, R, R], differ as little as near duplicates: bool [N].
+def nearly_equal(first: Array, second: Array, mean: Array) -> Array:
+    """Return whether the pixels of pairs of images differ as little as near duplicates, bool [N].
 
     Args:
-        common: what all images have in common, [C, R, R].
+        first: first images of the pairs, [N, C, R, R].
+        second: second images of the pairs, [N, C, R, R].
+        mean: the mean image of the data set, [C, R, R].
     """
-    a, b = ((x - common.astype(np.float32)).reshape(len(x), -1) for x in (first, second))
+    a, b = ((x - mean.astype(np.float32)).reshape(len(x), -1) for x in (first, second))
     difference = np.sqrt(np.square(a - b).mean(axis=1))
     return difference < NEAR_DIFFERENCE * np.minimum(a.std(axis=1), b.std(axis=1))
 
 
-def _nearest_of_all(hashes: Array, pool: Array | None) -> tuple[Array, Array]:
+def _nearest_by_brute_force(hashes: Array, pool: Array | None) -> tuple[Array, Array]:
     others = hashes if pool is None else pool
     nearest = np.full(len(hashes), _NONE, np.int64)
     distance = np.full(len(hashes), 255, np.uint8)
@@ -131,34 +136,39 @@ def _nearest_of_all(hashes: Array, pool: Array | None) -> tuple[Array, Array]:
     for start in range(0, len(hashes), step):
         queries = hashes[start : start + step]
         block = np.bitwise_count(queries[:, None] ^ others[None])
-        if pool is None:  # only what comes before
+        if pool is None:  # only earlier images
             block[np.arange(len(others)) >= np.arange(start, start + len(queries))[:, None]] = 255
         nearest[start : start + step] = block.argmin(axis=1)
         distance[start : start + step] = block.min(axis=1)
     return nearest, distance
 
 
-def _nearest_in_order(hashes: Array, pool: Array | None, window: int = 4) -> tuple[Array, Array]:
-    """Nearest among the neighbors in the orders of the hash turned by 0, 16, 32 and 48 bits.
+def _nearest_in_sorted_order(
+    hashes: Array, pool: Array | None, window: int = 4
+) -> tuple[Array, Array]:
+    """Find the nearest hash among the neighbors in four sorted orders.
 
-    Near hashes are neighbors in at least one of the orders unless they differ in its first bits;
-    some pairs are missed, for time that grows hardly faster than the number of images.
+    The orders are those of the hash rotated by 0, 16, 32 and 48 bits. Near hashes are neighbors in an
+    order unless they differ in its leading bits. So some pairs are missed, but time grows hardly faster
+    than the number of images.
     """
     every = hashes if pool is None else np.concatenate([pool, hashes])
     known = 0 if pool is None else len(pool)
-    best = np.full(len(every), _FAR, np.int64)  # bits that differ, and in the low part the place
+    best = np.full(
+        len(every), _FAR, np.int64
+    )  # high part: number of bits that differ; low: position
     for turn in (0, 16, 32, 48):
-        turned = (every << np.uint64(turn)) | (every >> np.uint64(64 - turn)) if turn else every
-        order = np.argsort(turned, kind="stable")
+        rotated = (every << np.uint64(turn)) | (every >> np.uint64(64 - turn)) if turn else every
+        order = np.argsort(rotated, kind="stable")
         for shift in range(1, window + 1):
             for start in range(0, len(order) - shift, _BLOCK):
                 end = min(start + _BLOCK, len(order) - shift)
-                ahead, behind = order[start:end], order[start + shift : end + shift]
-                bits = np.bitwise_count(every[ahead] ^ every[behind]).astype(np.int64)
-                for query, other in ((ahead, behind), (behind, ahead)):
+                left, right = order[start:end], order[start + shift : end + shift]
+                bits = np.bitwise_count(every[left] ^ every[right]).astype(np.int64)
+                for query, other in ((left, right), (right, left)):
                     before = query > other if pool is None else (query >= known) & (other < known)
-                    keys = (bits[before] << _PLACE_BITS) | other[before]
+                    keys = (bits[before] << _POSITION_BITS) | other[before]
                     best[query[before]] = np.minimum(best[query[before]], keys)
     best = best[known:]
-    distance = np.minimum(best >> _PLACE_BITS, 255).astype(np.uint8)
-    return np.where(best == _FAR, _NONE, best & ((1 << _PLACE_BITS) - 1)), distance
+    distance = np.minimum(best >> _POSITION_BITS, 255).astype(np.uint8)
+    return np.where(best == _FAR, _NONE, best & ((1 << _POSITION_BITS) - 1)), distance

@@ -1,4 +1,4 @@
-"""What the quality gate found in a packed data set, in sentences."""
+"""Summary of a packed data set and its findings, in words."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Any
 from anowild.data.dataset.format import PackedSet
 from anowild.data.readers.base import library
 
-#: Images named for each finding; the manifest has all.
+#: Number of images named for each finding; the manifest lists all.
 NAMED = 5
 
 
-def sentences(packed: PackedSet, most: int = NAMED) -> list[str]:
-    """What was packed, and each finding with its count and the first few images.
+def quality_summary(packed: PackedSet, most: int = NAMED) -> list[str]:
+    """Describe the images of a data set, and each finding with its count and its first images.
 
     Args:
-        most: images named for each finding.
+        packed: the data set.
+        most: number of images named for each finding.
+
+    Returns:
+        One line of text each.
     """
     found = packed.description["findings"]
     p = packed.preprocess
@@ -58,14 +62,14 @@ def _mode(mode: str) -> str:
 
 
 class _Listing:
-    """Names of the first images of a finding."""
+    """Names of the first images of each finding."""
 
     def __init__(self, packed: PackedSet, most: int) -> None:
         self.packed, self.most = packed, most
         self.compute = library("pyarrow.compute", packed.path)
 
     def where(self, column: str, value: str) -> str:
-        """Images whose ``column`` begins with ``value``."""
+        """List images whose ``column`` begins with ``value``."""
         found = self.compute.starts_with(self.compute.field(column), value)
         table = self.packed.manifest(["name", column]).filter(found)
         return self._text(table["name"].slice(0, self.most).to_pylist(), len(table))

@@ -1,4 +1,4 @@
-"""Images and segments of the manifest, written so that a killed process loses little."""
+"""Writer of images and of segments of the manifest; a killed process loses little."""
 
 from __future__ import annotations
 
@@ -17,44 +17,43 @@ from anowild.data.dataset import quality
 from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, schema
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers import Reader, Record, SkippedImage
+from anowild.data.readers import ImageSource, Record, SkippedImage
 from anowild.data.readers.base import library
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, printable
 from anowild.progress import bar
 from anowild.signals import Interrupted, StopRequest, stop_request
 
-#: Images are written some at a time: at most so many, at most so many bytes, and those of at most
-#: so many seconds: a kill loses no more.
+#: Limits of the images that wait to be written, in number, bytes and seconds: a kill loses no more.
 CHUNK_IMAGES, CHUNK_BYTES, CHUNK_SECONDS = 4096, 32 << 20, 10.0
 #: Columns that are filled in at the end, when all images are known.
-LATE = ("duplicate_of", "near_duplicate_of", "finding")
-_EARLY = tuple(name for name in COLUMNS if name not in LATE)
+DEFERRED_COLUMNS = ("duplicate_of", "near_duplicate_of", "finding")
+_STREAMED_COLUMNS = tuple(name for name in COLUMNS if name not in DEFERRED_COLUMNS)
 
 
 @dataclass
 class Part:
-    """Readers whose images go the same way.
+    """Sources whose images belong to the same split.
 
     Args:
-        split: for all of them; None leaves it to the source, and to training where that says
-            nothing.
-        prepared: they are of the data set's form already.
+        readers: the sources.
+        split: 'train' or 'test'; None: as the source says, else 'train'.
     """
 
-    readers: Sequence[Reader]
+    readers: Sequence[ImageSource]
     split: str | None = None
-    prepared: bool = False
 
 
 class ImageFile:
-    """A growing .npy file of images, [N, C, R, R].
+    """Growing .npy file of images, [N, C, R, R].
 
     Args:
-        count: images that are there already; what follows them is cut off.
+        path: of the file; its folder is created.
+        preprocess: gives shape and type of an image.
+        count: number of images to keep of an existing file; the rest is cut off.
 
     Raises:
-        UserError: the disk is full, or the place cannot be written.
+        UserError: the disk is full, or the file cannot be written.
     """
 
     def __init__(self, path: Path, preprocess: Preprocess, count: int = 0) -> None:
@@ -67,14 +66,16 @@ class ImageFile:
             self._write_header()
             end = self._file.tell() + count * int(np.prod(self._shape)) * self._dtype.itemsize
             if self._file.seek(0, os.SEEK_END) < end:
-                raise UserError(f"{path}: is shorter than it was; delete {path.parent.parent}")
+                raise UserError(
+                    f"{path}: is damaged (too short); delete {path.parent.parent} to start again"
+                )
             self._file.seek(end)
             self._file.truncate()
         except OSError as error:
             raise as_user_error(error, path) from error
 
     def append(self, images: Array) -> None:
-        """Write images, [n, C, R, R], to the disk."""
+        """Append images [n, C, R, R], and flush them to the disk."""
         try:
             self._file.write(np.ascontiguousarray(images, self._dtype).data)
             self._file.flush()
@@ -84,7 +85,7 @@ class ImageFile:
         self.count += len(images)
 
     def close(self) -> None:
-        """Write the final count."""
+        """Write the final count, and close the file."""
         try:
             self._write_header()
             self._file.close()
@@ -92,7 +93,7 @@ class ImageFile:
             raise as_user_error(error, self.path) from error
 
     def _write_header(self) -> None:
-        # NumPy leaves room for the largest count, so that a header never changes its length.
+        # NumPy reserves space for the largest count, so the length of the header never changes.
         self._file.seek(0)
         header = {
             "descr": np.lib.format.dtype_to_descr(self._dtype),
@@ -102,11 +103,16 @@ class ImageFile:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-class Packing:
-    """Writes images, and segments of the manifest, into the unfinished data set ``folder``.
+class PackedSetWriter:
+    """Writer of images and segments of the manifest into an unfinished data set.
 
-    A segment is written after its images, and its name says how far everything was then: what
-    a killed process wrote beyond that is cut off.
+    A segment is written after its images, and its name records the position in the sources and the
+    size of the image files. Whatever a killed process wrote beyond that is cut off.
+
+    Args:
+        folder: of the unfinished data set.
+        preprocess: applied to every image.
+        labels: labels of the images; None: as the sources say.
     """
 
     def __init__(self, folder: Path, preprocess: Preprocess, labels: LabelFile | None) -> None:
@@ -126,11 +132,11 @@ class Packing:
         self.waiting: dict[str, list[Array]] = {split: [] for split in SPLITS}
 
     def run(self, parts: Sequence[Part]) -> None:
-        """Pack what is left of all parts.
+        """Pack all images that are not packed yet.
 
         Raises:
             UserError: a source or the disk fails.
-            Interrupted: by Ctrl-C or SIGTERM, after what was read has been written.
+            Interrupted: by Ctrl-C or SIGTERM, after the images read so far were written.
         """
         readers = [(reader, part) for part in parts for reader in part.readers]
         counts = [reader.count() for reader, _ in readers]
@@ -142,8 +148,10 @@ class Packing:
                 start = self.position if number == self.reader else 0
                 self.reader, self.position = number, start
                 reader.idle = partial(self._stop_if_asked, stop)
+                packed = reader.packed
+                prepared = packed is not None and packed.preprocess == self.preprocess
                 for record in reader.records(start):
-                    self._take(record, part)
+                    self._take(record, part.split, prepared)
                     waited = time.monotonic() - self.flushed
                     if len(self.rows) >= self.chunk or waited > CHUNK_SECONDS:
                         self._flush()
@@ -163,14 +171,14 @@ class Packing:
             self._flush()
             raise Interrupted(stop.signum, f"image {self.total}")
 
-    def _take(self, record: Record | SkippedImage, part: Part) -> None:
+    def _take(self, record: Record | SkippedImage, split: str | None, prepared: bool) -> None:
         origin = record.origin
-        row: dict[str, Any] = dict.fromkeys(_EARLY)
+        row: dict[str, Any] = dict.fromkeys(_STREAMED_COLUMNS)
         row |= {
             "name": printable(record.name),
             "source": None if origin.source is None else printable(origin.source),
             "frame": origin.frame,
-            "split": part.split or origin.split or "train",
+            "split": split or origin.split or "train",
             "label": None if origin.label is None else printable(origin.label),
             "anomaly": origin.anomaly,
             "injected": origin.injected,
@@ -183,7 +191,7 @@ class Packing:
         if isinstance(record, SkippedImage):
             row["left_out"] = printable(record.reason)
         else:
-            self._preprocess(record.pixels, row, part.prepared)
+            self._preprocess(record.pixels, row, prepared)
         self.rows.append(row)
         self.position += 1
         self.total += 1
@@ -204,7 +212,7 @@ class Packing:
         waiting.append(image)
 
     def _flush(self) -> None:
-        """Write what is waiting: the images first, then the segment that tells of them."""
+        """Write the waiting images, and then the segment of the manifest that lists them."""
         self.flushed = time.monotonic()
         if not self.rows:
             return
@@ -229,12 +237,12 @@ class Packing:
         reached = [self.number, self.reader, self.position, self.total, *counts]
         name = f"segment-{'-'.join(f'{n:010d}' for n in reached)}.parquet"
         pa, parquet = library("pyarrow", self.folder), library("pyarrow.parquet", self.folder)
-        table = pa.Table.from_pylist(self.rows, schema=schema(_EARLY))
+        table = pa.Table.from_pylist(self.rows, schema=schema(_STREAMED_COLUMNS))
         with atomic_write(self.folder / name) as temporary:
             parquet.write_table(table, temporary)
         self.rows.clear()
 
 
 def segments(folder: Path) -> list[Path]:
-    """The whole segments of an unfinished manifest, in order."""
+    """Return the complete segments of an unfinished manifest, in order."""
     return sorted(folder.glob("segment-*.parquet"))

@@ -1,8 +1,9 @@
-"""One small file for each kind of source; ``READERS`` lists them.
+"""Readers of image formats, one file for each; ``READERS`` lists them.
 
-A reader is made from a path, knows the shapes of its images without decoding them where the
-format allows, and yields them one by one. To add a format, write a subclass of :class:`Reader`
-in a file of its own and put it into ``READERS``: the first that takes a source reads it.
+A reader opens a path and yields the images one by one. Where the format allows, it knows their shapes
+without decoding them. To add a format, write a subclass of :class:`Reader` in a file of its own and add
+it to ``READERS``: the first reader that takes a source opens it. Imports nothing else of
+`anowild.data`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anowild.data.readers.arrays import ArrayReader
-from anowild.data.readers.base import Provenance, Reader, Record, SkippedImage
+from anowild.data.readers.base import ImageSource, Provenance, Reader, Record, SkippedImage
 from anowild.data.readers.cifar import CifarReader
 from anowild.data.readers.folder import FolderReader
 from anowild.data.readers.hdf5 import Hdf5Reader
@@ -24,8 +25,8 @@ from anowild.data.readers.zarr_store import ZarrReader
 from anowild.data.readers.zipped import ZipReader
 from anowild.errors import UserError
 
-# From the particular to the general: CIFAR's archive is a tar, TFRecords may lie in a zip, and
-# almost everything may lie in a folder.
+# From specific to general: CIFAR's archive is a tar file, TFRecords may be in a zip file, and almost
+# everything may be in a folder.
 READERS: tuple[type[Reader], ...] = (
     ArrayReader,
     Hdf5Reader,
@@ -44,6 +45,7 @@ READERS: tuple[type[Reader], ...] = (
 __all__ = [
     "READERS",
     "FolderReader",
+    "ImageSource",
     "Provenance",
     "Reader",
     "Record",
@@ -53,7 +55,11 @@ __all__ = [
 
 
 def open_source(source: str | Path) -> Reader:
-    """The reader for a folder, an image file, or an array file (``file.npz:key`` picks an array).
+    """Open a source of images by its path.
+
+    Args:
+        source: folder, image, archive, video or array file. ``file.npz:key`` selects one of several
+            arrays, and ``file.parquet:column`` a column.
 
     Raises:
         UserError: there is no such path, or no reader takes it.
@@ -63,6 +69,6 @@ def open_source(source: str | Path) -> Reader:
         if reader.takes(text):
             return reader(text)
     if not Path(text).exists():
-        raise UserError(f"{text}: there is no such file or folder")
+        raise UserError(f"{text}: no such file or folder; check the path")
     kinds = "; ".join(reader.KIND for reader in READERS)
-    raise UserError(f"{text}: is of no kind that can be read ({kinds})")
+    raise UserError(f"{text}: cannot be read; give one of these: {kinds}")

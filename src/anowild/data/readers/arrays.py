@@ -1,6 +1,6 @@
-"""Images stacked in one array: ``images.npy``, ``images.npz``, ``images.npz:key``.
+"""Reader of NumPy arrays of images, and the bases of the readers of HDF5 and Zarr.
 
-What HDF5 and Zarr share with them is here too.
+Sources are ``images.npy``, ``images.npz`` and ``images.npz:key``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,21 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, split_key
-from anowild.data.readers.encoded import why
+from anowild.data.readers.base import (
+    MAX_IMAGE_BYTES,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    split_key,
+)
+from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 
 SUFFIXES = (".npy", ".npz")
 
-#: No image is larger than this, in bytes: what claims to be so is not read.
-LARGEST = 1 << 30
-
-#: How much of a chunked array is read at a time, in bytes, unless its chunks are larger.
+#: Bytes of a chunked array that are read at a time, unless its chunks are larger.
 BLOCK = 4 << 20
 
 _DAMAGES = (
@@ -41,9 +46,9 @@ _DAMAGES = (
 
 
 class StackReader(Reader):
-    """A reader of one array, [N, H, W], [N, H, W, C] or [N, C, H, W], row by row.
+    """Reader of one array, [N, H, W], [N, H, W, C] or [N, C, H, W], row by row.
 
-    A subclass calls :meth:`_describe` when it is made and gives the rows.
+    A subclass calls :meth:`_describe` on construction, and implements :meth:`_rows`.
     """
 
     name: str
@@ -52,15 +57,15 @@ class StackReader(Reader):
     def _describe(
         self, shape: Sequence[int], dtype: np.dtype[Any], labels: Array | None = None
     ) -> None:
-        """Take note of the array's form, and of one label for each row.
+        """Set shape and type of the array, and one label for each row.
 
         Raises:
-            UserError: these are not images.
+            UserError: the array does not hold images.
         """
         _check(shape, dtype, self.name)
         self.shape, self.dtype, self.labels = tuple(shape), dtype, labels
         self.row_bytes = int(np.prod(shape[1:], dtype=object)) * dtype.itemsize
-        if self.row_bytes > LARGEST:
+        if self.row_bytes > MAX_IMAGE_BYTES:
             raise UserError(
                 f"{self.name}: its shape {list(shape)} claims images of {self.row_bytes} bytes; "
                 "cut them into smaller ones"
@@ -68,7 +73,7 @@ class StackReader(Reader):
 
     @abstractmethod
     def _rows(self, start: int) -> Iterator[Array | Exception]:
-        """The rows from ``start`` on; for a damaged one, what reading it raised."""
+        """Yield the rows from ``start`` on; for a damaged one, the exception."""
 
     def count(self) -> int:
         return self.shape[0]
@@ -90,14 +95,14 @@ class StackReader(Reader):
             origin = Provenance(source=str(self.path), frame=number, label=label)
             name = f"{self.name}[{number}]"
             if isinstance(row, Exception):
-                yield SkippedImage(name, why(row), origin)
+                yield SkippedImage(name, failure_reason(row), origin)
             else:
                 native = row.astype(row.dtype.newbyteorder("="), copy=False)
                 yield Record(name, _view(native[None])[0], origin)
 
 
 class ArrayReader(StackReader):
-    """A .npy file, mapped into memory, or one array of a .npz file, unpacked as a stream."""
+    """Reader of a .npy file, mapped into memory, or of one array of a .npz file, unpacked as a stream."""
 
     KIND: ClassVar[str] = ".npy or .npz array"
 
@@ -117,7 +122,7 @@ class ArrayReader(StackReader):
         if held != self.row_bytes * shape[0]:
             raise UserError(
                 f"{source}: is not a readable array file (its shape {list(shape)} needs "
-                f"{self.row_bytes * shape[0]} bytes, it has {held})"
+                f"{self.row_bytes * shape[0]} bytes, it has {held}); write or copy it again"
             )
 
     @staticmethod
@@ -140,15 +145,15 @@ class ArrayReader(StackReader):
                     yield np.frombuffer(data, self.dtype).reshape(self.shape[1:])
                     number += 1
         except _DAMAGES as error:
-            # In a compressed stream nothing can be read behind the damage.
+            # Nothing beyond the damage in a compressed stream can be read.
             yield from repeat(error, self.shape[0] - number)
 
 
 class StoreReader(StackReader):
-    """One array of a file that holds named arrays in chunks, with labels beside it.
+    """Reader of one array of a file of named, chunked arrays.
 
-    ``file:key`` picks the array; without a key there must be only one of images. An array
-    ``label`` or ``labels`` of as many values in the same group gives the labels.
+    ``file:key`` selects the array; without a key, only one may hold images. An array ``label`` or
+    ``labels`` of the same length in the same group gives the labels.
     """
 
     SUFFIXES: ClassVar[tuple[str, ...]]
@@ -166,16 +171,16 @@ class StoreReader(StackReader):
             raise
         except Exception as error:  # of all kinds, on damaged files
             raise UserError(
-                f"{self.path}: cannot be read ({why(error)}); write or copy it again"
+                f"{self.path}: cannot be read ({failure_reason(error)}); write or copy it again"
             ) from error
-        # Whole chunks at a time, lest each be unpacked again for each of its rows.
+        # Whole chunks at a time, because a chunk would be unpacked again for each of its rows.
         fitting = max(1, BLOCK // self.row_bytes)
         wanted = max(along, fitting // along * along)
-        self._block = max(1, min(wanted, LARGEST // self.row_bytes))
+        self._block = max(1, min(wanted, MAX_IMAGE_BYTES // self.row_bytes))
 
     @abstractmethod
     def _open(self) -> AbstractContextManager[Mapping[str, Any]]:
-        """The arrays by their paths in the store, which is closed at the end."""
+        """Open the store, and return its arrays by their paths."""
 
     def _find_labels(self, arrays: Mapping[str, Any]) -> Array | None:
         group, slash, _ = self._key.rpartition("/")
@@ -194,7 +199,7 @@ class StoreReader(StackReader):
                 try:
                     block: Iterable[Array | Exception] = np.asarray(array[start:stop])
                 except Exception:  # of all kinds, on damaged chunks
-                    # One by one, to lose no more than the damaged ones.
+                    # Row by row, to lose only the damaged ones.
                     block = (_row(array, number) for number in range(start, stop))
                 yield from block
                 start = stop
@@ -208,7 +213,7 @@ def _row(array: Any, number: int) -> Array | Exception:
 
 
 def load_array(source: str) -> Array:
-    """Load an array, never one that would need unpickling.
+    """Load the array of a .npy file or of ``file.npz:key``; arrays of objects are refused.
 
     Raises:
         UserError: damaged, of objects, or with several arrays and no key.
@@ -220,31 +225,37 @@ def load_array(source: str) -> Array:
         with np.load(path, allow_pickle=False) as archive:
             return archive[_key_of(path, key, archive.files)]
     except _DAMAGES as error:
-        raise UserError(f"{source}: is not a readable array file ({error})") from error
+        raise UserError(
+            f"{source}: is not a readable array file ({error}); write or copy it again"
+        ) from error
 
 
 def to_images(array: Array, name: str) -> Array:
     """View an array as [N, H, W, C].
 
-    Four axes are [N, C, H, W] if the second is at most 4 and the last is not, or if only then
-    the image is a square; else [N, H, W, C].
+    Four axes are taken as [N, C, H, W] if the second is at most 4 and the last is larger, or if the
+    image is a square only then; else as [N, H, W, C].
+
+    Args:
+        array: [N, H, W], [N, H, W, C] or [N, C, H, W].
+        name: for messages.
 
     Raises:
-        UserError: another number of axes, no images, or values that are not images'.
+        UserError: another number of axes, no images, or values that are no images.
     """
     _check(array.shape, array.dtype, name)
     return _view(array)
 
 
 def _check(shape: Sequence[int], dtype: np.dtype[Any], name: str) -> None:
-    expected = "expected [N, H, W], [N, H, W, C] or [N, C, H, W]"
+    expected = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
     if len(shape) not in (3, 4):
         raise UserError(f"{name}: has shape {list(shape)}; {expected}")
     if 0 in shape:
-        raise UserError(f"{name}: is empty, of shape {list(shape)}")
+        raise UserError(f"{name}: holds no images, its shape is {list(shape)}; {expected}")
     if dtype.kind not in "iubf" or dtype.itemsize > 8:
         raise UserError(
-            f"{name}: holds values of type {dtype}; images are uint8, uint16, or float in [0, 1]"
+            f"{name}: holds values of type {dtype}; give uint8, uint16, or float in [0, 1]"
         )
 
 
@@ -262,7 +273,7 @@ def _channels_first(shape: Sequence[int]) -> bool:
 
 
 def _key_of(path: Path, key: str | None, keys: Sequence[str]) -> str:
-    """The array that is meant in an .npz file."""
+    """Return the key of the array to read in an .npz file."""
     if key is None and len(keys) == 1:
         return keys[0]
     if key is None or key not in keys:
@@ -275,7 +286,7 @@ def _key_of(path: Path, key: str | None, keys: Sequence[str]) -> str:
 
 
 def _streamable(path: Path, key: str | None) -> str | None:
-    """The member of an .npz file to read row by row; None if only loading it whole gives it.
+    """Return the member of an .npz file if it can be read row by row, else None.
 
     Raises:
         UserError: damaged, or with several arrays and no key.
@@ -287,22 +298,24 @@ def _streamable(path: Path, key: str | None) -> str | None:
             with archive.open(member) as stream:
                 _, fortran, dtype = _header(stream)
     except _DAMAGES as error:
-        raise UserError(f"{path}: is not a readable array file ({error})") from error
+        raise UserError(
+            f"{path}: is not a readable array file ({error}); write or copy it again"
+        ) from error
     return None if fortran or dtype.hasobject else member
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran's order, and type of the array that begins here."""
+    """Read the header of a .npy stream: shape, whether in Fortran order, type."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(stream)
     if version == (2, 0):
         return np.lib.format.read_array_header_2_0(stream)
-    raise ValueError(f"version {version} of the format is not known")
+    raise ValueError(f"version {version} of the format cannot be read")
 
 
 def _choose(path: Path, key: str | None, arrays: Mapping[str, Any]) -> str:
-    """The array that is meant in a store of several."""
+    """Return the key of the array to read in a store."""
     held = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()) or "nothing"
     if key is not None:
         key = key.strip("/")

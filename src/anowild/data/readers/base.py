@@ -1,4 +1,4 @@
-"""What every reader offers, and what several of them need."""
+"""Interface of sources of images and of readers, and helpers that several readers share."""
 
 from __future__ import annotations
 
@@ -8,32 +8,38 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from anowild.arrays import Array
 from anowild.errors import UserError
 
+if TYPE_CHECKING:
+    from anowild.data.dataset.format import PackedSet
+
 #: Height, width and channels of an image.
 Shape = tuple[int, int, int]
+
+#: Size of an image in bytes, encoded or not, beyond which it is taken for damage and not unpacked.
+MAX_IMAGE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an image is from, as far as its source tells."""
+    """Origin of an image, as far as its source tells."""
 
     source: str | None = None  # the file
     frame: int | None = None  # page, video frame or row in that file, from 0
     position: tuple[int, int] | None = None  # top and left of a crop in its frame, in pixels
     split: str | None = None  # train or test
     label: str | None = None  # the class, as the source names it
-    mask: str | None = None  # the file of its ground-truth mask
-    anomaly: bool | None = None  # whether a protocol calls its class anomalous
-    injected: bool | None = None  # whether it was put into training on purpose
+    mask: str | None = None  # file of the ground-truth mask
+    anomaly: bool | None = None  # whether a protocol calls the class anomalous
+    injected: bool | None = None  # whether it was injected into training
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image: its name, unique in the source, and its pixels [H, W, C] as they are stored."""
+    """Image with its name, unique in the source, and its pixels [H, W, C] as stored."""
 
     name: str
     pixels: Array
@@ -42,24 +48,53 @@ class Record:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that had to be left out, and a clause that says why."""
+    """Image that is left out; ``reason`` is a clause that says why."""
 
     name: str
     reason: str
     origin: Provenance = Provenance()
 
 
-class Reader(ABC):
-    """Streams the images of one source, always in the same order, in memory that does not grow.
+class ImageSource(ABC):
+    """Stream of images, always in the same order, in memory that does not grow with their number."""
+
+    #: Called now and then by sources that may work for long without an image to show for it. It may
+    #: raise, to stop them.
+    idle: Callable[[], None] = staticmethod(lambda: None)
+    #: The packed data set that the images are from; None: the images are not preprocessed.
+    packed: PackedSet | None = None
+
+    @abstractmethod
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
+        """Yield all images from number ``start`` on; earlier ones are not decoded where possible."""
+
+    @abstractmethod
+    def shapes(self, most: int) -> Iterator[Shape]:
+        """Yield the shapes of at most ``most`` images, spread over the source where possible.
+
+        Headers are read instead of pixels where the format has them. Unreadable images are omitted.
+        """
+
+    @abstractmethod
+    def files(self) -> Iterable[Path]:
+        """Return the files that are read: their sizes and times tell whether the source has changed."""
+
+    def count(self) -> int | None:
+        """Return the number of images, readable or not; None where only reading tells."""
+        return None
+
+    def __iter__(self) -> Iterator[Record | SkippedImage]:
+        return self.records()
+
+
+class Reader(ImageSource):
+    """Source of images that is opened by a path.
 
     Raises:
-        UserError: on construction, if nothing in the source can be read.
+        UserError: on construction, if nothing at the path can be read.
     """
 
-    KIND: ClassVar[str]  # for a message: what this reader takes
-    #: Called now and then by readers that may work for long without an image to show for it; it
-    #: may raise, to stop them.
-    idle: Callable[[], None] = staticmethod(lambda: None)
+    KIND: ClassVar[str]  # what this reader opens, for messages
 
     @abstractmethod
     def __init__(self, source: str) -> None: ...
@@ -67,33 +102,11 @@ class Reader(ABC):
     @staticmethod
     @abstractmethod
     def takes(source: str) -> bool:
-        """Whether this reader is the one for ``source``; cheap, and never raises."""
-
-    @abstractmethod
-    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
-        """All images from number ``start`` on; what is passed over is not decoded if possible."""
-
-    @abstractmethod
-    def shapes(self, most: int) -> Iterator[Shape]:
-        """Shapes of at most ``most`` images, cheaply, spread over the source where possible.
-
-        SkippedImage images are passed over.
-        """
-
-    @abstractmethod
-    def files(self) -> Iterable[Path]:
-        """The files that are read: their sizes and times tell whether the source has changed."""
-
-    def count(self) -> int | None:
-        """Number of images, readable or not; None where only reading tells."""
-        return None
-
-    def __iter__(self) -> Iterator[Record | SkippedImage]:
-        return self.records()
+        """Return whether this reader is the one for ``source``; cheap, and never raises."""
 
 
 def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]:
-    """``file.npz:key`` -> the file and the key, if the file ends in one of ``suffixes``."""
+    """Divide ``file.npz:key`` into file and key, if the file ends in one of ``suffixes``."""
     head, colon, key = source.rpartition(":")
     if colon and head.lower().rstrip("/").endswith(tuple(suffixes)):
         return Path(head), key
@@ -101,7 +114,11 @@ def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]
 
 
 def library(name: str, source: object) -> Any:
-    """Import an optional library that reading ``source`` needs.
+    """Import an optional library.
+
+    Args:
+        name: of the module.
+        source: what needs the library, for the message.
 
     Raises:
         UserError: it is not installed; the message says how to install it.
@@ -116,11 +133,11 @@ def library(name: str, source: object) -> Any:
 
 
 def spread(count: int, most: int) -> range:
-    """At most ``most`` of the numbers below ``count``, evenly spread."""
+    """Return at most ``most`` of the numbers from 0 to ``count`` - 1, evenly spread."""
     return range(0, count, max(1, -(-count // most)))
 
 
 def drain(archive: tarfile.TarFile) -> None:
-    """Read a packed tar to its very end, where the checksum stands: damage before is told by it."""
+    """Read a compressed tar file to its end, so that its checksum is verified."""
     while archive.fileobj is not None and archive.fileobj.read(1 << 14):
         pass

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as their authors pack them for Python, unpacked or not."""
+"""Reader of CIFAR-10 and CIFAR-100 in the version for Python, as an archive or a folder."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from anowild.data.readers import plain_pickle
+from anowild.data.readers import restricted_pickle
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
 from anowild.errors import UserError
 
 _SIDE = 32
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error)
-# To recognize an archive, no more of it is looked at.
+# Members, and bytes, of an archive that are examined to recognize it.
 _MEMBERS, _BYTES = 4, 64 << 20
-_LARGEST = 1 << 29  # bytes of a batch; the largest has 155 MB
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How one of the two sets is packed."""
+    """File names and keys of one of the two sets."""
 
     folder: str
     batches: tuple[str, ...]  # in the order in which they are read
@@ -48,9 +47,9 @@ _BATCH_OF_TEN = re.compile(r"data_batch_[1-5]|test_batch")
 
 
 class CifarReader(Reader):
-    """The ``.tar.gz`` of CIFAR-10 or CIFAR-100, or the folder that it unpacks to.
+    """Reader of the ``.tar.gz`` of CIFAR-10 or CIFAR-100, or of its unpacked folder.
 
-    The training batches come first, in order. Of CIFAR-100 the label is the fine one.
+    The training batches come first, in order. Labels of CIFAR-100 are the fine ones.
     """
 
     KIND: ClassVar[str] = "CIFAR-10 or CIFAR-100 archive (python version) or folder"
@@ -65,7 +64,7 @@ class CifarReader(Reader):
         if not self.batches:
             raise UserError(f"{source}: holds no batches of CIFAR; download it again")
         self.label_names = self._label_names() if self.layout.meta in names else []
-        self.rows: dict[str, int] = {}  # of the batches that were read
+        self.rows: dict[str, int] = {}  # number of images in the batches read so far
 
     @staticmethod
     def takes(source: str) -> bool:
@@ -76,7 +75,7 @@ class CifarReader(Reader):
             if not path.is_file() or not path.name.lower().endswith(_ARCHIVES):
                 return False
             return _looks_like_cifar(path)
-        except Exception:  # tarfile tries every kind of compression, each with errors of its own
+        except Exception:  # tarfile tries every compression, and each has its own errors
             return False
 
     def files(self) -> Iterable[Path]:
@@ -129,11 +128,9 @@ class CifarReader(Reader):
 
     def _load(self, name: str) -> dict[str, Any]:
         try:
-            content = plain_pickle.loads(self.store.read(name))
+            content = restricted_pickle.loads(self.store.read(name))
         except ValueError as error:
             raise self._damaged(name, str(error)) from error
-        if not isinstance(content, dict):
-            raise self._damaged(name, "it is no dict")
         return {_text(key): value for key, value in content.items()}
 
     def _damaged(self, name: str, why: str) -> UserError:
@@ -141,7 +138,7 @@ class CifarReader(Reader):
 
 
 class _Folder:
-    """The files of an unpacked set, in a folder or in the one that it contains."""
+    """Files of an unpacked set, in a folder or in the folder that it contains."""
 
     def __init__(self, path: Path) -> None:
         found = _folder_of(path)
@@ -159,15 +156,17 @@ class _Folder:
 
     def read(self, name: str) -> bytes:
         try:
-            return (self.root / name).read_bytes()
+            with (self.root / name).open("rb") as file:
+                # `restricted_pickle` refuses a file with more bytes.
+                return file.read(restricted_pickle.MAX_BYTES + 1)
         except OSError as error:
             raise UserError(
-                f"{self.root / name}: cannot be read ({error.strerror or error})"
+                f"{self.root / name}: cannot be read ({error.strerror or error}); check the file"
             ) from error
 
 
 class _Archive:
-    """The members of a tar file, packed or not; its contents are never written to the disk."""
+    """Members of a tar file, compressed or not; they are never written to the disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -195,8 +194,10 @@ class _Archive:
 
     def read(self, name: str) -> bytes:
         member = self.names[name]
-        if member.size > _LARGEST:
-            raise UserError(f"{self.path}/{name}: is too large to be one of CIFAR's files")
+        if member.size > restricted_pickle.MAX_BYTES:
+            raise UserError(
+                f"{self.path}/{name}: is too large to be a file of CIFAR; download it again"
+            )
         try:
             with tarfile.open(self.path) as archive:
                 file = archive.extractfile(member)
@@ -210,10 +211,10 @@ class _Archive:
         return data
 
     def _failed(self, error: OSError) -> UserError:
-        # What a damaged .gz raises has no number of the system's.
+        # The errors of a damaged .gz file have no error number.
         if error.errno is None:
             return self._cut_off()
-        return UserError(f"{self.path}: cannot be read ({error.strerror or error})")
+        return UserError(f"{self.path}: cannot be read ({error.strerror or error}); check the file")
 
     def _cut_off(self) -> UserError:
         return UserError(f"{self.path}: is cut off or damaged; download it again")
@@ -225,7 +226,7 @@ def _is(member: tarfile.TarInfo, wanted: Iterable[str]) -> bool:
 
 
 def _looks_like_cifar(path: Path) -> bool:
-    """Whether one of the first members of an archive is CIFAR's."""
+    """Return whether one of the first members of an archive belongs to CIFAR."""
     passed = 0
     with tarfile.open(path) as archive:
         for number, member in enumerate(archive, 1):
@@ -241,16 +242,16 @@ def _looks_like_cifar(path: Path) -> bool:
 
 
 def _folder_of(path: Path) -> tuple[Path, _Layout] | None:
-    """Where below a folder the batches lie, and of which set they are."""
+    """Find the folder of the batches in or below a folder, and the set that they belong to."""
     for layout in (_TEN, _HUNDRED):
         for root in (path, path / layout.folder):
             batches = any((root / name).is_file() for name in layout.batches)
-            # Files named "train" and "test" say little by themselves.
+            # Files named "train" and "test" are too common to recognize CIFAR-100.
             if batches and (layout is _TEN or (root / layout.meta).is_file()):
                 return root, layout
     return None
 
 
 def _text(value: Any) -> str:
-    """Keys and labels are bytes where Python 2 wrote them."""
+    """Convert keys and labels to text: Python 2 wrote them as bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

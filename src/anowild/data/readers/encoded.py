@@ -1,4 +1,4 @@
-"""Encoded images, one file or a few bytes at a time: PNG, JPEG, TIFF, BMP, WebP."""
+"""Decoder of PNG, JPEG, TIFF, BMP and WebP images, from files or from bytes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ _GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 def decode(file: File) -> Iterator[tuple[int, int, Array]]:
-    """Page by page: its number from 0, how many there are, [H, W, C] of uint8, uint16 or float.
+    """Decode an image page by page.
 
-    Only TIFF has several pages; of an animation the first picture counts. Color tables,
-    transparency and CMYK become RGB; the EXIF orientation is applied. TIFFs that Pillow cannot
-    read as they are (16 bits per color, rare compressions) go to tifffile.
+    Only TIFF has several pages; of an animation the first picture is used. Color tables, transparency
+    and CMYK become RGB. The EXIF orientation is applied. TIFFs that Pillow cannot read exactly (16 bits
+    per color, rare compressions) are read by tifffile.
+
+    Yields:
+        Number of the page from 0, number of pages, pixels [H, W, C] of uint8, uint16 or float.
 
     Raises:
-        Exception: of many kinds, on damaged files; :func:`why` explains them.
+        Exception: of many kinds, on damaged files; :func:`failure_reason` explains them.
     """
     try:
         with _strict():
@@ -54,7 +57,7 @@ def decode(file: File) -> Iterator[tuple[int, int, Array]]:
 
 
 def shape(file: File) -> Shape:
-    """Height, width and channels that :func:`decode` will give, from the header alone."""
+    """Read height, width and channels of the image that :func:`decode` yields, from the header alone."""
     try:
         with _strict(), Image.open(file) as image:
             return image.height, image.width, 1 if _is_gray(image.mode) else 3
@@ -64,13 +67,13 @@ def shape(file: File) -> Shape:
         with library("tifffile", file).TiffFile(file) as tiff:
             page = tiff.pages[0]
             channels = page.samplesperpixel
-            if page.photometric == 2:  # RGB: transparency is cut off
+            if page.photometric == 2:  # RGB: transparency is dropped
                 channels = min(channels, 3)
             return page.imagelength, page.imagewidth, channels
 
 
-def why(error: Exception) -> str:
-    """A clause that says why an image could not be decoded."""
+def failure_reason(error: Exception) -> str:
+    """Return a clause that says why an image could not be decoded."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return "it claims an implausible number of pixels"
     if isinstance(error, MemoryError):
@@ -81,7 +84,7 @@ def why(error: Exception) -> str:
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Implausible sizes are errors; what else Pillow warns of is told by what it raises next."""
+    """Make implausible sizes an error, and ignore Pillow's other warnings: errors follow them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -108,12 +111,12 @@ def _is_gray(mode: str) -> bool:
 
 
 def _is_beyond_pillow(image: Image.Image) -> bool:
-    """Whether Pillow would open a TIFF and give other values than it holds, without a word."""
+    """Return whether Pillow would silently give other values than a TIFF holds."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
-    if image.mode == "F":  # compressed and big-endian: its bytes would be swapped twice
+    if image.mode == "F":  # compressed and big-endian: Pillow would swap its bytes twice
         return image.tag_v2.prefix == b"MM" and image.tile[0][0] == "libtiff"
-    # Of 16 bits per color only 8 would be left.
+    # Pillow would reduce 16 bits per color to 8.
     return image.mode not in _GRAY_16 and max(image.tag_v2.get(258, (1,))) > 8
 
 
@@ -140,6 +143,6 @@ def _decode_with_tifffile(file: File) -> Iterator[tuple[int, int, Array]]:
                 pixels = np.moveaxis(pixels, 0, -1)
             elif pixels.ndim != 3:
                 raise ValueError(f"it has pages of {pixels.ndim} axes")
-            if page.photometric == 2:  # RGB, without what stands behind it, as transparency
+            if page.photometric == 2:  # RGB, without further channels such as transparency
                 pixels = pixels[:, :, :3]
             yield number, len(tiff.pages), pixels

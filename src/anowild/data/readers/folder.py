@@ -1,4 +1,4 @@
-"""Folders of image files, nested or not, and single image files."""
+"""Reader of folders of image files, nested or not, and of single image files."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from anowild.data.readers import encoded
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, spread
 from anowild.errors import UserError
 
-#: Names of folders that say what their images are for.
+#: Names of folders that name a split.
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
 
 class FolderReader(Reader):
-    """PNG, JPEG, TIFF, BMP and WebP files, in the order of their paths, page by page.
+    """Reader of PNG, JPEG, TIFF, BMP and WebP files, in the order of their paths, page by page.
 
-    Links to folders are not followed; names that begin with a dot, and packed data sets, finished
-    or not, are passed over. What lies in
-    a folder ``train`` or ``test`` right below the source belongs to that split.
+    Links to folders are not followed. Names that begin with a dot, and packed data sets, complete or
+    not, are skipped. Images in a folder ``train`` or ``test`` directly below the source belong to that
+    split.
     """
 
     KIND: ClassVar[str] = "folder of images, or an image file"
 
     def __init__(self, source: str) -> None:
         if not source:
-            raise UserError("a source has to have a name; '.' is the current folder")
+            raise UserError(
+                "a source without a name cannot be read; give '.' for the current folder"
+            )
         self.root = Path(source)
         self.others = 0
         if self.root.is_file():
@@ -41,8 +43,8 @@ class FolderReader(Reader):
         if not self.paths:
             found = f"its {self.others} files are of other kinds" if self.others else "it is empty"
             raise UserError(
-                f"{self.root}: holds no images ({found}); "
-                f"these endings are read: {', '.join(sorted(encoded.SUFFIXES))}"
+                f"{self.root}: holds no images ({found}); give files that end in "
+                f"{', '.join(sorted(encoded.SUFFIXES))}"
             )
 
     @staticmethod
@@ -63,7 +65,9 @@ class FolderReader(Reader):
             for name in files:
                 if name.startswith("."):
                     continue
-                if Path(name).suffix.lower() in encoded.SUFFIXES and not _waits(Path(folder, name)):
+                if Path(name).suffix.lower() in encoded.SUFFIXES and not _would_block(
+                    Path(folder, name)
+                ):
                     yield Path(folder, name)
                 else:
                     self.others += 1
@@ -89,7 +93,7 @@ class FolderReader(Reader):
         return read_pages(path, str(path), self.origin(path))
 
     def origin(self, path: Path) -> Provenance:
-        """What the place of a file tells about it."""
+        """Derive the origin of an image from its path."""
         parts = path.relative_to(self.root).parts if path != self.root else (path.name,)
         return Provenance(source=str(path), split=split_of(parts))
 
@@ -97,7 +101,7 @@ class FolderReader(Reader):
 def read_pages(
     file: encoded.File, name: str, origin: Provenance
 ) -> Iterator[Record | SkippedImage]:
-    """The records of one encoded file; of several pages, each has its number behind its name."""
+    """Yield the records of one encoded file; each of several pages has its number in its name."""
     try:
         for page, pages, pixels in encoded.decode(file):
             if pages == 1:
@@ -106,17 +110,17 @@ def read_pages(
                 yield Record(f"{name}[{page}]", pixels, replace(origin, frame=page))
     # Pillow's decoders raise these, and more, on damaged files.
     except Exception as error:
-        yield SkippedImage(name, encoded.why(error), origin)
+        yield SkippedImage(name, encoded.failure_reason(error), origin)
 
 
 def records_from(
     start: int, files: Iterable[tuple[str, Callable[[], Iterator[Record | SkippedImage]]]]
 ) -> Iterator[Record | SkippedImage]:
-    """The records of many encoded files from number ``start`` on.
+    """Yield the records of many encoded files from number ``start`` on.
 
     Args:
-        start: how many records to pass over; only TIFFs among them are decoded.
-        files: the name of each, and what reads its records.
+        start: number of records to skip; only TIFFs among them are decoded.
+        files: name of each file, and a function that reads its records.
     """
     for name, read in files:
         if start and not is_tiff(name):
@@ -130,28 +134,28 @@ def records_from(
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is an encoded image, by its ending."""
+    """Return whether a file is an encoded image, by its suffix."""
     return Path(name).suffix.lower() in encoded.SUFFIXES
 
 
 def is_tiff(name: str) -> bool:
-    """Whether a file of this name may hold several pages, each an image."""
+    """Return whether a file may hold several pages, each an image, by its suffix."""
     return Path(name).suffix.lower() in (".tif", ".tiff")
 
 
 def split_of(parts: Sequence[str]) -> str | None:
-    """The split that the first folder of a path below its source names, if one does."""
+    """Return the split that the first folder of a relative path names, or None."""
     return SPLITS.get(parts[0].lower()) if len(parts) > 1 else None
 
 
 def split_of_shard(path: Path) -> str | None:
-    """The split that a packed file names as a word: ``train-00000-of-00002.parquet``."""
+    """Return the split that the name of a shard contains as a word (``train-00000-of-00002.parquet``)."""
     named = {SPLITS[word] for word in re.findall("[a-z]+", path.name.lower()) if word in SPLITS}
     return named.pop() if len(named) == 1 else None
 
 
 def shards(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The packed files in a folder that holds neither image files nor folders; sorted."""
+    """List the shards in a folder, sorted; none if it also holds image files or folders."""
     found = []
     try:
         for entry in os.scandir(folder):
@@ -171,10 +175,10 @@ def _is_packed(folder: Path) -> bool:
     return made and (folder / "images").is_dir()
 
 
-def _waits(path: Path) -> bool:
-    """Whether reading would wait for somebody to write: a pipe, a device, a socket."""
+def _would_block(path: Path) -> bool:
+    """Return whether reading a path could block: a pipe, a device, a socket."""
     try:
         kind = path.stat().st_mode
     except OSError:
-        return False  # reading it will tell
+        return False  # reading it reports the error
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))

@@ -1,4 +1,4 @@
-"""HDF5: ``images.h5``, ``images.hdf5``, ``images.h5:path/to/dataset``."""
+"""Reader of HDF5: ``images.h5``, ``images.hdf5``, ``images.h5:path/to/dataset``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 class Hdf5Reader(StoreReader):
-    """One dataset of an HDF5 file, in blocks of whole chunks."""
+    """Reader of one dataset of an HDF5 file, in blocks of whole chunks."""
 
     KIND: ClassVar[str] = "HDF5 file"
     SUFFIXES: ClassVar[tuple[str, ...]] = SUFFIXES
@@ -29,18 +29,18 @@ class Hdf5Reader(StoreReader):
         with h5py.File(self.path, "r") as file:
             arrays: dict[str, Any] = {}
 
-            def note(name: str, item: Any) -> None:
-                # Data that lie in other files (external storage, virtual) could be anyone's.
+            def add(name: str, item: Any) -> None:
+                # External and virtual datasets could read any file of the user.
                 if (
                     isinstance(item, h5py.Dataset)
                     and item.shape is not None
-                    and not _elsewhere(item)
+                    and not _is_in_other_files(item)
                 ):
                     arrays[name] = item
 
-            file.visititems(note)  # follows no links to other files either
+            file.visititems(add)  # does not follow links to other files either
             yield arrays
 
 
-def _elsewhere(dataset: Any) -> bool:
+def _is_in_other_files(dataset: Any) -> bool:
     return bool(dataset.is_virtual or dataset.external)

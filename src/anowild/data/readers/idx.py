@@ -1,4 +1,4 @@
-"""The idx files of MNIST and its relatives: ``train-images-idx3-ubyte``, ``.gz`` or not."""
+"""Reader of the idx files of MNIST and similar sets: ``train-images-idx3-ubyte``, ``.gz`` or not."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from anowild.data.readers.base import Provenance, Reader, Record, Shape, Skipped
 from anowild.errors import UserError
 
 _NAME = re.compile(r"[.-]idx3-ubyte(\.gz)?$", re.IGNORECASE)
-_IMAGES, _LABELS = 0x0803, 0x0801  # the first four bytes: of unsigned bytes, with 3 or 1 axes
+_IMAGES, _LABELS = 0x0803, 0x0801  # magic numbers: unsigned bytes with 3 axes or 1
 _CHUNK = 1 << 20
-_LARGEST = 1 << 28  # pixels of an image; more is damage, not an image
+_MAX_PIXELS = 1 << 28  # of an image; a larger one is taken for damage
 
 
 @dataclass(frozen=True)
 class _File:
-    """One file of images, as its header describes it."""
+    """File of images, as described by its header."""
 
     path: Path
     count: int
@@ -43,9 +43,9 @@ class _File:
 
 
 class IdxReader(Reader):
-    """One idx file of images, or a folder of them: training images first, then test images.
+    """Reader of an idx file of images, or of a folder of them: training images first, then test images.
 
-    Labels come from the file beside it that is named in the same way, if there is one.
+    Labels come from the file of labels with the corresponding name beside it, if there is one.
     """
 
     KIND: ClassVar[str] = "MNIST idx file, or a folder of them"
@@ -54,13 +54,15 @@ class IdxReader(Reader):
         path = Path(source)
         paths = _find(path) if path.is_dir() else [path]
         if not paths:
-            raise UserError(f"{path}: holds no idx files of images (*-images-idx3-ubyte)")
+            raise UserError(
+                f"{path}: holds no idx files of images; give *-images-idx3-ubyte files or their folder"
+            )
         self.parts = sorted(
             (_describe(path) for path in paths),
             key=lambda part: (("train", "test", None).index(part.split), part.path.name),
         )
         if not self.count():
-            raise UserError(f"{path}: holds no images")
+            raise UserError(f"{path}: holds no images; download it again")
 
     @staticmethod
     def takes(source: str) -> bool:
@@ -95,9 +97,9 @@ def _is_images(path: Path) -> bool:
 
 
 def _find(folder: Path) -> list[Path]:
-    """The files of images; of a packed and an unpacked copy of the same, the unpacked one."""
+    """List the files of images; of a compressed and an uncompressed copy, the uncompressed one."""
     found: dict[str, Path] = {}
-    # In this order the unpacked one of two comes last, and stays.
+    # In this order, the uncompressed one of two comes last and replaces the other.
     for path in sorted(folder.iterdir(), key=lambda path: path.name, reverse=True):
         if _is_images(path) and not path.name.startswith("."):
             found[_NAME.sub("", path.name)] = path
@@ -118,7 +120,7 @@ def _labels_of(images: Path) -> Path | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open for reading; damage that shows while it is read becomes a UserError."""
+    """Open a file, compressed or not; damage found while reading becomes a UserError."""
     try:
         opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
         with opener(path, "rb") as file:
@@ -126,7 +128,9 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise _cut_off(path) from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check the file"
+        ) from error
 
 
 def _cut_off(path: Path) -> UserError:
@@ -134,7 +138,7 @@ def _cut_off(path: Path) -> UserError:
 
 
 def _header(file: IO[bytes], path: Path, magic: int) -> list[int]:
-    """The sizes of the axes."""
+    """Read the sizes of the axes."""
     axes = magic & 0xFF
     header = file.read(4 * (1 + axes))
     if len(header) < 4 * (1 + axes):
@@ -151,12 +155,12 @@ def _header(file: IO[bytes], path: Path, magic: int) -> list[int]:
 def _describe(path: Path) -> _File:
     with _opened(path) as file:
         count, height, width = _header(file, path, _IMAGES)
-    if not 0 < height * width <= _LARGEST:
+    if not 0 < height * width <= _MAX_PIXELS:
         raise UserError(
             f"{path}: claims images of {height}x{width} pixels; it is damaged, download it again"
         )
     size, needed = path.stat().st_size, 16 + count * height * width
-    # Of a packed file only reading tells how much is in it.
+    # The size of the content of a compressed file is only known after reading.
     if path.suffix.lower() != ".gz" and size != needed:
         raise UserError(
             f"{path}: has {size} bytes where {count} images of {height}x{width} need {needed}; "
@@ -198,9 +202,9 @@ def _read(part: _File, start: int) -> Iterator[Record]:
                 label = None if labels is None else str(labels[row])
                 origin = Provenance(str(part.path), frame=row, split=part.split, label=label)
                 yield Record(f"{part.path}[{row}]", pixels[i], origin)
-        # Of a packed file this also compares the checksum at its end.
+        # Of a compressed file, this also verifies the checksum at its end.
         if file.read(1):
             raise UserError(
-                f"{part.path}: goes on behind the {part.count} images it claims to hold; "
+                f"{part.path}: is longer than the {part.count} images that it claims to hold; "
                 "download it again"
             )

@@ -1,4 +1,4 @@
-"""Folders laid out as MVTec AD: normal images for training, defects by kind, and their masks."""
+"""Reader of folders in the layout of MVTec AD: normal training images, defects by kind, masks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MASKS = "ground_truth"
 
 
 class MVTecReader(FolderReader):
-    """``train/good/*``, ``test/good/*``, ``test/<defect>/*``; the folder of one category or of several.
+    """Reader of ``train/good/*``, ``test/good/*``, ``test/<defect>/*`` of one category or of several.
 
-    The label is the name of the folder: ``good`` or the defect's. Masks,
-    ``ground_truth/<defect>/<name>_mask.png`` (or ``<name>.png``), are no images of the set.
+    The label is the name of the folder: ``good`` or a defect. Masks are
+    ``ground_truth/<defect>/<name>_mask.png`` or ``<name>.png``; they are not read as images.
     """
 
     KIND: ClassVar[str] = "folder in the layout of MVTec AD"
 
     def __init__(self, source: str) -> None:
-        # How many folders stand above train and test.
+        # Number of folders above train and test.
         self._depth = 0 if _is_category(Path(source)) else 1
         super().__init__(source)
 
@@ -41,7 +41,7 @@ class MVTecReader(FolderReader):
                 yield path
 
     def _place(self, path: Path) -> tuple[str, ...]:
-        """The parts of a path below its category: split, label, name."""
+        """Return the parts of a path below its category: split, label, name."""
         return path.relative_to(self.root).parts[self._depth :]
 
     def origin(self, path: Path) -> Provenance:
@@ -60,5 +60,5 @@ def _is_category(folder: Path) -> bool:
 
 
 def _holds_categories(folder: Path) -> bool:
-    with os.scandir(folder) as entries:  # is_dir of an entry costs nothing, among many images
+    with os.scandir(folder) as entries:  # needs no further system calls for many images
         return any(entry.is_dir() and _is_category(Path(entry.path)) for entry in entries)

@@ -1,4 +1,4 @@
-"""Parquet files with a column of encoded images, as Hugging Face datasets write them."""
+"""Reader of Parquet files with a column of encoded images, as Hugging Face datasets write them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,16 @@ from anowild.errors import UserError
 
 SUFFIXES = (".parquet",)
 
-#: Rows that are in memory at a time.
-ROWS = 16
-
-#: Bytes of a column that are read from the file at a time, instead of a whole row group.
-BUFFER = 1 << 20
+_ROWS = 16  # in memory at a time
+_BUFFER = 1 << 20  # bytes of a column that are read at a time, instead of a whole row group
 
 
 class ParquetReader(Reader):
-    """A column of image bytes, or of structs with a field ``bytes``; one file or a folder of them.
+    """Reader of a column of image bytes, or of structs with a field ``bytes``, in a file or a folder.
 
-    ``file.parquet:column`` picks the column. A column ``label`` or ``labels`` gives the labels, by
-    the names that the schema may list for its numbers. The split is what the file's name says
-    (``train-00000-of-00002.parquet``). Of a TIFF with several pages only the first counts.
+    ``file.parquet:column`` selects the column. A column ``label`` or ``labels`` gives the labels; the
+    schema may list names for its numbers. The name of the file may give the split
+    (``train-00000-of-00002.parquet``). Only the first page of a TIFF is read.
     """
 
     KIND: ClassVar[str] = "Parquet file of images, or a folder of them"
@@ -55,7 +52,7 @@ class ParquetReader(Reader):
                 self._files[path] = error
         errors = [found for found in self._files.values() if isinstance(found, Exception)]
         if len(errors) == len(self._files):
-            reason = encoded.why(errors[0]) if errors else "it holds no Parquet files"
+            reason = encoded.failure_reason(errors[0]) if errors else "it holds no Parquet files"
             raise UserError(
                 f"{self.root}: is not readable as Parquet ({reason}); copy or download it again"
             )
@@ -68,7 +65,7 @@ class ParquetReader(Reader):
         return path.suffix.lower() in SUFFIXES and path.is_file()
 
     def count(self) -> int:
-        # A damaged file counts as one image that was left out.
+        # A damaged file counts as one image that is left out.
         return sum(file.count if isinstance(file, _File) else 1 for file in self._files.values())
 
     def files(self) -> Iterable[Path]:
@@ -80,7 +77,7 @@ class ParquetReader(Reader):
         chosen = spread(len(groups), most)
         for i in chosen:
             file, group = groups[i]
-            # The first rows of a group are read without the others.
+            # Only the first rows of a group are read.
             yield from file.shapes(group, max(1, most // len(chosen)))
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
@@ -91,11 +88,13 @@ class ParquetReader(Reader):
             elif start:
                 start -= 1
             else:
-                yield SkippedImage(str(path), encoded.why(file), Provenance(source=str(path)))
+                yield SkippedImage(
+                    str(path), encoded.failure_reason(file), Provenance(source=str(path))
+                )
 
 
 class _File:
-    """One Parquet file: where its images and labels are, and how many rows its groups have.
+    """Parquet file: its columns of images and labels, and the number of rows of its row groups.
 
     Raises:
         UserError: it has no such column.
@@ -118,7 +117,7 @@ class _File:
         self._names = _class_names(schema.metadata or {}, self.label)
 
     def _open(self) -> Any:
-        return self._library.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False)
+        return self._library.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False)
 
     def records(self, start: int) -> Iterator[Record | SkippedImage]:
         first = 0
@@ -142,17 +141,17 @@ class _File:
     def _cells(
         self, file: Any, group: int, first: int, start: int
     ) -> Iterator[tuple[int, Any, Any]]:
-        """Number, image and label of each row of a group; of a damaged one, what was raised."""
+        """Yield number, image and label of each row of a group; for a damaged row, the exception."""
         number, end = first, first + self.groups[group]
         columns = [self.column] + ([self.label] if self.label else [])
-        batches = file.iter_batches(ROWS, row_groups=[group], columns=columns, use_threads=False)
+        batches = file.iter_batches(_ROWS, row_groups=[group], columns=columns, use_threads=False)
         while number < end:
             try:
                 batch = next(batches)
                 if number + len(batch) > start:
                     images = batch.column(self.column).to_pylist()
                     labels = batch.column(self.label).to_pylist() if self.label else None
-            except Exception as error:  # what stands behind the damage cannot be found either
+            except Exception as error:  # the rows beyond the damage cannot be found either
                 if isinstance(error, StopIteration):
                     error = ValueError("the row is not there")
                 yield from ((row, error, None) for row in range(max(number, start), end))
@@ -170,21 +169,21 @@ class _File:
             _, _, pixels = next(encoded.decode(io.BytesIO(_bytes(cell))))
         # Pillow's decoders raise these, and more, on damaged images.
         except Exception as error:
-            return SkippedImage(name, encoded.why(error), origin)
+            return SkippedImage(name, encoded.failure_reason(error), origin)
         return Record(name, pixels, origin)
 
     def _label(self, label: Any) -> str | None:
         if isinstance(label, int) and not isinstance(label, bool) and self._names:
-            # -1 stands for images of the test set whose class is kept secret.
+            # -1 stands for test images whose class is withheld.
             return self._names[label] if 0 <= label < len(self._names) else None
         return None if label is None else str(label)
 
 
 def _bytes(cell: Any) -> bytes:
-    """The image in a cell.
+    """Return the bytes of the image in a cell.
 
     Raises:
-        Exception: there is none, or what reading it raised.
+        Exception: the cell has none, or could not be read.
     """
     if isinstance(cell, Exception):
         raise cell
@@ -198,7 +197,7 @@ def _bytes(cell: Any) -> bytes:
 
 
 def _choose(path: Path, wanted: str | None, columns: dict[str, Any]) -> str:
-    """The column that holds the images."""
+    """Return the name of the column that holds the images."""
     held = ", ".join(f"{name} ({kind})" for name, kind in columns.items()) or "none"
     candidates = [name for name, kind in columns.items() if _may_be_images(kind)]
     if wanted is not None:
@@ -222,7 +221,7 @@ def _may_be_images(kind: Any) -> bool:
 
 
 def _class_names(metadata: dict[bytes, bytes], column: str | None) -> list[str]:
-    """The names of a column's classes that a Hugging Face data set notes in the schema."""
+    """Return the class names of a column, which Hugging Face datasets store in the schema."""
     try:
         feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
         names = feature["names"]

@@ -1,7 +1,7 @@
-"""Multi-resolution TFRecords, as the tools of the progressive GAN write them.
+"""Reader of multi-resolution TFRecords, as the tools of the progressive GAN write them.
 
-Each image is there once for every resolution, in a file of its own: ``name-r05.tfrecords`` has
-the images of 32x32 (2 to the power of 5) pixels. The largest is read.
+Each resolution of the images has its own file: ``name-r05.tfrecords`` holds images of 32x32 pixels (2 to
+the power of 5). The file of the largest resolution is read.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from anowild.errors import UserError
 
 _RESOLUTION = re.compile(r"-r(\d{1,2})$")
 _SUFFIX, _LABELS = ".tfrecords", ".labels"
-_LARGEST = 1 << 28  # bytes of a record; more is damage, not an image
+_MAX_BYTES = 1 << 28  # of a record; a larger one is taken for damage
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of one set at their largest resolution, and their labels, if there are any."""
+    """Files of one set: the images of the largest resolution, and their labels, if there are any."""
 
     records: str
     labels: str | None
 
 
 class TFRecordReader(Reader):
-    """A ``.tfrecords`` file, a folder of them, or a zip file of them.
+    """Reader of a ``.tfrecords`` file, a folder of them, or a zip file of them.
 
-    Checksums of all records are compared. Labels are the numbers of the classes, from a NumPy
-    array ``name-*.labels`` beside the records.
+    The checksums of all records are verified. Labels are the numbers of the classes, from a NumPy array
+    ``name-*.labels`` beside the records.
     """
 
     KIND: ClassVar[str] = "TFRecords of a progressive GAN, alone, in a folder or zipped"
@@ -50,14 +50,14 @@ class TFRecordReader(Reader):
         self.path = Path(source)
         self.crc32c = library("google_crc32c", source).value
         self.zipped = self.path.suffix.lower() == ".zip"
-        with _explained(self.path):
+        with _as_user_error(self.path):
             if self.path.is_file() and not self.zipped:
                 names = [name for name in _names(self.path.parent) if name.endswith(_LABELS)]
                 self.parts = [_Part(self.path.name, _labels_of(self.path.name, names))]
             else:
                 self.parts = _largest(_names(self.path))
         if not self.parts:
-            raise UserError(f"{source}: holds no files *{_SUFFIX}")
+            raise UserError(f"{source}: holds no files *{_SUFFIX}; give a folder that does")
 
     @staticmethod
     def takes(source: str) -> bool:
@@ -66,7 +66,7 @@ class TFRecordReader(Reader):
             if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
                 return any(name.lower().endswith(_SUFFIX) for name in _names(path))
             return path.is_file() and path.suffix.lower() == _SUFFIX
-        except Exception:  # of a damaged zip file there are many
+        except Exception:  # of many kinds, on damaged zip files
             return False
 
     def files(self) -> Iterable[Path]:
@@ -76,7 +76,7 @@ class TFRecordReader(Reader):
         return [self._folder / name for name in names]
 
     def shapes(self, most: int) -> Iterator[Shape]:
-        for part in self.parts[:most]:  # within a part all images are of one size
+        for part in self.parts[:most]:  # all images of a part have one size
             for row, example in self._examples(part.records, 0):
                 height, width, channels = self._pixels(part.records, row, example).shape
                 yield height, width, channels
@@ -90,7 +90,7 @@ class TFRecordReader(Reader):
                 rows = row + 1
                 if row < start:
                     continue
-                # Too few labels are reported at the end, when it is known how many are missing.
+                # Missing labels are reported at the end, when their number is known.
                 label = None if labels is None or row >= len(labels) else str(labels[row])
                 pixels = self._pixels(part.records, row, example)
                 source = self.path if self.zipped else self._folder / part.records
@@ -112,7 +112,7 @@ class TFRecordReader(Reader):
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
-        with _explained(self._place(name)):
+        with _as_user_error(self._place(name)):
             if self.zipped:
                 with zipfile.ZipFile(self.path) as archive, archive.open(name) as member:
                     yield member
@@ -121,14 +121,14 @@ class TFRecordReader(Reader):
                     yield file
 
     def _examples(self, name: str, start: int) -> Iterator[tuple[int, bytes]]:
-        """The records of one file; those before ``start`` are passed over, and empty."""
+        """Yield number and content of the records of a file; those before ``start`` are empty."""
         row = 0
         with self._opened(name) as file:
             try:
                 while head := file.read(12):
                     length = self._checked_length(head)
                     if row < start:
-                        # Of the last byte it is seen that nothing is missing.
+                        # Reading the last byte shows that the record is complete.
                         file.seek(length + 3, io.SEEK_CUR)
                         if len(file.read(1)) != 1:
                             raise EOFError
@@ -148,19 +148,19 @@ class TFRecordReader(Reader):
             raise EOFError
         self._check(head)
         (length,) = struct.unpack("<Q", head[:8])
-        if length > _LARGEST:
+        if length > _MAX_BYTES:
             raise ValueError("it claims to be larger than any image")
         return length
 
     def _check(self, data: bytes) -> None:
-        """Compare the checksum in the last four bytes with that of the bytes before them."""
+        """Verify the masked CRC-32C in the last four bytes."""
         crc = self.crc32c(data[:-4])
         masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
         if data[-4:] != struct.pack("<I", masked):
             raise ValueError("its checksum is wrong")
 
     def _pixels(self, name: str, row: int, example: bytes) -> Array:
-        """[H, W, C]"""
+        """Return the pixels [H, W, C] of an example, which holds [C, H, W]."""
         try:
             features = _parse_example(example)
             shape, data = features.get("shape"), features.get("data")
@@ -178,7 +178,7 @@ class TFRecordReader(Reader):
         )
 
     def _read_labels(self, name: str | None) -> Array | None:
-        """The number of the class of each image, int64 [N]."""
+        """Read the number of the class of each image, int64 [N]."""
         if name is None:
             return None
         try:
@@ -186,14 +186,14 @@ class TFRecordReader(Reader):
                 labels = np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, EOFError, MemoryError) as error:
             raise UserError(
-                f"{self._place(name)}: is no NumPy array of labels ({error})"
+                f"{self._place(name)}: is no NumPy array of labels ({error}); get it again, or remove it"
             ) from error
         if labels.ndim == 2 and labels.shape[1] > 1:  # one column for each class
             labels = labels.argmax(axis=1)
         if labels.ndim not in (1, 2) or labels.dtype.kind not in "uif":
             raise UserError(
                 f"{self._place(name)}: has {labels.dtype} labels of shape {list(labels.shape)}; "
-                "expected [images] or [images, classes] numbers; remove it if it is something else"
+                "give numbers [images] or [images, classes], or remove the file"
             )
         return labels.reshape(len(labels)).astype(np.int64)
 
@@ -202,19 +202,21 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
 @contextmanager
-def _explained(place: object) -> Iterator[None]:
+def _as_user_error(place: object) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
         raise UserError(f"{place}: is damaged ({error}); get the file again") from error
     except OSError as error:
-        raise UserError(f"{place}: cannot be read ({error.strerror or error})") from error
-    except RuntimeError as error:  # what zipfile raises for it
-        raise UserError(f"{place}: is exclusive_lock with a password; unpack it first") from error
+        raise UserError(
+            f"{place}: cannot be read ({error.strerror or error}); check the file"
+        ) from error
+    except RuntimeError as error:  # raised by zipfile for encrypted members
+        raise UserError(f"{place}: is locked with a password; unpack it first") from error
 
 
 def _names(path: Path) -> list[str]:
-    """The names of the files in a folder or in a zip file, hidden ones left out."""
+    """List the files in a folder or in a zip file, without hidden ones."""
     if path.is_dir():
         names = [entry.name for entry in path.iterdir() if entry.is_file()]
     else:
@@ -225,7 +227,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _largest(names: Iterable[str]) -> list[_Part]:
-    """For each set of records its file of the largest resolution, in the order of their names."""
+    """Choose for each set the file of the largest resolution; sorted by name."""
     names = list(names)
     best: dict[str, tuple[int, str]] = {}
     for name in names:
@@ -236,7 +238,7 @@ def _largest(names: Iterable[str]) -> list[_Part]:
 
 
 def _split_name(name: str) -> tuple[str, int]:
-    """``x/name-r05.tfrecords`` -> ``x/name`` and 5."""
+    """Divide ``x/name-r05.tfrecords`` into ``x/name`` and 5."""
     stem = name[: -len(_SUFFIX)]
     found = _RESOLUTION.search(stem)
     return (stem[: found.start()], int(found[1])) if found else (stem, 0)
@@ -248,15 +250,15 @@ def _labels_of(records: str, names: Iterable[str]) -> str | None:
     return next((name for name in names if pattern.fullmatch(name)), None)
 
 
-# Of protocol buffers only as much as a tf.train.Example needs. A message is a row of fields: a
-# number, then either a varint or that many bytes.
+# A parser of protocol buffers for tf.train.Example alone. A message is a sequence of fields. A field has
+# a tag (number and kind), and then a varint, or a length and as many bytes, or 4 or 8 bytes.
 
 
 def _parse_example(data: bytes) -> dict[str, bytes | list[int]]:
-    """The features of an Example that hold one string of bytes, or integers.
+    """Parse the features of an Example that hold one string of bytes, or integers.
 
     Raises:
-        ValueError: not an Example.
+        ValueError: it is no Example.
     """
     features: dict[str, bytes | list[int]] = {}
     for entry in _nested(memoryview(data), 1, 1):
@@ -275,7 +277,7 @@ def _parse_example(data: bytes) -> dict[str, bytes | list[int]]:
 
 
 def _nested(data: memoryview, *path: int) -> Iterator[memoryview]:
-    """The messages at a path of field numbers."""
+    """Yield the messages at a path of field numbers."""
     for number, field in _fields(data):
         if number == path[0]:
             if len(path) == 1:
@@ -289,7 +291,7 @@ def _integers(feature: memoryview) -> Iterator[int]:
         for number, field in _fields(values):
             if number == 1 and isinstance(field, int):
                 yield field
-            elif number == 1:  # several in one field
+            elif number == 1:  # packed: several in one field
                 at, packed = 0, _message(field)
                 while at < len(packed):
                     value, at = _varint(packed, at)
@@ -318,7 +320,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number of 7 bits in each byte, the lowest first, and where it ends."""
+    """Read a number of 7 bits for each byte, lowest first; returns the number and where it ends."""
     value = 0
     for place in range(10):
         if at + place >= len(data):

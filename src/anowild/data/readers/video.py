@@ -1,4 +1,4 @@
-"""Videos and animated GIFs, frame by frame."""
+"""Reader of videos and animated GIFs, frame by frame."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
-from anowild.data.readers.encoded import why
+from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 
 SUFFIXES = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm", ".gif"})
 
-#: Frames that claim more pixels are not decoded; as Pillow has it.
-MOST_PIXELS = 178_956_970
+#: Most pixels of a frame; Pillow has the same limit.
+MAX_PIXELS = 178_956_970
 
 
 class VideoReader(Reader):
-    """Every frame of the first video stream, as it is stored: neither turned nor mirrored.
+    """Reader of every frame of the first video stream, as stored: neither rotated nor mirrored.
 
-    Gray videos give [H, W, 1] of their stored values, uint8 or (above 8 bits) uint16; color gives
-    RGB, uint8, as ffmpeg converts it by default. GIFs give RGB, each frame drawn over the ones
-    before.
+    Gray videos give the stored values [H, W, 1], uint8 or (above 8 bits) uint16. Color videos give RGB,
+    uint8, in the default conversion of ffmpeg. GIFs give RGB, each frame drawn over the earlier ones.
     """
 
     KIND: ClassVar[str] = "video (AVI, MP4, MOV, MKV, WebM) or GIF"
@@ -35,10 +34,10 @@ class VideoReader(Reader):
     def __init__(self, source: str) -> None:
         self.path = Path(source)
         self._is_gif = self.path.suffix.lower() == ".gif"
-        # Pillow is exact on GIFs, and always there.
+        # Pillow decodes GIFs exactly, and is always installed.
         self._av = None if self._is_gif else library("av", source)
         try:
-            self._shape, self._count = self._about_gif() if self._is_gif else self._about_video()
+            self._shape, self._count = self._probe_gif() if self._is_gif else self._probe_video()
         except UserError:
             raise
         except Exception as error:  # of many kinds, on damaged files
@@ -74,7 +73,7 @@ class VideoReader(Reader):
         name, origin = self._name(number)
         return Record(name, pixels, origin)
 
-    def _about_gif(self) -> tuple[Shape, int]:
+    def _probe_gif(self) -> tuple[Shape, int]:
         with _open_gif(self.path) as image:
             return (image.height, image.width, 3), getattr(image, "n_frames", 1)
 
@@ -86,9 +85,10 @@ class VideoReader(Reader):
                     image.seek(number)
                     pixels = np.array(image.convert("RGB"))
                 except Exception as error:
-                    # The frames behind it are drawn over this one: they are lost too.
+                    # Later frames are drawn over this one, so they are lost too.
                     yield from (
-                        self._unreadable(lost, why(error)) for lost in range(number, self._count)
+                        self._unreadable(lost, failure_reason(error))
+                        for lost in range(number, self._count)
                     )
                     return
                 yield self._record(number, pixels)
@@ -99,24 +99,24 @@ class VideoReader(Reader):
 
     def _stream(self, container: Any) -> Any:
         if not container.streams.video:
-            raise UserError(f"{self.path}: holds no video; give a file that has pictures")
+            raise UserError(f"{self.path}: holds no video stream; give another file")
         stream = container.streams.video[0]
-        # With threads for several frames, what follows a damaged one changes from run to run.
+        # With frame threads, the frames after a damaged one differ from run to run.
         stream.thread_type = "SLICE"
-        options = {"max_pixels": str(MOST_PIXELS)}
+        options = {"max_pixels": str(MAX_PIXELS)}
         if stream.codec_context.name == "mjpeg":
-            # Without a word, it would fill up what is missing with gray.
+            # Else it would silently fill missing parts with gray.
             options["err_detect"] = "explode"
         stream.codec_context.options = options
         return stream
 
-    def _about_video(self) -> tuple[Shape, int | None]:
+    def _probe_video(self) -> tuple[Shape, int | None]:
         with self._open() as container:
             stream = self._stream(container)
             context = stream.codec_context
             if min(context.width, context.height) < 1:
-                raise UserError(f"{self.path}: has frames of no size; convert it again")
-            if context.width * context.height > MOST_PIXELS:
+                raise UserError(f"{self.path}: has frames without pixels; convert it again")
+            if context.width * context.height > MAX_PIXELS:
                 raise UserError(
                     f"{self.path}: claims frames of {context.width}x{context.height} pixels; "
                     "convert it to a smaller size"
@@ -128,7 +128,7 @@ class VideoReader(Reader):
         number = 0
         with self._open() as container:
             for frame in self._frames(container, self._stream(container)):
-                if number >= start:  # frames build on each other: all are decoded
+                if number >= start:  # earlier frames are decoded too, as later ones depend on them
                     if isinstance(frame, str):
                         yield self._unreadable(number, frame)
                     else:
@@ -140,7 +140,7 @@ class VideoReader(Reader):
             )
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
-        """The decoded frames; in place of a damaged one, a clause that says so."""
+        """Yield the decoded frames; in place of a damaged one, a clause that says why."""
         packets = container.demux(stream)
         while True:
             try:
@@ -166,8 +166,8 @@ def _open_gif(path: Path) -> Image.Image:
 
 
 def _clause(error: Exception) -> str:
-    """Why a video cannot be read, without the number and function that ffmpeg adds."""
-    return getattr(error, "strerror", None) or why(error)
+    """Return why a video cannot be read, without the number and function that ffmpeg adds."""
+    return getattr(error, "strerror", None) or failure_reason(error)
 
 
 def _is_gray(pixel_format: str) -> bool:
@@ -175,7 +175,7 @@ def _is_gray(pixel_format: str) -> bool:
 
 
 def _pixels(frame: Any) -> Array:
-    """The values of a frame: [H, W, 1] if it is gray, else RGB."""
+    """Return the values of a frame: [H, W, 1] if it is gray, else RGB [H, W, 3]."""
     kind = frame.format.name
     if not _is_gray(kind):
         return frame.to_ndarray(format="rgb24")
@@ -187,7 +187,7 @@ def _pixels(frame: Any) -> Array:
     else:  # black and white, or with transparency
         deep = kind.startswith("ya16")
         return frame.to_ndarray(format="gray16" if deep else "gray")[:, :, None]
-    # Taken as they are: a conversion would spread 10 or 12 bits over 16.
+    # The stored values: a conversion would spread 10 or 12 bits over 16.
     plane = frame.planes[0]
     rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
     native = np.uint8 if dtype.itemsize == 1 else np.uint16

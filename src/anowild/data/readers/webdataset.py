@@ -1,4 +1,4 @@
-"""Tar files of images: shards in the layout of WebDataset, or plain."""
+"""Reader of tar files of images: WebDataset shards, or plain ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
+from anowild.data.readers.base import (
+    MAX_IMAGE_BYTES,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    drain,
+)
 from anowild.data.readers.folder import (
     is_image,
     is_tiff,
@@ -24,25 +32,19 @@ from anowild.errors import UserError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
-#: No packed image is larger than this, in bytes: what claims to be so is not unpacked.
-LARGEST = 1 << 30
 
-#: A longer label is none.
-LONGEST_LABEL = 1 << 20
-
-#: Members that are looked at to see what a tar file holds.
-PEEK = 64
-
-#: Members of one key that are held together, at most: plain tars may name all images alike.
-GROUP = 16
+_MAX_LABEL_BYTES = 1 << 20
+_PEEK = 64  # members that are examined to see what a tar file holds
+_MAX_GROUP = (
+    16  # images of one key that are held together: in a plain tar all may have the same key
+)
 
 
 class WebDatasetReader(Reader):
-    """Images ``KEY.EXT`` in tar files, in the order of the members; one shard or a folder of them.
+    """Reader of images ``KEY.EXT`` in tar files, in the order of the members; one shard or a folder.
 
-    Members that follow one another with the same key belong together: the label is what
-    ``KEY.cls`` or ``label`` in ``KEY.json`` says. The split is the one that the shard's name or
-    the member's first folder says.
+    Consecutive members with the same key belong together: ``KEY.cls``, or ``label`` in ``KEY.json``, is
+    the label. The first folder of the member, or the name of the shard, gives the split.
     """
 
     KIND: ClassVar[str] = "tar file of images (WebDataset), or a folder of them"
@@ -56,11 +58,11 @@ class WebDatasetReader(Reader):
                 if _holds_images(path):
                     return
             except Exception as error:  # of many kinds, on damaged files
-                reasons.append(f"{path.name} cannot be read: {encoded.why(error)}")
-        reason = reasons[0] if reasons else f"there is none in the first {PEEK} members"
+                reasons.append(f"{path.name} cannot be read: {encoded.failure_reason(error)}")
+        reason = reasons[0] if reasons else f"there is none in the first {_PEEK} members"
         raise UserError(
-            f"{self.root}: holds no images ({reason}); "
-            f"these endings are read: {', '.join(sorted(encoded.SUFFIXES))}"
+            f"{self.root}: holds no images ({reason}); give files that end in "
+            f"{', '.join(sorted(encoded.SUFFIXES))}"
         )
 
     @staticmethod
@@ -90,7 +92,7 @@ class WebDatasetReader(Reader):
         left, exact = start, True
 
         def wanted(name: str) -> bool:
-            """Whether a member must be read; each but a TIFF is one image."""
+            """Return whether a member has to be read; any but a TIFF is one image."""
             nonlocal left, exact
             exact = exact and not is_tiff(name)
             if left and exact:
@@ -110,15 +112,15 @@ class WebDatasetReader(Reader):
 
 
 class _Item(NamedTuple):
-    """An image in a tar file."""
+    """Image in a tar file."""
 
     name: str | None  # of the member; None: the tar file itself is damaged
-    data: bytes | Exception | None  # None: it was not wanted
+    data: bytes | Exception | None  # None: not wanted
     label: str | None = None
 
 
 def _items(path: Path, wanted: Callable[[str], bool]) -> Iterator[_Item]:
-    """All images of a shard; at the end, what kept it from being read further."""
+    """Yield all images of a shard, and at the end the exception that stopped the reading, if any."""
     group: list[tuple[str, bytes | Exception | None]] = []
     key, label = None, None
     damage: Exception | None = None
@@ -130,19 +132,18 @@ def _items(path: Path, wanted: Callable[[str], bool]) -> Iterator[_Item]:
                     continue
                 folder, name = PurePosixPath(member.name).parent, PurePosixPath(member.name).name
                 stem, _, ending = name.partition(".")
-                if key != (folder, stem) or len(group) == GROUP:
+                if key != (folder, stem) or len(group) == _MAX_GROUP:
                     yield from (_Item(*image, label) for image in group)
                     if key != (folder, stem):
                         label = None
                     key, group = (folder, stem), []
                 if is_image(member.name):
-                    data = _content(tar, member, LARGEST) if wanted(member.name) else None
+                    data = _content(tar, member, MAX_IMAGE_BYTES) if wanted(member.name) else None
                     group.append((member.name, data))
                 elif ending.lower() in ("cls", "json"):
-                    label = _label(ending.lower(), _content(tar, member, LONGEST_LABEL)) or label
+                    label = _label(ending.lower(), _content(tar, member, _MAX_LABEL_BYTES)) or label
             drain(tar)
-    # Damaged and broken-off files raise these, and more.
-    except Exception as error:
+    except Exception as error:  # of many kinds, on damaged files
         damage = error
     yield from (_Item(*image, label) for image in group)
     if damage is not None:
@@ -176,7 +177,7 @@ def _label(ending: str, content: bytes | Exception) -> str | None:
 def _read(path: Path, item: _Item) -> Iterator[Record | SkippedImage]:
     if item.name is None:
         assert isinstance(item.data, Exception)
-        reason = f"it breaks off: {encoded.why(item.data)}"
+        reason = f"it breaks off: {encoded.failure_reason(item.data)}"
         yield SkippedImage(str(path), reason, Provenance(source=str(path)))
         return
     name = f"{path}/{item.name}"
@@ -185,7 +186,7 @@ def _read(path: Path, item: _Item) -> Iterator[Record | SkippedImage]:
     if isinstance(item.data, bytes):
         yield from read_pages(io.BytesIO(item.data), name, origin)
     elif item.data is not None:
-        yield SkippedImage(name, encoded.why(item.data), origin)
+        yield SkippedImage(name, encoded.failure_reason(item.data), origin)
 
 
 def _is_hidden(member: str) -> bool:
@@ -194,14 +195,14 @@ def _is_hidden(member: str) -> bool:
 
 
 def _holds_images(path: Path) -> bool:
-    """Whether an image is among the first members.
+    """Return whether one of the first members is an image.
 
     Raises:
-        Exception: of many kinds, if not even one member can be read.
+        Exception: of many kinds, if no member can be read.
     """
     seen = False
     with tarfile.open(path) as tar:
-        for _ in range(PEEK):
+        for _ in range(_PEEK):
             try:
                 member = tar.next()
             except Exception:
@@ -220,4 +221,4 @@ def _may_hold_images(path: Path) -> bool:
     try:
         return _holds_images(path)
     except Exception:
-        return True  # made from it, a reader says what is wrong
+        return True  # opening it reports the error

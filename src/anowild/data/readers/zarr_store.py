@@ -1,4 +1,4 @@
-"""Zarr, versions 2 and 3: ``images.zarr``, ``images.zarr.zip``, ``images.zarr:path/to/array``."""
+"""Reader of Zarr 2 and 3: ``images.zarr``, ``images.zarr.zip``, ``images.zarr:path/to/array``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SUFFIXES = (".zarr", ".zarr.zip")
 
 
 class ZarrReader(StoreReader):
-    """One array of a Zarr store, a folder or a zip file, in blocks of whole chunks.
+    """Reader of one array of a Zarr store, a folder or a zip file, in blocks of whole chunks.
 
-    A chunk that is not there counts as the array's fill value, as the format has it.
+    A missing chunk has the fill value of the array, as the format defines.
     """
 
     KIND: ClassVar[str] = "Zarr store"
@@ -55,6 +55,6 @@ class ZarrReader(StoreReader):
 
 
 def _unpickles(array: Any) -> bool:
-    """Whether reading an array would run what its writer wished."""
+    """Return whether reading an array would unpickle, which could run any code."""
     codecs = (*array.filters, *array.compressors)
     return any("pickle" in f"{type(codec).__name__} {codec}".lower() for codec in codecs)

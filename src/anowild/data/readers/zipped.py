@@ -1,4 +1,4 @@
-"""Zip files of encoded images."""
+"""Reader of zip files of encoded images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, ClassVar, cast
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, spread
+from anowild.data.readers.base import (
+    MAX_IMAGE_BYTES,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    spread,
+)
 from anowild.data.readers.folder import (
     SPLITS,
     is_image,
@@ -21,16 +29,13 @@ from anowild.data.readers.folder import (
 )
 from anowild.errors import UserError
 
-#: No packed image is larger than this, in bytes: what claims to be so is not unpacked.
-LARGEST = 1 << 30
-
 
 class ZipReader(Reader):
-    """PNG, JPEG, TIFF, BMP and WebP files in a zip, in the order of their names, page by page.
+    """Reader of PNG, JPEG, TIFF, BMP and WebP files in a zip file, in the order of their names.
 
-    Names that begin with a dot and ``__MACOSX`` are passed over; of members with the same name
-    the last one counts, as when unpacking. What lies in a folder ``train`` or ``test`` belongs to
-    that split; the folder may stand in one that holds everything.
+    Each page of a TIFF is an image. Names that begin with a dot, and ``__MACOSX``, are skipped. Of
+    members with the same name, the last one is read, as in unpacking. Images in a folder ``train`` or
+    ``test`` belong to that split; the folder may be in a folder that holds everything.
     """
 
     KIND: ClassVar[str] = "zip file of images"
@@ -46,8 +51,8 @@ class ZipReader(Reader):
             ) from error
         if not self.members:
             raise UserError(
-                f"{self.path}: holds no images; "
-                f"these endings are read: {', '.join(sorted(encoded.SUFFIXES))}"
+                f"{self.path}: holds no images; give files that end in "
+                f"{', '.join(sorted(encoded.SUFFIXES))}"
             )
         tops = {PurePosixPath(name).parts[0] for name in self.members}
         self._depth = 1 if len(tops) == 1 and tops.pop().lower() not in SPLITS else 0
@@ -61,7 +66,7 @@ class ZipReader(Reader):
             with zipfile.ZipFile(path) as archive:
                 return any(map(_is_wanted, archive.namelist()))
         except Exception:
-            return True  # made from it, a reader says what is wrong
+            return True  # opening it reports the error
 
     def count(self) -> int | None:
         return None if any(map(is_tiff, self.members)) else len(self.members)
@@ -90,21 +95,21 @@ class ZipReader(Reader):
         info = archive.getinfo(member)
         if info.flag_bits & 1:
             yield SkippedImage(name, "it is encrypted; unpack the zip file first", origin)
-        elif info.file_size > LARGEST:
+        elif info.file_size > MAX_IMAGE_BYTES:
             yield SkippedImage(name, f"it claims to hold {info.file_size} bytes", origin)
         else:
             try:
                 data = _content(archive, info)
             except Exception as error:
-                yield SkippedImage(name, encoded.why(error), origin)
+                yield SkippedImage(name, encoded.failure_reason(error), origin)
             else:
                 yield from read_pages(io.BytesIO(data), name, origin)
 
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """The bytes of a member, without unpacking much more than it claims to hold."""
-    # read() of everything would unpack all there is and then cut it off. Only deflate obeys a
-    # limit; of what other methods unpack, few packed bytes at a time are taken.
+    """Read a member, without unpacking much more than it claims to hold."""
+    # An unlimited read() would unpack everything and then cut it off. Only deflate obeys a limit, so
+    # other methods get few compressed bytes at a time.
     exact = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     step = max(1, info.file_size) if exact else 4096
     with archive.open(info) as file:

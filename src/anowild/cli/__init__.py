@@ -1,0 +1,86 @@
+"""The command line: thin commands that call the public functions and print what they return.
+
+`options` has what commands share, `data`, `model`, `review`, `study` and `info` the commands by theme.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from anowild.cli import data, info, model, review
+from anowild.cli.data import data_app
+from anowild.cli.options import print_error
+from anowild.cli.study import study_app
+from anowild.errors import UserError
+from anowild.signals import Interrupted
+from anowild.version import VERSION
+
+app = typer.Typer(
+    name="anowild",
+    help="Finds the odd images in a folder that nobody has labeled.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (
+    data.prepare, data.contaminate, model.train, model.score, model.report, review.review,
+    review.marks, review.clean, model.evaluate, info.networks, info.settings, info.demo,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(data_app, name="data")
+app.add_typer(study_app, name="study")
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is done.")] = False,
+) -> None:
+    if version:
+        print(f"anowild {VERSION}")
+        raise typer.Exit
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("anowild: %(message)s"))
+    logger = logging.getLogger("anowild")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what sys.stderr is at the time: a progress bar puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_error(self.format(record))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake gives one sentence and exit code 1."""
+    # Names may hold bytes that are no text: shown escaped, rather than not at all.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except UserError as error:
+        print_error(f"anowild: {error}")
+        sys.exit(1)
+    except Interrupted as stopped:
+        print_error(str(stopped))
+        sys.exit(128 + stopped.signum)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns Ctrl-C into an exit without a word.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
+        print_error("stopped; give the same command again")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        print_error(f"anowild: {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(1)

@@ -1,0 +1,187 @@
+"""Options that several commands share, and the parsing of their values."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from anowild.errors import UserError
+from anowild.presets import PRESETS, preset
+from anowild.settings import Settings
+
+if TYPE_CHECKING:
+    from anowild.evaluation.labels import Labels
+    from anowild.scoring import Detector
+    from anowild.scoring.stream import ThresholdRule
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folders, zips and tars of images, arrays (file.npz:key), videos, packed data sets "
+        "(DATASET:test), ..."
+    ),
+]
+Model = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
+PresetName = Annotated[str, typer.Option("--preset", help=", ".join(PRESETS))]
+PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help=", ".join(PRESETS))]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all unless given.")]
+Precision = Annotated[
+    Literal["float32", "bfloat16"],
+    typer.Option(help="Of scoring; bfloat16 is faster on new devices, and nearly the same."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change any setting; `anowild settings` lists them."),
+]  # fmt: skip
+Normal = Annotated[
+    list[str] | None, typer.Option(help="With labels: one that is normal; may be repeated.")
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Images without a label do not count, as in a review.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _rule(text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Where to draw the line (one of these)")
+
+
+Budget = Annotated[int | None, _rule("Flag the oddest: as many as you can look at.")]
+ExpectedShare = Annotated[
+    float | None,
+    _rule("Flag the share of anomalies that you expect.", "--expected-share", "--expected"),
+]
+Fdr = Annotated[
+    float | None, _rule("Flag so that at most this share of the flags is false, on average.")
+]
+CalibrationSources = Annotated[
+    list[str] | None,
+    _rule("For --fdr: images like the normal ones, not trained on; may be repeated."),
+]
+Gap = Annotated[
+    bool, _rule("Flag what lies apart from the rest, if anything does.", "--gap", "--auto")
+]
+
+
+def threshold_rule(
+    budget: int | None,
+    expected_share: float | None,
+    fdr: float | None,
+    calibration: list[str] | None,
+    gap: bool,
+) -> ThresholdRule | None:
+    """Return the one rule that the options ask for; None where they ask for none.
+
+    Raises:
+        UserError: more than one rule, or an option that belongs to another one.
+    """
+    from anowild.scoring import threshold_rules as rules
+
+    if fdr is None and calibration:
+        raise UserError("calibration images belong to a false discovery rate (--fdr)")
+    found: list[ThresholdRule] = []
+    if budget is not None:
+        found.append(rules.Budget(budget))
+    if expected_share is not None:
+        found.append(rules.ExpectedShare(expected_share))
+    if fdr is not None:
+        if not calibration:
+            raise UserError(
+                "a false discovery rate needs calibration images: some like the normal ones, that "
+                "were not trained on (--calibration)"
+            )
+        found.append(rules.FalseDiscoveryRate(fdr, calibration))
+    if gap:
+        found.append(rules.Gap())
+    if len(found) > 1:
+        raise UserError("one threshold at a time: a budget, an expected share, an fdr, or a gap")
+    return found[0] if found else None
+
+
+def labels_of(labels: str | None, normal: list[str] | None, partial: bool) -> Labels | None:
+    """Return the labels that the options name; None where they name none.
+
+    Raises:
+        UserError: the labels cannot be read, or options about labels stand alone.
+    """
+    from anowild.evaluation.labels import Labels
+
+    for given, option in ((normal, "--normal"), (partial, "--partial")):
+        if given and labels is None:
+            raise UserError(f"{option} is about labels: give --labels as well")
+    return None if labels is None else Labels(labels, normal or (), partial)
+
+
+def load_detector(
+    model: Path,
+    device: str,
+    threads: int | None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+) -> Detector:
+    """Load a model in a process that is set up for it.
+
+    Raises:
+        UserError: the model or the device cannot be used.
+    """
+    from anowild.device import configure_process
+    from anowild.scoring import Detector
+
+    configure_process(threads)
+    return Detector.load(model, device, precision)
+
+
+def settings_of(preset_name: str, changes: list[str] | None, **given: float | None) -> Settings:
+    """Return the settings of a preset with changes; see :func:`changed`."""
+    return changed(preset(preset_name).settings(), changes, **given)
+
+
+def changed(before: Settings, changes: list[str] | None, **given: float | str | None) -> Settings:
+    """Return settings with the changes of ``--set NAME=VALUE``, and of options that are not None.
+
+    Raises:
+        UserError: a change is malformed, names no setting, or has an impossible value.
+    """
+    pairs: dict[str, str | float] = {}
+    for change in changes or ():
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise UserError(f"--set takes NAME=VALUE, not '{change}'")
+        pairs[name] = value
+    pairs.update({name: value for name, value in given.items() if value is not None})
+    return before.replace(**pairs)
+
+
+def numbers(text: str, option: str, what: str = "numbers with commas") -> list[float]:
+    """Parse numbers with commas.
+
+    Raises:
+        UserError: ``text`` is something else; the message names the option.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} takes {what}, not '{text}'") from None
+
+
+def two_numbers(text: str, option: str) -> tuple[float, float]:
+    """Parse two numbers with a comma.
+
+    Raises:
+        UserError: ``text`` is something else; the message names the option.
+    """
+    what = "two numbers with a comma"
+    found = numbers(text, option, what)
+    if len(found) != 2:
+        raise UserError(f"{option} takes {what}, not '{text}'")
+    return found[0], found[1]
+
+
+def print_error(text: str) -> None:
+    """Print a line on stderr; characters that are no text are escaped."""
+    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)

@@ -1,0 +1,90 @@
+"""Commands about experiments: study run, study table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from anowild.cli import options
+from anowild.cli.options import numbers, print_error
+
+study_app = typer.Typer(
+    help="Experiments: how well methods find known anomalies at known contamination.",
+    no_args_is_help=True,
+)
+Study = Annotated[Path, typer.Option("-o", "--out", help="Folder of the study.")]
+
+
+@study_app.command("run")
+def study_run(
+    out: Study,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the image sets; digits_* need none.")
+    ] = None,
+    sets: Annotated[
+        str, typer.Option(help="With commas: see docs/results.md.")
+    ] = "digits_3,digits_blurred",
+    rates: Annotated[str, typer.Option(help="Contamination, with commas.")] = "0,0.05,0.1",
+    methods: Annotated[str, typer.Option(help="With commas.")] = "joint,untrained,pca,knn,contrast",
+    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0.")] = 3,
+    kimg: Annotated[float | None, typer.Option(help="Length of each training.")] = None,
+    preset_name: options.PresetName = "laptop",
+    changes: options.Changes = None,
+    search_steps: Annotated[int, typer.Option(min=0, help="Of AnoGAN's latent search.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = 1,
+    dry_run: Annotated[bool, typer.Option(help="Print the cost and stop.")] = False,
+) -> None:
+    """Run what is not done yet of a study: sets x rates x methods x seeds."""
+    from anowild.device import configure_process, gpus, select_device
+    from anowild.study import sweep
+
+    settings = options.settings_of(preset_name, changes, kimg=kimg)
+    trials = sweep.plan(
+        data, sets.split(","), numbers(rates, "--rates"), methods.split(","), range(seeds),
+        settings, search_steps,
+    )  # fmt: skip
+    devices = gpus() or ["cpu"]
+    configure_process(threads)
+    print(sweep.cost(trials, out, select_device(devices[0])), flush=True)
+    if dry_run:
+        return
+    if jobs is None:
+        jobs = len(devices) if gpus() else max(1, (os.cpu_count() or 1) // threads)
+    failed = sweep.run(trials, out, jobs, threads, devices)
+    for folder in failed:
+        reason = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
+        print_error(f"anowild: {folder}: failed ({reason[-1] if reason else 'no reason given'})")
+    print(f"next: anowild study table -o {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@study_app.command("table")
+def study_table(
+    out: Study,
+    metric: Annotated[
+        Literal["auroc", "average_precision"], typer.Option(help="What is tabulated.")
+    ] = "auroc",
+    parquet: Annotated[Path | None, typer.Option(help="Also write all rows there.")] = None,
+    rates: Annotated[str, typer.Option(help="Of the paired differences.")] = "0.05,0.1",
+    plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="One row for each method.")] = False,
+) -> None:
+    """Print the results of a study as Markdown: tables, paired differences, lists of suspects."""
+    from anowild.study import tables
+
+    results = tables.collect(out)
+    if parquet is not None:
+        tables.write_parquet(tables.rows_of(results), parquet)
+    print(tables.markdown(results, metric, brief))
+    print(tables.comparisons(results, numbers(rates, "--rates"), metric))
+    print(tables.suspects(results))
+    if plots is not None:
+        from anowild.study.plots import draw_all
+
+        for path in draw_all(results, out, plots):
+            print(path)

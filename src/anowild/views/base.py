@@ -1,0 +1,146 @@
+"""The protocol of a view, the description of a cue, and the registry of views."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anowild.arrays import Array
+from anowild.errors import UserError
+
+#: The floating-point type of convolutions in scoring.
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cue:
+    """Description of one number that a view measures of an image: 0 or more, unusual when the image is odd.
+
+    The phrases stand in reports before "than 99.6 %" of the training images.
+    """
+
+    name: str  # column of tables; lower case, unique among all views
+    meaning: str  # what it measures, in one sentence
+    higher: str  # phrase for an unusually high value, as "rebuilt worse"
+    lower: str  # phrase for an unusually low value, as "rebuilt better"
+    noun: str  # what it is about, where nothing is unusual, as "reconstruction"
+    odd_side: Literal["upper", "either"] = "upper"  # "either": the training set decides
+    counts: bool = True  # whether it enters the score of models that are trained from now on
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Pictures of some images: what a view sees, rebuilds, and where it finds them odd; float32."""
+
+    seen: Array  # [N, C, r, r] in [-1, 1], the images at the resolution of the view
+    rebuilt: Array | None = None  # [N, C, r, r], reconstructions
+    signed: Array | None = None  # [N, r, r], image minus reconstruction, mean over channels
+    heat: Mapping[str, Array] = field(default_factory=dict)  # each [N, r, r], 0 or more
+
+    def heat_map(self, brightest: float = 100.0) -> Array | None:
+        """Average all heat maps, [N, r, r]; in each, this percentile over all images becomes 1."""
+        if not self.heat:
+            return None
+        scaled = [x / max(float(np.percentile(x, brightest)), 1e-12) for x in self.heat.values()]
+        return np.asarray(sum(scaled) / len(scaled))
+
+
+class View(ABC):
+    """One way of looking at preprocessed images, uint8 or uint16 [N, C, R, R].
+
+    What a view says of an image never depends on the other images of a batch. A subclass sets ``name``,
+    is registered with :func:`register_view`, and implements the abstract methods; the others have a
+    default that offers nothing.
+    """
+
+    name: ClassVar[str]
+    #: The cues that this instance measures: a loaded view has those of its model.
+    cues: tuple[Cue, ...]
+    #: Images that are computed at a time; fewer cost as much.
+    batch_size: int = 64
+
+    @abstractmethod
+    def measure(self, images: Array) -> dict[str, Array]:
+        """Measure all cues: by name, float64 [N]."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything numeric that :meth:`load` needs, by name, on the CPU."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Return everything else that :meth:`load` needs, as JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def load(
+        cls,
+        facts: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        cues: Sequence[str],
+        device: torch.device,
+        precision: Precision,
+    ) -> Self:
+        """Rebuild a view from what :meth:`facts` and :meth:`tensors` gave.
+
+        Args:
+            cues: names of the model's cues; one that this version does not know is left out.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: facts and tensors do not fit together.
+        """
+
+    def features(self, images: Array) -> Array | None:
+        """Return float64 [N, D] whose Euclidean distances say how alike images are; None: not offered."""
+        return None
+
+    def explain(self, images: Array) -> Explanation | None:
+        """Return pictures of where images are odd; None: not offered."""
+        return None
+
+    def reason(self, cue: Cue, lower: bool, share: float) -> str:
+        """Say that a cue is unusually low or high, and beyond which share of the training images."""
+        phrase = cue.lower if lower else cue.higher
+        percent = "nearly all" if share > 0.9995 else f"{100 * share:.1f} %"
+        return f"{phrase} than {percent}"
+
+
+V = TypeVar("V", bound=type[View])
+_VIEWS: dict[str, type[View]] = {}
+
+
+def register_view(view: V) -> V:
+    """Add a class of views to the registry under its name; use as a decorator."""
+    _VIEWS[view.name] = view
+    return view
+
+
+def view_names() -> list[str]:
+    """Return the names of all registered views."""
+    _import_all()
+    return sorted(_VIEWS)
+
+
+def view_class(name: str) -> type[View]:
+    """Return the class of the view called ``name``.
+
+    Raises:
+        UserError: there is no such view.
+    """
+    if name not in view_names():
+        raise UserError(f"there is no view '{name}'; take some of {', '.join(view_names())}")
+    return _VIEWS[name]
+
+
+def _import_all() -> None:
+    """Import every module of this package, so that its views are registered."""
+    for module in pkgutil.iter_modules(importlib.import_module("anowild.views").__path__):
+        importlib.import_module(f"anowild.views.{module.name}")

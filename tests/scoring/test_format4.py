@@ -1,0 +1,31 @@
+"""A model of format 4, made before there were views, gives the scores that it gave then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+import anowild
+from anowild.arrays import Array
+from anowild.scoring import Detector
+
+MODEL = Path(__file__).parent / "files" / "format4"
+
+
+def test_model_of_format_4_scores_as_before(digits: Array, tmp_path: Path) -> None:
+    expected = json.loads((MODEL / "scores.json").read_text())
+    detector = Detector.load(MODEL)
+    table = anowild.score(detector, digits[:64])
+    for name, values in table.scores.columns().items():
+        assert np.allclose(values, expected["columns"][name], rtol=1e-6, atol=1e-6), name
+    assert list(table.scores.columns()) == list(expected["columns"])
+    assert detector.reasons(table.scores) == expected["why"]
+    assert detector.checksum == json.loads((MODEL / "model.json").read_text())["weights_id"]
+    assert len(detector.reference_images.images) == 20
+    assert detector.training_info["views"]["gan"]["kimg"] > 1
+
+    detector.save(tmp_path)
+    again = Detector.load(tmp_path)
+    assert np.array_equal(anowild.score(again, digits[:64]).score, table.score)

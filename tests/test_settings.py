@@ -1,0 +1,60 @@
+"""Bounds of settings, and rules between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from anowild.errors import UserError
+from anowild.presets import PRESETS
+from anowild.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution": 20}, "'resolution' is 20: it must be one of 8, 16, 32"),
+        ({"initial_resolution": 2}, "'initial_resolution' is 2: it must be one of 4, 8"),
+        ({"bits": 12}, "one of 8, 16"),
+        ({"channels": 0}, "at least 1"),
+        ({"kimg": -1}, "at least 0"),
+        ({"learning_rate": 0}, "more than 0"),
+        ({"adam_beta2": 1}, "at least 0 and less than 1"),
+        ({"robust_max_dropped": 0.6}, "more than 0 and at most 0.5"),
+        ({"tick_kimg": "8:5,16:0"}, "more than 0 at every resolution"),
+        ({"minibatch": "8:6"}, "a multiple of 4"),
+        ({"minibatch": "8:0"}, "at least 1 at every resolution"),
+        ({"seed": 2**63}, "less than 9223372036854775808"),
+        ({"black": 3}, "together with white"),
+        ({"black": 3, "white": 3}, "less than it"),
+        ({"simultaneous": True, "cycle_weight": 1}, "0 where simultaneous is true"),
+        ({"learning_rat": 1}, "did you mean 'learning_rate'"),
+        ({"kimg": "soon"}, "cannot be 'soon': it takes float"),
+        ({"fit": "cut"}, "it takes .*letterbox"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_settings_refuse_impossible_values(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Settings().replace(**changes)
+
+
+def test_settings_refuse_nan() -> None:
+    for f in dataclasses.fields(Settings):
+        if f.metadata["bounds"] and isinstance(f.default, float):
+            changes: Any = {f.name: float("nan")}
+            with pytest.raises(UserError, match=f"'{f.name}' is nan"):
+                Settings(**changes)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_round_trip_through_json(name: str) -> None:
+    settings = PRESETS[name].settings()
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_settings_accept_old_names() -> None:
+    settings = Settings().replace(average_decay=0.5, contrast="normalise")
+    assert (settings.ema_decay, settings.contrast) == (0.5, "normalize")
