@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import anowild
 from anowild.arrays import Array
@@ -56,22 +54,8 @@ class ToyView(View):
     def measure(self, images: Array) -> dict[str, Array]:
         return {"toy_edges": edges(images) / self.usual}
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {"usual": torch.tensor(self.usual, dtype=torch.float64)}
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def load(
-        cls,
-        facts: Mapping[str, Any],
-        tensors: Mapping[str, Tensor],
-        cues: Sequence[str],
-        device: torch.device,
-        precision: base.Precision,
-    ) -> Self:
-        return cls(float(tensors["usual"]))
+    def facts(self) -> dict[str, float]:
+        return {"usual": self.usual}
 
 
 def edges(images: Array) -> Array:

@@ -57,8 +57,7 @@ class View(ABC):
     """One way of looking at preprocessed images, uint8 or uint16 [N, C, R, R].
 
     What a view says of an image never depends on the other images of a batch. A subclass sets ``name``,
-    is registered with :func:`register_view`, and implements the abstract methods; the others have a
-    default that offers nothing.
+    is registered with :func:`register_view`, and implements :meth:`measure`; the other methods have a default.
     """
 
     name: ClassVar[str]
@@ -71,16 +70,15 @@ class View(ABC):
     def measure(self, images: Array) -> dict[str, Array]:
         """Measure all cues: by name, float64 [N]."""
 
-    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Return everything numeric that :meth:`load` needs, by name, on the CPU."""
+        return {}
 
-    @abstractmethod
     def facts(self) -> dict[str, Any]:
         """Return everything else that :meth:`load` needs, as JSON values."""
+        return {}
 
     @classmethod
-    @abstractmethod
     def load(
         cls,
         facts: Mapping[str, Any],
@@ -91,12 +89,19 @@ class View(ABC):
     ) -> Self:
         """Rebuild a view from what :meth:`facts` and :meth:`tensors` gave.
 
+        Unless overridden, facts and tensors are the arguments that the view is made with.
+
         Args:
             cues: names of the model's cues; one that this version does not know is left out.
+            device: where the view computes.
+            precision: of convolutions.
 
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: facts and tensors do not fit together.
         """
+        view = cls(**facts, **tensors)
+        view.cues = tuple(cue for cue in view.cues if cue.name in cues)
+        return view
 
     def features(self, images: Array) -> Array | None:
         """Return float64 [N, D] whose Euclidean distances say how alike images are; None: not offered."""

@@ -301,7 +301,8 @@ class GanView(View):
         latents = torch.randn((whole, generator.latent_size), generator=rng) * latent_scale
         for z in torch.split(latents, size):
             with torch.no_grad(), conv_precision(self.dtype), full_float32(self.device):
-                yield generator(z.to(self.device), self.lod)
+                images = generator(z.to(self.device), self.lod)
+            yield images  # outside: what the caller does is not in this precision
 
     def measure_batches(
         self,
