@@ -66,6 +66,8 @@ def estimate(
         scores: [N], higher is odder.
         resamples: number of resamples; normal images and anomalies are resampled apart.
     """
+    # Not scipy.stats.bootstrap: it draws in another order, which changes intervals in the third digit,
+    # and calls the metric as often.
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(labels == label) for label in (0, 1)]
     values = []
