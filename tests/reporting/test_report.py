@@ -17,7 +17,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.reporting.charts import curve, histogram
-from anowild.reporting.images import of_heat, of_image, of_signed
+from anowild.reporting.images import heat_map_url, image_url, signed_residual_url
 from anowild.reporting.samples import TopKCollector
 from anowild.scoring import Detector
 from tests.conftest import Run
@@ -81,9 +81,10 @@ def test_a_page_says_what_there_is_to_say(
         assert decoded(attributes["src"]).shape[0] >= 16
     assert "You look at the 10 oddest images." in page.text
     assert "AUROC" in page.text
+    assert "The odd side of contrast was chosen without labels" in page.text
     assert "labeled anomalous" in page.text
     assert " than " in page.text
-    assert page.text.count("most like it, of the ordinary training images") == 16
+    assert page.text.count("Most similar ordinary training images") == 16
     assert len(page.all("svg")) == 4  # the histogram, three losses
     assert "fmap_base" in page.text
     # Nothing is fetched, nothing runs, and every link leads to a place in the page.
@@ -140,7 +141,9 @@ def test_one_image_and_no_training_folder_will_do(
     np.save(tmp_path / "images.npy", digits[:1])
     code, _, err = anowild("report", copied, tmp_path / "images.npy", "-o", tmp_path / "r.html")
     assert code == 0, err
-    assert len(Page((tmp_path / "r.html").read_text()).all("svg")) == 1
+    page = Page((tmp_path / "r.html").read_text())
+    assert len(page.all("svg")) == 1
+    assert "Images that score 1.30 or more are flagged: 5 % of the training images" in page.text
 
 
 @pytest.mark.parametrize(
@@ -191,13 +194,13 @@ def test_charts_can_be_drawn_of_anything() -> None:
 
 def test_maps_have_their_colors() -> None:
     values = np.array([[0.0, 1.0], [0.5, 0.0]])
-    heat = decoded(of_heat(values, 1.0))
+    heat = decoded(heat_map_url(values, 1.0))
     assert heat[0, 0].tolist() == [0, 0, 4]
     assert heat[0, -1].tolist() == [252, 255, 164]
-    signed = decoded(of_signed(np.array([[-1.0, 1.0], [0.0, 9.0]]), 1.0))
+    signed = decoded(signed_residual_url(np.array([[-1.0, 1.0], [0.0, 9.0]]), 1.0))
     assert signed[0, 0].tolist() == [33, 102, 172]
     assert signed[0, -1].tolist() == [178, 24, 43]
     assert signed[-1, 0].tolist() == [247, 247, 247]
-    assert decoded(of_image(np.full((1, 8, 8), -1.0))).shape == (64, 64)
-    assert decoded(of_image(np.zeros((3, 8, 8)))).shape == (64, 64, 3)
-    assert decoded(of_image(np.zeros((4, 100, 100)))).shape == (100, 100)
+    assert decoded(image_url(np.full((1, 8, 8), -1.0))).shape == (64, 64)
+    assert decoded(image_url(np.zeros((3, 8, 8)))).shape == (64, 64, 3)
+    assert decoded(image_url(np.zeros((4, 100, 100)))).shape == (100, 100)

@@ -1,5 +1,5 @@
-"""Station 7: verdicts -> what a person looks at.
+"""The HTML page about a scored source. Imports `data`, `scoring`, `evaluation` and `views`.
 
-`build` writes the page about a folder (`anowild report`), from what `collect` kept of one pass over it,
-with `charts` and `pictures`.
+`page` scores the source and writes the page (`anowild report`), `sections` makes its galleries and
+tables, `samples` keeps the images that the galleries show, `charts` draws SVG, `images` makes data URLs.
 """

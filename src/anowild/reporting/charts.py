@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no script, no font, colors that follow light and dark."""
+"""Charts as inline SVG without scripts or fonts; their colors follow the light or dark mode of the page."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from markupsafe import Markup, escape
 from anowild.arrays import Array
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 68, 34
-#: Width of a curve: several stand side by side.
-_NARROW = 360
+#: Width of a curve; several are shown side by side.
+_CURVE_WIDTH = 360
 
 
-def histogram(groups: dict[str, Array], line: float | None, label: str, bins: int = 48) -> Markup:
-    """Bars for each group over the same bins, heights in logarithms, and perhaps a vertical line.
+def histogram(
+    groups: dict[str, Array], threshold: float | None, label: str, bins: int = 48
+) -> Markup:
+    """Draw a histogram of one or more groups, with counts on a logarithmic scale.
 
     Args:
-        groups: values by title; drawn over each other.
-        line: where the threshold is.
-        label: what the values are, for the axis and for those who cannot see it.
+        groups: values by title; they share the bins, and are drawn on top of each other.
+        threshold: where to draw a vertical line; None: no line.
+        label: name of the values, for the axis and the description.
     """
     values = np.concatenate(list(groups.values()))
     low, high = float(values.min()), float(values.max())
-    if line is not None:
-        low, high = min(low, line), max(high, line)
+    if threshold is not None:
+        low, high = min(low, threshold), max(high, threshold)
     high = high if high > low else low + 1
     edges = np.linspace(low, high, bins + 1)
     counts = {title: np.histogram(group, edges)[0] for title, group in groups.items()}
@@ -52,13 +54,13 @@ def histogram(groups: dict[str, Array], line: float | None, label: str, bins: in
     for count in (1, 10, 100, 1000, 10000, 100000):
         if np.log1p(count) <= top:
             parts.append(_text(_LEFT - 6, y(np.log1p(count)) + 4, str(count), "end"))
-    if line is not None:
-        place = x(line)
+    if threshold is not None:
+        place = x(threshold)
         parts.append(
             f'<line class="cut" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{_HEIGHT - _BOTTOM + 4}"/>'
         )
     parts.append(_text(_WIDTH / 2, _HEIGHT - 2, label, "middle"))
-    # The upper right corner: there are few images so far out.
+    # The legend: the upper right corner is nearly empty, since few images have such high scores.
     for number, title in enumerate(groups) if len(groups) > 1 else ():
         row = 6 + 16 * number
         parts.append(
@@ -70,18 +72,26 @@ def histogram(groups: dict[str, Array], line: float | None, label: str, bins: in
 
 
 def curve(x: Sequence[float], y: Sequence[float], title: str) -> Markup:
-    """One line over the length of the training, in kimg; values that are not finite leave gaps."""
+    """Draw one line over the length of the training.
+
+    Args:
+        x: in kimg, [N].
+        y: [N]; values that are not finite are skipped.
+        title: name of the values.
+    """
     xs, ys = np.asarray(x, float), np.asarray(y, float)
     good = np.isfinite(ys)
     if not good.any():
         return _svg(
-            [_text(_NARROW / 2, _HEIGHT / 2, "no values", "middle")], f"{title}: no values", _NARROW
+            [_text(_CURVE_WIDTH / 2, _HEIGHT / 2, "no values", "middle")],
+            f"{title}: no values",
+            _CURVE_WIDTH,
         )
     low, high = float(ys[good].min()), float(ys[good].max())
     high = high if high > low else low + 1
     end = float(xs.max()) or 1.0
     points = " ".join(
-        f"{_LEFT + a / end * (_NARROW - _LEFT - 10):.1f},"
+        f"{_LEFT + a / end * (_CURVE_WIDTH - _LEFT - 10):.1f},"
         f"{(_HEIGHT - _BOTTOM) * (1 - (b - low) / (high - low)) + 4:.1f}"
         for a, b in zip(xs[good], ys[good], strict=True)
     )
@@ -89,19 +99,19 @@ def curve(x: Sequence[float], y: Sequence[float], title: str) -> Markup:
         f'<polyline class="curve" points="{points}"/>',
         _text(_LEFT - 6, 12, f"{high:.3g}", "end"),
         _text(_LEFT - 6, _HEIGHT - _BOTTOM + 4, f"{low:.3g}", "end"),
-        _text(_NARROW - 10, _HEIGHT - _BOTTOM + 18, f"{end:g} kimg", "end"),
-        _text(_NARROW / 2, _HEIGHT - 2, title, "middle"),
+        _text(_CURVE_WIDTH - 10, _HEIGHT - _BOTTOM + 18, f"{end:g} kimg", "end"),
+        _text(_CURVE_WIDTH / 2, _HEIGHT - 2, title, "middle"),
     ]
     last = float(ys[good][-1])
     return _svg(
         parts,
-        f"{title} from {low:.3g} to {high:.3g} over {end:g} kimg, {last:.3g} at last",
-        _NARROW,
+        f"{title} from {low:.3g} to {high:.3g} over {end:g} kimg, {last:.3g} at the end",
+        _CURVE_WIDTH,
     )
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers, four to ten of them."""
+    """Return four to ten round numbers between ``low`` and ``high``."""
     step = 10 ** np.floor(np.log10((high - low) / 4))
     step *= next(k for k in (1, 2, 5, 10) if (high - low) / (k * step) <= 10)
     return [float(round(t, 10)) for t in np.arange(np.ceil(low / step), high / step + 1e-9) * step]

@@ -1,4 +1,4 @@
-"""Small pictures for a page, as data URLs: images, reconstructions, maps."""
+"""Small pictures for HTML pages as PNG data URLs: images, reconstructions, residuals, heat maps."""
 
 from __future__ import annotations
 
@@ -13,75 +13,88 @@ from PIL import Image
 from anowild.arrays import Array
 from anowild.views import Explanation
 
-#: Pictures are enlarged, by whole numbers, to at least this side in pixels; otherwise browsers blur them.
-LEAST_SIDE = 64
-#: Heat in five steps from black to pale yellow, as bright as it is hot; and both signs of a residual.
+#: Pictures are enlarged by whole numbers to at least this side in pixels; browsers blur smaller ones.
+MIN_SIDE = 64
+#: Colormap of heat maps: five steps from black to pale yellow, of increasing brightness.
 HEAT = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+#: Colormap of signed residuals: blue for negative values, white for 0, red for positive ones.
 SIGNED = ((33, 102, 172), (247, 247, 247), (178, 24, 43))
+#: Titles of the pictures of an explanation, and what each shows.
+MEANINGS = {
+    "image": "the image as the model sees it",
+    "rebuilt": "its reconstruction",
+    "difference": "image minus reconstruction, blue where the image is darker and red where it is brighter",
+    "odd places": "a heat map of where the image is odd",
+}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data URL, its title, and a description for those who cannot see it."""
+    """A picture for a page."""
 
     url: str
     title: str
-    alt: str
+    alt: str  # description for people who cannot see it
 
 
-def of_image(image: Array) -> str:
-    """Draw an image [C, r, r] in [-1, 1]; of other than 1 or 3 channels, the first is drawn."""
-    shown = image if image.shape[0] in (1, 3) else image[:1]
-    pixels = ((shown + 1) * 127.5).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+def image_url(image: Array) -> str:
+    """Draw an image [C, r, r] in [-1, 1]; if C is neither 1 nor 3, draw the first channel."""
+    drawn = image if image.shape[0] in (1, 3) else image[:1]
+    pixels = ((drawn + 1) * 127.5).round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return _url(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def of_heat(values: Array, most: float) -> str:
-    """Draw a heat map [r, r] of values of 0 or more; ``most`` and above are the brightest."""
-    return _url(_colored(values / max(most, 1e-12), HEAT))
+def heat_map_url(values: Array, maximum: float) -> str:
+    """Draw a heat map [r, r] of nonnegative values; ``maximum`` and above are the brightest."""
+    return _url(_colored(values / max(maximum, 1e-12), HEAT))
 
 
-def of_signed(values: Array, most: float) -> str:
-    """Draw a signed residual [r, r]: blue where the image is darker than its reconstruction, red where brighter."""
-    return _url(_colored(values / max(2 * most, 1e-12) + 0.5, SIGNED))
+def signed_residual_url(values: Array, maximum: float) -> str:
+    """Draw a signed residual [r, r]; absolute values of ``maximum`` and above get the full color."""
+    return _url(_colored(values / max(2 * maximum, 1e-12) + 0.5, SIGNED))
 
 
-def of_file(data: bytes) -> str:
+def png_url(data: bytes) -> str:
     """Return the data URL of a PNG file."""
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
-def of_explanation(
+def explanation_pictures(
     explanation: Explanation, names: Sequence[str], brightest: float = 100.0
 ) -> list[list[Picture]]:
-    """Draw everything that an explanation has of each image, on scales that all images share.
+    """Draw every part of an explanation, for each of its images.
+
+    All images share the color scales, so that their maps can be compared.
 
     Args:
-        names: of the images, for those who cannot see them.
-        brightest: percentile of all maps that is drawn brightest.
+        names: names of the images, for the descriptions.
+        brightest: percentile, over the maps of all images, that gets the brightest color.
+
+    Returns:
+        For each image its pictures, in the order of ``MEANINGS``.
     """
     heat = explanation.heat_map(brightest)
     signed, rebuilt = explanation.signed, explanation.rebuilt
-    most = 0.0 if signed is None else float(np.percentile(np.abs(signed), brightest))
-    found = []
+    maximum = 0.0 if signed is None else float(np.percentile(np.abs(signed), brightest))
+    pictures = []
     for i, name in enumerate(names):
-        url = of_image(explanation.seen[i])
-        drawn = [Picture(url, "image", f"{name}, as the networks see it")]
+        url = image_url(explanation.seen[i])
+        drawn = [Picture(url, "image", f"{name}, as the model sees it")]
         if rebuilt is not None:
-            url = of_image(rebuilt[i])
+            url = image_url(rebuilt[i])
             drawn.append(Picture(url, "rebuilt", f"Reconstruction of {name}"))
         if signed is not None:
-            alt = f"Difference of {name} and its reconstruction: blue darker, red brighter"
-            drawn.append(Picture(of_signed(signed[i], most), "difference", alt))
+            alt = f"Difference between {name} and its reconstruction: blue darker, red brighter"
+            drawn.append(Picture(signed_residual_url(signed[i], maximum), "difference", alt))
         if heat is not None:
             alt = f"Heat map of where {name} is odd"
-            drawn.append(Picture(of_heat(heat[i], 1.0), "odd places", alt))
-        found.append(drawn)
-    return found
+            drawn.append(Picture(heat_map_url(heat[i], 1.0), "odd places", alt))
+        pictures.append(drawn)
+    return pictures
 
 
 def _colored(values: Array, colors: tuple[tuple[int, int, int], ...]) -> Array:
-    """Map values from 0 to 1 to uint8 [r, r, 3], interpolating between the nearest colors."""
+    """Map values in [0, 1] to colors, uint8 [r, r, 3], by linear interpolation between ``colors``."""
     table = np.array(colors, np.float64)
     places = np.linspace(0, 1, len(table))
     channels = [np.interp(values, places, table[:, k]) for k in range(3)]
@@ -89,8 +102,8 @@ def _colored(values: Array, colors: tuple[tuple[int, int, int], ...]) -> Array:
 
 
 def _url(pixels: Array) -> str:
-    scale = max(1, -(-LEAST_SIDE // pixels.shape[0]))
+    scale = max(1, -(-MIN_SIDE // pixels.shape[0]))
     enlarged = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
     data = io.BytesIO()
     Image.fromarray(enlarged).save(data, format="PNG", optimize=True)
-    return of_file(data.getvalue())
+    return png_url(data.getvalue())

@@ -1,4 +1,4 @@
-"""The images that a page shows: the oddest and the most ordinary of a scoring pass."""
+"""A sink of the scoring pass that keeps the oddest and the most ordinary images."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ from anowild.scoring.scores import oddest_first
 
 @dataclass
 class ImageSample:
-    """Some images of a source, preprocessed, [K, C, R, R], and where they stood in it."""
+    """Some preprocessed images of a source, with their positions and scores."""
 
-    images: Array
-    positions: Array  # among the readable images, from 0
-    score: Array
+    images: Array  # [K, C, R, R]
+    positions: Array  # [K], among the readable images of the source, from 0
+    score: Array  # [K]
 
     def concat(self, other: ImageSample) -> ImageSample:
-        """Join two samples."""
+        """Return both samples as one, this one first."""
         return ImageSample(
             np.concatenate((self.images, other.images)),
             np.concatenate((self.positions, other.positions)),
             np.concatenate((self.score, other.score)),
         )
 
-    def select(self, chosen: Array) -> ImageSample:
-        """Return some of the images, by their numbers."""
-        return ImageSample(self.images[chosen], self.positions[chosen], self.score[chosen])
+    def select(self, indices: Array) -> ImageSample:
+        """Return the images at the given indices."""
+        return ImageSample(self.images[indices], self.positions[indices], self.score[indices])
 
 
 class TopKCollector:
-    """A sink of the scoring pass that keeps the images with the highest and the lowest scores.
+    """Collector of the images with the highest and the lowest scores.
 
-    Args:
-        count: images of either kind.
+    ``oddest`` and ``ordinary`` hold at most ``count`` images each, the most extreme first.
     """
 
     def __init__(self, detector: Detector, count: int) -> None:
@@ -49,10 +48,10 @@ class TopKCollector:
         self._seen = 0
 
     def begin(self, count: int | None) -> None:
-        """Do nothing; see :class:`Sink`."""
+        """Do nothing; part of the protocol of a sink."""
 
     def take(self, batch: Batch, scores: Scores) -> None:
-        """Keep what belongs to the highest or lowest scores so far."""
+        """Update both samples with a batch."""
         positions = np.arange(self._seen, self._seen + len(batch.images))
         self._seen += len(batch.images)
         new = ImageSample(batch.images, positions, scores.score)
@@ -62,4 +61,4 @@ class TopKCollector:
         self.ordinary = joined.select(oddest_first(-joined.score)[: self.count])
 
     def end(self, left_out: int) -> None:
-        """Do nothing; see :class:`Sink`."""
+        """Do nothing; part of the protocol of a sink."""

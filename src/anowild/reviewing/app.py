@@ -193,7 +193,7 @@ class Review:
         (number,) = self._numbers(request)
         session, name = self.session, self.session.names[number]
         stored = np.ascontiguousarray(session.pictures[[number]])
-        (drawn,) = images.of_explanation(self.detector.explain(stored), [printable(name)])
+        (drawn,) = images.explanation_pictures(self.detector.explain(stored), [printable(name)])
         cues = {cue: values[[number]] for cue, values in session.cues.items()}
         (why,) = self.detector.reasons(Scores(session.score[[number]], cues))
         return JSONResponse(
@@ -204,7 +204,7 @@ class Review:
                 "cues": {cue: float(values[0]) for cue, values in cues.items()},
                 "pictures": [[picture.title, picture.url] for picture in drawn],
                 "near": [
-                    images.of_image(near)
+                    images.image_url(near)
                     for near in self.detector.neighbors(stored, NEIGHBORS)[0]
                 ],
                 "marks": [

@@ -91,6 +91,26 @@ def expected_share(scores: Array, share: float) -> Threshold:
     )
 
 
+def training_share(scores: Array, share: float) -> Threshold:
+    """Flag the images that are as odd as the oddest ``share`` of the training images.
+
+    A score of s says that one in 10^s training images is as odd, or odder.
+
+    Raises:
+        UserError: the share is out of range.
+    """
+    check_share("a share of the training images", share)
+    score = -math.log10(share)
+    return Threshold(
+        score,
+        int((scores >= score).sum()),
+        f"Images that score {score:.2f} or more are flagged: {100 * share:g} % of the training images score "
+        "as high.",
+        "None. This threshold is a convention and promises nothing. The options --budget, --expected-share, "
+        "--fdr and --gap choose thresholds that come with a promise.",
+    )
+
+
 def p_values(scores: Array, calibration: Array) -> Array:
     """Return conformal p-values (Bates et al. 2023, eq. 3): (1 + calibration scores as high) / (1 + n).
 
