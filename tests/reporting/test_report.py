@@ -1,4 +1,4 @@
-"""The page about a folder: what it holds, and that nothing in it can do harm."""
+"""The content of a report, and that hostile file names cannot inject markup."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HOSTILE = (
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and all text."""
+    """Parser that collects tags with their attributes, and all text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def decoded(url: str | None) -> Array:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
 
 
-def test_a_page_says_what_there_is_to_say(
+def test_report_shows_all_sections(
     anowild: Run, model_folder: Path, digits: Array, tmp_path: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (10, 16, 16), dtype=np.uint8)
@@ -87,7 +87,7 @@ def test_a_page_says_what_there_is_to_say(
     assert page.text.count("Most similar ordinary training images") == 16
     assert len(page.all("svg")) == 4  # the histogram, three losses
     assert "fmap_base" in page.text
-    # Nothing is fetched, nothing runs, and every link leads to a place in the page.
+    # The page has no scripts, loads nothing, and links only to its own sections.
     assert not page.all("script")
     assert not page.all("link")
     ids = {a.get("id") for _, a in page.tags}
@@ -96,7 +96,7 @@ def test_a_page_says_what_there_is_to_say(
     assert all(url.startswith(("data:image/png", "#")) for url in urls)
 
 
-def test_hostile_names_are_only_names(
+def test_report_escapes_hostile_names(
     anowild: Run, model_folder: Path, digits: Array, tmp_path: Path
 ) -> None:
     folder = tmp_path / "images"
@@ -114,7 +114,7 @@ def test_hostile_names_are_only_names(
     assert "49.png" not in page.text
 
 
-def test_a_thousand_images_stay_under_ten_megabytes(
+def test_report_of_thousand_images_is_under_ten_megabytes(
     anowild: Run, model_folder: Path, tmp_path: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1000, 16, 16), dtype=np.uint8)
@@ -131,7 +131,7 @@ def test_a_thousand_images_stay_under_ten_megabytes(
     assert out.stat().st_size < 10 << 20
 
 
-def test_one_image_and_no_training_folder_will_do(
+def test_report_of_one_image_without_training_folder(
     anowild: Run, model_folder: Path, digits: Array, tmp_path: Path
 ) -> None:
     copied = tmp_path / "model"
@@ -149,7 +149,7 @@ def test_one_image_and_no_training_folder_will_do(
 @pytest.mark.parametrize(
     ("out", "sentence"), [("report.pdf", "written as .html"), ("absent/r.html", "existing folder")]
 )
-def test_impossible_places_get_a_sentence(
+def test_report_refuses_unusable_output_path(
     anowild: Run, model_folder: Path, digits: Array, tmp_path: Path, out: str, sentence: str
 ) -> None:
     np.save(tmp_path / "images.npy", digits[:3])
@@ -158,7 +158,7 @@ def test_impossible_places_get_a_sentence(
     assert sentence in err
 
 
-def test_the_extremes_of_many_batches_are_kept(detector: Detector, image_set: Any) -> None:
+def test_top_k_collector_over_many_batches(detector: Detector, image_set: Any) -> None:
     collector = TopKCollector(detector, 5)
     images = np.resize(image_set.images[:50], (2000, 1, 16, 16))
     cues = detector.score(image_set.images[:1]).cues
@@ -176,23 +176,23 @@ def test_the_extremes_of_many_batches_are_kept(detector: Detector, image_set: An
     assert collector.ordinary.positions.tolist() == np.argsort(whole)[:5].tolist()
 
 
-def test_charts_can_be_drawn_of_anything() -> None:
+def test_charts_accept_degenerate_values() -> None:
     for values in (np.zeros(3), np.arange(1000.0), np.array([1e-9, 2e-9])):
         assert "<rect" in histogram({"a & b": values}, 0.5, "score")
     assert "a &amp; b: 3" in histogram({"a & b": np.zeros(3)}, None, "score")
     two = histogram({"a & b": np.zeros(3), "c": np.ones(2)}, None, "score")
-    assert two.count("a &amp; b") == 2  # in the legend, and for those who cannot see it
+    assert two.count("a &amp; b") == 2  # in the legend and in the description
     for y in ([-0.0352, 12345.0, 1.0], [0.0, 1e-7, 0.0]):
         places = re.findall(
             r'<text x="([0-9.]+)" y="[0-9.]+" text-anchor="end">([^<]*)', curve([1, 2, 3], y, "G")
         )
-        # A digit takes some 7 of the drawing's units: none lies outside.
+        # A digit is about 7 units wide, so no label leaves the drawing.
         assert all(float(x) - 7.2 * len(text) >= 0 for x, text in places), places
     assert "polyline" in curve([1, 2, 3], [1.0, float("nan"), 2.0], "G loss")
     assert "no values" in curve([1], [float("nan")], "G loss")
 
 
-def test_maps_have_their_colors() -> None:
+def test_pictures_use_the_colormaps() -> None:
     values = np.array([[0.0, 1.0], [0.5, 0.0]])
     heat = decoded(heat_map_url(values, 1.0))
     assert heat[0, 0].tolist() == [0, 0, 4]

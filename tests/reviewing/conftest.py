@@ -11,13 +11,13 @@ from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 
-#: File names that somebody could put into a folder.
+#: File names that try to inject markup or are no valid text.
 HOSTILE = ("<script>alert(1).png", 'a" onmouseover="alert(1).png', "two\nlines.png", "\udcff.png")
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory, digits: Array) -> Path:
-    """A folder of 120 digits, of which some have hostile names."""
+    """Return a folder of 120 digits, some with hostile names."""
     folder = tmp_path_factory.mktemp("images")
     for i, image in enumerate(digits[:120]):
         name = HOSTILE[i] if i < len(HOSTILE) else f"{i:03}.png"
@@ -29,7 +29,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, digits: Array) -> Path:
 def scored_folder(
     tmp_path_factory: pytest.TempPathFactory, detector: Detector, images: Path
 ) -> Path:
-    """A review whose images are scored, without marks."""
+    """Return the folder of a review that is scored and has no marks."""
     folder = tmp_path_factory.mktemp("scored")
     ReviewSession.make(folder, detector, str(images))
     return folder

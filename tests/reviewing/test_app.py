@@ -1,4 +1,4 @@
-"""The server: what it answers, what it refuses."""
+"""The review server: responses and refusals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def post(client: TestClient, review: Review, path: str, **body: Any) -> Any:
     return answer.json()
 
 
-def test_the_images_are_kept_as_they_were_scored(
+def test_session_keeps_images_and_scores(
     scored_folder: Path, detector: Detector, images: Path
 ) -> None:
     session = ReviewSession.load(scored_folder)
@@ -65,7 +65,7 @@ def test_the_images_are_kept_as_they_were_scored(
 
 
 @pytest.mark.parametrize("name", [FACTS, NAMES, NUMBERS, PICTURES])
-def test_a_damaged_review_is_told(scored_folder: Path, tmp_path: Path, name: str) -> None:
+def test_session_load_refuses_damaged_files(scored_folder: Path, tmp_path: Path, name: str) -> None:
     for path in scored_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     whole = (tmp_path / name).read_bytes()
@@ -74,7 +74,7 @@ def test_a_damaged_review_is_told(scored_folder: Path, tmp_path: Path, name: str
         ReviewSession.load(tmp_path)
 
 
-def test_orders_and_scores(client: TestClient, review: Review) -> None:
+def test_order_descends_by_each_cue(client: TestClient, review: Review) -> None:
     info = client.get("/api/info").json()
     assert info["count"] == 120
     assert info["sorts"] == ["score", "marks", *CUES]
@@ -88,7 +88,7 @@ def test_orders_and_scores(client: TestClient, review: Review) -> None:
     assert np.allclose(scores, -np.sort(-session.score), atol=1e-6)
 
 
-def test_rows_and_their_pictures(client: TestClient, review: Review) -> None:
+def test_rows_and_sheet_belong_together(client: TestClient, review: Review) -> None:
     numbers = [5, 0, 77]
     query = f"images={','.join(map(str, numbers))}"
     rows = client.get(f"/api/rows?{query}&reviewer=Ada").json()
@@ -99,7 +99,7 @@ def test_rows_and_their_pictures(client: TestClient, review: Review) -> None:
     assert np.array_equal(sheet, expected)
 
 
-def test_marks_are_made_undone_and_seen_by_others(client: TestClient, review: Review) -> None:
+def test_marks_of_several_reviewers_and_undo(client: TestClient, review: Review) -> None:
     found = post(client, review, "/api/mark", image=3, verdict="odd", reviewer="Ada")
     assert found["own"] == "odd"
     assert found["progress"] == {"own": 1, "all": 1, "keep": 0, "odd": 1, "unsure": 0}
@@ -118,7 +118,7 @@ def test_marks_are_made_undone_and_seen_by_others(client: TestClient, review: Re
     assert 0 < len(detail["near"]) <= 5
 
 
-def test_marks_change_the_order_that_they_teach(client: TestClient, review: Review) -> None:
+def test_learned_order_changes_with_marks(client: TestClient, review: Review) -> None:
     before = client.get("/api/order?sort=marks").content
     order = np.frombuffer(before, "<i4")
     for place, number in enumerate(order[:20]):
@@ -129,7 +129,7 @@ def test_marks_change_the_order_that_they_teach(client: TestClient, review: Revi
     assert sorted(np.frombuffer(after, "<i4")) == list(range(120))
 
 
-def test_exports_say_what_was_decided(
+def test_export_formats_hold_all_marks(
     client: TestClient, review: Review, tmp_path: Path, scored_folder: Path
 ) -> None:
     names = [Path(name).name for name in review.session.names]
@@ -168,7 +168,7 @@ def test_the_marks_of_a_folder_are_written(
     assert (code, "written as .csv" in err) == (1, True)
 
 
-def test_a_name_that_comes_twice_is_one_image(
+def test_session_keeps_first_of_equal_names(
     detector: Detector, images: Path, tmp_path: Path
 ) -> None:
     session = ReviewSession.make(tmp_path, detector, [str(images), str(images)])
@@ -176,7 +176,7 @@ def test_a_name_that_comes_twice_is_one_image(
     assert len(set(session.names)) == 120
 
 
-def test_what_is_marked_elsewhere_does_not_count(client: TestClient, review: Review) -> None:
+def test_marks_of_other_images_are_ignored(client: TestClient, review: Review) -> None:
     review.store.mark("gone.png", "Ada", "odd")
     found = post(client, review, "/api/mark", image=1, verdict="odd", reviewer="Ada")
     assert found["progress"]["all"] == 1
@@ -185,7 +185,7 @@ def test_what_is_marked_elsewhere_does_not_count(client: TestClient, review: Rev
     assert [mark.image for mark in review.store.marks()] == ["gone.png"]
 
 
-def test_other_images_are_scored_anew_and_marks_stay(
+def test_session_rescores_changed_source_and_keeps_marks(
     detector: Detector, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     few = tmp_path / "few"
@@ -206,7 +206,7 @@ def test_other_images_are_scored_anew_and_marks_stay(
     assert "1 marked images are not in this review" in caplog.text
 
 
-def test_a_stop_while_scoring_leaves_no_review(
+def test_session_interrupted_while_scoring_does_not_match(
     detector: Detector, images: Path, scored_folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -222,10 +222,10 @@ def test_a_stop_while_scoring_leaves_no_review(
     assert not ReviewSession.matches(folder, detector, str(images))
 
 
-# What is refused
+# Refusals
 
 
-def test_a_folder_of_something_else_is_left_alone(
+def test_serve_refuses_folder_with_other_files(
     detector: Detector, images: Path, tmp_path: Path
 ) -> None:
     before = {"names.json": b"mine", "download.iso.part": b"half"}
@@ -246,7 +246,7 @@ def test_a_folder_of_something_else_is_left_alone(
         "/api/detail?images=1,2",
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_not_served(client: TestClient, path: str) -> None:
+def test_server_refuses_unknown_paths_and_parameters(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code in (400, 403, 404)
     assert "Traceback" not in answer.text
@@ -254,24 +254,24 @@ def test_what_is_not_there_is_not_served(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-anowild": "guess"}, {"origin": "http://evil.example"}])
-def test_other_sites_cannot_mark(
+def test_guard_refuses_cross_site_changes(
     client: TestClient, review: Review, headers: dict[str, str]
 ) -> None:
     body = {"image": 1, "verdict": "odd", "reviewer": "Mallory"}
     assert client.post("/api/mark", json=body, headers=headers).status_code == 403
     form = {**headers, "content-type": "text/plain"}
     assert client.post("/api/mark", content=json.dumps(body), headers=form).status_code == 403
-    assert client.get("/api/mark").status_code == 404  # there is nothing to read
+    assert client.get("/api/mark").status_code == 404  # only POST is served
     assert review.store.marks() == []
 
 
-def test_a_name_that_points_here_is_not_here(client: TestClient) -> None:
+def test_guard_refuses_foreign_host_names(client: TestClient) -> None:
     assert client.get("/", headers={"host": "evil.example:8765"}).status_code == 403
     assert client.get("/api/info", headers={"host": "127.0.0.1:9"}).status_code == 403
     assert client.get("/").status_code == 200
 
 
-def test_from_elsewhere_a_token_is_asked_for(review: Review) -> None:
+def test_guard_requires_token_from_network(review: Review) -> None:
     hosts, token = access_rules("0.0.0.0", 8765)
     assert token is not None
     client = TestClient(review.app(hosts, token), base_url="http://192.0.2.1:8765")
@@ -282,9 +282,9 @@ def test_from_elsewhere_a_token_is_asked_for(review: Review) -> None:
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
-    assert client.get("/api/info").status_code == 200  # by the cookie
+    assert client.get("/api/info").status_code == 200  # with the cookie
     assert access_rules("127.0.0.1", 1)[1] is None
-    assert "localhost" in access_rules("127.0.0.1", 80)[0]  # browsers leave that port out
+    assert "localhost" in access_rules("127.0.0.1", 80)[0]  # browsers omit this port
 
 
 @pytest.mark.parametrize(
@@ -298,13 +298,13 @@ def test_from_elsewhere_a_token_is_asked_for(review: Review) -> None:
         b'{"image": 1, "verdict": "odd", "reviewer": "' + b"a" * 5000 + b'"}',
     ],
 )  # fmt: skip
-def test_impossible_marks_are_refused(client: TestClient, review: Review, body: bytes) -> None:
+def test_mark_refuses_invalid_bodies(client: TestClient, review: Review, body: bytes) -> None:
     answer = client.post("/api/mark", content=body, headers={"x-anowild": review.secret})
     assert answer.status_code == 400
     assert review.store.marks() == []
 
 
-def test_every_answer_forbids_what_the_page_does_not_need(client: TestClient) -> None:
+def test_responses_have_security_headers(client: TestClient) -> None:
     for path in ("/", "/api/info", "/static/review.js", "/api/sheet?images=1", "/api/rows"):
         headers = client.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -317,7 +317,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(client: TestClient) ->
     assert "<script>" not in page
 
 
-def test_a_port_in_use_gets_a_sentence(detector: Detector, images: Path, tmp_path: Path) -> None:
+def test_listen_reports_unusable_address(detector: Detector, images: Path, tmp_path: Path) -> None:
     import socket
 
     with socket.socket() as taken:
@@ -331,22 +331,24 @@ def test_a_port_in_use_gets_a_sentence(detector: Detector, images: Path, tmp_pat
 
 
 @pytest.mark.parametrize("reviewer", [None, 3, "", "x" * 65, "two\nlines", "\u0000"])
-def test_who_marks_has_a_name(client: TestClient, review: Review, reviewer: Any) -> None:
+def test_changes_require_valid_reviewer_name(
+    client: TestClient, review: Review, reviewer: Any
+) -> None:
     body = {"image": 1, "verdict": "odd", "reviewer": reviewer}
     for path in ("/api/mark", "/api/undo"):
         answer = client.post(path, json=body, headers={"x-anowild": review.secret})
         assert answer.status_code == 400
-        assert "A reviewer's name has 1 to 64 letters" in answer.text
+        assert "The name of a reviewer has 1 to 64 characters" in answer.text
     assert review.store.marks() == []
 
 
-def test_names_may_be_drawn(client: TestClient, review: Review) -> None:
-    name = "\U0001f469\u200d\U0001f52c Ada"  # joined by a character that is not printable
+def test_reviewer_name_may_hold_emoji(client: TestClient, review: Review) -> None:
+    name = "\U0001f469\u200d\U0001f52c Ada"  # contains a zero-width joiner, which is not printable
     post(client, review, "/api/mark", image=1, verdict="odd", reviewer=name)
     assert review.store.marks()[0].reviewer == name
 
 
-def test_nothing_else_is_there(client: TestClient) -> None:
+def test_unknown_path_gets_404_with_headers(client: TestClient) -> None:
     answer = client.get("/etc/passwd")
     assert answer.status_code == 404
     assert "content-security-policy" in answer.headers

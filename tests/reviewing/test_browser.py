@@ -1,4 +1,4 @@
-"""Report and review in a real browser: what a reviewer does, and a server that is killed meanwhile."""
+"""Report and review in a real browser, with a server that is killed during the review."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Server:
-    """`anowild review` in a process of its own."""
+    """A process that runs `anowild review`."""
 
     def __init__(self, model: Path, images: Path, out: Path, port: int = 0) -> None:
         command = [sys.executable, "-m", "anowild", "review", model, images, "-o", out]
@@ -84,7 +84,7 @@ def new_page(browser: Any, **options: Any) -> Any:
 
 @dataclass(frozen=True)
 class Scene:
-    """A model, and the folder that it was trained on."""
+    """A model and the folder of its training images."""
 
     model: Path
     images: Path
@@ -99,7 +99,7 @@ class Scene:
     params=["digits", "demo", pytest.param("cells64, 5 %", marks=pytest.mark.shared)],
 )
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Networks trained for a moment: what is tested is the pages."""
+    """Return a barely trained model; the tests are about the pages."""
     if request.param == "digits":
         return Scene(request.getfixturevalue("model_folder"), request.getfixturevalue("images"))
     folder = tmp_path_factory.mktemp("scene")
@@ -122,7 +122,7 @@ def verdicts(page: Any) -> list[str]:
     return [str(text) for text in page.locator(".tile .mark").all_inner_texts() if text]
 
 
-def test_a_report(browser: Any, scene: Scene, anowild: Run, tmp_path: Path) -> None:
+def test_report_in_browser(browser: Any, scene: Scene, anowild: Run, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     code, _, err = anowild("report", scene.model, scene.images, "-o", out, "--budget", 20)
     assert code == 0, err
@@ -145,12 +145,12 @@ def test_a_report(browser: Any, scene: Scene, anowild: Run, tmp_path: Path) -> N
         assert broken == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         pixels = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
-        # Pictures and text all the way down.
+        # Pictures and text on every quarter of the page.
         assert all(part.std() > 5 for part in np.array_split(pixels, 4))
     assert wrong == []
 
 
-def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
+def test_review_in_browser(browser: Any, scene: Scene, tmp_path: Path) -> None:
     count = scene.count
     server = Server(scene.model, scene.images, tmp_path / "review")
     wrong: list[str] = []
@@ -160,13 +160,13 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.goto(server.url)
-        # The gallery: pictures that are there, and the oddest first.
+        # The grid shows pictures.
         page.wait_for_selector(".tile .text:has-text('score')")
         assert page.locator(".tile").count() >= 30
         assert "url(" in page.locator(".tile .picture").first.evaluate(
             "element => element.style.backgroundImage"
         )
-        # The threshold, dragged to the right: fewer images reach it.
+        # Dragging the threshold to the right leaves fewer images above it.
         before = int(page.inner_text("#counts").split()[0])
         box = page.locator("#threshold").bounding_box()
         handle = float(page.input_value("#threshold")) / 1000
@@ -177,7 +177,7 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
         page.mouse.up()
         after = int(page.inner_text("#counts").split()[0])
         assert 0 < after < before
-        # Thirty marks by keyboard, one taken back.
+        # Thirty marks by keyboard, one of them undone.
         page.focus("#scroller")
         for key in "okuoo" * 6:
             page.keyboard.press(key)
@@ -186,13 +186,13 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
         page.keyboard.press("z")
         page.wait_for_selector(f"#progress:has-text('29 of {count}')")
         assert "17 odd" in reviewed(page)
-        # A closer look at an image with a hostile name.
+        # The detail view of an image.
         page.keyboard.press("Home")
         page.keyboard.press("Enter")
         page.wait_for_selector("dialog[open]")
         assert page.locator("#detail-pictures img").count() == 4
         page.keyboard.press("Escape")
-        # Exported.
+        # Export.
         with page.expect_download() as download:
             page.click("#csv")
         rows = list(
@@ -222,13 +222,13 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
             )
         )
         assert [(row["path"], row["verdict"]) for row in rows] == marked
-        # What the marks teach, another reviewer, and a phone.
+        # The learned order, another reviewer, and the width of a phone.
         page.select_option("#sort", "marks")
         page.fill("#reviewer", "Bo")
         page.press("#reviewer", "Tab")
         page.wait_for_selector("#progress:has-text('(0 by you)')")
         page.wait_for_selector(".tile .mark:has-text('others: odd')")
-        # An own mark, taken back: what the others say is there again.
+        # After undoing an own mark, the marks of the others are shown again.
         shown = verdicts(page)[:3]
         page.focus("#scroller")
         page.keyboard.press("Home")
@@ -245,7 +245,7 @@ def test_a_review(browser: Any, scene: Scene, tmp_path: Path) -> None:
         server.kill()
 
 
-def test_hostile_names_are_shown_harmlessly(
+def test_review_shows_hostile_names_as_text(
     browser: Any, model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     server = Server(model_folder, images, tmp_path / "review")

@@ -1,4 +1,4 @@
-"""What stays of a data set, and that the originals stay as they are."""
+"""Which images `anowild clean` keeps, and that it never changes the originals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import Run, tiny_settings
 
 @pytest.fixture
 def review_folder(scored_folder: Path, tmp_path: Path) -> Path:
-    """A review with marks: three odd, two of which one reviewer wants to keep; one kept."""
+    """A review with marks: two images odd, one with disagreeing reviewers, one to keep."""
     folder = tmp_path / "review"
     shutil.copytree(scored_folder, folder)
     names = ReviewSession.load(folder).names
@@ -42,7 +42,7 @@ def log_of(out: Path) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("how", ["links", "copies", "list"])
-def test_what_is_marked_odd_goes(
+def test_clean_removes_images_marked_odd(
     anowild: Run, review_folder: Path, images: Path, tmp_path: Path, how: str
 ) -> None:
     before = {path: path.read_bytes() for path in images.iterdir()}
@@ -68,7 +68,7 @@ def test_what_is_marked_odd_goes(
     assert len(again) == 118
 
 
-def test_what_nobody_decided_goes_above_a_score(
+def test_clean_above_removes_unmarked_images(
     anowild: Run, review_folder: Path, tmp_path: Path
 ) -> None:
     session = ReviewSession.load(review_folder)
@@ -84,7 +84,7 @@ def test_what_nobody_decided_goes_above_a_score(
         assert stays == str(int(expected)), number
 
 
-def test_a_table_with_a_line_will_do(
+def test_clean_accepts_table_with_threshold(
     anowild: Run, model_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     for name in ("scores.csv", "scores.parquet"):
@@ -98,7 +98,7 @@ def test_a_table_with_a_line_will_do(
         assert len((out / "kept.txt").read_bytes().splitlines()) >= 110
 
 
-def test_mistakes_get_a_sentence_and_leave_nothing(
+def test_clean_refuses_unusable_sources_and_leaves_nothing(
     anowild: Run, model_folder: Path, digits: Array, review_folder: Path, tmp_path: Path
 ) -> None:  # fmt: skip
     here = tmp_path / "here"
@@ -113,7 +113,7 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
     )
     left = set(tmp_path.iterdir())
     for source, options, sentence in (
-        (review_folder, ["-o", here], "is there already"),
+        (review_folder, ["-o", here], "exists already"),
         (tmp_path / "absent", ["-o", tmp_path / "x"], "cannot be read"),
         (here, ["-o", tmp_path / "x"], "cannot be read"),
         (tmp_path / "plain.csv", ["-o", tmp_path / "x"], "no column 'odd'"),
@@ -128,7 +128,7 @@ def test_mistakes_get_a_sentence_and_leave_nothing(
     assert set(tmp_path.iterdir()) == left
 
 
-def test_names_are_meant_from_where_the_images_were_scored(
+def test_clean_resolves_names_from_base_dir_of_review(
     anowild: Run, detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("here", "there"):
@@ -145,7 +145,7 @@ def test_names_are_meant_from_where_the_images_were_scored(
         assert path.resolve().parent == tmp_path / "here" / "images"
 
 
-def test_what_lies_beside_is_not_touched(anowild: Run, review_folder: Path, tmp_path: Path) -> None:
+def test_clean_keeps_other_part_folders(anowild: Run, review_folder: Path, tmp_path: Path) -> None:
     mine = tmp_path / "clean.part" / "images" / "mine.png"
     mine.parent.mkdir(parents=True)
     mine.write_text("precious")
@@ -154,27 +154,31 @@ def test_what_lies_beside_is_not_touched(anowild: Run, review_folder: Path, tmp_
     assert [path.name for path in tmp_path.glob("*.part")] == ["clean.part"]
 
 
-def test_two_at_once_leave_one_whole_folder(review_folder: Path, tmp_path: Path) -> None:
+def test_clean_twice_at_once_leaves_one_complete_folder(
+    review_folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "clean"
     command = [sys.executable, "-m", "anowild", "clean", str(review_folder), "-o", str(out)]
     both = [subprocess.Popen([*command, "--how", "copies"], stderr=subprocess.PIPE) for _ in "ab"]
     errors = [process.communicate()[1] for process in both]
     codes = sorted(process.returncode for process in both)
     assert codes == [0, 1], errors
-    assert any(b"is there already" in error for error in errors)
+    assert any(b"exists already" in error for error in errors)
     assert len(list((out / "images").iterdir())) == 118
     assert len((out / "kept.txt").read_bytes().splitlines()) == 118
     assert list(tmp_path.glob("*.part")) == []
 
 
 @pytest.mark.parametrize("above", ["nan", "inf"])
-def test_a_score_is_a_number(anowild: Run, review_folder: Path, tmp_path: Path, above: str) -> None:
+def test_clean_refuses_infinite_score(
+    anowild: Run, review_folder: Path, tmp_path: Path, above: str
+) -> None:
     code, _, err = anowild("clean", review_folder, "-o", tmp_path / "c", f"--above={above}")
     assert code == 1
     assert "has to be a number" in err
 
 
-def test_nothing_is_cleaned_by_marks_of_other_images(
+def test_clean_refuses_marks_of_other_images(
     anowild: Run, scored_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "review"
@@ -188,7 +192,7 @@ def test_nothing_is_cleaned_by_marks_of_other_images(
     assert not (tmp_path / "clean").exists()
 
 
-def test_names_that_are_no_text_are_printed(review_folder: Path, tmp_path: Path) -> None:
+def test_clean_prints_names_with_surrogates(review_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "two\udcff"
     command = [sys.executable, "-m", "anowild", "clean", str(review_folder), "-o", str(out)]
     done = subprocess.run(command, capture_output=True, check=False)

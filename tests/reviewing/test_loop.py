@@ -1,4 +1,4 @@
-"""From a review to a cleaner set, a new model, and the same review again."""
+"""The loop of review, cleaning, training, and review with the new model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import Run
 from tests.test_cli import TINY
 
 
-def test_marks_clean_train_review_again(
+def test_review_clean_train_and_review_again(
     anowild: Run, scored_folder: Path, images: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     review = tmp_path / "review"
@@ -33,7 +33,7 @@ def test_marks_clean_train_review_again(
     store.mark(by_score[50], "Ada", "unsure")
     store.close()
 
-    # The marks are labels of some images: the 30 above the 20 others, perfectly.
+    # The marks label 50 images, and the score separates the 30 odd ones perfectly.
     marks = tmp_path / "marks.csv"
     assert anowild("marks", review, "-o", marks)[0] == 0
     evaluate = ("evaluate", model_folder, images, "--labels", marks)
@@ -51,7 +51,7 @@ def test_marks_clean_train_review_again(
     assert code == 0, err
     assert "without a label</td><td>70" in page.read_text()
 
-    # Trained on what stays, another model scores all images, and the marks are still there.
+    # A model that is trained on the kept images scores all images, and the marks are still there.
     clean, model = tmp_path / "clean", tmp_path / "model"
     assert anowild("clean", review, "-o", clean)[0] == 0
     code, _, err = anowild("train", clean / "images", "-o", model, *TINY)
@@ -67,7 +67,7 @@ def test_marks_clean_train_review_again(
     assert rows["progress"] == {"own": 51, "all": 51, "keep": 20, "odd": 30, "unsure": 1}
 
 
-def test_few_labels_are_said_to_be_few(
+def test_few_labels_give_warning(
     anowild: Run, images: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     labels = tmp_path / "labels.csv"
@@ -82,7 +82,7 @@ def test_few_labels_are_said_to_be_few(
 
 
 @pytest.mark.parametrize("text", ["path,label\nelsewhere.png,1\n", "path,label\n004.png,\n"])
-def test_labels_of_none_of_the_images(
+def test_labels_without_any_image_are_refused(
     anowild: Run, images: Path, model_folder: Path, tmp_path: Path, text: str
 ) -> None:
     labels = tmp_path / "labels.csv"

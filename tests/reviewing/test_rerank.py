@@ -8,13 +8,13 @@ from anowild.evaluation.metrics import auroc
 from anowild.reviewing.rerank import rerank, reranking_features
 
 
-def problem(seed: int, told: float) -> tuple[Array, Array, Array]:
-    """Scores that tell something, features of which one tells ``told``, and which images are odd."""
+def problem(seed: int, shift: float) -> tuple[Array, Array, Array]:
+    """Return informative scores, features of which the first shifts by ``shift`` for odd images, and labels."""
     rng = np.random.default_rng(seed)
     odd = np.arange(1000) < 50
     score = rng.exponential(size=1000) / np.log(10) + 0.4 * odd
     x = rng.normal(size=(1000, 8))
-    x[:, 0] += told * odd
+    x[:, 0] += shift * odd
     return score, x, odd
 
 
@@ -22,16 +22,16 @@ def top(score: Array, count: int) -> Array:
     return np.argsort(-score, kind="stable")[:count]
 
 
-def test_marks_of_one_kind_teach_nothing() -> None:
+def test_rerank_needs_both_kinds_of_marks() -> None:
     score, x, odd = problem(0, 3.0)
     normal = np.flatnonzero(~odd)[:20]
     assert rerank(score, x, normal, odd[normal]) is None
     assert rerank(score, x, np.empty(0, int), np.empty(0, bool)) is None
 
 
-def gain(seed: int, told: float, marks: int) -> float | None:
-    """What the oddest images, marked, add to the AUROC of the rest; None where they teach nothing."""
-    score, x, odd = problem(seed, told)
+def gain(seed: int, shift: float, marks: int) -> float | None:
+    """Return how much marking the oddest images improves the AUROC of the others; None: no reranking."""
+    score, x, odd = problem(seed, shift)
     marked = top(score, marks)
     found = rerank(score, x, marked, odd[marked])
     if found is None:
@@ -40,21 +40,21 @@ def gain(seed: int, told: float, marks: int) -> float | None:
     return auroc(odd[rest], found[rest]) - auroc(odd[rest], score[rest])
 
 
-def test_a_feature_that_tells_is_found() -> None:
+def test_rerank_uses_informative_feature() -> None:
     gains = [gain(seed, 3.0, 40) for seed in range(5)]
     better = [g for g in gains if g is not None]
     assert len(better) == len(gains)
     assert np.mean(better) > 0.1
 
 
-def test_features_that_tell_nothing_do_little_harm() -> None:
+def test_rerank_loses_little_with_uninformative_features() -> None:
     gains = [gain(seed, 0.0, 20) for seed in range(10)]
     worse = [-g for g in gains if g is not None]
     assert np.mean(worse) < 0.01
     assert max(worse) < 0.04
 
 
-def test_many_images_are_stood_for_by_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rerank_samples_many_unmarked_images(monkeypatch: pytest.MonkeyPatch) -> None:
     score, x, odd = problem(0, 3.0)
     marked = top(score, 40)
     everyone = rerank(score, x, marked, odd[marked])

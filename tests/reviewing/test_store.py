@@ -26,7 +26,7 @@ def verdicts(store: Store) -> dict[tuple[str, str], str]:
     return {(mark.image, mark.reviewer): mark.verdict for mark in store.marks()}
 
 
-def test_the_last_word_stands(tmp_path: Path) -> None:
+def test_last_mark_is_in_force(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
     for name in NAMES:
         store.mark(name, "Ada", "odd")
@@ -41,7 +41,7 @@ def test_the_last_word_stands(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_undo_goes_back_step_by_step_for_each_reviewer(tmp_path: Path) -> None:
+def test_undo_steps_back_per_reviewer(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
     store.mark("a", "Ada", "odd")
     store.mark("a", "Ada", "keep")
@@ -55,7 +55,7 @@ def test_undo_goes_back_step_by_step_for_each_reviewer(tmp_path: Path) -> None:
     assert store.undo("Ada") == "c"
 
 
-def test_each_change_has_a_version(tmp_path: Path) -> None:
+def test_version_differs_after_each_change(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
     seen = [store.version()]
     for change in (
@@ -70,7 +70,7 @@ def test_each_change_has_a_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reviewer", ["", "x" * 65, "two\nlines"])
-def test_impossible_marks_are_refused(tmp_path: Path, reviewer: str) -> None:
+def test_mark_refuses_invalid_values(tmp_path: Path, reviewer: str) -> None:
     store = Store(tmp_path / "marks.sqlite")
     with pytest.raises(ValueError, match="reviewer"):
         store.mark("a", reviewer, "odd")
@@ -79,7 +79,7 @@ def test_impossible_marks_are_refused(tmp_path: Path, reviewer: str) -> None:
     assert store.marks() == []
 
 
-def test_a_killed_process_loses_nothing_that_it_answered(tmp_path: Path) -> None:
+def test_marks_survive_killed_process(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom anowild.reviewing.store import Store\n"
         "store = Store(Path(sys.argv[1]))\n"
@@ -96,7 +96,7 @@ def test_a_killed_process_loses_nothing_that_it_answered(tmp_path: Path) -> None
     assert set(range(answered + 1)) <= kept
 
 
-def test_many_threads_may_mark(tmp_path: Path) -> None:
+def test_mark_from_many_threads(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
 
     def work(reviewer: str) -> None:
@@ -111,7 +111,7 @@ def test_many_threads_may_mark(tmp_path: Path) -> None:
     assert len(store.marks()) == 100
 
 
-def test_what_reviewers_agree_on(tmp_path: Path) -> None:
+def test_consensus_of_disagreeing_reviewers_is_unsure(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
     for image, ada, bo in (("a", "odd", "odd"), ("b", "odd", "keep"), ("c", "keep", None)):
         store.mark(image, "Ada", ada)
@@ -120,7 +120,7 @@ def test_what_reviewers_agree_on(tmp_path: Path) -> None:
     assert consensus(store.marks()) == {"a": "odd", "b": "unsure", "c": "keep"}
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_store_refuses_other_files(tmp_path: Path) -> None:
     path = tmp_path / "marks.sqlite"
     path.write_bytes(b"this is no database, but long enough to be looked at" * 100)
     with pytest.raises(UserError, match="cannot be used as a database"):

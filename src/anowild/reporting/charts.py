@@ -23,6 +23,7 @@ def histogram(
         groups: values by title; they share the bins, and are drawn on top of each other.
         threshold: where to draw a vertical line; None: no line.
         label: name of the values, for the axis and the description.
+        bins: number of bins.
     """
     values = np.concatenate(list(groups.values()))
     low, high = float(values.min()), float(values.max())

@@ -67,7 +67,8 @@ def explanation_pictures(
     All images share the color scales, so that their maps can be compared.
 
     Args:
-        names: names of the images, for the descriptions.
+        explanation: of N images.
+        names: names of the N images, for the descriptions.
         brightest: percentile, over the maps of all images, that gets the brightest color.
 
     Returns:

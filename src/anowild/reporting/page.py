@@ -43,9 +43,8 @@ def write_report(
 ) -> None:
     """Score a source and write a page about it; see `anowild.report`.
 
-    Args:
-        folder: folder of the model, if ``model`` is a detector; the page shows losses and image grids
-            from its subfolder ``training``.
+    If ``model`` is a detector, ``folder`` may name its folder; the page then shows losses and image grids
+    from the subfolder ``training``.
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):

@@ -107,8 +107,7 @@ def picture_legend(cards: Sequence[Card]) -> str:
 def quality_rows(results: Results, others: Mapping[str, Array]) -> list[list[str]] | None:
     """Return a table of how well the ranking fits the labels; None: all labels are equal.
 
-    Args:
-        others: more scores of the same images, [N] each.
+    ``others`` are more scores of the same images, [N] each.
     """
     assert results.truth is not None
     known = results.truth != UNKNOWN

@@ -1,3 +1,6 @@
-"""Station 8: a person's decisions. `session` is what they look at, `store` keeps what they decide,
-`rerank` learns from it, `app` is the page in a browser, `export` takes the decisions away.
+"""The review of images by people. Imports `data`, `scoring` and `reporting`.
+
+`session` holds the scored images, `store` keeps the marks, `rerank` learns from them, `app` is the web
+application, `security` its access control, and `serve` the command `anowild review`. `export` writes the
+marks to a file (`anowild marks`), and `clean` removes images by them (`anowild clean`).
 """

@@ -1,7 +1,6 @@
-"""The page in a browser: a local server that shows images, takes marks, and serves nothing else.
+"""The web application of a review: shows images, stores marks, and serves nothing else.
 
-It listens on this machine alone unless told otherwise, and then asks for a token. A request names
-an image by its number, never a file by its path.
+A request refers to an image by its index, never to a file by its path.
 """
 
 from __future__ import annotations
@@ -42,31 +41,32 @@ from anowild.scoring.scores import oddest_first
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-#: Images in one answer, at most.
+#: Maximum number of images in one response.
 MAX_IMAGES = 240
-#: Bytes of a request, at most.
+#: Maximum length of a request body, in bytes.
 MAX_BODY = 4096
-#: Side of the pictures in the grid, in pixels, where the images are larger.
+#: Side in pixels to which larger images are reduced for the grid.
 THUMBNAIL = 64
-#: Neighbors that the detail of an image shows.
+#: Reference images in the detail view of an image.
 NEIGHBORS = 5
-#: The ranking that marks teach, among those by score and cue.
+#: Name of the order that is learned from the marks.
 RERANKED = "marks"
 
 _STATIC = {"review.js": "text/javascript", "review.css": "text/css"}
 
 
 class InvalidReviewerName(ValueError):
-    """Nobody is called so."""
+    """The name of a reviewer has the wrong length, or contains control characters."""
 
 
 class Review:
-    """What the page asks for.
+    """Request handlers of a review.
 
     Args:
-        detector: explains images.
-        store: keeps marks.
-        title: what is reviewed.
+        session: the scored images.
+        detector: explains images and finds their neighbors.
+        store: keeps the marks.
+        title: title of the page.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Review:
     ) -> None:
         self.session, self.detector, self.store, self.title = session, detector, store, title
         self.secret = secrets.token_urlsafe(24)
-        # Pictures that a browser kept of another run are not these.
+        # Part of the addresses of pictures, so that a browser does not show cached ones of another run.
         self._run = secrets.token_hex(4)
         self._order = lru_cache(maxsize=4)(self._make_order)
         self._marks = lru_cache(maxsize=1)(lambda version: store.marks())
 
     def app(self, hosts: frozenset[str] = frozenset(), token: str | None = None) -> ASGIApp:
-        """The server."""
+        """Return the ASGI application, behind a :class:`Guard`."""
         routes = [
             Route("/", self._handled(self.page)),
             Route("/static/{name}", self._handled(self.static)),
@@ -99,7 +99,7 @@ class Review:
         return Guard(Starlette(routes=routes), hosts, token, self.secret)
 
     def _handled(self, answer: Callable[[Request, dict[str, Any]], Response]) -> Handler:
-        """Answers in a thread of its own; a mistake in a request is one sentence, never a trace."""
+        """Run a handler in a thread; an invalid request gets one sentence, never a traceback."""
 
         async def handler(request: Request) -> Response:
             body: dict[str, Any] = {}
@@ -111,18 +111,18 @@ class Review:
                 response = PlainTextResponse(printable(str(error)), 500)
             except InvalidReviewerName:
                 response = PlainTextResponse(
-                    f"A reviewer's name has 1 to {MAX_REVIEWER_LENGTH} letters, and no control characters.",
+                    f"The name of a reviewer has 1 to {MAX_REVIEWER_LENGTH} characters and no control characters.",
                     400,
                 )
             except (KeyError, ValueError, TypeError, IndexError, RecursionError):
-                response = PlainTextResponse("That cannot be asked here.", 400)
+                response = PlainTextResponse("This request is invalid.", 400)
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             return response
 
         return handler
 
-    # What is shown
+    # Requests that read
 
     def page(self, request: Request, body: dict[str, Any]) -> Response:
         html = _file("index.html").replace("{{secret}}", self.secret)
@@ -138,7 +138,7 @@ class Review:
         return Response(_file(name), media_type=f"{_STATIC[name]}; charset=utf-8")
 
     def nothing(self, request: Request, body: dict[str, Any]) -> Response:
-        return PlainTextResponse("There is nothing here.", 404)
+        return PlainTextResponse("Not found.", 404)
 
     def info(self, request: Request, body: dict[str, Any]) -> Response:
         return JSONResponse(
@@ -152,17 +152,17 @@ class Review:
         )
 
     def order(self, request: Request, body: dict[str, Any]) -> Response:
-        """Numbers of the images in an order: int32, little endian."""
+        """Return the indices of the images in an order: int32, little endian."""
         found = self._ordered(request)
         return Response(found.astype("<i4").tobytes(), media_type="application/octet-stream")
 
     def sorted_scores(self, request: Request, body: dict[str, Any]) -> Response:
-        """All scores, the highest first: float32, little endian."""
+        """Return all scores, the highest first: float32, little endian."""
         scores = -np.sort(-self.session.score)
         return Response(scores.astype("<f4").tobytes(), media_type="application/octet-stream")
 
     def rows(self, request: Request, body: dict[str, Any]) -> Response:
-        """Names, scores and marks of images, by their numbers."""
+        """Return names, scores and marks of images, by their indices."""
         numbers = self._numbers(request)
         reviewer = request.query_params["reviewer"]
         own, agreed = self._verdicts(reviewer)
@@ -177,8 +177,8 @@ class Review:
         )
 
     def sheet(self, request: Request, body: dict[str, Any]) -> Response:
-        """The images side by side, in one PNG of one row."""
-        shown = self._shown(self._numbers(request))
+        """Return images side by side, as one row in one PNG."""
+        shown = self._thumbnails(self._numbers(request))
         row = shown.transpose(1, 2, 0, 3).reshape(shown.shape[1], shown.shape[2], -1)
         data = io.BytesIO()
         Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0)).save(
@@ -189,7 +189,7 @@ class Review:
         return response
 
     def detail(self, request: Request, body: dict[str, Any]) -> Response:
-        """An image, what the networks make of it, and the ordinary images that are most like it."""
+        """Return everything about an image: reasons, cues, pictures, nearest reference images, marks."""
         (number,) = self._numbers(request)
         session, name = self.session, self.session.names[number]
         stored = np.ascontiguousarray(session.pictures[[number]])
@@ -219,7 +219,7 @@ class Review:
         headers = {"Content-Disposition": f'attachment; filename="marks.{kind}"'}
         return Response(data, media_type=FORMATS[kind], headers=headers)
 
-    # What is changed
+    # Requests that change marks
 
     def mark(self, request: Request, body: dict[str, Any]) -> Response:
         number, verdict = body["image"], body["verdict"]
@@ -246,10 +246,10 @@ class Review:
             }
         )
 
-    # Parts
+    # Helpers
 
     def _verdicts(self, reviewer: str) -> tuple[dict[str, str], dict[str, str]]:
-        """The reviewer's own marks, and what all agree on."""
+        """Return the marks of one reviewer, and the consensus of all, by image name."""
         marks = [m for m in self._marks(self.store.version()) if m.image in self.session.numbers]
         return {m.image: m.verdict for m in marks if m.reviewer == reviewer}, consensus(marks)
 
@@ -274,8 +274,8 @@ class Review:
         scores = self.session.reranked_scores(consensus(self.store.marks()))
         return oddest_first(scores).astype(np.int32)
 
-    def _shown(self, numbers: list[int]) -> Array:
-        """Pictures as uint8 [N, 1 or 3, r, r], r at most about ``THUMBNAIL``."""
+    def _thumbnails(self, numbers: list[int]) -> Array:
+        """Return thumbnails, uint8 [N, 1 or 3, r, r]; r is less than twice ``THUMBNAIL``."""
         shown = np.ascontiguousarray(self.session.pictures[numbers])
         shown = shown if shown.shape[1] in (1, 3) else shown[:, :1]
         if shown.dtype == np.uint16:
@@ -287,7 +287,12 @@ class Review:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object of a request. Raises ValueError if it is none, or too long."""
+    """Parse the body of a request as a JSON object.
+
+    Raises:
+        ValueError: it is no JSON, or too long.
+        TypeError: it is no object.
+    """
     data = b""
     async for part in request.stream():
         data += part
@@ -300,7 +305,12 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 def _reviewer(body: dict[str, Any]) -> str:
-    """Who makes a change. Raises KeyError, or ValueError if nobody is called so."""
+    """Return the name of the reviewer who makes a change.
+
+    Raises:
+        KeyError: there is no name.
+        InvalidReviewerName: the name is invalid.
+    """
     name = body["reviewer"]
     if not is_valid_reviewer(name):
         raise InvalidReviewerName
@@ -308,6 +318,7 @@ def _reviewer(body: dict[str, Any]) -> str:
 
 
 def _file(name: str) -> str:
+    """Read a file of the page; only names that are listed here exist."""
     if name not in ("index.html", *_STATIC):
         raise KeyError(name)
     return files("anowild.reviewing").joinpath("static", name).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""`anowild clean`: the images that stay, as a list, links or copies; and why each stays or goes.
+"""The command `anowild clean`: lists, links or copies the images that stay, and says why.
 
-Nothing is done to the originals.
+The original images are never changed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from anowild.files import as_user_error, printable
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
 
-#: How the images that stay are given: only their names, or as files as well.
+#: Kinds of output: only a list of the images that stay, or links or copies of them as well.
 HOW = ("list", "links", "copies")
+#: Names of the output files and of the folder of images.
 LIST, LOG, IMAGES = "kept.txt", "clean.csv", "images"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of an image."""
+    """Whether an image stays, and why."""
 
     path: str
     stays: bool
@@ -35,40 +36,45 @@ class Decision:
 
 
 def decide(source: Path, above: float | None) -> tuple[list[Decision], Path]:
-    """Decisions on all images of a review, or of a table of scores with a column ``odd``.
-
-    And from where their names are meant: in a review from where it was made, in a table from here.
+    """Decide about all images of a review, or of a table of scores with a column ``odd``.
 
     Args:
-        above: images of a review that nobody marked go if they score so much or more.
+        source: folder of a review, or a .csv or .parquet file.
+        above: unmarked images of a review are removed if they have at least this score.
+
+    Returns:
+        The decisions, and the folder that relative names refer to: where the review was made, or the
+        current one for a table.
 
     Raises:
-        UserError: it is neither, or damaged.
+        UserError: the source is neither a review nor such a table, or is damaged.
     """
     if source.is_dir():
         session = ReviewSession.load(source)
         return _of_review(session, source, above), session.base_dir
     if above is not None:
-        raise UserError("--above belongs to a review; a table of scores has its own line")
+        raise UserError("--above belongs to a review; a table of scores has its own threshold")
     return _of_table(source), Path.cwd()
 
 
 def clean(source: Path, out: Path, how: str = "links", above: float | None = None) -> Counter[str]:
-    """Write what stays into a new folder: kept.txt, clean.csv, and images/ unless only the list is asked for.
+    """Write the images that stay into a new folder, and why each image stays or goes.
+
+    The folder gets kept.txt, clean.csv and, unless ``how`` is ``list``, images/.
 
     Returns:
-        How many images stay or go, by the reason.
+        The number of images by decision and reason.
 
     Raises:
-        UserError: as for :func:`decide`; ``out`` is there already; an image is no file, or cannot be
-            copied; nothing would stay.
+        UserError: as for :func:`decide`; ``out`` exists already; an image is no file, or cannot be
+            copied; no image would stay.
     """
     if above is not None and not math.isfinite(above):
         raise UserError(f"--above {above}: has to be a number")
     if how not in HOW:
         raise UserError(f"--how takes {', '.join(HOW)}, not '{how}'")
     if out.exists():
-        raise UserError(f"{out}: is there already; name a new folder")
+        raise UserError(f"{out}: exists already; name a new folder")
     found, base_dir = decide(source, above)
     kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
     if not kept:
@@ -76,7 +82,7 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     sources = [] if how == "list" else _files(kept, base_dir)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        # A new one each time: what another run, or a person, has there is never touched.
+        # A new folder each time, so that files of another run or a person are never touched.
         part = Path(
             tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.absolute().parent)
         )
@@ -90,7 +96,7 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
         part.rename(out)
     except OSError as error:
         if out.exists():
-            raise UserError(f"{out}: is there already now; name a new folder") from error
+            raise UserError(f"{out}: exists already; name a new folder") from error
         raise as_user_error(error, out) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -107,7 +113,7 @@ def _of_review(session: ReviewSession, folder: Path, above: float | None) -> lis
         if agreed and not agreed.keys() & set(session.names):
             raise UserError(
                 f"{folder}: none of its {len(agreed)} marked images is among those that were scored last; "
-                "review them again under the paths of the marks"
+                "run `anowild review` again with the paths that the marks have"
             )
     found = []
     for name, score in zip(session.names, session.score.tolist(), strict=True):
@@ -139,10 +145,10 @@ def _of_table(path: Path) -> list[Decision]:
         ]  # fmt: skip
     except KeyError as error:
         raise UserError(
-            f"{path}: has no column {error}; draw a line with `anowild score --budget` or another "
-            "of its rules"
+            f"{path}: has no column {error}; make the table with `anowild score --budget` or "
+            "another threshold"
         ) from error
-    except Exception as error:  # of many kinds, on files that are something else
+    except Exception as error:  # files of other kinds raise many different exceptions
         raise UserError(f"{path}: cannot be read as a table of scores ({error})") from error
 
 
@@ -156,19 +162,23 @@ def _write_lists(folder: Path, found: list[Decision]) -> None:
 
 
 def _files(paths: list[str], base_dir: Path) -> list[Path]:
-    """The files that names stand for. Raises UserError if one is none."""
+    """Return the file of each image.
+
+    Raises:
+        UserError: an image is no file.
+    """
     sources = [Path(os.path.normpath(base_dir / path)) for path in paths]
     for source, path in zip(sources, paths, strict=True):
         if not source.is_file():
             raise UserError(
-                f"{printable(path)}: there is no such file in {base_dir}; give this command where the "
-                "images were scored, or --how list where images are no files of their own"
+                f"{printable(path)}: there is no such file in {base_dir}; run this command in the folder "
+                "where the images were scored, or with --how list if images are not single files"
             )
     return sources
 
 
 def _place(sources: list[Path], folder: Path, place: Callable[[Path, Path], object]) -> None:
-    """Put each image where it lay, seen from the folder that all have in common."""
+    """Place each image at its path relative to the common folder of all."""
     common = Path(os.path.commonpath([source.parent for source in sources]))
     for source in sources:
         target = folder / source.relative_to(common)
@@ -181,7 +191,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _bytes(path: str) -> bytes:
-    """A path as the system has it; line breaks, and halves of characters, escaped: see clean.csv."""
+    """Encode a path as the file system does; line breaks and lone surrogates are escaped, as in clean.csv."""
     path = path.replace("\n", "\\n")
     try:
         return os.fsencode(path)

@@ -1,4 +1,4 @@
-"""Decisions as a file: CSV, JSON or Parquet, a row for each mark."""
+"""Export of marks as CSV, JSON or Parquet, with one row for each mark."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ from anowild.files import atomic_write, printable
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Mark, Store, consensus
 
-#: Media types by ending.
+#: Media types by file extension.
 FORMATS = {
     "csv": "text/csv; charset=utf-8",
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
 }
 COLUMNS = ("path", "label", "verdict", "reviewer", "time", "agreed", "score")
-#: What ``label`` says of a verdict; `anowild evaluate --labels` reads it.
+#: Value of the column ``label`` by verdict, as `anowild evaluate --labels` reads it.
 LABELS = {"keep": "0", "odd": "1", "unsure": ""}
 
 
 def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> bytes:
-    """All marks that stand, in the order they were made; ``agreed`` is what all reviewers say.
+    """Encode marks as a file.
+
+    The column ``agreed`` is the consensus of all reviewers, and ``label`` its label.
+
+    Args:
+        session: gives the scores.
+        marks: in the order of the rows.
+        kind: csv, json or parquet.
 
     Raises:
-        KeyError: another kind of file.
-        UserError: Parquet, and pyarrow is not installed.
+        KeyError: ``kind`` is another one.
+        UserError: ``kind`` is parquet, and pyarrow is not installed.
     """
     FORMATS[kind]
     scores = dict(zip(session.names, session.score.tolist(), strict=True))
@@ -56,14 +63,14 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
         table = csv.DictWriter(text, COLUMNS)
         table.writeheader()
         table.writerows(rows)
-        # As the tables of scores have it: names are the bytes that the system knows.
+        # As in tables of scores: names are written as the bytes of the file system.
         return text.getvalue().encode("utf-8", "surrogateescape")
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise UserError(
-            "Parquet needs pyarrow: pip install 'anowild[formats]', or take CSV"
+            "Parquet needs pyarrow; pip install 'anowild[formats]', or export CSV"
         ) from None
     types = {"score": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
@@ -73,7 +80,7 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
 
 
 def _has_bytes(name: str) -> bool:
-    """Whether a name stands for bytes; half a character does not."""
+    """Return whether a name has a form in bytes; names with lone surrogates may have none."""
     try:
         name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -82,10 +89,10 @@ def _has_bytes(name: str) -> bool:
 
 
 def write_marks(folder: Path, path: Path) -> int:
-    """Write the marks of the review in ``folder``; how many there are.
+    """Write the marks of the review in ``folder`` to a file, and return their number.
 
     Raises:
-        UserError: there is no review, or the file has another ending or cannot be written.
+        UserError: there is no review, or the file has an unknown extension or cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
@@ -93,7 +100,7 @@ def write_marks(folder: Path, path: Path) -> int:
             f"{path}: marks are written as .csv, .json or .parquet; give such an ending"
         )
     if not (folder / MARKS).exists():
-        raise UserError(f"{folder}: holds no review; make one with `anowild review`")
+        raise UserError(f"{folder}: holds no review; start one with `anowild review`")
     store = Store(folder / MARKS)
     try:
         marks = store.marks()

@@ -1,10 +1,11 @@
-"""What a few marks teach: a second ranking that starts from the unsupervised one.
+"""Semi-supervised reranking: a few marks correct the unsupervised ranking.
 
-The log odds of an image are its score, in nats, plus a linear function of its cues and of E's
-latents. That function is fitted by regularized logistic regression to the marks, and to the images
-without a mark, which are taken to be normal but count little: most of them are, and the oddest images
-alone, which is what people mark first, would not say what is usual. Without marks the function is
-zero, and with few it stays small. The weights were chosen on sets of digits (docs/review.md).
+The model is a logistic regression with an offset. The log odds that an image is odd are its score in
+nats (the offset) plus a linear function of its cues and of the detector's features. The function is
+fitted with an L2 penalty to the marked images, and to the unmarked ones, which count as normal with a
+small weight: most of them are normal, and people mark the oddest images first, so that the marked
+images alone would not show what normal images look like. Without marks the function is zero, and with
+few marks it stays small. The weights were chosen on sets of digits (docs/review.md).
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ from scipy.optimize import minimize
 from anowild.arrays import Array
 from anowild.scoring.calibration import log_cue
 
-#: Weight of the squared coefficients, and of all images without a mark together, in marks.
+#: Weight of the L2 penalty, and the total weight of all unmarked images; one mark has weight 1.
 PENALTY, UNMARKED_WEIGHT = 5.0, 25.0
-#: With fewer marks than this both weigh more, in proportion.
+#: With fewer marks than this, both weights are increased in inverse proportion to the marks.
 MARKS_FULL_WEIGHT = 80
-#: So many images without a mark stand for all.
+#: Maximum number of unmarked images that enter the fit; they represent all others.
 MAX_UNMARKED = 5000
-#: Fewest marks of either kind.
+#: Minimum number of odd and of normal marks.
 MIN_MARKS = 2
 
 
 def reranking_features(cues: Mapping[str, Array], features: Array) -> Array:
-    """Standardized log cues, and latents that weigh as much together as a cue: float64 [N, D]."""
+    """Return standardized log cues and features: float64 [N, cues + D].
+
+    Args:
+        cues: [N] each.
+        features: [N, D]; they are scaled so that all of them together weigh as much as one cue.
+    """
     logs = np.stack([log_cue(values) for values in cues.values()], axis=1)
     weight = np.sqrt(max(1, features.shape[1]))
     columns = [_standardized(logs), _standardized(features) / weight]
@@ -36,13 +42,16 @@ def reranking_features(cues: Mapping[str, Array], features: Array) -> Array:
 
 
 def rerank(score: Array, features: Array, marked: Array, odd: Array) -> Array | None:
-    """New scores [N], higher is odder; None where there are too few marks of either kind.
+    """Fit the model to marks, and score all images with it.
 
     Args:
-        score: [N], log10 of how rare an image is.
-        features: [N, D].
-        marked: numbers of marked images, int [M].
-        odd: bool [M], which of them are odd.
+        score: the detector's scores, [N]: -log10 of the share of training images as odd or odder.
+        features: [N, D], of :func:`reranking_features`.
+        marked: indices of the marked images, int [M].
+        odd: whether each of them is odd, bool [M].
+
+    Returns:
+        Log odds [N], higher is odder; None if there are too few odd or normal marks.
     """
     if min(odd.sum(), (~odd).sum()) < MIN_MARKS:
         return None
@@ -64,11 +73,12 @@ def rerank(score: Array, features: Array, marked: Array, odd: Array) -> Array | 
         gradient = np.concatenate([[slope.sum()], x.T @ slope + penalty * weights[1:]])
         return float(value), gradient
 
-    # The constant term is free: how many images are odd is not known, and does not change a ranking.
+    # The intercept is not penalized: the share of odd images is unknown, and does not change a ranking.
     found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B")
     return np.asarray(prior + found.x[0] + features @ found.x[1:])
 
 
 def _standardized(x: Array) -> Array:
+    """Scale columns to mean 0 and deviation 1; constant ones become 0."""
     deviation = x.std(axis=0)
     return (x - x.mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1.0)

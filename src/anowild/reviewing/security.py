@@ -1,6 +1,6 @@
-"""Access control of the review server: who may ask, what a browser may do with the answers.
+"""Access control of the review server: allowed hosts, token, protection against CSRF, response headers.
 
-Imports nothing of anowild, so that it can be audited alone.
+This module imports nothing from anowild, so that it can be audited alone.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ HEADERS = {
 
 
 class Guard:
-    """Lets in who belongs here, and no request that another site made.
+    """ASGI middleware that refuses unauthorized and cross-site requests with status 403.
 
     Args:
-        hosts: values of ``Host`` that are this server; a name that somebody else points at this
-            machine is none of them. Empty: any, where a token is asked for.
-        token: asked for, in the address or a cookie; None: of nobody.
-        secret: what the page puts into a header of every change it makes; other sites cannot.
+        app: the application to protect.
+        hosts: allowed values of the ``Host`` header, which stops DNS rebinding: a foreign name that
+            points at this machine is refused. Empty: any value; a token protects the server then.
+        token: required in the query or in a cookie; None: not required.
+        secret: required in the header ``x-anowild`` of every request that changes something, which
+            stops cross-site request forgery: only the page itself can read the secret.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None, secret: str) -> None:
@@ -41,6 +43,7 @@ class Guard:
         self.cookie = cookie_name(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a refused request, or pass the request on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -52,26 +55,31 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _refusal(self, request: Request) -> str | None:
+        """Return why a request is refused; None: it is allowed."""
         if self.hosts and request.headers.get("host", "") not in self.hosts:
-            return "This server is not what that address says."
+            return "The host name of this address is not allowed; open the address that the command printed."
         if self.token is not None:
             given = request.query_params.get("token") or request.cookies.get(self.cookie) or ""
             if not hmac.compare_digest(given.encode(), self.token.encode()):
-                return "Open the address that the command printed: it holds a token."
+                return "The token is missing or wrong; open the address that the command printed."
         if request.method not in ("GET", "HEAD"):
             given = request.headers.get("x-anowild", "")
             if not hmac.compare_digest(given.encode(), self.secret.encode()):
-                return "Changes are made on the page of this server alone."
+                return "Marks can only be changed from the page of this server; reload the page."
         return None
 
 
 def cookie_name(token: str | None) -> str:
-    """A name of its own for each server: cookies do not know ports."""
+    """Return a cookie name that differs between servers; browsers share cookies between ports."""
     return f"anowild-{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
 
 
 def access_rules(host: str, port: int) -> tuple[frozenset[str], str | None]:
-    """Values of ``Host`` that are let in, and the token that others are asked for, by the address."""
+    """Return the allowed hosts and the token of a server, as :class:`Guard` takes them.
+
+    On a loopback address only this machine's names are allowed, without a token. Any other address is
+    reachable from the network, so it gets a random token.
+    """
     if host in ("127.0.0.1", "localhost", "::1"):
         names = ("127.0.0.1", "localhost", "[::1]")
         own = {f"{name}:{port}" for name in names}

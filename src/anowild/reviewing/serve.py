@@ -1,4 +1,4 @@
-"""`anowild review`: score once, then serve the page until Ctrl-C."""
+"""The command `anowild review`: scores the images once, then serves the page until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ def serve(
     port: int = 8765,
     again: bool = False,
 ) -> None:
-    """Serve the review in ``folder``; images are scored first, unless this model has scored them.
+    """Serve the review in ``folder``, after scoring the images unless this model has scored them already.
 
     Args:
-        port: 0 takes any free one.
-        again: score in any case. Marks belong to names, and stay.
+        detector: scores and explains the images.
+        sources: the images.
+        folder: of the review; created if it does not exist.
+        host: address to listen on.
+        port: 0 takes any free port.
+        again: score in any case. The marks are kept, since they belong to the names of images.
 
     Raises:
-        UserError: a library is missing, the port is in use, another server runs in the folder, or as
-            in scoring.
+        UserError: a library is missing, the port is in use, another server runs in the folder, or
+            the source cannot be scored.
     """
     check_installed()
     import uvicorn
@@ -47,7 +51,7 @@ def serve(
     from anowild.reviewing.security import access_rules
 
     _refuse_foreign_folder(folder)
-    with exclusive_lock(folder, "another server runs there; use that one, or stop it"):
+    with exclusive_lock(folder, "another server uses this folder; use or stop that server"):
         listening = listen(host, port)
         with listening:
             if again or not ReviewSession.matches(folder, detector, sources):
@@ -63,7 +67,7 @@ def serve(
             name = f"[{name}]" if ":" in name else name
             query = "" if token is None else f"?token={token}"
             print(f"{len(session)} images; open http://{name}:{port}/{query}", flush=True)
-            print(f"Ctrl-C ends it; marks are in {folder / MARKS}", flush=True)
+            print(f"Ctrl-C stops the server; marks are kept in {folder / MARKS}", flush=True)
             config = uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, lifespan="off"
             )
@@ -77,16 +81,24 @@ def serve(
 
 
 def check_installed() -> None:
-    """Raise UserError if a library of the extra `review` is missing."""
+    """Check that the libraries of the extra `review` are installed.
+
+    Raises:
+        UserError: one is missing.
+    """
     for library in ("starlette", "uvicorn"):
         if find_spec(library) is None:
             raise UserError(f"a review needs {library}: pip install 'anowild[review]'")
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Before anything is scored: whether the address can be had. From now on a browser waits."""
+    """Open a listening socket; browsers that connect before the server runs have to wait.
+
+    Raises:
+        UserError: the address cannot be used.
+    """
     if not host:
-        raise UserError("--host is empty: give an address, as 127.0.0.1 or 0.0.0.0")
+        raise UserError("--host is empty; give an address such as 127.0.0.1 or 0.0.0.0")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -97,14 +109,18 @@ def listen(host: str, port: int) -> socket.socket:
         listening.close()
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"cannot listen on {host}, port {port} ({reason}): give another with --port, or 0 for "
-            "any free one"
+            f"cannot listen on {host}, port {port} ({reason}); give another port with --port, or 0 "
+            "for any free port"
         ) from error
     return listening
 
 
 def _refuse_foreign_folder(folder: Path) -> None:
-    """Raises UserError if there is a folder with something else in it."""
+    """Check that a folder is new, empty, or a review.
+
+    Raises:
+        UserError: it holds other files.
+    """
     ours = {FACTS, NAMES, NUMBERS, PICTURES, MARKS, "lock"}
     if not folder.is_dir():
         return

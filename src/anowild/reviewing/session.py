@@ -1,4 +1,4 @@
-"""The images of a review: scored once, with small pictures of them, in files that are mapped."""
+"""The images of a review: scored once, and kept in memory-mapped files."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ FORMAT = 1
 
 @dataclass
 class ReviewSession:
-    """What a review looks at; ``pictures`` are preprocessed images, mapped from disk."""
+    """The scored images of a review, N of them."""
 
     names: list[str]
     score: Array  # [N]
     cues: dict[str, Array]  # each [N]
-    features: Array  # float32 [N, latent], in units of their spread over generated images
-    pictures: Array  # [N, C, R, R]
-    base_dir: Path = field(default_factory=Path.cwd)  # from where relative names are meant
+    features: Array  # float32 [N, D], of the detector; D is 0 if it offers none
+    pictures: Array  # [N, C, R, R], preprocessed images, mapped from disk
+    base_dir: Path = field(default_factory=Path.cwd)  # folder that relative names refer to
 
     def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """The images' numbers by name."""
+        """Index of each image, by name."""
         return {name: i for i, name in enumerate(self.names)}
 
     @cached_property
@@ -53,7 +53,11 @@ class ReviewSession:
         return reranking_features(self.cues, self.features)
 
     def reranked_scores(self, verdicts: Mapping[str, str]) -> Array:
-        """Scores [N] by what verdicts by name teach; the unsupervised ones where they teach nothing."""
+        """Return scores [N] that are learned from marks; the detector's scores if there are too few marks.
+
+        Args:
+            verdicts: by image name; unknown names and ``unsure`` are ignored.
+        """
         told = {
             self.numbers[name]: verdict == "odd"
             for name, verdict in verdicts.items()
@@ -65,13 +69,13 @@ class ReviewSession:
 
     @staticmethod
     def make(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> ReviewSession:
-        """Score a source and keep what a review needs in ``folder``.
+        """Score a source and write the files of a review into ``folder``.
 
         Raises:
             UserError: the source cannot be read, or the folder cannot be written.
         """
         stream = open_stream(detector, sources)
-        # Until all files are those of these images, there is no review.
+        # Without this file there is no review: other files may belong to other images meanwhile.
         (folder / FACTS).unlink(missing_ok=True)
         with atomic_write(folder / PICTURES) as temporary, temporary.open("wb") as file:
             writer = _ReviewWriter(detector, file)
@@ -82,7 +86,7 @@ class ReviewSession:
             arrays |= {"score": scores.score, "latents": np.concatenate(writer.features)}
             np.savez(file, **arrays)  # type: ignore[arg-type]
         write_json(folder / NAMES, list(writer.names))
-        # Last: by this file the others are whole.
+        # Written last: it says that the other files are complete.
         write_json(
             folder / FACTS,
             {"format": FORMAT, "scored": identity(detector, stream), "images": len(writer.names),
@@ -92,10 +96,16 @@ class ReviewSession:
 
     @staticmethod
     def load(folder: Path) -> ReviewSession:
-        """Raises UserError if it is not there, or damaged."""
+        """Open the files of a review.
+
+        Raises:
+            UserError: they are missing or damaged.
+        """
         facts = read_json(folder / FACTS)
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise UserError(f"{folder / FACTS}: is not of format {FORMAT}; score the images again")
+            raise UserError(
+                f"{folder / FACTS}: is not of format {FORMAT}; score the images again with --again"
+            )
         try:
             names = [str(name) for name in read_json(folder / NAMES)]
             with np.load(folder / NUMBERS, allow_pickle=False) as arrays:
@@ -110,18 +120,18 @@ class ReviewSession:
             base_dir = Path(facts["from"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UserError(
-                f"{folder}: is a damaged review ({error}); score again with --again, the marks stay"
+                f"{folder}: damaged review ({error}); score again with --again, the marks are kept"
             ) from error
         if not whole:
             raise UserError(
-                f"{folder}: is a damaged review (its files do not belong together); score again "
-                "with --again, the marks stay"
+                f"{folder}: damaged review (its files do not belong together); score again with "
+                "--again, the marks are kept"
             )
         return ReviewSession(names, score, cues, features, pictures, base_dir)
 
     @staticmethod
     def matches(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> bool:
-        """Whether the images in ``folder`` are these, scored by this model.
+        """Return whether ``folder`` holds exactly these images, scored by this model.
 
         Raises:
             UserError: a source cannot be read.
@@ -134,18 +144,22 @@ class ReviewSession:
         return bool(known == identity(detector, stream))
 
     def values(self, name: str) -> Array:
-        """``score``, or a cue: [N]. Raises KeyError for another name."""
+        """Return the score (``score``) or a cue, [N].
+
+        Raises:
+            KeyError: there is no such cue.
+        """
         return self.score if name == "score" else self.cues[name]
 
     def order(self, name: str) -> Array:
-        """Numbers of the images by falling value of ``score`` or a cue: int32 [N]."""
+        """Return the indices of the images by descending score or cue: int32 [N]."""
         return oddest_first(self.values(name)).astype(np.int32)
 
 
 class _ReviewWriter:
-    """A sink of the scoring pass that writes the images, and keeps names, scores and features.
+    """Sink of a scoring pass that writes the images, and keeps names, scores and features.
 
-    Marks belong to names: of images with the same name the first is taken.
+    Marks belong to names, so only the first of several images with the same name is kept.
 
     Args:
         file: receives the images as .npy.
@@ -158,7 +172,7 @@ class _ReviewWriter:
         self.features: list[Array] = []
 
     def begin(self, count: int | None) -> None:
-        """Leave room for the header, whose length is fixed: the count is filled in afterwards."""
+        """Leave room for the header of fixed length, which needs the final count."""
         self.file.write(bytes(_HEADER))
 
     def take(self, batch: Batch, scores: Scores) -> None:
@@ -182,7 +196,7 @@ class _ReviewWriter:
 
 
 def identity(detector: Detector, stream: ImageStream) -> str:
-    """Tells a model and the files of a source, by their sizes and times, from any others."""
+    """Return a digest of the model, and of the paths, sizes and times of the source's files."""
     digest = hashlib.blake2b(detector.checksum.encode(), digest_size=16)
     for reader in stream.readers:
         for path in reader.files():
@@ -192,14 +206,14 @@ def identity(detector: Detector, stream: ImageStream) -> str:
 
 
 def warn_unmatched_marks(session: ReviewSession, store: Store) -> None:
-    """Say how many marks belong to images that are not there, by another spelling perhaps."""
+    """Log a warning if there are marks of images that are not in the session."""
     names = set(session.names)
-    strays = sorted({mark.image for mark in store.marks()} - names)
-    if strays:
+    unmatched = sorted({mark.image for mark in store.marks()} - names)
+    if unmatched:
         log.warning(
-            "%d marked images are not in this review (first: %s): their marks are kept, and do not "
-            "count; a path has to be spelled as before",
-            len(strays), printable(strays[0]),
+            "%d marked images are not in this review (first: %s); their marks are kept but ignored; "
+            "spell the paths of the images as before if these are the same images",
+            len(unmatched), printable(unmatched[0]),
         )  # fmt: skip
 
 
@@ -208,7 +222,7 @@ _HEADER = 192
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """A .npy header (version 1.0) of a fixed length."""
+    """Return a .npy header (version 1.0) of a fixed length."""
     text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape!r}, }}"
     room = _HEADER - 10
     return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + f"{text:<{room - 1}}\n".encode()

@@ -1,4 +1,4 @@
-"""Decisions of reviewers, in SQLite: on disk before a mark is answered, whatever happens then."""
+"""The marks of reviewers in an SQLite database; each one is on disk before the request is answered."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any
 from anowild.errors import UserError
 from anowild.files import as_user_error
 
-#: What can be said of an image.
+#: Possible verdicts on an image.
 VERDICTS = ("keep", "odd", "unsure")
+#: Maximum length of the name of a reviewer, in characters.
 MAX_REVIEWER_LENGTH = 64
 #: Name of the database in a review's folder.
 MARKS = "marks.sqlite"
@@ -24,9 +25,9 @@ MARKS = "marks.sqlite"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    image BLOB NOT NULL,        -- its name, UTF-8; halves of characters as they are
+    image BLOB NOT NULL,        -- its name in UTF-8; lone surrogates are kept
     reviewer TEXT NOT NULL,
-    verdict TEXT,               -- NULL: the mark was taken away
+    verdict TEXT,               -- NULL: the mark was removed
     time TEXT NOT NULL,         -- UTC, ISO 8601
     undone INTEGER NOT NULL DEFAULT 0
 );
@@ -37,22 +38,22 @@ PRAGMA user_version = 1;
 
 @dataclass(frozen=True)
 class Mark:
-    """A decision that stands."""
+    """A mark that is in force: it is the last one of its reviewer on its image."""
 
     image: str
     reviewer: str
     verdict: str
-    time: str
+    time: str  # UTC, ISO 8601
 
 
 class Store:
-    """Marks by image and reviewer; each is an event, so that it can be undone.
+    """Thread-safe event log of marks, by image and reviewer; each event can be undone.
 
     Args:
-        path: of the database; made where there is none.
+        path: of the database; created if it does not exist.
 
     Raises:
-        UserError: it is no such database, or cannot be written.
+        UserError: the file is not such a database, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,10 +72,10 @@ class Store:
             raise UserError(f"{path}: cannot be used as a database of marks ({error})") from error
 
     def mark(self, image: str, reviewer: str, verdict: str | None) -> None:
-        """Decide on an image; None takes the decision away.
+        """Store a verdict on an image; None removes the reviewer's mark.
 
         Raises:
-            ValueError: another verdict, or a reviewer that :func:`is_valid_reviewer` says is none.
+            ValueError: the verdict or the name of the reviewer is invalid.
             UserError: the disk is full.
         """
         if verdict is not None and verdict not in VERDICTS:
@@ -88,10 +89,14 @@ class Store:
             )
 
     def undo(self, reviewer: str, among: Container[str] | None = None) -> str | None:
-        """Take back the reviewer's last event that is not undone; its image, or None.
+        """Undo the last event of a reviewer that is not undone yet.
 
         Args:
-            among: only events of these images.
+            reviewer: whose events.
+            among: consider only events of these images.
+
+        Returns:
+            The image of the event; None if there was nothing to undo.
         """
         with self._lock:
             rows = self._run(
@@ -106,7 +111,7 @@ class Store:
         return None
 
     def marks(self) -> list[Mark]:
-        """What stands, the oldest first: each reviewer's last word on each image."""
+        """Return the last mark of each reviewer on each image, the oldest first."""
         with self._lock:
             rows = self._run(
                 "SELECT image, reviewer, verdict, time FROM events WHERE id IN "
@@ -116,16 +121,21 @@ class Store:
         return [Mark(_decoded(image), *rest) for image, *rest in rows]
 
     def version(self) -> tuple[int, int]:
-        """Changes with every change of the marks."""
+        """Return a value that differs after every change of the marks."""
         with self._lock:
             ((count, undone),) = self._run("SELECT COUNT(*), COALESCE(SUM(undone), 0) FROM events")
         return int(count), int(undone)
 
     def close(self) -> None:
+        """Close the database."""
         self._db.close()
 
     def _run(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
-        """A statement, with the lock held. Raises UserError."""
+        """Execute a statement; the caller holds the lock.
+
+        Raises:
+            UserError: the disk is full, or the database cannot be used.
+        """
         try:
             return self._db.execute(statement, values).fetchall()
         except sqlite3.Error as error:
@@ -135,7 +145,7 @@ class Store:
 
 
 def is_valid_reviewer(name: object) -> bool:
-    """Whether somebody may be called so: text of some length, without control characters."""
+    """Return whether a name is a nonempty text of limited length without control characters."""
     return (
         isinstance(name, str)
         and 0 < len(name) <= MAX_REVIEWER_LENGTH
@@ -152,7 +162,7 @@ def _decoded(name: bytes) -> str:
 
 
 def consensus(marks: Iterable[Mark]) -> dict[str, str]:
-    """One verdict for each image: what all reviewers agree on, else ``unsure``."""
+    """Return one verdict for each marked image: the one that all reviewers gave, else ``unsure``."""
     found: dict[str, set[str]] = {}
     for mark in marks:
         found.setdefault(mark.image, set()).add(mark.verdict)

@@ -1,8 +1,8 @@
-// The page of `anowild review`: a grid that holds only what can be seen, whatever the number of images.
+// The page of `anowild review`: a virtual grid, which holds elements for the visible images only.
 "use strict";
 
-const CHUNK = 60; // images that are fetched together
-const CACHED = 60; // chunks that are kept
+const CHUNK = 60; // images that are fetched at a time
+const CACHED = 60; // chunks that are kept in memory
 const TILE = { width: 112, height: 140, gap: 6, picture: 108 };
 const BARS = 120;
 const NEXT = { keep: "k", odd: "o", unsure: "u" };
@@ -10,20 +10,20 @@ const NEXT = { keep: "k", odd: "o", unsure: "u" };
 const $ = (id) => document.getElementById(id);
 const secret = document.querySelector("meta[name=secret]").content;
 
-let info; // what the server says once
-let order = new Int32Array(0); // number of the image at each place
+let info; // facts about the review, fetched once
+let order = new Int32Array(0); // index of the image at each place of the grid
 let scores = new Float32Array(0); // all scores, the highest first
-let current = 0; // place of the image that keys mark
+let current = 0; // place of the selected image, which keys mark
 let threshold = 0;
 let columns = 1;
-const chunks = new Map(); // chunk -> { sheet, rows } of the order at hand
+const chunks = new Map(); // chunk -> { sheet, count, rows } of the current order
 const tiles = new Map(); // place -> element
-const marks = new Map(); // number of an image -> own verdict, newer than what any chunk holds
-const agreed = new Map(); // number of an image -> verdict of all, likewise
-let lost = false; // a change that was not stored: said until one is
-let generation = 0; // of the order: answers to older questions are dropped
+const marks = new Map(); // index of an image -> own verdict, newer than in any chunk
+const agreed = new Map(); // index of an image -> consensus of all reviewers, likewise
+let lost = false; // the last change was not stored; the error stays until a change is stored
+let generation = 0; // counts orders; responses that belong to an older order are dropped
 
-async function ask(path, body) {
+async function request(path, body) {
   const options = body === undefined ? {} : {
     method: "POST", body: JSON.stringify(body),
     headers: { "content-type": "application/json", "x-anowild": secret },
@@ -33,12 +33,12 @@ async function ask(path, body) {
     answer = await fetch(path, options);
   } catch {
     lost ||= body !== undefined;
-    fail("The server does not answer. Is `anowild review` still running? What was marked before is kept.");
+    showError("The server does not answer. Is `anowild review` still running? Earlier marks are stored.");
     throw new Error("no answer");
   }
   if (!answer.ok) {
     lost ||= body !== undefined;
-    fail(await answer.text());
+    showError(await answer.text());
     throw new Error(answer.status);
   }
   if (body !== undefined) lost = false;
@@ -46,7 +46,7 @@ async function ask(path, body) {
   return answer;
 }
 
-function fail(text) {
+function showError(text) {
   $("error").textContent = text;
   $("error").hidden = false;
 }
@@ -64,10 +64,10 @@ function layout() {
   $("grid").style.height = `${Math.ceil(order.length / columns) * (TILE.height + TILE.gap) + TILE.gap}px`;
   for (const element of tiles.values()) element.remove();
   tiles.clear();
-  draw();
+  drawVisibleTiles();
 }
 
-function draw() {
+function drawVisibleTiles() {
   const scroller = $("scroller");
   const step = TILE.height + TILE.gap;
   const first = Math.max(0, Math.floor(scroller.scrollTop / step) - 1) * columns;
@@ -80,12 +80,12 @@ function draw() {
     }
   }
   for (let place = first; place < last; place++) {
-    if (!tiles.has(place)) tiles.set(place, tile(place));
+    if (!tiles.has(place)) tiles.set(place, createTile(place));
   }
-  for (let chunk = Math.floor(first / CHUNK); chunk * CHUNK < last; chunk++) want(chunk);
+  for (let chunk = Math.floor(first / CHUNK); chunk * CHUNK < last; chunk++) loadChunk(chunk);
 }
 
-function tile(place) {
+function createTile(place) {
   const element = document.createElement("div");
   element.className = "tile";
   element.dataset.place = place;
@@ -94,11 +94,11 @@ function tile(place) {
     `${Math.floor(place / columns) * (TILE.height + TILE.gap) + TILE.gap}px)`;
   element.innerHTML = '<div class="picture"></div><div class="text"></div><div class="text"></div><div class="mark"></div>';
   $("grid").append(element);
-  fill(place, element);
+  updateTile(place, element);
   return element;
 }
 
-function fill(place, element) {
+function updateTile(place, element) {
   element.classList.toggle("current", place === current);
   const held = chunks.get(Math.floor(place / CHUNK));
   if (!held || !held.rows) return;
@@ -118,13 +118,13 @@ function fill(place, element) {
   mark.dataset.verdict = verdict || "";
 }
 
-function refresh() {
-  for (const [place, element] of tiles) fill(place, element);
+function updateVisibleTiles() {
+  for (const [place, element] of tiles) updateTile(place, element);
 }
 
-async function want(chunk) {
+async function loadChunk(chunk) {
   if (chunks.has(chunk)) {
-    const held = chunks.get(chunk); // the most recent one is the last to go
+    const held = chunks.get(chunk); // moved to the end: the least recently used chunk is dropped first
     chunks.delete(chunk);
     chunks.set(chunk, held);
     return;
@@ -139,16 +139,16 @@ async function want(chunk) {
   }
   const asked = generation;
   try {
-    const answer = await ask(`/api/rows?images=${list}&reviewer=${encodeURIComponent(reviewer())}`);
+    const answer = await request(`/api/rows?images=${list}&reviewer=${encodeURIComponent(reviewer())}`);
     const rows = await answer.json();
     if (asked !== generation) return;
     held.rows = rows;
-    progress(rows.progress);
+    showProgress(rows.progress);
     for (let place = chunk * CHUNK; place < chunk * CHUNK + numbers.length; place++) {
-      if (tiles.has(place)) fill(place, tiles.get(place));
+      if (tiles.has(place)) updateTile(place, tiles.get(place));
     }
   } catch {
-    if (asked === generation) chunks.delete(chunk); // asked for again when it is seen again
+    if (asked === generation) chunks.delete(chunk); // loaded again when it becomes visible again
   }
 }
 
@@ -162,15 +162,15 @@ function move(place) {
   if (top + step + TILE.gap > scroller.scrollTop + scroller.clientHeight) {
     scroller.scrollTop = top + step + TILE.gap - scroller.clientHeight;
   }
-  draw();
-  refresh();
+  drawVisibleTiles();
+  updateVisibleTiles();
 }
 
 // Order and threshold
 
 async function reorder() {
   const asked = ++generation;
-  const answer = await ask(`/api/order?sort=${encodeURIComponent($("sort").value)}`);
+  const answer = await request(`/api/order?sort=${encodeURIComponent($("sort").value)}`);
   const found = new Int32Array(await answer.arrayBuffer());
   if (asked !== generation) return;
   order = found;
@@ -182,7 +182,7 @@ async function reorder() {
   layout();
 }
 
-function bars() {
+function drawHistogram() {
   const high = scores[0], low = scores[scores.length - 1];
   const counts = new Array(BARS).fill(0);
   const width = (high - low) / BARS || 1;
@@ -199,10 +199,10 @@ function bars() {
   }));
 }
 
-function cut() {
+function applyThreshold() {
   const high = scores[0], low = scores[scores.length - 1];
   threshold = low + ($("threshold").value / 1000) * (high - low);
-  // How many reach it: the scores fall.
+  // Binary search for the number of images that reach it: the scores descend.
   let left = 0, right = scores.length;
   while (left < right) {
     const middle = (left + right) >> 1;
@@ -214,22 +214,22 @@ function cut() {
     `${left} of ${scores.length} images (${share.toFixed(1)} %) score ${threshold.toFixed(2)} or more`;
   $("bars").childNodes.forEach((bar, i) =>
     bar.classList.toggle("above", low + ((i + 0.5) / BARS) * (high - low) >= threshold));
-  refresh();
+  updateVisibleTiles();
 }
 
 // Marks
 
-function progress(found) {
+function showProgress(found) {
   $("progress").textContent =
     `${found.all} of ${order.length} reviewed (${found.own} by you): ` +
     `${found.odd} odd, ${found.keep} keep, ${found.unsure} unsure`;
 }
 
-// One change after the other: the last key pressed has the last word.
+// Changes are sent one after the other, so that the last key pressed decides.
 let changes = Promise.resolve();
 
-function change(path, body) {
-  const answer = changes.then(() => ask(path, body)).then((answer) => answer.json());
+function postChange(path, body) {
+  const answer = changes.then(() => request(path, body)).then((answer) => answer.json());
   changes = answer.catch(() => {});
   return answer;
 }
@@ -240,45 +240,45 @@ async function mark(verdict) {
   marks.set(number, verdict);
   move(place + 1);
   try {
-    settle(await change("/api/mark", { image: number, verdict, reviewer: reviewer() }));
+    applyServerMarks(await postChange("/api/mark", { image: number, verdict, reviewer: reviewer() }));
   } catch {
     if (before === undefined) marks.delete(number);
     else marks.set(number, before);
-    refresh();
+    updateVisibleTiles();
   }
 }
 
 async function undo() {
-  const found = await change("/api/undo", { reviewer: reviewer() });
-  settle(found);
+  const found = await postChange("/api/undo", { reviewer: reviewer() });
+  applyServerMarks(found);
   if (found.image === null) return;
   const place = order.indexOf(found.image);
   if (place >= 0) move(place);
 }
 
-function settle(found) {
+function applyServerMarks(found) {
   if (found.image !== null) {
     marks.set(found.image, found.own);
     agreed.set(found.image, found.all);
   }
-  progress(found.progress);
-  refresh();
+  showProgress(found.progress);
+  updateVisibleTiles();
 }
 
 // One image
 
-async function look() {
-  const answer = await ask(`/api/detail?images=${order[current]}`);
+async function openDetail() {
+  const answer = await request(`/api/detail?images=${order[current]}`);
   const found = await answer.json();
   $("detail-name").textContent = `${current + 1}. ${found.name}, score ${found.score.toFixed(2)}`;
   $("detail-why").textContent = found.why;
   $("detail-pictures").replaceChildren(...found.pictures.map(([title, url]) => {
     const figure = document.createElement("div");
-    figure.append(picture(url, `${title}: ${found.name}`), title);
+    figure.append(createImage(url, `${title}: ${found.name}`), title);
     return figure;
   }));
   $("detail-like").hidden = !found.near.length;
-  $("detail-near").replaceChildren(...found.near.map((url) => picture(url, "an ordinary training image")));
+  $("detail-near").replaceChildren(...found.near.map((url) => createImage(url, "an ordinary training image")));
   $("detail-cues").replaceChildren(...Object.entries(found.cues).map(([name, value]) => {
     const row = document.createElement("tr");
     for (const text of [name.replaceAll("_", " "), value.toPrecision(4)]) {
@@ -289,11 +289,11 @@ async function look() {
     return row;
   }));
   $("detail-marks").textContent =
-    found.marks.map(([who, verdict]) => `${who}: ${verdict}`).join(", ") || "Nobody has marked it.";
+    found.marks.map(([who, verdict]) => `${who}: ${verdict}`).join(", ") || "Not marked yet.";
   if (!$("detail").open) $("detail").showModal();
 }
 
-function picture(url, alt) {
+function createImage(url, alt) {
   const image = document.createElement("img");
   image.src = url;
   image.alt = alt;
@@ -315,12 +315,12 @@ const KEYS = {
   o: () => mark("odd"),
   u: () => mark("unsure"),
   z: undo,
-  Enter: look,
+  Enter: openDetail,
 };
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("select, dialog, input:not([type=range])")) return; // they have keys of their own
+  if (event.target.closest("select, dialog, input:not([type=range])")) return; // these handle keys themselves
   if (event.key === "Enter" && event.target.closest("button, a")) return;
   if (event.key.length > 1 && event.target.type === "range") return;
   const action = KEYS[event.key];
@@ -330,36 +330,36 @@ document.addEventListener("keydown", (event) => {
 });
 
 async function start() {
-  info = await (await ask("/api/info")).json();
+  info = await (await request("/api/info")).json();
   $("title").textContent = info.title;
   document.title = `Review: ${info.title}`;
   $("sort").replaceChildren(...info.sorts.map((name) => {
     const option = document.createElement("option");
     option.value = name;
     option.textContent =
-      name === "score" ? "odd first" : name === "marks" ? "what your marks teach" : name.replaceAll("_", " ");
+      name === "score" ? "oddest first" : name === "marks" ? "learned from marks" : name.replaceAll("_", " ");
     return option;
   }));
   $("reviewer").value = localStorage.getItem("reviewer") || "me";
   for (const kind of ["csv", "json", "parquet"]) $(kind).href = `/api/export?format=${kind}`;
-  const found = ask("/api/scores").then((answer) => answer.arrayBuffer());
+  const found = request("/api/scores").then((answer) => answer.arrayBuffer());
   await reorder();
   scores = new Float32Array(await found);
-  bars();
+  drawHistogram();
   const high = scores[0], low = scores[scores.length - 1];
   $("threshold").value = ((Math.min(info.threshold, high) - low) / (high - low || 1)) * 1000;
-  cut();
+  applyThreshold();
 
   let waiting = false;
   $("scroller").addEventListener("scroll", () => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; draw(); });
+    requestAnimationFrame(() => { waiting = false; drawVisibleTiles(); });
   }, { passive: true });
   new ResizeObserver(layout).observe($("scroller"));
-  $("again").addEventListener("click", () => { reorder(); $("scroller").focus(); });
+  $("refresh").addEventListener("click", () => { reorder(); $("scroller").focus(); });
   $("sort").addEventListener("change", () => { reorder(); $("scroller").focus(); });
-  $("threshold").addEventListener("input", cut);
+  $("threshold").addEventListener("input", applyThreshold);
   $("reviewer").addEventListener("change", () => {
     localStorage.setItem("reviewer", reviewer());
     reorder();
@@ -369,13 +369,13 @@ async function start() {
     if (hit) move(Number(hit.dataset.place));
     $("scroller").focus();
   });
-  $("grid").addEventListener("dblclick", look);
+  $("grid").addEventListener("dblclick", openDetail);
   for (const button of document.querySelectorAll("button[data-verdict]")) {
     button.title = `Key ${NEXT[button.dataset.verdict]}`;
     button.addEventListener("click", () => { mark(button.dataset.verdict); $("scroller").focus(); });
   }
   $("undo").addEventListener("click", () => { undo(); $("scroller").focus(); });
-  $("look").addEventListener("click", look);
+  $("look").addEventListener("click", openDetail);
   $("close").addEventListener("click", () => $("detail").close());
   $("detail").addEventListener("close", () => $("scroller").focus());
   $("scroller").focus();
