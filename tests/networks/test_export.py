@@ -61,7 +61,7 @@ def onnx_outputs(part: Part, x: Tensor, path: Path, dynamo: bool, expected: int)
         )  # fmt: skip
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
-    assert given.shape[0] == "batch"
+    assert isinstance(given.shape[0], str)  # any number; only newer exporters keep its name
     (result,) = session.run(None, {given.name: x.numpy()})
     assert len(result) == expected
     return torch.from_numpy(result)

@@ -18,9 +18,14 @@ def test_model_of_format_4_scores_as_before(digits: Array, tmp_path: Path) -> No
     expected = json.loads((MODEL / "scores.json").read_text())
     detector = Detector.load(MODEL)
     table = anowild.score(detector, digits[:64])
-    for name, values in table.scores.columns().items():
-        assert np.allclose(values, expected["columns"][name], rtol=1e-6, atol=1e-6), name
-    assert list(table.scores.columns()) == list(expected["columns"])
+    columns = {name: np.array(values) for name, values in expected["columns"].items()}
+    assert list(table.scores.columns()) == list(columns)
+    for name, values in table.scores.cues.items():
+        assert np.allclose(values, columns[name], rtol=1e-6, atol=1e-6), name
+    assert np.allclose(detector.calibration.score(columns), columns["score"], rtol=1e-6, atol=1e-6)
+    # Where training scores lie close together, the score rises a hundred times faster than its cues,
+    # whose rounding depends on the processor and on PyTorch.
+    assert np.allclose(table.score, columns["score"], rtol=1e-4, atol=1e-4)
     assert detector.reasons(table.scores) == expected["why"]
     assert detector.checksum == json.loads((MODEL / "model.json").read_text())["weights_id"]
     assert len(detector.reference_images.images) == 20

@@ -71,7 +71,8 @@ def autoencoder(training: Array, images: Array, seed: int = 0) -> Array:
     from pyod.models.auto_encoder import AutoEncoder
 
     model = AutoEncoder(epoch_num=EPOCHS, random_state=seed, verbose=0)
-    return np.asarray(model.fit(flat(training)).decision_function(flat(images)))
+    model.fit(flat(training))  # earlier versions return None
+    return np.asarray(model.decision_function(flat(images)))
 
 
 def low_contrast(training: Array, images: Array, seed: int = 0) -> Array:
