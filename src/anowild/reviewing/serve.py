@@ -126,7 +126,7 @@ def _refuse_foreign_folder(folder: Path) -> None:
         return
     found = {path.name for path in folder.iterdir()}
     if found and not found & {FACTS, MARKS, "lock"}:
-        other = sorted(found - ours or found)[0]
+        other = min(found - ours or found)
         raise UserError(
             f"{folder}: is no review, but holds other files ({printable(other)}); name a new folder"
         )
