@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,19 @@ def test_a_first_session_needs_one_import(digits: Array, tmp_path: Path) -> None
 def test_impossible_rules_are_refused(rule: Any, sentence: str) -> None:
     with pytest.raises(anowild.UserError, match=sentence):
         rule()
+
+
+def test_readme_example_runs(
+    digits: Array, folder_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(digits[:60])
+    rows = [f"{path.name},{int(i < 12)}" for i, path in enumerate(sorted(folder.iterdir()))]
+    (folder.parent / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    small = "kimg=0.2, resolution=8, fmap_max=4"
+    assert "kimg=100" in example
+    monkeypatch.chdir(folder.parent)
+    exec(example.replace("kimg=100", small), {})
+    assert Path("report.html").exists()
+    assert len(Path("scores.csv").read_text().splitlines()) == 61
