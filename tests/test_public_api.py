@@ -96,7 +96,7 @@ def test_a_first_session_needs_one_import(digits: Array, tmp_path: Path) -> None
     found = anowild.evaluate(detector, digits[:60], truth)
     assert 0 <= found.columns["score"].auroc.value <= 1
     anowild.report(detector, digits[:60], tmp_path / "r.html", anowild.Gap(), truth)
-    assert "Against the labels" in (tmp_path / "r.html").read_text()
+    assert "average precision" in (tmp_path / "r.html").read_text()
     for rule in (anowild.ExpectedShare(0.1), anowild.FalseDiscoveryRate(0.2, digits[60:200])):
         assert anowild.score(tmp_path / "model", digits[:60], rule=rule).threshold is not None
     counts = anowild.clean(tmp_path / "s.csv", tmp_path / "kept", "list")
