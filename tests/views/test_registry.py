@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -168,6 +169,24 @@ def test_model_with_an_unknown_view_scores_with_the_others(
         detector = Detector.load(tmp_path / "model")
     assert "does not know the model's toy_edges" in caplog.text
     assert np.isfinite(detector.score(image_set).score).all()
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("counts", "usual", "sentence"),
+    [
+        (False, 1.0, "no cue of the views toy counts"),
+        (True, np.nan, "the view 'toy' gives values of toy_edges that are not finite"),
+    ],
+)
+def test_unusable_cues_get_a_sentence(
+    digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    counts: bool, usual: float, sentence: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(ToyView, "cues", (dataclasses.replace(EDGES, counts=counts),))
+    register_fit("toy")(lambda *_: FittedView(ToyView(usual)))
+    with pytest.raises(UserError, match=sentence):
+        anowild.train(digits, tmp_path / "model", tiny_settings(views=("toy",)))
 
 
 def test_unknown_views_get_a_sentence(anowild: Run, digits: Array, tmp_path: Path) -> None:

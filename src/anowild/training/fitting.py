@@ -92,7 +92,7 @@ def fit_detector(
         folder: training state; the same call goes on from there.
 
     Raises:
-        UserError: as the fitting of a view; or a cue is not finite.
+        UserError: as the fitting of a view; a cue is not finite; or no cue counts.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
     fits = {name: fit_of(name) for name in settings.views}
@@ -100,10 +100,16 @@ def fit_detector(
     fitted = [fit(images, settings, folder, device) for fit in fits.values()]
     training: dict[str, Array] = {}
     for part in fitted:
-        cues = part.training_cues
-        training |= part.view.measure(chosen) if cues is None else cues
-    check_finite(training)
-    calibration = Calibration.fit([cue for part in fitted for cue in part.view.cues], training)
+        measured = part.training_cues
+        measured = part.view.measure(chosen) if measured is None else measured
+        check_finite(measured, part.view.name)
+        training |= measured
+    cues = [cue for part in fitted for cue in part.view.cues]
+    if not any(cue.counts for cue in cues):
+        raise UserError(
+            f"no cue of the views {', '.join(fits)} counts, so there is no score; add a view whose cues count"
+        )
+    calibration = Calibration.fit(cues, training)
     reference_images = ReferenceImages.choose(
         chosen, calibration.score(training), settings.reference_images, settings.seed
     )
@@ -127,11 +133,11 @@ def calibration_images(images: ImageSet, settings: Settings) -> Array:
     return images.images[np.sort(rng.permutation(len(images))[:MOST_CALIBRATED])]
 
 
-def check_finite(cues: Mapping[str, Array]) -> None:
-    """Raise UserError if a cue or feature of the training images is not finite."""
+def check_finite(cues: Mapping[str, Array], view: str) -> None:
+    """Raise UserError if a view's cue or feature of the training images is not finite."""
     for name, values in cues.items():
         if not np.isfinite(values).all():
             raise UserError(
-                f"the trained networks give {name} values that are not finite: the training has "
-                "diverged; start again with a lower learning_rate"
+                f"the view '{view}' gives values of {name} that are not finite on the training images; if "
+                "it trains networks, they have diverged: start again with a lower learning_rate"
             )

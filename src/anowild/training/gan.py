@@ -83,8 +83,8 @@ def fit_references(
     measured = view.measure_batches(batches, count)
     generated = view.samples(SAMPLES, settings.latent_scale, settings.seed)
     samples = view.measure_batches(generated, SAMPLES, cues=(), features=("latent",))
-    check_finite(measured)
-    check_finite(samples)
+    check_finite(measured, view.name)
+    check_finite(samples, view.name)
     references = {
         "latent": GaussianReference.fit(samples["latent"]),
         "hidden": GaussianReference.fit(measured["hidden"]),
