@@ -64,7 +64,7 @@ def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
     ranks = (-score).argsort().argsort()
     rarity = -np.log10((ranks + 0.5) / count)
     usual = GaussianReference.fit(measured["samples"]["latent"])
-    latents = (torch.from_numpy(training["latent"]) - usual.mean) @ usual.whitening
+    latents = usual.whitened(torch.from_numpy(training["latent"]))
     described = reranking_features({name: training[name] for name in CUES}, latents.numpy())
 
     def learning(seen: Array) -> Array:

@@ -247,6 +247,7 @@ def report(
     shown: int = 24,
     notes: Sequence[str] = (),
     others: Mapping[str, Array] | None = None,
+    folder: str | Path | None = None,
 ) -> None:
     """Score a source and write one HTML page about it.
 
@@ -259,13 +260,14 @@ def report(
         shown: images in each gallery.
         notes: sentences for the top of the page.
         others: other scores of the same images, [N] each, to be held against the labels as well.
+        folder: of the model, where ``model`` is a detector; its training's losses and pictures are shown.
 
     Raises:
         UserError: the model or the source cannot be used, or the page cannot be written.
     """
     from anowild.reporting.page import write_report
 
-    write_report(model, sources, out, rule, labels, shown, notes, others)
+    write_report(model, sources, out, rule, labels, shown, notes, others, folder)
 
 
 def review(

@@ -19,7 +19,6 @@ from anowild.evaluation.labels import Labels
 from anowild.evaluation.metrics import Quality, qualities
 from anowild.files import as_user_error, read_json, write_json, write_text
 from anowild.presets import preset
-from anowild.reporting.page import write_report
 from anowild.scoring import Detector
 from anowild.settings import Settings
 from anowild.study.baselines import BASELINES
@@ -93,7 +92,7 @@ def run_demo(
     write_json(out / "result.json", {"setting": setting, "rows": table, "minutes": minutes})
     truth = Labels(str(out / "digits" / "test.csv"))
     notes = [setting, verdict, closing]
-    write_report(
+    api.report(
         detector, test, out / "report.html", labels=truth, notes=notes, others=others, folder=model
     )
     _print(table)

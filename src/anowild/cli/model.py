@@ -116,12 +116,12 @@ def report(
     gap: Gap = False,
 ) -> None:
     """Score images and write one page about them: the oddest, why they are, and where the line is."""
-    from anowild.reporting.page import write_report
+    from anowild import api
 
     rule = options.threshold_rule(budget, expected_share, fdr, calibration, gap)
     truth = options.labels_of(labels, normal, partial)
     detector = options.load_detector(model, device, threads)
-    write_report(detector, sources, out, rule, truth, show, folder=model)
+    api.report(detector, sources, out, rule, truth, show, folder=model)
     print(f"{out}: open it in a browser")
 
 

@@ -41,11 +41,7 @@ def write_report(
     others: Mapping[str, Array] | None = None,
     folder: str | Path | None = None,
 ) -> None:
-    """Score a source and write a page about it; see `anowild.report`.
-
-    If ``model`` is a detector, ``folder`` may name its folder; the page then shows losses and image grids
-    from the subfolder ``training``.
-    """
+    """Score a source and write a page about it; see `anowild.report`."""
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: a report is written as .html; give it such an ending")

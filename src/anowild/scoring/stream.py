@@ -78,17 +78,9 @@ def score(
     out: str | Path | None = None,
     rule: ThresholdRule | None = None,
 ) -> Table:
-    """Score a source: return a table, and write it, ranked, if ``out`` names a .csv or .parquet file.
+    """Score a source and return, or also write, its table; see `anowild.score`.
 
-    Streams: memory holds neither the images nor, with ``out``, their names.
-
-    Args:
-        model: a detector, or the folder of one.
-        sources: folders, archives, arrays, videos, packed data sets, ...
-        rule: where to draw the line. The table then has a ``threshold``, and the file a column ``odd``.
-
-    Raises:
-        UserError: the model or the source cannot be used, or the file cannot be written.
+    Memory holds neither the images nor, with ``out``, their names.
     """
     path = None if out is None else Path(out)
     if path is not None:

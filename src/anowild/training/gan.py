@@ -89,7 +89,7 @@ def fit_references(
         "latent": GaussianReference.fit(samples["latent"]),
         "hidden": GaussianReference.fit(measured["hidden"]),
     }
-    for cue in view.gan_cues:
+    for cue in view.cues:
         if cue.distance_of is not None:
             features = torch.from_numpy(measured[cue.distance_of])
             measured[cue.name] = references[cue.distance_of](features).numpy()

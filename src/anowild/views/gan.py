@@ -214,6 +214,7 @@ class GanView(View):
     """
 
     name = "gan"
+    cues: tuple[GanCue, ...]
 
     def __init__(
         self,
@@ -228,8 +229,7 @@ class GanView(View):
         self.architecture = dict(architecture)
         self.lod = lod
         self.dtype = dtype
-        self.gan_cues = [cue for name, cue in CUES.items() if cues is None or name in cues]
-        self.cues = tuple(self.gan_cues)
+        self.cues = tuple(cue for name, cue in CUES.items() if cues is None or name in cues)
         self.device = next(networks.encoder.parameters()).device
         encoder, discriminator = networks.encoder, networks.discriminator
         self.references = {
@@ -261,9 +261,7 @@ class GanView(View):
         """Return E's latents in units of their spread over generated images: float64 [N, latent]."""
         latents = [self.encoded(x).float().cpu() for x in self.batches(images)]
         # On the CPU, so that neighbors do not depend on the device.
-        reference = self.references["latent"]
-        centered = torch.cat(latents)[: len(images)].double() - reference.mean.cpu()
-        return (centered @ reference.whitening.cpu()).numpy()
+        return self.references["latent"].whitened(torch.cat(latents)[: len(images)]).numpy()
 
     def explain(self, images: Array) -> Explanation:
         """Return reconstructions, and heat maps of the residual and of D's feature differences."""
@@ -321,7 +319,7 @@ class GanView(View):
         Returns:
             By name: cues, float64 [N]; features, float32 [N, D].
         """
-        chosen = self.gan_cues if cues is None else cues
+        chosen = self.cues if cues is None else cues
         parts: dict[str, list[Tensor]] = {
             name: [] for name in [c.name for c in chosen] + [*features]
         }
@@ -352,8 +350,8 @@ class GanView(View):
     def passed(self, x: Tensor) -> GanPass:
         """Pass a batch, as the networks see it, through E, G and D."""
         n = self.networks
+        latents = self.encoded(x)
         with conv_precision(self.dtype), full_float32(self.device):
-            latents = self.encoded(x)
             rebuilt = n.generator(latents, self.lod)
             maps = n.discriminator.features(torch.cat([x, rebuilt]), self.lod)
             hidden = n.discriminator.head(maps[: len(x)])

@@ -39,8 +39,9 @@ class GaussianReference(nn.Module):
         return reference
 
     def whitened(self, features: Tensor) -> Tensor:
-        """Features in units of the reference's spread, float64 [N, D]."""
-        return (features.double() - self.mean) @ self.whitening
+        """Return features in units of the reference's spread: float64 [N, D], where the features lie."""
+        device = features.device
+        return (features.double() - self.mean.to(device)) @ self.whitening.to(device)
 
     def forward(self, features: Tensor) -> Tensor:
         """Mahalanobis distances, float64: [N, D] -> [N]."""
