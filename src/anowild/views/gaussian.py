@@ -38,6 +38,39 @@ class GaussianReference(nn.Module):
         reference.whitening.copy_(torch.from_numpy(axes / np.sqrt(values)))
         return reference
 
+    @staticmethod
+    def fit_trimmed(
+        features: Array, shrinkage: float = 0.003, kept: float = 0.8, rounds: int = 3
+    ) -> GaussianReference:
+        """Fit to the nearest part of features [N, D], so that contamination does not move it.
+
+        Features are standardized; the covariance is shrunk towards the identity. Each round keeps the
+        features nearest to the fit of the round before.
+
+        Args:
+            shrinkage: weight of the identity.
+            kept: share of the features that are kept.
+            rounds: after the first fit, to all.
+        """
+        x = np.asarray(features, np.float64)
+        count = max(2, round(kept * len(x)))
+        chosen, reference = x, GaussianReference(x.shape[1])
+        for round_ in range(rounds + 1):
+            spread = chosen.std(axis=0)
+            # A feature that hardly varies in the sample is not blown up.
+            spread = np.maximum(spread, max(1e-3 * float(np.median(spread)), 1e-12))
+            mean = chosen.mean(axis=0)
+            unit = (chosen - mean) / spread
+            covariance = (1 - shrinkage) * (unit.T @ unit) / len(unit)
+            covariance[np.diag_indices_from(covariance)] += shrinkage
+            values, axes = np.linalg.eigh(covariance)
+            reference.mean.copy_(torch.from_numpy(mean))
+            reference.whitening.copy_(torch.from_numpy(axes / np.sqrt(values) / spread[:, None]))
+            if round_ < rounds:
+                distances = reference(torch.from_numpy(x)).numpy()
+                chosen = x[np.argsort(distances, kind="stable")[:count]]
+        return reference
+
     def whitened(self, features: Tensor) -> Tensor:
         """Return features in units of the reference's spread: float64 [N, D], where the features lie."""
         device = features.device
