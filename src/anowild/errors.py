@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class UserError(Exception):
     """Something the user can mend: the message names the file or setting, and the mend."""
+
+
+class ViewUnavailable(UserError):
+    """A view that cannot be used here, or whose fitting failed; a detector is made of the others."""
