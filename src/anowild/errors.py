@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class UserError(Exception):
     """Something the user can mend: the message names the file or setting, and the mend."""
+
+
+class ViewUnavailable(UserError):
+    """A view needs a library or weights that are not installed; the message says how to install them."""

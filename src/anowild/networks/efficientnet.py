@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, which was trained on the photographs of ImageNet: the forward pass alone.
+"""EfficientNet-Lite0, which was trained on the photographs of ImageNet: its stages, without the classifier.
 
 Architecture: EfficientNet-B0 (Tan and Le 2019, table 1) without squeeze-and-excitation and with ReLU6.
 """
@@ -21,7 +21,7 @@ STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-STEM, HEAD = 32, 1280
+STEM = 32
 
 #: Of batch normalization, as the published weights were trained.
 EPSILON = 1e-3
@@ -64,7 +64,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The network without its classifier; batch normalizations are folded into the convolutions."""
+    """The network up to its last stage; batch normalizations are folded into the convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,25 +78,24 @@ class EfficientNetLite0(nn.Module):
                 inputs = outputs
             stages.append(nn.Sequential(*stage))
         self.stages = nn.ModuleList(stages)
-        self.head = Convolution(inputs, HEAD, 1, 1, 1)
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the maps after each stage, and those of the head.
+        """Return the maps after each stage.
 
         Args:
             x: [N, 3, H, W], about [-1, 1]: (value - 127) / 128 of 0..255.
 
         Returns:
-            Eight tensors [N, M, h, w], with M of ``STAGES`` and ``HEAD``; sides are 1/2, 1/4, 1/8, 1/16,
-            1/16, 1/32, 1/32 and 1/32 of the input's.
+            Seven tensors [N, M, h, w], with M of ``STAGES``; sides are 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and
+            1/32 of the input's, rounded up.
         """
         x = F.relu6(self.stem(x))
         maps = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        return [*maps, F.relu6(self.head(x))]
+        return maps
 
     @staticmethod
     def from_published(state: Mapping[str, Tensor]) -> EfficientNetLite0:
@@ -121,5 +120,4 @@ class EfficientNetLite0(nn.Module):
                     fill(block.expand, f"{name}._expand_conv", f"{name}._bn0")
                 fill(block.depthwise, f"{name}._depthwise_conv", f"{name}._bn1")
                 fill(block.project, f"{name}._project_conv", f"{name}._bn2")
-            fill(network.head, "_conv_head", "_bn1")
         return network
