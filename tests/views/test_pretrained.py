@@ -131,6 +131,18 @@ def test_large_set_is_sampled(contaminated: Array, monkeypatch: pytest.MonkeyPat
     assert all(np.array_equal(fitted.training_cues[name], v) for name, v in expected.items())
 
 
+def test_alike_or_single_images_give_finite_cues() -> None:
+    alike = np.full((20, 16, 16), 100, np.uint8)
+    alike[3, 4:9, 4:9] = 200
+    for images in (alike, alike[:1]):
+        fitted, loaded = fit(images)
+        assert fitted.training_cues is not None
+        for name, values in fitted.training_cues.items():
+            assert values.shape == (len(loaded),), name
+            assert np.isfinite(values).all(), name
+            assert values.argmax() == (3 if len(images) > 1 else 0), name
+
+
 def test_heat_map_is_brightest_at_a_defect() -> None:
     rng = np.random.default_rng(1)
     stripes = 90 + 60 * (np.arange(64) // 8 % 2)

@@ -122,10 +122,10 @@ def left_out(distances: Array) -> Array:
     Args:
         distances: of the images that a trimmed Gaussian was fitted to, [N, P].
     """
-    count = max(2, round(KEPT * len(distances)))
+    count = max(1, round(KEPT * len(distances)))
     squares = np.square(distances)
     kept = squares <= np.sort(squares, axis=0)[count - 1]
-    rest = 1 - (1 - SHRINKAGE) * squares / (count - 1)
+    rest = 1 - (1 - SHRINKAGE) * squares / max(count - 1, 1)
     return np.sqrt(squares / np.where(kept, np.maximum(rest, SHRINKAGE), 1))
 
 

@@ -1,7 +1,7 @@
 """The view `pretrained`: what a network that was trained on other images makes of these.
 
-Gaussians as in Rippel et al. 2021 (means over the image) and Defard et al. 2021 (PaDiM, by place), but fitted to the
-nearest part of the training images; neighbors as in Bergman et al. 2020. docs/results.md says what each finds.
+Gaussians as in Rippel et al. 2021 (means over the image) and Defard et al. 2021 (PaDiM, by place), but fitted to
+the nearest part of the training images; neighbors as in Bergman et al. 2020.
 """
 
 from __future__ import annotations
