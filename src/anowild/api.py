@@ -159,8 +159,8 @@ def train(
 
     Args:
         sources: folders, image files or array files (``file.npz:key``), or arrays.
-        out: folder of the model; the training state lies in its subfolder ``training``. Robust training
-            leaves suspects.csv there: which training images are odd, and why.
+        out: folder of the model; the training state lies in its subfolder ``training``. ``suspects.csv``
+            says which training images are odd, and why.
         settings: the preset ``laptop`` unless given.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU if there is one.
         threads: CPU threads of this process from now on; None: as they are.
@@ -187,8 +187,7 @@ def train(
         log.warning("only %d images: little can be learned from them", len(images))
     fitted = fit_detector(images, settings, out / "training", torch_device)
     fitted.detector.save(out)
-    if fitted.suspects is not None:
-        write_suspects(fitted.detector, images, fitted.suspects, out / "suspects.csv")
+    write_suspects(out / "suspects.csv", images, fitted)
     return fitted.detector
 
 

@@ -8,4 +8,4 @@ class UserError(Exception):
 
 
 class ViewUnavailable(UserError):
-    """A view needs a library or weights that are not installed; the message says how to install them."""
+    """A view that cannot be used here, or whose fitting failed; a detector is made of the others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -62,6 +62,42 @@ class Bar:
             yield part
 
 
+class _ReportingBar(Bar):
+    """A bar whose progress another process shows."""
+
+    INTERVAL = 0.5  # seconds
+
+    def update(self, done: float, note: str = "") -> None:
+        now = time.monotonic()
+        if _report is not None and now - self._shown >= self.INTERVAL:
+            self._shown = now
+            rate = (done - self._start_done) / max(now - self._started, 1e-9)
+            _report(name=self._name, total=self._total, done=done, note=note or f"{rate:.4g}/s")
+
+
+_report: Callable[..., None] | None = None
+
+
+def report_to(report: Callable[..., None]) -> None:
+    """Have all bars of this process call ``report`` with what :meth:`Bars.update` takes."""
+    global _report  # noqa: PLW0603
+    _report = report
+
+
+class Bars:
+    """Progress of several pieces of work that run at the same time."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._bars: dict[str, Bar] = {}
+
+    def update(self, name: str, total: float | None, done: float, note: str) -> None:
+        """Show the amount done of a piece."""
+        if name not in self._bars:
+            self._bars[name] = Bar(self._progress, name, total, done)
+        self._bars[name].update(done, note)
+
+
 @contextmanager
 def bar(name: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
     """Show progress on stderr: a bar on a terminal, otherwise a line now and then.
@@ -71,8 +107,25 @@ def bar(name: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
         total: amount of work; None if it is unknown.
         done: amount done before.
     """
+    if _report is not None:
+        yield _ReportingBar(None, name, total, done)
+        return
+    with _display() as progress:
+        yield Bar(progress, name, total, done)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Show the progress of several pieces of work, each as :func:`bar` does."""
+    with _display() as progress:
+        yield Bars(progress)
+
+
+@contextmanager
+def _display() -> Iterator[Progress | None]:
+    """Show Rich's display on a terminal; elsewhere there is none."""
     if not sys.stderr.isatty():
-        yield Bar(None, name, total, done)
+        yield None
         return
     # Only now, because the GPU benchmark runs on a machine that has little more than PyTorch.
     from rich.console import Console
@@ -94,4 +147,4 @@ def bar(name: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield Bar(progress, name, total, done)
+        yield progress

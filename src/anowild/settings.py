@@ -106,6 +106,12 @@ class Settings:
         512, "upper limit where the resolution comes from the images", unit="pixels", source=OURS,
         choices=RESOLUTIONS,
     )  # fmt: skip
+    max_network_resolution: int = setting(
+        512,
+        "upper limit of what the trained networks (G, D, E and R) see, where the resolution comes from the "
+        "images; larger images are halved for them",
+        unit="pixels", source=OURS, choices=RESOLUTIONS,
+    )  # fmt: skip
     channels: int | None = setting(
         None, "channels; none: 1 if every image is gray, else 3", source=OURS, at_least=1
     )
@@ -142,6 +148,32 @@ class Settings:
         "FILE.onnx, or vectors FILE.npy, a row a training image",
         source=OURS,
     )
+
+    # View "transforms"
+    transforms: tuple[str, ...] = setting(
+        ("turns", "quarters"),
+        "sets of transformations that R tells apart: turns (of quarters of a circle), quarters (of the "
+        "image, in other orders)",
+        source=OURS,
+    )
+    transforms_kimg: float = setting(
+        150,
+        "length of the training of each of the two networks R; each image counts once for each set of "
+        "transformations",
+        unit="1000 images", source=OURS, at_least=0,
+    )  # fmt: skip
+    transforms_maps: int = setting(
+        16, "feature maps of R at full resolution; at most four times as many deeper", source=OURS,
+        at_least=1,
+    )  # fmt: skip
+    transforms_minibatch: int = setting(
+        32, "minibatch; of each image there are all transformations", unit="images", source=OURS,
+        at_least=2,
+    )  # fmt: skip
+    transforms_learning_rate: float = setting(
+        0.05, "of R at the start; it falls as a cosine to 0", source=OURS, more_than=0
+    )
+    transforms_weight_decay: float = setting(5e-4, "of R", source=OURS, at_least=0)
 
     # Networks
     fmap_base: int = setting(
@@ -442,6 +474,7 @@ def _check(s: Settings) -> None:
     both = s.black is not None and s.white is not None and s.black < s.white
     neither = s.black is None and s.white is None
     need(both or neither, "black", "given together with white, and less than it")
+    need(len({*s.transforms}) == len(s.transforms), "transforms", "each once")
     need(len(s.views) > 0 and len({*s.views}) == len(s.views), "views", "one or more, each once")
     need(
         s.features == "efficientnet-lite0"

@@ -42,7 +42,7 @@ def train(
     ] = False,
     robust: Annotated[
         bool,
-        typer.Option("--robust", help="Leave suspects out; they are listed in suspects.csv."),
+        typer.Option("--robust", help="Leave out training images that the GAN finds odd."),
     ] = False,
     changes: options.Changes = None,
     device: options.Device = "auto",
@@ -64,8 +64,9 @@ def train(
         length = f" for {info['kimg']:g} kimg" if "kimg" in info else ""
         minutes = f" in {info['seconds'] / 60:.1f} minutes" if "seconds" in info else ""
         print(f"{out}: trained {name}{length}{minutes}")
-    if settings.robust:
-        print(f"suspects, the oddest first: {out / 'suspects.csv'}")
+    for name in detector.training_info["failed"]:
+        print(f"{out}: went on without {name}, as said above")
+    print(f"training images, the oddest first: {out / 'suspects.csv'}")
     print(f"next: anowild score {out} IMAGES -o scores.csv")
 
 

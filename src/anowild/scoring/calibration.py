@@ -1,15 +1,17 @@
 """From cues to one score that needs no label, no contamination rate, and no batch.
 
 1. Each cue that counts is taken on a log scale, and held against its distribution over the
-   (contaminated) training set.
-2. For most cues more is odder. For a cue whose odd side is "either", as contrast, the training set
-   decides: contamination itself lengthens one tail (the idea of COPOD and ECOD), so the skewness says
-   how likely it is that the lower side is the odd one: hardly, unless it is clearly negative.
-3. The evidence of a cue is the mean of the inverse tail probabilities of both sides, weighted by that
-   likelihood; its logarithm is the cue's surprise. Nothing jumps, and the unlikely side still counts
-   where a value is far beyond all of the training set.
-4. The surprises are added (as in Fisher's method), and the sum is held against its own distribution
-   over the training set: a score of s says that about one in 10^s training images is as odd, or odder.
+   (contaminated) training set. For most cues more is odder. For a two-sided one ("both", as brightness)
+   the distance from the median counts. For one whose odd side is "either" the training set decides:
+   contamination itself lengthens one tail (the idea of COPOD and ECOD), so the skewness says how likely
+   it is that the lower side is the odd one, and the evidence is the mean of the inverse tail
+   probabilities of both sides, weighted by that likelihood. Its logarithm is the cue's surprise.
+2. A view speaks with the largest of its cues' surprises, each times the cue's weight: 1, or less where
+   the fitting of the view found that the cue says little. That, too, is held against its distribution
+   over the training set, so that a view of many cues speaks no louder than one of a single cue.
+3. The surprises of the views are added (as in Fisher's method), and the sum is held against its own
+   distribution over the training set: a score of s says that about one in 10^s training images is as
+   odd, or odder.
 
 docs/results.md says on which image sets this was chosen, and on which it was measured.
 """
@@ -17,14 +19,15 @@ docs/results.md says on which image sets this was chosen, and on which it was me
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
 from anowild.arrays import Array
-from anowild.views.base import Cue
+from anowild.scoring.scores import Scores
+from anowild.views.base import Cue, OddSide
 
 Side = Literal["upper", "lower", "both"]
 
@@ -108,27 +111,34 @@ class CueCalibration:
 
     skewness: float  # of the log cue over the training set
     lower: float  # probability that the lower side is the odd one
-    training: Tail  # of the log cue
+    training: Tail  # of the log cue; where ``center`` is given, of its distance from there
     counts: bool = True  # whether the cue enters the score
+    weight: float = 1.0  # of its surprise, from 0 to 1
+    center: float | None = None  # median of the log cue, where both sides are odd
 
     @staticmethod
     def fit(
         values: Array,
-        odd_side: Literal["upper", "either"] = "upper",
+        odd_side: OddSide = "upper",
         counts: bool = True,
         lower: float | None = None,
+        weight: float = 1.0,
     ) -> CueCalibration:
         """Fit to a cue over the training set, [N].
 
         Args:
             odd_side: as the :class:`Cue` says.
             lower: probability of the lower side, in the place of what ``odd_side`` implies.
+            weight: of the cue's surprise.
         """
         x = log_cue(values)
         skew = skewness(x)
+        if odd_side == "both":
+            center = float(np.median(x))
+            return CueCalibration(skew, 0.5, Tail.fit(np.abs(x - center)), counts, weight, center)
         if lower is None:
             lower = 1 / LONGEST_ODDS if odd_side == "upper" else lower_side(skew)
-        return CueCalibration(skew, lower, Tail.fit(x), counts)
+        return CueCalibration(skew, lower, Tail.fit(x), counts, weight)
 
     @property
     def side(self) -> Side:
@@ -138,17 +148,36 @@ class CueCalibration:
     def surprise(self, values: Array) -> Array:
         """Return the log evidence that each value is odd, in nats; about -log of its tail probability."""
         x = log_cue(values)
+        if self.center is not None:
+            return -self.training.log_upper(np.abs(x - self.center))
         return np.logaddexp(
             np.log1p(-self.lower) - self.training.log_upper(x),
             np.log(self.lower) - self.training.log_lower(x),
         )
 
-    def tail_shares(self, values: Array) -> tuple[Array, Array]:
-        """Return the shares of training images with as high, and with as low a value: each [N]."""
+    def odd_tail(self, values: Array) -> tuple[Array, Array]:
+        """Return the share of training images as far out, and whether that is the lower side: each [N].
+
+        The side is the one from which more of the evidence comes.
+        """
         x = log_cue(values)
-        floor = np.finfo(np.float64).tiny
-        above, below = self.training.log_upper(x), self.training.log_lower(x)
-        return np.maximum(np.exp(above), floor), np.maximum(np.exp(below), floor)
+        if self.center is not None:
+            share, lower = self.training.log_upper(np.abs(x - self.center)), x < self.center
+        else:
+            above, below = self.training.log_upper(x), self.training.log_lower(x)
+            lower = np.log(self.lower) - below > np.log1p(-self.lower) - above
+            share = np.where(lower, below, above)
+        return np.maximum(np.exp(share), np.finfo(np.float64).tiny), lower
+
+
+@dataclass(frozen=True)
+class ViewCalibration:
+    """The counting cues of one view, and the distribution of the largest of their surprises."""
+
+    cues: tuple[str, ...]
+    weight: float  # of the view's surprise in the sum, from 0 to 1
+    #: Of the largest surprise over the training set; None: it is added as it is (models up to format 5).
+    training: Tail | None = None
 
 
 @dataclass(frozen=True)
@@ -156,29 +185,78 @@ class Calibration:
     """Everything that turns cues into scores; saved with the model."""
 
     cues: Mapping[str, CueCalibration]  # of all cues of the model, those that do not count as well
-    combined: Tail  # of the sum of surprises over the training set
+    views: Mapping[str, ViewCalibration]  # of the views that have a counting cue
+    combined: Tail  # of the sum of the views' surprises over the training set
 
     @staticmethod
-    def fit(cues: Iterable[Cue], training: Mapping[str, Array]) -> Calibration:
-        """Fit to the cues of the training images, each [N] by name."""
-        fitted = {
-            cue.name: CueCalibration.fit(training[cue.name], cue.odd_side, cue.counts)
-            for cue in cues
+    def fit(
+        views: Mapping[str, Iterable[Cue]],
+        training: Mapping[str, Array],
+        weights: Mapping[str, float] | None = None,
+    ) -> Calibration:
+        """Fit to the cues of the training images, each [N] by name.
+
+        Args:
+            views: cues by the name of their view.
+            training: cues of the training images; those that are missing do not enter.
+            weights: of cues that have another weight than 1.
+        """
+        weights = weights or {}
+        cues = {
+            cue.name: CueCalibration.fit(
+                training[cue.name], cue.odd_side, cue.counts, weight=weights.get(cue.name, 1.0)
+            )
+            for group in views.values()
+            for cue in group
         }
-        return Calibration(fitted, Tail.fit(_sum_of_surprises(fitted, training)))
+        found: dict[str, ViewCalibration] = {}
+        for name, group in views.items():
+            counted = tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
+            if counted:
+                weight = max(cues[cue].weight for cue in counted)
+                tail = Tail.fit(_largest_surprise(cues, counted, training))
+                found[name] = ViewCalibration(counted, weight, tail)
+        unscaled = Calibration(cues, found, Tail([0.0], [0.0], 0.0, 0.0))
+        return replace(unscaled, combined=Tail.fit(unscaled.raw_score(training)))
 
     @property
     def counted(self) -> list[str]:
         """Names of the cues that enter the score."""
         return [name for name, cue in self.cues.items() if cue.counts]
 
+    def view_surprises(self, cues: Mapping[str, Array]) -> dict[str, Array]:
+        """Return by view, [N] each, in nats: about -log of the share of training images as odd or odder."""
+        found = {}
+        for name, view in self.views.items():
+            measured = [cue for cue in view.cues if cue in cues]
+            if measured:
+                largest = _largest_surprise(self.cues, measured, cues)
+                found[name] = (
+                    largest if view.training is None else -view.training.log_upper(largest)
+                )
+        return found
+
     def raw_score(self, cues: Mapping[str, Array]) -> Array:
-        """Return the sum of surprises, [N], in nats."""
-        return _sum_of_surprises(self.cues, cues)
+        """Return the weighted sum of the views' surprises, [N], in nats; absent cues add nothing."""
+        surprises = self.view_surprises(cues)
+        return np.sum([self.views[name].weight * s for name, s in surprises.items()], axis=0)
 
     def score(self, cues: Mapping[str, Array]) -> Array:
         """Return scores [N]: -log10 of the share of training images that are as odd, or odder."""
         return -self.combined.log_upper(self.raw_score(cues)) / np.log(10.0)
+
+    def scores(self, cues: Mapping[str, Array]) -> Scores:
+        """Return the scores of all views together and of each view alone, with the cues.
+
+        Models up to format 5 have no scores of views.
+        """
+        surprises = self.view_surprises(cues)
+        alone = {
+            name: surprise / np.log(10.0)
+            for name, surprise in surprises.items()
+            if self.views[name].training is not None
+        }
+        return Scores(self.score(cues), dict(cues), alone)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads."""
@@ -192,23 +270,26 @@ class Calibration:
             KeyError, TypeError: something is missing, or of another type.
         """
         cues = {
-            name: CueCalibration(
-                skewness=given["skewness"],
-                lower=given["lower"],
-                training=Tail(**given["training"]),
-                counts=given["counts"],
-            )
+            name: CueCalibration(**{**given, "training": Tail(**given["training"])})
             for name, given in value["cues"].items()
         }
-        return Calibration(cues, Tail(**value["combined"]))
+        views = {
+            name: ViewCalibration(
+                tuple(given["cues"]),
+                given["weight"],
+                None if given["training"] is None else Tail(**given["training"]),
+            )
+            for name, given in value["views"].items()
+        }
+        return Calibration(cues, views, Tail(**value["combined"]))
 
 
-def _sum_of_surprises(
-    calibrations: Mapping[str, CueCalibration], cues: Mapping[str, Array]
+def _largest_surprise(
+    calibrations: Mapping[str, CueCalibration], names: Iterable[str], cues: Mapping[str, Array]
 ) -> Array:
-    """Add the surprises of the counting cues; one that is not among ``cues`` adds nothing."""
-    counted = [name for name, cue in calibrations.items() if cue.counts and name in cues]
-    return np.sum([calibrations[name].surprise(cues[name]) for name in counted], axis=0)
+    """Return the largest weighted surprise among some cues, [N]."""
+    found = [calibrations[name].weight * calibrations[name].surprise(cues[name]) for name in names]
+    return np.max(found, axis=0)
 
 
 def log_cue(values: Array) -> Array:

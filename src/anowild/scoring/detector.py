@@ -89,8 +89,7 @@ class Detector:
         expected = (p.channels, p.resolution, p.resolution)
         if array.dtype != p.dtype or array.shape[1:] != expected:
             raise ValueError(f"expected {p.dtype} [N, {expected}], not {array.dtype} {array.shape}")
-        cues = self.measure(array)
-        return Scores(self.calibration.score(cues), cues)
+        return self.calibration.scores(self.measure(array))
 
     def reasons(self, scores: Scores) -> list[str]:
         """Say in one line an image what is unusual about it, with percentiles of the training images."""

@@ -24,21 +24,18 @@ def reasons(
         for cue in view.cues
         if cue.name in cues and cue.name in calibration.counted
     ]
-    names = [cue.name for _, cue in counted]
-    surprises = np.stack([calibration.cues[name].surprise(cues[name]) for name in names])
-    shares = np.stack([calibration.cues[name].tail_shares(cues[name]) for name in names])
+    fitted = [calibration.cues[cue.name] for _, cue in counted]
+    values = [cues[cue.name] for _, cue in counted]
+    surprises = np.stack([f.weight * f.surprise(v) for f, v in zip(fitted, values, strict=True)])
+    tails = [f.odd_tail(v) for f, v in zip(fitted, values, strict=True)]
     lines = []
     for i in range(surprises.shape[1]):
         unusual, usual = [], []
         for k in np.argsort(-surprises[:, i], kind="stable"):
             view, cue = counted[k]
-            above, below = shares[k, :, i]
-            # The side from which more of the evidence comes.
-            likely = calibration.cues[cue.name].lower
-            lower = bool(likely / below > (1 - likely) / above)
-            far = float(below if lower else above)
-            if far <= UNUSUAL and surprises[k, i] >= -np.log(UNUSUAL):
-                unusual.append(view.reason(cue, lower, 1 - far))
+            share, lower = float(tails[k][0][i]), bool(tails[k][1][i])
+            if share <= UNUSUAL and surprises[k, i] >= -np.log(UNUSUAL):
+                unusual.append(view.reason(cue, lower, 1 - share))
             else:
                 usual.append(cue.noun)
         rest = f"{', '.join(usual)}: usual" if usual else ""

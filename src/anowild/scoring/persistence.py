@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("anowild")
 
-FORMAT = 5  # 4 had the GAN alone
+FORMAT = 6  # 4 had the GAN alone; 5 added the surprises of all cues
+FORMATS = (4, 5, FORMAT)
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -74,14 +75,16 @@ def load(folder: Path, device: torch.device | str, precision: Precision) -> Dete
     _check_files(folder)
     path = folder / DESCRIPTION
     value = read_json(path)
-    known = isinstance(value, dict) and value.get("format") in (4, FORMAT)
+    known = isinstance(value, dict) and value.get("format") in FORMATS
     if not known:
-        raise UserError(f"{path}: is not of format 4 or {FORMAT}, which this version reads")
+        raise UserError(f"{path}: is not of format 4 to {FORMAT}, which this version reads")
     device = select_device(str(device))
     tensors = _read_tensors(folder / WEIGHTS, value.get("weights_id"))
     try:
         if value["format"] == 4:
             value, tensors = _from_format_4(value, tensors)
+        if value["format"] <= 5:
+            value = _from_format_5(value)
         views = [
             _load_view(stored, tensors, folder, device, precision)
             for stored in value["views"]
@@ -186,6 +189,17 @@ def _from_format_4(
     info["views"] = {"gan": {k: v for k, v in training.items() if k not in info}}
     converted = {"views": [view], "calibration": calibration, "training": info}
     return {**value, **converted}, {f"gan/{key}": tensor for key, tensor in tensors.items()}
+
+
+def _from_format_5(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring a model of format 5 into the form of format 6: each counting cue is a view of its own."""
+    calibration = value["calibration"]
+    views = {
+        name: {"cues": [name], "weight": 1.0, "training": None}
+        for name, cue in calibration["cues"].items()
+        if cue["counts"]
+    }
+    return {**value, "calibration": {**calibration, "views": views}}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,20 +12,30 @@ from anowild.arrays import Array
 
 @dataclass
 class Scores:
-    """Scores and cues of some images, each float64 [N]; higher scores are odder."""
+    """Scores and cues of some images, each float64 [N]; higher scores are odder.
+
+    A score of s says that about one in 10^s training images is as odd, or odder: for all views
+    together, and for each view alone.
+    """
 
     score: Array
     cues: dict[str, Array]
+    views: dict[str, Array] = field(default_factory=dict)
 
     @staticmethod
     def concatenate(parts: Sequence[Scores]) -> Scores:
         """Join the scores of several batches, at least one."""
         cues = {cue: np.concatenate([part.cues[cue] for part in parts]) for cue in parts[0].cues}
-        return Scores(np.concatenate([part.score for part in parts]), cues)
+        views = {v: np.concatenate([part.views[v] for part in parts]) for v in parts[0].views}
+        return Scores(np.concatenate([part.score for part in parts]), cues, views)
 
     def select(self, chosen: Array) -> Scores:
         """Return the scores of some images, by their numbers or a mask."""
-        return Scores(self.score[chosen], {cue: v[chosen] for cue, v in self.cues.items()})
+        cues, views = (
+            {name: values[chosen] for name, values in group.items()}
+            for group in (self.cues, self.views)
+        )
+        return Scores(self.score[chosen], cues, views)
 
     def ranks(self) -> Array:
         """Rank the images, 1 for the oddest; equal scores are ranked in the order they came in."""
@@ -35,8 +45,9 @@ class Scores:
         return ranks
 
     def columns(self) -> dict[str, Array]:
-        """Return ``score`` and the cues by name."""
-        return {"score": self.score, **self.cues}
+        """Return ``score``, the scores of the views, as ``view_pixels``, and the cues by name."""
+        views = {f"view_{name}": values for name, values in self.views.items()}
+        return {"score": self.score, **views, **self.cues}
 
 
 def oddest_first(score: Array) -> Array:

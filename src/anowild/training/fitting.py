@@ -1,12 +1,14 @@
 """From images to a detector: each view is fitted, then the cues of the training images are calibrated.
 
 The fitting of a view is a function `fit` in the module of `training` that has the view's name, or one
-that was registered with :func:`register_fit`. So looking never loads what fitting needs.
+that was registered with :func:`register_fit`. So looking never loads what fitting needs. A module may
+also have `pieces`: trainings that `fit` begins with, and that can run in processes of their own before.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -18,15 +20,15 @@ import torch
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
-from anowild.errors import UserError
-from anowild.scoring import Calibration, Detector
+from anowild.errors import UserError, ViewUnavailable
+from anowild.scoring import Calibration, Detector, Scores
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.settings import Settings
 from anowild.training.robust import Suspects
+from anowild.training.side_by_side import run_pieces
 from anowild.views import View, view_class
 
-#: Training images that calibration looks at, at most.
-MOST_CALIBRATED = 20_000
+log = logging.getLogger("anowild")
 
 
 @dataclass(frozen=True)
@@ -36,24 +38,31 @@ class FittedView:
     view: View
     #: How it was fitted, as JSON values, for reports: ``seconds``, ``kimg``, ...
     info: Mapping[str, Any] = field(default_factory=dict)
-    #: Cues of :func:`calibration_images`, each float64 [N]; None: ``view`` is asked for them.
+    #: Cues of the training images, each float64 [N], measured by what was fitted without the image
+    #: where that makes a difference; None: ``view`` is asked for them.
     training_cues: Mapping[str, Array] | None = None
+    #: Weights of cues, from 0 to 1, that say little; 1 unless given.
+    weights: Mapping[str, float] = field(default_factory=dict)
     #: The training images that robust training suspects.
     suspects: Suspects | None = None
 
 
 @dataclass(frozen=True)
 class FittedDetector:
-    """A detector, and the training images that its training suspects."""
+    """A detector, what it says of the training images, and those that its training suspects."""
 
     detector: Detector
+    training: Scores
     suspects: Suspects | None
 
 
 #: Fits a view to images: (images, settings, folder, device) -> the view. ``folder`` holds the state that
 #: an interrupted fit goes on from; a view keeps its files in the subfolder of its name (the GAN, which
-#: was there first, in ``folder`` itself). Raises UserError, or Interrupted after the state was saved.
+#: was there first, in ``folder`` itself). Raises ViewUnavailable where the others should go on without
+#: it, another UserError, or Interrupted after the state was saved.
 Fit = Callable[[ImageSet, Settings, Path, torch.device], FittedView]
+#: A long piece of a fit, with the same arguments; afterwards its result lies in ``folder``.
+Piece = Callable[[ImageSet, Settings, Path, torch.device], object]
 
 _FITS: dict[str, Fit] = {}
 
@@ -83,61 +92,92 @@ def fit_of(name: str) -> Fit:
     return _FITS[name]
 
 
+def pieces_of(settings: Settings) -> dict[str, Piece]:
+    """Return the long pieces of the fits of all views of the settings, by name."""
+    found: dict[str, Piece] = {}
+    for name in settings.views:
+        module = importlib.import_module(fit_of(name).__module__)
+        found |= getattr(module, "pieces", lambda _: {})(settings)
+    return found
+
+
 def fit_detector(
     images: ImageSet, settings: Settings, folder: Path, device: torch.device
 ) -> FittedDetector:
     """Fit all views of ``settings.views``, calibrate them, and join them to a detector.
 
+    On a CPU of several threads, trainings of several networks run side by side, a process each: small
+    networks gain little from a second thread.
+
     Args:
         folder: training state; the same call goes on from there.
 
     Raises:
-        UserError: as the fitting of a view; a cue is not finite; or no cue counts.
+        UserError: as the fitting of a view; no view can be used; or no cue counts.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
     fits = {name: fit_of(name) for name in settings.views}
-    chosen = calibration_images(images, settings)
-    fitted = [fit(images, settings, folder, device) for fit in fits.values()]
+    run_pieces(list(pieces_of(settings)), images, settings, folder, device)
+    fitted, failed = [], {}
+    for name, fit in fits.items():
+        try:
+            part = fit(images, settings, folder, device)
+            measured = part.training_cues
+            measured = part.view.measure(images.images) if measured is None else measured
+            check_finite(measured, name)
+        except ViewUnavailable as error:
+            if len(fits) == 1:
+                raise
+            log.warning("%s; the other views go on without it", error)
+            failed[name] = str(error)
+            continue
+        fitted.append((part, measured))
+    if not fitted:
+        raise UserError(f"none of the views {', '.join(fits)} can be used: see the lines above")
+    return _joined(fitted, failed, images, settings)
+
+
+def _joined(
+    fitted: list[tuple[FittedView, Mapping[str, Array]]],
+    failed: Mapping[str, str],
+    images: ImageSet,
+    settings: Settings,
+) -> FittedDetector:
+    """Calibrate fitted views, each with its cues of the training images, and join them."""
+    views = {part.view.name: part.view.cues for part, _ in fitted}
     training: dict[str, Array] = {}
-    for part in fitted:
-        measured = part.training_cues
-        measured = part.view.measure(chosen) if measured is None else measured
-        check_finite(measured, part.view.name)
-        training |= measured
-    cues = [cue for part in fitted for cue in part.view.cues]
-    if not any(cue.counts for cue in cues):
+    weights: dict[str, float] = {}
+    for part, measured in fitted:
+        training |= {cue.name: measured[cue.name] for cue in part.view.cues}
+        weights |= part.weights
+    if not any(cue.counts for cues in views.values() for cue in cues):
         raise UserError(
-            f"no cue of the views {', '.join(fits)} counts, so there is no score; add a view whose cues count"
+            f"no cue of the views {', '.join(views)} counts, so there is no score; add a view whose cues "
+            "count"
         )
-    calibration = Calibration.fit(cues, training)
+    calibration = Calibration.fit(views, training, weights)
+    scores = calibration.scores(training)
     reference_images = ReferenceImages.choose(
-        chosen, calibration.score(training), settings.reference_images, settings.seed
+        images.images, scores.score, settings.reference_images, settings.seed
     )
     info = {
         "images": len(images),
         "settings": settings.to_json(),
-        "views": {part.view.name: dict(part.info) for part in fitted},
+        "views": {part.view.name: dict(part.info) for part, _ in fitted},
+        "failed": dict(failed),
     }
     detector = Detector(
-        [part.view for part in fitted], images.preprocess, calibration, info, reference_images
+        [part.view for part, _ in fitted], images.preprocess, calibration, info, reference_images
     )
-    suspects = next((part.suspects for part in fitted if part.suspects is not None), None)
-    return FittedDetector(detector, suspects)
-
-
-def calibration_images(images: ImageSet, settings: Settings) -> Array:
-    """Return the training images that calibration looks at: all, or a random ``MOST_CALIBRATED``."""
-    if len(images) <= MOST_CALIBRATED:
-        return images.images
-    rng = np.random.default_rng(settings.seed)
-    return images.images[np.sort(rng.permutation(len(images))[:MOST_CALIBRATED])]
+    suspects = next((part.suspects for part, _ in fitted if part.suspects is not None), None)
+    return FittedDetector(detector, scores, suspects)
 
 
 def check_finite(cues: Mapping[str, Array], view: str) -> None:
-    """Raise UserError if a view's cue or feature of the training images is not finite."""
+    """Raise ViewUnavailable if a view's cue or feature of the training images is not finite."""
     for name, values in cues.items():
         if not np.isfinite(values).all():
-            raise UserError(
+            raise ViewUnavailable(
                 f"the view '{view}' gives values of {name} that are not finite on the training images; if "
                 "it trains networks, they have diverged: start again with a lower learning_rate"
             )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
-from anowild.progress import bar
+from anowild.progress import Bar, bar
 from anowild.scoring import Calibration
 from anowild.settings import Settings
-from anowild.training.fitting import FittedView, calibration_images, check_finite
-from anowild.training.loop import Trained, train
+from anowild.training.fitting import FittedView, Piece, check_finite
+from anowild.training.loop import Trained, network_halvings, train
+from anowild.training.references import chosen_for_fitting
 from anowild.training.robust import AnomalyScorer
 from anowild.training.step import Networks
 from anowild.views.gan import GanView, ScoringNetworks
@@ -27,26 +28,36 @@ log = logging.getLogger("anowild")
 SAMPLES = 2048
 
 
-def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device) -> FittedView:
-    """Train the networks, or go on with a training that ``folder`` holds; see `fitting.Fit`."""
+def pieces(settings: Settings) -> Mapping[str, Piece]:
+    """Return the training of the networks, which can run beside others."""
+    return {"gan": train_networks}
+
+
+def train_networks(
+    images: ImageSet, settings: Settings, folder: Path, device: torch.device
+) -> Trained:
+    """Train the networks, or go on with a training that ``folder`` holds; see `loop.train`."""
     scorer = anomaly_scorer(images, settings) if settings.robust else None
-    trained = train(images, settings, folder, device, scorer)
+    return train(images, settings, folder, device, scorer)
+
+
+def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device) -> FittedView:
+    """Train the networks, or go on, then fit the references of the distances; see `fitting.Fit`."""
+    trained = train_networks(images, settings, folder, device)
+    shrink = network_halvings(images.preprocess.resolution, settings)
     if trained.lod > 0:
-        resolution = images.preprocess.resolution
         log.warning(
             "the training ended at level of detail %.2f, before it had grown to full resolution: "
-            "scores see images at %d pixels",
-            trained.lod, resolution >> int(trained.lod),
+            "the networks see images at %d pixels",
+            trained.lod, images.preprocess.resolution >> (shrink + int(trained.lod)),
         )  # fmt: skip
-    view = view_of(trained.networks, trained.lod, settings)
-    chosen = calibration_images(images, settings)
-    with bar("calibrating, images", len(chosen)) as shown:
-        batches = shown.counting(view.batches(chosen), view.batch_size)
-        cues = fit_references(view, batches, len(chosen), settings)
-    return FittedView(view, training_info(trained), cues, trained.suspects)
+    view = view_of(trained.networks, trained.lod, settings, shrink)
+    with bar("calibrating the GAN, images", len(images)) as shown:
+        cues = fit_references(view, images.images, settings, shown)
+    return FittedView(view, training_info(trained), cues, suspects=trained.suspects)
 
 
-def view_of(networks: Networks, lod: float, settings: Settings) -> GanView:
+def view_of(networks: Networks, lod: float, settings: Settings, shrink: int = 0) -> GanView:
     """Make a view of trained networks: EMA weights of G and E (or the raw ones, see ``scoring_weights``) and D."""
     averaged = settings.scoring_weights == "averaged"
     generator = networks.average_generator if averaged else networks.generator
@@ -59,11 +70,11 @@ def view_of(networks: Networks, lod: float, settings: Settings) -> GanView:
         "latent_size": generator.latent_size,
     }
     scoring = ScoringNetworks(generator, networks.discriminator, encoder)
-    return GanView(scoring, architecture, lod)
+    return GanView(scoring, architecture, lod, shrink=shrink)
 
 
 def fit_references(
-    view: GanView, batches: Iterable[Tensor], count: int, settings: Settings
+    view: GanView, images: Array, settings: Settings, shown: Bar | None = None
 ) -> dict[str, Array]:
     """Fit the view's references, and measure the cues of the training images.
 
@@ -71,8 +82,8 @@ def fit_references(
     images.
 
     Args:
-        batches: training images as the networks see them.
-        count: images in ``batches``; the last batch may be filled up.
+        images: all training images as stored, [N, C, R, R].
+        shown: counts the images.
 
     Returns:
         The cues of the training images by name, float64 [N].
@@ -80,14 +91,18 @@ def fit_references(
     Raises:
         UserError: a cue or feature is not finite.
     """
-    measured = view.measure_batches(batches, count)
+    batches = view.batches(images)
+    if shown is not None:
+        batches = shown.counting(batches, view.batch_size)
+    measured = view.measure_batches(batches, len(images))
     generated = view.samples(SAMPLES, settings.latent_scale, settings.seed)
     samples = view.measure_batches(generated, SAMPLES, cues=(), features=("latent",))
     check_finite(measured, view.name)
     check_finite(samples, view.name)
+    chosen = chosen_for_fitting(len(images), settings.seed)
     references = {
         "latent": GaussianReference.fit(samples["latent"]),
-        "hidden": GaussianReference.fit(measured["hidden"]),
+        "hidden": GaussianReference.fit(measured["hidden"][chosen]),
     }
     for cue in view.cues:
         if cue.distance_of is not None:
@@ -111,19 +126,17 @@ def anomaly_scorer(images: ImageSet, settings: Settings) -> AnomalyScorer:
 
     They are those that a detector with the present networks would give, in nats: a sum of surprises.
     """
-    chosen = calibration_images(images, settings)
+    shrink = network_halvings(images.preprocess.resolution, settings)
 
     def raw_scores(networks: Networks, lod: float) -> Array:
         modes = {name: network.training for name, network in networks.named().items()}
         try:
-            view = view_of(networks, lod, settings)
-            cues = fit_references(view, view.batches(chosen), len(chosen), settings)
-            calibration = Calibration.fit(view.cues, cues)
-            if len(chosen) < len(images):
-                cues = view.measure(images.images)
+            view = view_of(networks, lod, settings, shrink)
+            cues = fit_references(view, images.images, settings)
         finally:
             for name, network in networks.named().items():
                 network.train(modes[name])
-        return calibration.raw_score(cues)
+        fitted = Calibration.fit({view.name: view.cues}, cues).cues
+        return np.sum([c.surprise(cues[name]) for name, c in fitted.items() if c.counts], axis=0)
 
     return raw_scores

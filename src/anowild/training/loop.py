@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from torch import Tensor
 from anowild.data.image_set import ImageSet
 from anowild.device import full_float32, matrix_product_peak, peak_memory_mb, training_dtype
 from anowild.errors import UserError
-from anowild.files import exclusive_lock, read_json, write_json
 from anowild.networks.inputs import downsample, process_reals, to_unit
 from anowild.progress import bar
 from anowild.settings import Settings
@@ -27,11 +26,13 @@ from anowild.training.cuda_graphs import GraphedStep
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.losses import rank_by_reconstruction_error
 from anowild.training.robust import AnomalyScorer, Suspects, is_reassessment_due
+from anowild.training.run_folder import run_folder
 from anowild.training.sample_grids import grid, save_png, save_training_grids, to_uint8
 from anowild.training.sampler import MinibatchSampler
 from anowild.training.schedule import Schedule, ScheduleState, changes_level
 from anowild.training.step import Networks, Step, StepNoise
 from anowild.training.tick_log import TickLog
+from anowild.views.batches import halvings
 
 log = logging.getLogger("anowild")
 
@@ -40,7 +41,8 @@ MIN_IMAGES = 16
 #: Settings that may change when a run is resumed.
 CHANGEABLE_SETTINGS = {
     "kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution", "scoring_weights",
-    "reference_images", "views",
+    "reference_images", "views", "features", "transforms", "transforms_kimg", "transforms_maps",
+    "transforms_minibatch", "transforms_learning_rate", "transforms_weight_decay",
 }  # fmt: skip
 
 # Keys of the random streams here; the sampler uses 1, 2, 5 and 6.
@@ -85,12 +87,11 @@ def train(
     if settings.robust and judge is None:
         raise ValueError("robust training requires `judge`")
     device = device or torch.device("cpu")
-    with exclusive_lock(
-        folder, "another process is training there; wait for it, or give another output"
-    ):
-        _check_or_save_settings(folder, images, settings)
-        with full_float32(device):
-            return _Run(images, settings, folder, device, judge).run()
+    # In sequential training the length decides when the encoder's part begins.
+    changeable = CHANGEABLE_SETTINGS - ({"kimg"} if settings.encoder == "sequential" else set())
+    fixed = {f.name for f in fields(Settings)} - changeable
+    with run_folder(folder, images, settings, fixed), full_float32(device):
+        return _Run(images, settings, folder, device, judge).run()
 
 
 class _Run:
@@ -104,11 +105,14 @@ class _Run:
     ) -> None:
         self.images, self.settings, self.folder, self.device = images, settings, folder, device
         self.judge = judge
-        resolution, channels = images.preprocess.resolution, images.preprocess.channels
+        self.shrink = network_halvings(images.preprocess.resolution, settings)
+        resolution, channels = (
+            images.preprocess.resolution >> self.shrink, images.preprocess.channels
+        )  # fmt: skip
         self.schedule = Schedule(settings, resolution)
         self.sampler = MinibatchSampler(
             images.images, settings.seed, mirror=settings.mirror, rotate=settings.rotate,
-            device=device,
+            shrink=self.shrink, device=device,
         )  # fmt: skip
         self.networks = Networks.build(settings, resolution, channels).to(device)
         self.step = Step(self.networks, settings)
@@ -138,7 +142,7 @@ class _Run:
         if not (self.folder / "grids" / "reals.png").exists():
             shown_reals = to_uint8(to_unit(self._display_images(64)))
             save_png(grid(shown_reals, 8), self.folder / "grids" / "reals.png")
-        with stop_request() as stop, bar("training, kimg", total / 1000, c.nimg / 1000) as shown:
+        with stop_request() as stop, bar("GAN, kimg", total / 1000, c.nimg / 1000) as shown:
             last_shown = 0.0
             # As in the reference, a run ends only after all repeats of an iteration.
             while c.nimg < total or c.repeats > 0:
@@ -317,48 +321,14 @@ class _Run:
         """Return the training images to show in grids: always the same, repeated if there are too few."""
         rng = np.random.default_rng([self.settings.seed, 0, _GRID])
         chosen = np.resize(rng.permutation(len(self.images)), count)
-        return torch.from_numpy(self.images.images[chosen])
+        return downsample(torch.from_numpy(self.images.images[chosen]), self.shrink)
+
+
+def network_halvings(side: int, settings: Settings) -> int:
+    """Return how often stored images are halved for the networks that are trained."""
+    return halvings(side, settings.max_network_resolution if settings.resolution is None else None)
 
 
 def _generator(device: torch.device, *key: int) -> torch.Generator:
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(seed >> 1)
-
-
-def _check_or_save_settings(folder: Path, images: ImageSet, settings: Settings) -> None:
-    """Save the settings and a digest of the images, or compare them with those saved.
-
-    Raises:
-        UserError: the folder holds a run with other settings or images.
-    """
-    path = folder / "settings.json"
-    now = {
-        "settings": settings.to_json(),
-        "preprocess": asdict(images.preprocess),
-        "images": {
-            "count": len(images),
-            "blake2b": images.digest,
-        },
-    }
-    if path.exists():
-        before = read_json(path)
-        try:
-            saved = Settings.from_json(before["settings"])
-            # In sequential training the length decides when the encoder's part begins.
-            fixed = {"kimg"} if saved.encoder == "sequential" else set()
-            differing = [
-                f"{name} ({value!r}, now {getattr(settings, name)!r})"
-                for name, value in vars(saved).items()
-                if value != getattr(settings, name) and name not in CHANGEABLE_SETTINGS - fixed
-            ]
-            other_images = before["images"] != now["images"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: is damaged; delete {folder} to start again") from error
-        remedy = f"give the same as before, or another output, or delete {folder}"
-        if differing:
-            raise UserError(
-                f"{folder}: holds a run with other settings: {', '.join(differing)}; {remedy}"
-            )
-        if other_images:
-            raise UserError(f"{folder}: holds a run on other images; {remedy}")
-    write_json(path, now)

@@ -26,6 +26,8 @@ class MinibatchSampler:
         rank: of a process among several that train together; reserved.
         mirror: flip images left to right, half of them.
         rotate: rotate images by 0 to 3 quarter turns.
+        shrink: how often images are halved before the level of detail halves them further.
+        chosen: numbers of the images that are drawn, int [n]; all unless given.
         device: of the minibatches; the CPU by default.
     """
 
@@ -36,6 +38,8 @@ class MinibatchSampler:
         rank: int = 0,
         mirror: bool = False,
         rotate: bool = False,
+        shrink: int = 0,
+        chosen: Array | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.images = images
@@ -43,12 +47,14 @@ class MinibatchSampler:
         self.rank = rank
         self.mirror = mirror
         self.rotate = rotate
+        self.shrink = shrink
+        self.chosen = np.arange(len(images)) if chosen is None else chosen
         self.device = device or torch.device("cpu")
         self._dtype = torch.uint8 if images.itemsize == 1 else torch.uint16
         self._resident = self._resident_copy() if self._fits_on_device() else None
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
         self._excluded: Array | None = None
-        self._kept: Array = np.arange(len(images))
+        self._kept: Array = self.chosen
 
     def exclude(self, images: Array) -> None:
         """Replace these images, from now on, by others drawn at random.
@@ -59,11 +65,11 @@ class MinibatchSampler:
             images: bool [N], not all true.
         """
         self._excluded = images if images.any() else None
-        self._kept = np.flatnonzero(~images)
+        self._kept = self.chosen[~images[self.chosen]]
 
     def reals(self, nimg: int, count: int, lod: float) -> Tensor:
         """Return images ``nimg`` to ``nimg + count`` of the run: float32 [count, C, r, r] in [-1, 1]."""
-        images = downsample(self.stored(nimg, count), math.floor(lod))
+        images = downsample(self.stored(nimg, count), self.shrink + math.floor(lod))
         flips = quarters = None
         if self.mirror:
             rng = np.random.default_rng([self.seed, self.rank, _FLIPS, nimg])
@@ -82,7 +88,7 @@ class MinibatchSampler:
 
     def indices(self, nimg: int, count: int) -> Array:
         """Return the indices of the same images: int64 [count]."""
-        epochs, positions = np.divmod(np.arange(nimg, nimg + count), len(self.images))
+        epochs, positions = np.divmod(np.arange(nimg, nimg + count), len(self.chosen))
         found = np.empty(count, np.int64)
         for epoch in range(epochs[0], epochs[-1] + 1):
             found[epochs == epoch] = self._epoch(epoch)[positions[epochs == epoch]]
@@ -94,7 +100,7 @@ class MinibatchSampler:
 
     def _make_epoch(self, epoch: int) -> Array:
         rng = np.random.default_rng([self.seed, self.rank, _EPOCHS, epoch])
-        return rng.permutation(len(self.images))
+        return self.chosen[rng.permutation(len(self.chosen))]
 
     def _to_device(self, array: Array) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -115,5 +121,5 @@ class MinibatchSampler:
         return torch.from_numpy(signed).to(self.device)
 
 
-# Keys of the random streams here; the training loop uses 3 and 4.
+# Keys of the random streams here; the training loop uses 3 and 4, that of R 7.
 _EPOCHS, _FLIPS, _QUARTER_TURNS, _REPLACEMENTS = 1, 2, 5, 6

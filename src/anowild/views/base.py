@@ -16,6 +16,8 @@ from torch import Tensor
 from anowild.arrays import Array
 from anowild.errors import UserError
 
+#: Where the odd values of a cue lie; "either": above or below, which the training set decides.
+OddSide = Literal["upper", "either", "both"]
 #: The floating-point type of convolutions in scoring.
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,7 +34,7 @@ class Cue:
     higher: str  # phrase for an unusually high value, as "rebuilt worse"
     lower: str  # phrase for an unusually low value, as "rebuilt better"
     noun: str  # what it is about, where nothing is unusual, as "reconstruction"
-    odd_side: Literal["upper", "either"] = "upper"  # "either": the training set decides
+    odd_side: OddSide = "upper"
     counts: bool = True  # whether it enters the score of models that are trained from now on
 
 

@@ -23,6 +23,7 @@ from anowild.networks.inputs import downsample, process_reals
 from anowild.networks.layers import Conv2d
 from anowild.networks.operators import conv_precision
 from anowild.views.base import Cue, Explanation, Precision, View, register_view
+from anowild.views.batches import filled_batches
 from anowild.views.gaussian import GaussianReference
 
 #: Added to an image's variance before something is divided by it: (a hundredth of half the range)^2.
@@ -77,6 +78,7 @@ class GanCue(Cue):
 
     compute: Callable[[GanPass], Tensor] | None = None  # -> [N]
     distance_of: Literal["latent", "hidden"] | None = None
+    retired: bool = False  # only models that were trained with it have it
 
 
 def residual(images: Tensor, rebuilt: Tensor) -> Tensor:
@@ -192,6 +194,7 @@ register_cue(
         lower="less contrast",
         noun="contrast",
         odd_side="either",
+        retired=True,  # the view `pixels` has it
         compute=lambda p: contrast(p.images),
     )
 )
@@ -209,8 +212,9 @@ class GanView(View):
         architecture: the arguments that G was made with.
         lod: level of detail that the training ended with.
         references: Gaussians of ``FEATURES``; N(0, I) unless given.
-        cues: names of the cues; all that are registered unless given.
+        cues: names of the cues; all that are registered and not retired unless given.
         dtype: type of the convolutions; None: that of the weights.
+        shrink: how often stored images are halved for the networks, before ``lod`` halves them further.
     """
 
     name = "gan"
@@ -224,12 +228,16 @@ class GanView(View):
         references: Mapping[str, GaussianReference] | None = None,
         cues: Sequence[str] | None = None,
         dtype: torch.dtype | None = None,
+        shrink: int = 0,
     ) -> None:
         self.networks = networks
         self.architecture = dict(architecture)
         self.lod = lod
         self.dtype = dtype
-        self.cues = tuple(cue for name, cue in CUES.items() if cues is None or name in cues)
+        self.shrink = shrink
+        self.cues = tuple(
+            cue for name, cue in CUES.items() if (not cue.retired if cues is None else name in cues)
+        )
         self.device = next(networks.encoder.parameters()).device
         encoder, discriminator = networks.encoder, networks.discriminator
         self.references = {
@@ -283,11 +291,8 @@ class GanView(View):
 
     def batches(self, images: Array) -> Iterator[Tensor]:
         """Yield stored images as the networks see them, [n, C, r, r]; the last batch is filled up."""
-        level, size = math.floor(self.lod), self.batch_size
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            if len(part) < size:
-                part = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        level = self.shrink + math.floor(self.lod)
+        for part in filled_batches(images, self.batch_size):
             stored = torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
             yield process_reals(downsample(stored, level), self.lod)
 
@@ -374,8 +379,8 @@ class GanView(View):
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return the architecture and the level of detail."""
-        return {"networks": self.architecture, "lod": self.lod}
+        """Return the architecture, the level of detail and how often images are halved."""
+        return {"networks": self.architecture, "lod": self.lod, "shrink": self.shrink}
 
     @classmethod
     def load(
@@ -407,7 +412,8 @@ class GanView(View):
         for network in networks.named().values():
             network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         dtype = torch.bfloat16 if precision == "bfloat16" else None
-        return cls(networks, architecture, float(facts["lod"]), references, cues, dtype)
+        lod, shrink = float(facts["lod"]), facts.get("shrink", 0)  # not in models of format 5
+        return cls(networks, architecture, lod, references, cues, dtype, shrink)
 
 
 def residual_heat(difference: Tensor) -> Tensor:

@@ -24,6 +24,14 @@ class GaussianReference(nn.Module):
         self.register_buffer("whitening", torch.eye(size, dtype=torch.float64))
 
     @staticmethod
+    def of(mean: Tensor, whitening: Tensor) -> GaussianReference:
+        """Return the reference of a mean [D] and a whitening matrix [D, D], from a state."""
+        reference = GaussianReference(len(mean))
+        reference.mean.copy_(mean)
+        reference.whitening.copy_(whitening)
+        return reference
+
+    @staticmethod
     def fit(features: Array) -> GaussianReference:
         """Fit to features [N, D]; the covariance is shrunk as by Ledoit and Wolf (2004)."""
         from sklearn.covariance import ledoit_wolf
@@ -33,10 +41,9 @@ class GaussianReference(nn.Module):
         values, axes = np.linalg.eigh(covariance)
         # A feature that is constant in the sample says nothing; a value that differs all the same does.
         values = np.maximum(values, max(1e-6 * values[-1], 1e-12))
-        reference = GaussianReference(x.shape[1])
-        reference.mean.copy_(torch.from_numpy(x.mean(axis=0)))
-        reference.whitening.copy_(torch.from_numpy(axes / np.sqrt(values)))
-        return reference
+        return GaussianReference.of(
+            torch.from_numpy(x.mean(axis=0)), torch.from_numpy(axes / np.sqrt(values))
+        )
 
     @staticmethod
     def fit_trimmed(
@@ -54,7 +61,7 @@ class GaussianReference(nn.Module):
         """
         x = np.asarray(features, np.float64)
         count = max(2, round(kept * len(x)))
-        chosen, reference = x, GaussianReference(x.shape[1])
+        chosen = x
         for round_ in range(rounds + 1):
             spread = chosen.std(axis=0)
             # A feature that hardly varies in the sample is not blown up.
@@ -64,8 +71,10 @@ class GaussianReference(nn.Module):
             covariance = (1 - shrinkage) * (unit.T @ unit) / len(unit)
             covariance[np.diag_indices_from(covariance)] += shrinkage
             values, axes = np.linalg.eigh(covariance)
-            reference.mean.copy_(torch.from_numpy(mean))
-            reference.whitening.copy_(torch.from_numpy(axes / np.sqrt(values) / spread[:, None]))
+            reference = GaussianReference.of(
+                torch.from_numpy(mean),
+                torch.from_numpy(axes / np.sqrt(values) / spread[:, None]),
+            )
             if round_ < rounds:
                 distances = reference(torch.from_numpy(x)).numpy()
                 chosen = x[np.argsort(distances, kind="stable")[:count]]

@@ -1,0 +1,265 @@
+"""The fitting of the view `transforms`: two networks R, each trained on half of the images."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from anowild.arrays import Array
+from anowild.data import ImageSet
+from anowild.device import full_float32, training_dtype
+from anowild.errors import UserError
+from anowild.files import atomic_write
+from anowild.networks.residual import TransformClassifier
+from anowild.progress import bar
+from anowild.settings import Settings
+from anowild.signals import Interrupted, stop_request
+from anowild.training.fitting import FittedView, Piece
+from anowild.training.loop import MIN_IMAGES, network_halvings
+from anowild.training.references import MOST_FITTED, fit_trimmed
+from anowild.training.run_folder import run_folder
+from anowild.training.sampler import MinibatchSampler
+from anowild.views.batches import by_batches
+from anowild.views.transforms import FEATURES, TASKS, TransformsView, accuracy, doubt, gate
+
+log = logging.getLogger("anowild")
+
+NETWORKS = 2
+MOMENTUM = 0.9
+#: Largest shift of a training image, as a share of its side.
+MAX_SHIFT = 0.1
+#: Seconds between saves.
+SAVE_EVERY = 20.0
+#: Settings that have to be as they were when a training goes on.
+FIXED_SETTINGS = {
+    "transforms", "transforms_kimg", "transforms_maps", "transforms_minibatch",
+    "transforms_learning_rate", "transforms_weight_decay", "max_network_resolution", "resolution",
+    "mirror", "precision", "seed",
+}  # fmt: skip
+STATE = "state.safetensors"
+_SHIFTS = 7  # key of the random stream; see `sampler`
+
+
+def pieces(settings: Settings) -> Mapping[str, Piece]:
+    """Return the trainings of the networks, which can run side by side."""
+    return {f"transforms {i + 1}/{NETWORKS}": partial(train, i) for i in range(NETWORKS)}
+
+
+def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device) -> FittedView:
+    """Train the networks, or go on, then fit the references of their features; see `fitting.Fit`."""
+    halves = split(len(images), settings.seed)
+    trained = [train(i, images, settings, folder, device) for i in range(NETWORKS)]
+    shrink = network_halvings(images.preprocess.resolution, settings)
+    view = TransformsView([n for n, _ in trained], [], architecture(images, settings), shrink)
+    cues = {cue.name: np.empty(len(images)) for cue in view.cues}
+    right: dict[str, list[float]] = {task: [] for task in view.tasks}
+    for i in range(NETWORKS):
+        # Network i has seen half i: it judges the other.
+        others = halves[1 - i]
+        found = _held_out(view, i, images.images[others])
+        for task in view.tasks:
+            cues[TASKS[task].cue.name][others] = found[task]
+            right[task].append(float(found[f"right {task}"].mean()))
+        features = found["features"]
+        reference, distances = fit_trimmed(features[:MOST_FITTED], settings.seed)
+        rest = reference(torch.from_numpy(features[MOST_FITTED:])).numpy()
+        view.references.append(reference.to(device))
+        cues[FEATURES.name][others] = np.concatenate([distances, rest])
+    accuracies = {task: float(np.mean(values)) for task, values in right.items()}
+    info = {
+        "kimg": settings.transforms_kimg,
+        "seconds": round(sum(seconds for _, seconds in trained), 1),
+        "accuracy": {task: round(value, 4) for task, value in accuracies.items()},
+    }
+    weights = {TASKS[t].cue.name: gate(value, TASKS[t].classes) for t, value in accuracies.items()}
+    return FittedView(view, info, cues, weights)
+
+
+def _held_out(view: TransformsView, number: int, images: Array) -> dict[str, Array]:
+    def compute(stored: Tensor) -> dict[str, Tensor]:
+        look = view.look(stored, number)
+        found = {task: doubt(look[task]) for task in view.tasks}
+        right = {f"right {task}": accuracy(look[task]) for task in view.tasks}
+        return found | right | {"features": look["features"]}
+
+    return by_batches(images, view.batch_size, view.device, compute)
+
+
+def split(count: int, seed: int) -> tuple[Array, Array]:
+    """Return the numbers of the images that each network is trained on: int [n] twice, ascending."""
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
+
+
+def architecture(images: ImageSet, settings: Settings) -> dict[str, object]:
+    """Return the arguments of the networks."""
+    p = images.preprocess
+    unknown = [task for task in settings.transforms if task not in TASKS]
+    if unknown:
+        raise UserError(
+            f"setting 'transforms': there is no '{unknown[0]}'; take some of {', '.join(TASKS)}"
+        )
+    return {
+        "resolution": p.resolution >> network_halvings(p.resolution, settings),
+        "channels": p.channels,
+        "maps": settings.transforms_maps,
+        "classes": {task: TASKS[task].classes for task in settings.transforms},
+    }
+
+
+def train(
+    number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device
+) -> tuple[TransformClassifier, float]:
+    """Train one of the networks on its half of the images, or go on with it.
+
+    Returns:
+        The network, and the seconds that its training took.
+
+    Raises:
+        UserError: there are too few images, the folder holds another run, or the training diverged.
+        Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
+    """
+    if len(images) < 2 * MIN_IMAGES:
+        raise UserError(
+            f"{len(images)} images are too few for the view 'transforms'; give at least "
+            f"{2 * MIN_IMAGES}, or leave it out with --views"
+        )
+    place = folder / "transforms" / str(number)
+    with run_folder(place, images, settings, FIXED_SETTINGS), full_float32(device):
+        return _Run(number, images, settings, place, device).run()
+
+
+class _Run:
+    def __init__(
+        self, number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device
+    ) -> None:
+        self.settings, self.folder, self.device = settings, folder, device
+        self.seed = [settings.seed, number, _SHIFTS]
+        self.title = f"transforms {number + 1}/{NETWORKS}, kimg"
+        self.sampler = MinibatchSampler(
+            images.images, settings.seed, rank=number, mirror=settings.mirror,
+            shrink=network_halvings(images.preprocess.resolution, settings),
+            chosen=split(len(images), settings.seed)[number], device=device,
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_torch_seed(self.seed))
+            network = TransformClassifier(**architecture(images, settings))  # type: ignore[arg-type]
+        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.SGD(
+            network.parameters(), lr=settings.transforms_learning_rate, momentum=MOMENTUM,
+            nesterov=True, weight_decay=settings.transforms_weight_decay,
+        )  # fmt: skip
+        self.dtype = training_dtype(settings.precision, device)
+        self.total = round(settings.transforms_kimg * 1000)
+        self.nimg, self.seconds = 0, 0.0
+        self._load()
+
+    def run(self) -> tuple[TransformClassifier, float]:
+        """Train to the end; see :func:`train`."""
+        size = self.settings.transforms_minibatch
+        saved = clock = time.perf_counter()
+        self.network.train()
+        with stop_request() as stop, bar(self.title, self.total / 1000, self.nimg / 1000) as shown:
+            while self.nimg < self.total:
+                loss = self._step(size)
+                self.nimg += size
+                now = time.perf_counter()
+                self.seconds, clock = self.seconds + now - clock, now
+                if self.nimg >= self.total or stop.signum is not None or now - saved > SAVE_EVERY:
+                    if not math.isfinite(loss.item()):
+                        raise UserError(
+                            f"{self.folder}: the training has diverged at {self.nimg / 1000:.1f} kimg; "
+                            "start again with a lower transforms_learning_rate"
+                        )
+                    self._save()
+                    saved = now
+                shown.update(self.nimg / 1000)
+                if stop.signum is not None and self.nimg < self.total:
+                    raise Interrupted(stop.signum, f"{self.title} {self.nimg / 1000:.1f}")
+        return self.network.eval(), self.seconds
+
+    def _step(self, size: int) -> Tensor:
+        """Update the network once; return the loss."""
+        progress = self.nimg / self.total
+        rate = self.settings.transforms_learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        self.optimizer.param_groups[0]["lr"] = rate
+        x = self.sampler.reals(self.nimg, size, 0.0)
+        rng = np.random.default_rng([*self.seed, self.nimg])
+        losses = []
+        for name in self.settings.transforms:
+            task = TASKS[name]
+            shown = shifted(task.apply(x), rng)
+            labels = torch.arange(task.classes, device=self.device).repeat_interleave(size)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                logits = self.network(shown, name)
+            losses.append(F.cross_entropy(logits.float(), labels))
+        loss = torch.stack(losses).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        found = {f"network/{key}": value for key, value in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            momentum = self.optimizer.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                found[f"momentum/{name}"] = momentum
+        return found
+
+    def _save(self) -> None:
+        plain = {"nimg": self.nimg, "seconds": self.seconds}
+        with atomic_write(self.folder / STATE) as temporary:
+            tensors = {k: v.detach().cpu().contiguous() for k, v in self._tensors().items()}
+            save_file(tensors, temporary, metadata={"anowild": json.dumps(plain)})
+
+    def _load(self) -> None:
+        """Go on from the saved state; one that cannot be read is started again, with the same bits."""
+        path = self.folder / STATE
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, framework="pt") as file:
+                plain = json.loads((file.metadata() or {})["anowild"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            state = {k.removeprefix("network/"): v for k, v in tensors.items() if k[0] == "n"}
+            self.network.load_state_dict(state)
+            for name, parameter in self.network.named_parameters():
+                if f"momentum/{name}" in tensors:
+                    momentum = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
+                    self.optimizer.state[parameter]["momentum_buffer"] = momentum
+            self.nimg, self.seconds = plain["nimg"], plain["seconds"]
+        except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
+            log.warning(
+                "%s: cannot be read (%s); this network is trained from the start", path, error
+            )
+
+
+def shifted(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Shift each image by its own random offset, reflecting at the edges: [N, C, R, R]."""
+    count, _, side, _ = x.shape
+    furthest = round(MAX_SHIFT * side)
+    if not furthest:
+        return x
+    offsets = torch.from_numpy(rng.integers(0, 2 * furthest + 1, (2, count))).to(x.device)
+    places = torch.arange(side, device=x.device)
+    padded = F.pad(x, (furthest,) * 4, mode="reflect").permute(0, 2, 3, 1)
+    numbers = torch.arange(count, device=x.device)
+    rows, columns = (offsets[axis, :, None] + places for axis in (0, 1))
+    return padded[numbers[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _torch_seed(key: list[int]) -> int:
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,247 @@
+"""The view `transforms`: can a network tell what was done to the image?
+
+R is trained to tell which of several transformations was applied to an image. It learns that of the many
+alike images and hardly of the few others, so it is unsure about these (Golan and El-Yaniv 2018; E3Outlier,
+Wang et al. 2019). Two networks are each trained on half of the images, so that a training image is judged
+by the one that has not seen it; a new image by both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from anowild.arrays import Array
+from anowild.device import full_float32
+from anowild.networks.inputs import downsample, process_reals
+from anowild.networks.residual import TransformClassifier
+from anowild.views.base import Cue, Precision, View, register_view
+from anowild.views.batches import by_batches
+from anowild.views.gaussian import GaussianReference
+
+#: Probabilities are no nearer to 0 or 1 than this.
+LEAST_PROBABILITY = 1e-6
+
+
+@dataclass(frozen=True)
+class Task:
+    """A set of transformations that R tells apart."""
+
+    classes: int
+    #: Images [N, C, R, R] -> [classes * N, C, R, R]: all of them by each transformation in turn.
+    apply: Callable[[Tensor], Tensor]
+    cue: Cue
+
+
+def turns(x: Tensor) -> Tensor:
+    """Turn by 0 to 3 quarters."""
+    return torch.cat([x.rot90(k, (2, 3)) for k in range(4)])
+
+
+#: Orders of an image's quarters: as they are, and those that exchange two pairs of them.
+ORDERS = ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0))
+
+
+def quarters(x: Tensor) -> Tensor:
+    """Put the quarters of an image into 4 orders."""
+    half = x.shape[-1] // 2
+    parts = [x[..., i : i + half, j : j + half] for i in (0, half) for j in (0, half)]
+    found = []
+    for order in ORDERS:
+        a, b, c, d = (parts[place] for place in order)
+        found.append(torch.cat([torch.cat([a, b], -1), torch.cat([c, d], -1)], -2))
+    return torch.cat(found)
+
+
+def rings(x: Tensor) -> Tensor:
+    """Turn the middle, half as wide as the image, by 0 to 3 quarters, and leave the rim."""
+    side = x.shape[-1]
+    quarter = side // 4
+    middle = x[..., quarter : side - quarter, quarter : side - quarter]
+    found = []
+    for k in range(4):
+        turned = x.clone()
+        turned[..., quarter : side - quarter, quarter : side - quarter] = middle.rot90(k, (2, 3))
+        found.append(turned)
+    return torch.cat(found)
+
+
+TASKS: dict[str, Task] = {
+    "turns": Task(
+        4,
+        turns,
+        Cue(
+            name="turns",
+            meaning="1 - the mean probability that R gives to the true quarter turn.",
+            higher="harder to tell which way it is up",
+            lower="easier to tell which way it is up",
+            noun="which way it is up",
+        ),
+    ),
+    "quarters": Task(
+        len(ORDERS),
+        quarters,
+        Cue(
+            name="quarters",
+            meaning="1 - the mean probability that R gives to the true order of the image's quarters.",
+            higher="harder to tell how its quarters belong together",
+            lower="easier to tell how its quarters belong together",
+            noun="how its quarters belong together",
+        ),
+    ),
+    "rings": Task(
+        4,
+        rings,
+        Cue(
+            name="rings",
+            meaning="1 - the mean probability that R gives to the true turn of the image's middle.",
+            higher="harder to tell how its middle belongs to its rim",
+            lower="easier to tell how its middle belongs to its rim",
+            noun="how its middle belongs to its rim",
+        ),
+    ),
+}
+FEATURES = Cue(
+    name="transform_features",
+    meaning="Trimmed Mahalanobis distance of R's last features from those of the training images.",
+    higher="content more unusual to the network of transformations",
+    lower="content more usual to the network of transformations",
+    noun="content to the network of transformations",
+)
+
+
+@register_view
+class TransformsView(View):
+    """What two networks R say of an image: how sure they are of its transformations, and their features.
+
+    Args:
+        networks: trained, of one architecture, on one device.
+        references: of the features of each network.
+        architecture: the arguments that the networks were made with.
+        shrink: how often stored images are halved for the networks.
+        dtype: type of the convolutions; None: that of the weights.
+    """
+
+    name = "transforms"
+
+    def __init__(
+        self,
+        networks: Sequence[TransformClassifier],
+        references: Sequence[GaussianReference],
+        architecture: Mapping[str, Any],
+        shrink: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.networks, self.references = [n.eval() for n in networks], list(references)
+        self.architecture, self.shrink, self.dtype = dict(architecture), shrink, dtype
+        self.tasks = {name: TASKS[name] for name in self.architecture["classes"]}
+        self.cues = (*(task.cue for task in self.tasks.values()), FEATURES)
+        self.device = next(self.networks[0].parameters()).device
+        for reference in self.references:
+            reference.to(self.device)
+        self.batch_size = 64 if self.device.type == "cpu" else 512
+
+    def measure(self, images: Array) -> dict[str, Array]:
+        """Measure all cues: by name, float64 [N]."""
+        found = by_batches(images, self.batch_size, self.device, self._measure)
+        return {cue.name: found[cue.name] for cue in self.cues}
+
+    def _measure(self, stored: Tensor) -> dict[str, Tensor]:
+        parts = []
+        for number, reference in enumerate(self.references):
+            look = self.look(stored, number)
+            found = {self.tasks[t].cue.name: doubt(look[t]) for t in self.tasks}
+            parts.append(found | {FEATURES.name: reference(look["features"])})
+        return {name: torch.stack([p[name] for p in parts]).mean(dim=0) for name in parts[0]}
+
+    @torch.no_grad()
+    def look(self, stored: Tensor, number: int) -> dict[str, Tensor]:
+        """Return what one network says of stored images, float32.
+
+        Returns:
+            For each task [N, classes, classes]: the probabilities, axis 2, of each transformation of an
+            image, axis 1. ``features``: [N, D].
+        """
+        network = self.networks[number]
+        x = process_reals(downsample(stored, self.shrink), 0.0)
+        found: dict[str, Tensor] = {}
+        with (
+            torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None),
+            full_float32(self.device),
+        ):
+            for name, task in self.tasks.items():
+                logits = network(task.apply(x), name)
+                chances = logits.float().softmax(dim=1).view(task.classes, len(x), task.classes)
+                found[name] = chances.transpose(0, 1)
+            found["features"] = network.features(x)
+        return found
+
+    def features(self, images: Array) -> Array:
+        """Return the features of both networks in units of their spread: float64 [N, D]."""
+        found = by_batches(
+            images, self.batch_size, self.device,
+            lambda stored: {
+                str(i): reference.whitened(self.look(stored, i)["features"])
+                for i, reference in enumerate(self.references)
+            },
+        )  # fmt: skip
+        return torch.cat([torch.from_numpy(x) for x in found.values()], dim=1).numpy()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return parameters and statistics of the networks and references, by name."""
+        return {
+            f"{kind}{number}/{key}": value.detach().cpu().contiguous()
+            for kind, modules in (("network", self.networks), ("reference", self.references))
+            for number, module in enumerate(modules)
+            for key, value in module.state_dict().items()
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return the architecture and how often images are halved."""
+        return {"networks": self.architecture, "count": len(self.networks), "shrink": self.shrink}
+
+    @classmethod
+    def load(
+        cls,
+        facts: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        cues: Sequence[str],
+        device: torch.device,
+        precision: Precision,
+    ) -> Self:
+        """Rebuild the view; see :meth:`View.load`."""
+        networks, references = [], []
+        for number in range(facts["count"]):
+            network = TransformClassifier(**facts["networks"])
+            prefix = f"network{number}/"
+            network.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+            networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+            state = [tensors[f"reference{number}/{key}"] for key in ("mean", "whitening")]
+            references.append(GaussianReference.of(*state))
+        dtype = torch.bfloat16 if precision == "bfloat16" else None
+        view = cls(networks, references, facts["networks"], facts["shrink"], dtype)
+        view.cues = tuple(cue for cue in view.cues if cue.name in cues)
+        return view
+
+
+def doubt(chances: Tensor) -> Tensor:
+    """Return 1 - the mean probability of the true transformation: [N, k, k] -> float64 [N]."""
+    true = chances.double().diagonal(dim1=1, dim2=2).mean(dim=1)
+    return (1 - true).clamp_min(LEAST_PROBABILITY)
+
+
+def accuracy(chances: Tensor) -> Tensor:
+    """Return the share of an image's transformations that are told right: [N, k, k] -> [N]."""
+    right = chances.argmax(dim=2) == torch.arange(chances.shape[1], device=chances.device)
+    return right.double().mean(dim=1)
+
+
+def gate(accuracy: float, classes: int) -> float:
+    """Return how far an accuracy is above chance, from 0 (chance) to 1 (all right)."""
+    return max(0.0, (accuracy - 1 / classes) / (1 - 1 / classes))
