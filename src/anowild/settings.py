@@ -142,6 +142,12 @@ class Settings:
     views: tuple[str, ...] = setting(
         ("gan",), "ways of looking at an image that are trained, with commas", source=OURS
     )
+    features: str = setting(
+        "efficientnet-lite0",
+        "where the view `pretrained` has its vectors from: efficientnet-lite0, timm:NAME, a network "
+        "FILE.onnx, or vectors FILE.npy, a row a training image",
+        source=OURS,
+    )
 
     # View "transforms"
     transforms: tuple[str, ...] = setting(
@@ -435,6 +441,8 @@ def _parse(name: str, value: Any) -> Any:
         if typing.get_origin(kind) is tuple:
             parts = value.split(",") if isinstance(value, str) else value
             return tuple(str(part).strip() for part in parts)
+        if kind is str:
+            return str(value)
         if kind is bool:
             if isinstance(value, str):
                 return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
@@ -468,6 +476,13 @@ def _check(s: Settings) -> None:
     need(both or neither, "black", "given together with white, and less than it")
     need(len({*s.transforms}) == len(s.transforms), "transforms", "each once")
     need(len(s.views) > 0 and len({*s.views}) == len(s.views), "views", "one or more, each once")
+    need(
+        s.features == "efficientnet-lite0"
+        or s.features.endswith((".onnx", ".npy"))
+        or s.features.startswith("timm:"),
+        "features",
+        "efficientnet-lite0, timm:NAME, FILE.onnx or FILE.npy",
+    )
     need(not (s.simultaneous and s.cycle_weight), "cycle_weight", "0 where simultaneous is true")
     need(
         all(v % 4 == 0 or v < 4 for v in s.minibatch.values()),

@@ -30,6 +30,13 @@ def train(
         str | None,
         typer.Option(help="Ways of looking at an image, with commas; all of the preset."),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="For the view pretrained: efficientnet-lite0, timm:NAME, FILE.onnx or "
+            "FILE.npy (vectors of the images)."
+        ),
+    ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Less work a step than the paper's: see docs/speed.md.")
     ] = False,
@@ -45,7 +52,7 @@ def train(
     """Train a detector on unlabeled images, or go on with a training that was stopped."""
     settings = options.changed(
         preset(preset_name).settings().replace(**(FAST if fast else {}), robust=robust), changes,
-        kimg=kimg, seed=seed, resolution=resolution, views=views,
+        kimg=kimg, seed=seed, resolution=resolution, views=views, features=features,
     )  # fmt: skip
     if dry_run:
         print(json.dumps(settings.to_json(), indent=2))

@@ -1,5 +1,7 @@
 """The three networks: generator G, discriminator D, encoder E. Imports no other package of anowild.
 
+`efficientnet` is a fourth, which comes trained: EfficientNet-Lite0.
+
 `generator` and `trunk` have the networks, `layers` their layers, `growth` the level of detail, `inputs` the
 images as they take them. `operators` has the layers' arithmetic for ``train()``, with derivatives of its
 own, `inference` that for ``eval()``, which can be exported to ONNX.

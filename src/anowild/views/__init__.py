@@ -1,8 +1,9 @@
 """Ways of looking at an image. Imports `networks`, nothing of `training`.
 
 `base` has what every view offers, its cues and the registry; `gaussian` the reference distribution that
-distances are measured from; each other module is one view: `gan` is the paper's detector. Fitting a view
-to images is a function of the module of the same name in `training`.
+distances are measured from; `features` the networks and vectors of the view `pretrained`. Each other module
+is one view: `gan` is the paper's detector. Fitting a view to images is a function of the module of the same
+name in `training`.
 """
 
 from anowild.views.base import Cue, Explanation, View, register_view, view_class, view_names
