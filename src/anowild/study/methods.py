@@ -38,7 +38,7 @@ class Ensemble:
     """A detector of several views, as `anowild train` makes it."""
 
     summary: str
-    preset: str | None = None  # whose changes come on top of the study's settings
+    preset: str | None = None  # what it has otherwise than the preset laptop comes first
     changes: Mapping[str, Any] = field(default_factory=dict)  # to the study's settings
     without: tuple[str, ...] = ()  # views that are left out
     main: str = ENSEMBLE
@@ -79,7 +79,9 @@ TRAININGS: dict[str, Training] = {
 
 ENSEMBLES: dict[str, Ensemble] = {
     "ensemble": Ensemble("all views of the study's settings"),
-    "quick": Ensemble("the same with what the preset quick changes", preset="quick"),
+    "quick": Ensemble(
+        "the same with what the preset quick has otherwise than laptop", preset="quick"
+    ),
     "ensemble-untrained": Ensemble(
         "its networks before the first step, and none that was trained elsewhere",
         changes={"kimg": 0.0, "transforms_kimg": 0.0},
@@ -131,8 +133,8 @@ def settings_of(name: str, settings: Settings, rate: float) -> Settings:
         changes["trim_rate"] = rate
     if isinstance(method, Ensemble):
         if method.preset is not None:
-            of_preset = preset(method.preset).changes
-            changes = {key: value for key, (value, _) in of_preset.items()} | changes
+            laptop, other = (vars(preset(p).settings()) for p in ("laptop", method.preset))
+            changes = {k: v for k, v in other.items() if v != laptop[k]} | changes
         settings = settings.replace(**changes)
         changes = {"views": tuple(v for v in settings.views if v not in method.without)}
     return settings.replace(**changes)
