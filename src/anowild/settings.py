@@ -151,13 +151,13 @@ class Settings:
 
     # View "transforms"
     transforms: tuple[str, ...] = setting(
-        ("turns", "quarters"),
-        "sets of transformations that R tells apart: turns (of quarters of a circle), quarters (of the "
-        "image, in other orders)",
+        ("turns",),
+        "sets of transformations that R tells apart, with commas: turns (of the image, by quarters of a "
+        "circle), quarters (of the image, in 4 orders), rings (turns of the middle alone)",
         source=OURS,
     )
     transforms_kimg: float = setting(
-        150,
+        100,
         "length of the training of each of the two networks R; each image counts once for each set of "
         "transformations",
         unit="1000 images", source=OURS, at_least=0,

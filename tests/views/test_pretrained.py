@@ -84,7 +84,7 @@ def test_saved_model_scores_without_the_package(
 ) -> None:
     fitted, images = lite0
     assert fitted.training_cues is not None
-    calibration = Calibration.fit(fitted.view.cues, fitted.training_cues)
+    calibration = Calibration.fit({"pretrained": fitted.view.cues}, fitted.training_cues)
     info = {"views": {"pretrained": dict(fitted.info)}}
     few = ReferenceImages(images.images[:3])
     detector = Detector([fitted.view], images.preprocess, calibration, info, few)

@@ -138,7 +138,7 @@ def test_model_without_a_known_cue_scores_as_before(
     assert np.array_equal(found.score, expected.score)
 
 
-@pytest.mark.parametrize(("cue", "warned"), [("latent_norm", False), ("contrast", True)])
+@pytest.mark.parametrize(("cue", "warned"), [("latent_norm", False), ("hidden_distance", True)])
 def test_model_with_an_unknown_cue_loads_and_scores(
     detector: Detector, image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, cue: str, warned: bool,

@@ -37,7 +37,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a labeled source and measure the ranking; see `anowild.evaluate`."""
     detector = model if isinstance(model, Detector) else Detector.load(model)
-    table, collector = Table(detector.cue_names), LabelCollector(labels)
+    table, collector = Table(detector.cue_names, views=detector.view_names), LabelCollector(labels)
     score_pass(detector, open_stream(detector, sources), table, collector)
     known = collector.truth != UNKNOWN
     truth, scores = collector.truth[known], table.scores.select(known)

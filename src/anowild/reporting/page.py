@@ -83,7 +83,7 @@ def _collect(
     """Score a source in one pass that also fills ``samples``."""
     stream = open_stream(detector, sources)
     draw = None if rule is None else rule.fit(detector)
-    table = Table(detector.cue_names)
+    table = Table(detector.cue_names, views=detector.view_names)
     collector = None if labels is None else LabelCollector(labels)
     score_pass(detector, stream, table, samples, *([] if collector is None else [collector]))
     threshold = (

@@ -133,29 +133,40 @@ def quality_rows(results: Results, others: Mapping[str, Array]) -> list[list[str
 
 def cue_rows(results: Results) -> list[list[str]]:
     """Return a table of the detector's cues, with a header."""
-    rows = [["cue", "in the score", "odd side", "median here", "99th percentile here"]]
-    for cue in results.detector.cues:
-        fitted, values = results.detector.calibration.cues[cue.name], results.scores.cues[cue.name]
-        counted = "yes" if fitted.counts else "no"
-        median, high = f"{np.median(values):.4g}", f"{np.percentile(values, 99):.4g}"
-        rows.append([cue.name.replace("_", " "), counted, fitted.side, median, high])
+    rows = [
+        ["view", "cue", "weight in the score", "odd side", "median here", "99th percentile here"]
+    ]
+    known = results.detector.calibration.cues
+    for view in results.detector.views:
+        for cue in view.cues:
+            if cue.name not in known:
+                continue
+            fitted, values = known[cue.name], results.scores.cues[cue.name]
+            weight = f"{fitted.weight:.2f}" if fitted.counts else "0"
+            median, high = f"{np.median(values):.4g}", f"{np.percentile(values, 99):.4g}"
+            name = cue.name.replace("_", " ")
+            rows.append([view.name, name, weight, fitted.side, median, high])
     return rows
 
 
 def odd_side_note(detector: Detector) -> str:
-    """Say for which cues the training set decided the odd side."""
+    """Say where odd values lie for which cues."""
     fitted = detector.calibration.cues
-    names = [
-        cue.name.replace("_", " ")
-        for cue in detector.cues
-        if cue.odd_side == "either" and fitted[cue.name].counts
-    ]
-    if not names:
-        return "For all cues in the score, a higher value is odder."
-    return (
-        f"The odd side of {', '.join(names)} was chosen without labels, by the skewness over the training "
-        "images. For the other cues in the score, a higher value is odder."
-    )
+    counted = [cue for cue in detector.cues if fitted[cue.name].counts]
+
+    def listed(side: str) -> str:
+        return ", ".join(cue.name.replace("_", " ") for cue in counted if cue.odd_side == side)
+
+    notes = []
+    if listed("either"):
+        notes.append(
+            f"The odd side of {listed('either')} was chosen without labels, by the skewness over the "
+            "training images."
+        )
+    if listed("both"):
+        notes.append(f"For {listed('both')} values far from the middle are odd, on either side.")
+    others = "For the other cues" if notes else "For all cues"
+    return " ".join([*notes, f"{others} in the score, a higher value is odder."])
 
 
 def data_notes(stream: ImageStream) -> list[str]:

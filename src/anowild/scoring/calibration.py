@@ -6,8 +6,8 @@
    contamination itself lengthens one tail (the idea of COPOD and ECOD), so the skewness says how likely
    it is that the lower side is the odd one, and the evidence is the mean of the inverse tail
    probabilities of both sides, weighted by that likelihood. Its logarithm is the cue's surprise.
-2. A view speaks with the largest of its cues' surprises, each times the cue's weight: 1, or less where
-   the fitting of the view found that the cue says little. That, too, is held against its distribution
+2. A view speaks with the largest of its cues' surprises, each times the cue's weight: less than 1 for
+   plain statistics, as brightness, and where the fitting of the view found that the cue says little. That, too, is held against its distribution
    over the training set, so that a view of many cues speaks no louder than one of a single cue.
 3. The surprises of the views are added (as in Fisher's method), and the sum is held against its own
    distribution over the training set: a score of s says that about one in 10^s training images is as
@@ -199,12 +199,15 @@ class Calibration:
         Args:
             views: cues by the name of their view.
             training: cues of the training images; those that are missing do not enter.
-            weights: of cues that have another weight than 1.
+            weights: factors of the cues' own weights, by name; 1 unless given.
         """
         weights = weights or {}
         cues = {
             cue.name: CueCalibration.fit(
-                training[cue.name], cue.odd_side, cue.counts, weight=weights.get(cue.name, 1.0)
+                training[cue.name],
+                cue.odd_side,
+                cue.counts,
+                weight=cue.weight * weights.get(cue.name, 1.0),
             )
             for group in views.values()
             for cue in group

@@ -71,6 +71,16 @@ class Detector:
         return tuple(cue.name for cue in self.cues)
 
     @property
+    def view_names(self) -> tuple[str, ...]:
+        """Names of the views that have a score of their own; none in models up to format 5."""
+        cues = {cue.name for cue in self.cues}
+        return tuple(
+            name
+            for name, view in self.calibration.views.items()
+            if view.training is not None and not cues.isdisjoint(view.cues)
+        )
+
+    @property
     def batch_size(self) -> int:
         """Images that are computed at a time; fewer cost as much."""
         return max(view.batch_size for view in self.views)

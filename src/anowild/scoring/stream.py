@@ -88,7 +88,7 @@ def score(
     detector = model if isinstance(model, Detector) else Detector.load(model)
     stream = open_stream(detector, sources)
     draw = None if rule is None else rule.fit(detector)
-    table = Table(detector.cue_names, path)
+    table = Table(detector.cue_names, path, detector.view_names)
     score_pass(detector, stream, table)
     if draw is not None:
         table.threshold = draw(table)

@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -35,6 +35,7 @@ class Row:
     score: float
     rank: int
     cues: dict[str, float]
+    views: dict[str, float] = field(default_factory=dict)
 
 
 class Table:
@@ -47,17 +48,20 @@ class Table:
         cues: names of the cues, in the order of the columns.
         out: where the table will be written. Names and cues wait on the same disk, in a file without
             a name, of which nothing can be left behind. None: they wait in memory.
+        views: names of the views that have scores of their own.
 
     Raises:
         UserError: that disk is full, or cannot be written.
     """
 
-    def __init__(self, cues: Sequence[str], out: Path | None = None) -> None:
-        self.cue_names = tuple(cues)
+    def __init__(
+        self, cues: Sequence[str], out: Path | None = None, views: Sequence[str] = ()
+    ) -> None:
+        self.cue_names, self.view_names = tuple(cues), tuple(views)
         self.left_out = 0  # images of the source that could not be read
         self.threshold: Threshold | None = None
         self._out = out
-        self._cues = struct.Struct(f"={len(self.cue_names)}d")
+        self._values = struct.Struct(f"={len(self.view_names) + len(self.cue_names)}d")
         self._score = array("d")
         self._ends = array("q", [0])
         self._file: IO[bytes] = io.BytesIO()
@@ -81,11 +85,13 @@ class Table:
 
     def append(self, names: Sequence[str], scores: Scores) -> None:
         """Add images, in the order of the source, before anything is read."""
-        cues = np.stack([scores.cues[cue] for cue in self.cue_names], axis=1)
+        columns = [scores.views[view] for view in self.view_names]
+        columns += [scores.cues[cue] for cue in self.cue_names]
+        values = np.stack(columns, axis=1)
         end, entries = self._ends[-1], []
-        for name, row in zip(names, cues.tolist(), strict=True):
+        for name, row in zip(names, values.tolist(), strict=True):
             # File names may hold lone surrogates, which UTF-8 does not know.
-            entries.append(self._cues.pack(*row) + name.encode("utf-8", "surrogatepass"))
+            entries.append(self._values.pack(*row) + name.encode("utf-8", "surrogatepass"))
             end += len(entries[-1])
             self._ends.append(end)
         self._score.frombytes(scores.score.astype(np.float64).tobytes())
@@ -107,9 +113,10 @@ class Table:
     @property
     def scores(self) -> Scores:
         """Scores and cues, in the order of the source."""
-        values = [self._read(i)[0] for i in range(len(self))]
-        cues = np.array(values).reshape(-1, len(self.cue_names))
-        return Scores(self.score, {cue: cues[:, k] for k, cue in enumerate(self.cue_names)})
+        values = np.array([self._read(i)[0] for i in range(len(self))])
+        columns = iter(values.reshape(-1, len(self.view_names) + len(self.cue_names)).T)
+        views = {view: next(columns) for view in self.view_names}
+        return Scores(self.score, {cue: next(columns) for cue in self.cue_names}, views)
 
     def name(self, i: int) -> str:
         """Return the name of the image at place ``i`` of the source."""
@@ -122,8 +129,10 @@ class Table:
     def ranked(self) -> Iterator[Row]:
         """Yield the same rows one by one, in memory that does not grow with them."""
         for rank, i in enumerate(oddest_first(self.score), start=1):
-            cues, name = self._read(i)
-            yield Row(name, self._score[i], rank, dict(zip(self.cue_names, cues, strict=True)))
+            values, name = self._read(i)
+            views = dict(zip(self.view_names, values, strict=False))
+            cues = dict(zip(self.cue_names, values[len(views) :], strict=True))
+            yield Row(name, self._score[i], rank, cues, views)
 
     def write(self, path: Path) -> None:
         """Write the ranked rows as .csv or .parquet; with a threshold, ``odd`` is 1 where it flags.
@@ -131,18 +140,22 @@ class Table:
         Raises:
             UserError: the file has another ending, or cannot be written.
         """
-        write_rows(self.ranked(), self.cue_names, path, self.threshold)
+        write_rows(self.ranked(), self.cue_names, path, self.threshold, self.view_names)
 
     def _read(self, i: int) -> tuple[tuple[float, ...], str]:
         start, end = self._ends[i], self._ends[i + 1]
         self._file.seek(start)
         entry = self._file.read(end - start)
-        name = entry[self._cues.size :].decode("utf-8", "surrogatepass")
-        return self._cues.unpack_from(entry), name
+        name = entry[self._values.size :].decode("utf-8", "surrogatepass")
+        return self._values.unpack_from(entry), name
 
 
 def write_rows(
-    rows: Iterable[Row], cues: Sequence[str], path: Path, threshold: Threshold | None = None
+    rows: Iterable[Row],
+    cues: Sequence[str],
+    path: Path,
+    threshold: Threshold | None = None,
+    views: Sequence[str] = (),
 ) -> None:
     """Write a table of scores as .csv or .parquet; with a threshold, ``odd`` is 1 where it flags.
 
@@ -150,10 +163,12 @@ def write_rows(
         UserError: the file has another ending, or cannot be written.
     """
     check_output(path)
-    columns = ["path", "score", "rank", *cues, *(["odd"] if threshold is not None else [])]
+    columns = ["path", "score", "rank", *(f"view_{view}" for view in views), *cues]
+    columns += ["odd"] if threshold is not None else []
 
     def values(row: Row) -> list[Any]:
-        found = [row.path, row.score, row.rank, *(row.cues[cue] for cue in cues)]
+        found: list[Any] = [row.path, row.score, row.rank]
+        found += [*(row.views[view] for view in views), *(row.cues[cue] for cue in cues)]
         if threshold is not None:
             found.append(int(threshold.score is not None and row.score >= threshold.score))
         return found

@@ -39,6 +39,10 @@ SAMPLE = 5000
 #: 0.87 at 0.003, 0.01 and 0.1; late ones do not mind), and share of the images that is kept.
 SHRINKAGE, KEPT = 0.1, 0.8
 
+#: Noise added at each place before the fit, in units of a feature's spread over all places: where all images are
+#: black, a faint gray is not the oddest thing there is. On digits the places' mean AUROC is 0.50 without, and 0.75.
+NOISE = 0.3
+
 #: Vectors longer than this are reduced to so many principal components. Shorter ones are not: on the sets for choosing
 #: 1280 features have a mean AUROC of 0.90 whole, and of 0.83 in 256 components.
 MOST_COMPONENTS = 2048
@@ -74,9 +78,14 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
 
 def gaussians_of(vectors: Tensor) -> Gaussians:
     """Fit a Gaussian at each place to the nearest part of some images: [N, P, M]."""
-    fitted = [
-        _gaussian(vectors[:, place].double().cpu().numpy()) for place in range(vectors.shape[1])
-    ]
+    count, places, size = vectors.shape
+    spread = vectors.flatten(0, 1).std(dim=0, correction=0).double().cpu().numpy()
+    noise = NOISE * spread if places > 1 else 0 * spread
+    rng = np.random.default_rng(0)
+    fitted = []
+    for place in range(places):
+        x = vectors[:, place].double().cpu().numpy()
+        fitted.append(_gaussian(x + noise * rng.normal(size=(count, size))))
     mean = torch.stack([mean for mean, _ in fitted])
     return Gaussians(mean, torch.stack([whitening for _, whitening in fitted])).to(vectors.device)
 

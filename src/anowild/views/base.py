@@ -35,6 +35,7 @@ class Cue:
     lower: str  # phrase for an unusually low value, as "rebuilt better"
     noun: str  # what it is about, where nothing is unusual, as "reconstruction"
     odd_side: OddSide = "upper"
+    weight: float = 1.0  # of its surprise, from 0 to 1: a lesser cue speaks where it is far out
     counts: bool = True  # whether it enters the score of models that are trained from now on
 
 

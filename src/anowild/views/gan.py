@@ -111,6 +111,9 @@ def latent_norm(latents: Tensor) -> Tensor:
     return latents.double().square().sum(dim=1).sqrt()
 
 
+#: Weight of the cues that count, beside those of other views (docs/results.md).
+VOTE = 0.25
+
 #: All cues by name, in the order of every table.
 CUES: dict[str, GanCue] = {}
 
@@ -139,6 +142,7 @@ register_cue(
         higher="rebuilt worse",
         lower="rebuilt better",
         noun="reconstruction",
+        weight=VOTE,
         compute=lambda p: relative_residual(p.images, p.rebuilt),
     )
 )
@@ -173,6 +177,7 @@ register_cue(
         higher="latent farther out",
         lower="latent nearer the middle",
         noun="latent",
+        weight=VOTE,
         distance_of="latent",
     )
 )
@@ -183,6 +188,7 @@ register_cue(
         higher="stranger to D",
         lower="less strange to D",
         noun="D's features",
+        weight=VOTE,
         distance_of="hidden",
     )
 )

@@ -23,6 +23,8 @@ from anowild.views.gaussian import GaussianReference
 
 #: Added to variances, and the least mean gradient: (a hundredth of half the range)^2, and a thousandth.
 LEAST_VARIANCE, LEAST_GRADIENT = 1e-4, 1e-3
+#: Added to the variance that a residual is divided by: that of noise of a twentieth of the range.
+VARIANCE_FLOOR = 1e-2
 #: Quantiles of the gray values.
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 #: Directions in which gradients are summed.
@@ -30,6 +32,9 @@ DIRECTIONS = 8
 #: Sides of the layout's grid, of the coarsest level that edges are measured on, and of the images that
 #: principal components are taken of.
 GRID, COARSEST, PCA_SIDE = 4, 8, 16
+
+#: Weight of the cues that are single numbers of an image, and of the residual (docs/results.md).
+LESSER = 0.5
 
 CUES = (
     Cue(
@@ -46,6 +51,7 @@ CUES = (
         lower="less contrast",
         noun="contrast",
         odd_side="both",
+        weight=LESSER,
     ),
     Cue(
         name="brightness",
@@ -54,6 +60,7 @@ CUES = (
         lower="darker",
         noun="brightness",
         odd_side="both",
+        weight=LESSER,
     ),
     Cue(
         name="sharpness",
@@ -62,13 +69,15 @@ CUES = (
         lower="more blurred",
         noun="sharpness",
         odd_side="both",
+        weight=LESSER,
     ),
     Cue(
         name="pca_residual",
-        meaning="Root mean square of what the training images' principal components leave, at 16 pixels a side.",
+        meaning="Share of the gray image's variance, at 16 pixels a side, that the principal components leave.",
         higher="coarse shape more unusual",
         lower="coarse shape more usual",
         noun="coarse shape",
+        weight=LESSER,
     ),
 )  # fmt: skip
 
@@ -138,8 +147,9 @@ def _edges(level: Tensor) -> Tensor:
 
 
 def coarse(x: Tensor) -> Tensor:
-    """Return images [N, C, R, R], reduced to at most 16 pixels a side, as rows [N, D]."""
-    return F.adaptive_avg_pool2d(x, min(x.shape[-1], PCA_SIDE)).flatten(1)
+    """Return gray images, reduced to at most 16 pixels a side, as rows: [N, C, R, R] -> [N, P]."""
+    gray = x.mean(dim=1, keepdim=True)
+    return F.adaptive_avg_pool2d(gray, min(x.shape[-1], PCA_SIDE)).flatten(1)
 
 
 @register_view
@@ -218,7 +228,8 @@ class PixelsView(View):
 
 
 def pca_residual(rows: Tensor, center: Tensor, components: Tensor) -> Tensor:
-    """Root mean square of what components [K, P] leave of rows [N, P], float64 [N]."""
+    """Share of the variance of rows [N, P] that components [K, P] leave, as its root: float64 [N]."""
     x = rows.double() - center
     left = x - (x @ components.T) @ components
-    return (left.square().mean(dim=1) + LEAST_VARIANCE).sqrt()
+    variance = rows.double().var(dim=1, correction=0) + VARIANCE_FLOOR
+    return ((left.square().mean(dim=1) + LEAST_VARIANCE) / variance).sqrt()

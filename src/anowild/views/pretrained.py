@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from anowild.arrays import Array
 from anowild.networks.inputs import to_unit
 from anowild.views.base import Cue, Explanation, Precision, View, register_view
+from anowild.views.batches import filled_batches
 from anowild.views.features import PLACES, Extractor, Features, load_extractor
 
 #: The neighbor whose distance is measured: so many alike anomalies are still found odd.
@@ -135,11 +136,7 @@ class PretrainedView(View):
 
     def batches(self, images: Array) -> Iterator[Features]:
         """Yield the vectors of stored images in batches of one size; the last is filled up."""
-        size = self.batch_size
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            if len(part) < size:
-                part = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        for part in filled_batches(images, self.batch_size):
             yield self.extractor(part)
 
     def features(self, images: Array) -> Array:

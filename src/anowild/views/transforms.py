@@ -111,6 +111,7 @@ FEATURES = Cue(
     higher="content more unusual to the network of transformations",
     lower="content more usual to the network of transformations",
     noun="content to the network of transformations",
+    weight=0.5,  # docs/results.md
 )
 
 
