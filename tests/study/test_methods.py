@@ -31,9 +31,8 @@ LEARNING = [name for name, t in methods.TRAININGS.items() if "kimg" not in t.cha
 def test_all_parameters_move_and_scores_differ(
     name: str, image_set: ImageSet, tmp_path: Path
 ) -> None:
-    changes = methods.changes_of(name, 0.1)
-    small = {"kimg": 0.3, "initial_resolution": None, "tick_kimg": 0.1}
-    settings = tiny_settings(**{**small, **changes})
+    small = tiny_settings(kimg=0.3, initial_resolution=None, tick_kimg=0.1)
+    settings = methods.settings_of(name, small, 0.1)
     scorer = anomaly_scorer(image_set, settings) if settings.robust else None
     trained = train(image_set, settings, tmp_path, judge=scorer)
     fresh = Networks.build(settings, 16, 1).named()

@@ -11,7 +11,14 @@ import pytest
 from anowild.errors import UserError
 from anowild.settings import Settings
 from anowild.study import public_sets, sweep
-from anowild.study.datasets import BUNDLED, DATASETS, cifar10_automobile, load_set, mnist2
+from anowild.study.datasets import (
+    BUNDLED,
+    DATASETS,
+    cifar10_automobile,
+    elpv64,
+    load_set,
+    mnist2,
+)
 from tests.conftest import SHARED
 
 
@@ -97,6 +104,43 @@ def test_cifar10_automobile_reads_the_original_files(tmp_path: Path) -> None:
     experiment = cifar10_automobile(tmp_path, 0.1, 0)
     assert len(experiment.test) == 2000
     assert experiment.injected.mean() == pytest.approx(0.1, abs=0.001)
+
+
+def test_any_class_of_cifar10_is_a_set(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = {"train": np.repeat(np.arange(10), 130), "test": np.repeat(np.arange(10), 210)}
+    images = {s: rng.integers(0, 256, (len(of), 3, 4, 4), np.uint8) for s, of in labels.items()}
+    np.savez(
+        tmp_path / "cifar10.npz", **images, train_label=labels["train"], test_label=labels["test"]
+    )
+    experiment = DATASETS["cifar10_deer"](tmp_path, 0.1, 0)
+    normal = images["train"][labels["train"] == 4]
+    np.testing.assert_array_equal(np.sort(experiment.training[~experiment.injected], axis=0),
+                                  np.sort(normal, axis=0))  # fmt: skip
+    pool = {x.tobytes() for c in range(10) if c != 4 for x in images["train"][130 * c :][:125]}
+    injected = experiment.training[experiment.injected]
+    assert len(injected) == 14
+    assert {image.tobytes() for image in injected} <= pool
+    assert len(experiment.test) == 2000
+    deer = {image.tobytes() for image in experiment.test[experiment.test_labels == 0]}
+    assert deer == {image.tobytes() for image in images["test"][4 * 210 :][:200]}
+    with pytest.raises(UserError, match="is missing; make it with `anowild data fetch cifar10 -o"):
+        DATASETS["cifar10_deer"](tmp_path / "none", 0.1, 0)
+
+
+def test_solar_cells_of_which_it_is_not_sure_are_left_out(tmp_path: Path) -> None:
+    chance = np.tile([0, 1 / 3, 2 / 3, 1], 20)
+    images = np.arange(80, dtype=np.uint8)[:, None, None, None]
+    np.savez(
+        tmp_path / "elpv64.npz", train=images, test=images,
+        train_probability=chance, test_probability=chance,
+    )  # fmt: skip
+    experiment = elpv64(tmp_path, 0.1, 0)
+    numbers = experiment.training.ravel()
+    assert len(numbers) == 22
+    assert (numbers[~experiment.injected] % 4 == 0).all()
+    assert (numbers[experiment.injected] % 4 == 3).all()
+    np.testing.assert_array_equal(experiment.test_labels, experiment.test.ravel() % 4 // 3)
 
 
 def test_load_set_prefers_npz_and_says_how_to_make_one(tmp_path: Path) -> None:

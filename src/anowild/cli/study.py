@@ -70,9 +70,16 @@ def study_table(
         Literal["auroc", "average_precision"], typer.Option(help="What is tabulated.")
     ] = "auroc",
     parquet: Annotated[Path | None, typer.Option(help="Also write all rows there.")] = None,
-    rates: Annotated[str, typer.Option(help="Of the paired differences.")] = "0.05,0.1",
+    rates: Annotated[str, typer.Option(help="Of paired differences and overviews.")] = "0.05,0.1",
     plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
     brief: Annotated[bool, typer.Option("--brief", help="One row for each method.")] = False,
+    overview: Annotated[
+        bool,
+        typer.Option("--overview", help="Only a table of sets x methods, for each of --rates."),
+    ] = False,
+    sets: Annotated[
+        str | None, typer.Option(help="Columns of the overview, with commas; all unless given.")
+    ] = None,
 ) -> None:
     """Print the results of a study as Markdown: tables, paired differences, lists of suspects."""
     from anowild.study import tables
@@ -80,6 +87,10 @@ def study_table(
     results = tables.collect(out)
     if parquet is not None:
         tables.write_parquet(tables.rows_of(results), parquet)
+    if overview:
+        for rate in numbers(rates, "--rates"):
+            print(tables.overview(results, rate, sets.split(",") if sets else None, metric))
+        return
     print(tables.markdown(results, metric, brief))
     print(tables.comparisons(results, numbers(rates, "--rates"), metric))
     print(tables.suspects(results))

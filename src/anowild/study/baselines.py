@@ -1,4 +1,4 @@
-"""Baseline detectors on raw pixels, trained on the same images.
+"""Baseline detectors on raw pixels, or on a pretrained network's vectors, trained on the same images.
 
 Each takes training images, uint8 [N, C, R, R], images to score, and a seed, and returns scores [N],
 higher for odder images. The rate of contamination is known to none of them.
@@ -10,11 +10,16 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
 from anowild.arrays import Array
+from anowild.networks.efficientnet import EfficientNetLite0
+from anowild.training.pretrained import published_weights
+from anowild.views.features import Lite0
+from anowild.views.pretrained import PretrainedView
 
 #: Of PyOD's deep detectors; their default suits not all sizes of sets.
 EPOCHS = 30
@@ -91,6 +96,36 @@ def compressed_size(training: Array, images: Array, seed: int = 0) -> Array:
     """Compute the number of bytes after zlib compression, which needs no learning."""
     del training, seed
     return np.array([len(zlib.compress(image.tobytes(), 9)) for image in images], np.float64)
+
+
+def embeddings(images: Array) -> Array:
+    """Return vectors of length 1 of EfficientNet-Lite0's last stage: uint8 [N, C, R, R] -> [N, 320]."""
+    network = EfficientNetLite0.from_published(published_weights())
+    lite0 = Lite0(network, torch.device("cpu"))
+    return PretrainedView(lite0, {}, torch.empty(0)).features(images)
+
+
+def embedding_neighbors(training: Array, images: Array, seed: int = 0) -> Array:
+    """Compute the mean cosine distance to the 10 nearest training images, as cleanlab and FiftyOne do.
+
+    Of vectors of length 1, it is half the squared Euclidean distance.
+    """
+    del seed
+    index = NearestNeighbors(n_neighbors=min(10, len(training))).fit(embeddings(training))
+    distances, _ = index.kneighbors(embeddings(images))
+    return np.asarray(np.square(distances).mean(axis=1) / 2)
+
+
+def embedding_lof(training: Array, images: Array, seed: int = 0) -> Array:
+    """Compute the local outlier factor (Breunig et al. 2000)."""
+    del seed
+    factor = LocalOutlierFactor(novelty=True).fit(embeddings(training))
+    return -np.asarray(factor.score_samples(embeddings(images)))
+
+
+def embedding_forest(training: Array, images: Array, seed: int = 0) -> Array:
+    """Compute the score of an isolation forest."""
+    return isolation_forest(embeddings(training), embeddings(images), seed)
 
 
 def _varying(training: Array, images: Array | None = None) -> Array:

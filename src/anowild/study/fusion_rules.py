@@ -1,4 +1,4 @@
-"""Rules that fuse several cues into one score without labels, for comparison with the detector's own.
+"""Rules that fuse cues of the view `gan` into one score without labels, for comparison with its own.
 
 A rule takes the cues of the (contaminated) training set and of other images, by name, and returns scores
 of the other images, higher is odder. No rule sees a label or a rate.
@@ -17,42 +17,50 @@ from anowild.views.gan import CUES
 Cues = Mapping[str, Array]
 Rule = Callable[[Cues, Cues], Array]
 
-#: Title of the detector's own rule.
+#: Title of the own rule of the view `gan`.
 DEFAULT_RULE = "combined score"
 #: The cues of the paper.
 PAPER = ("residual", "feature_distance", "latent_norm")
-#: The cues that count in the score of the view `gan`, and those of them of which more is always odder.
-COMBINED = tuple(name for name, cue in CUES.items() if cue.counts)
-UPPER = tuple(name for name in COMBINED if CUES[name].odd_side == "upper")
+#: The cues that count in the score of the view; of all of them more is odder.
+COMBINED = tuple(name for name, cue in CUES.items() if cue.counts and not cue.retired)
 #: Cues of an earlier rule, whose odd side the skewness of the first decided.
 EARLIER = ("squared_residual", "structure", "latent_distance", "hidden_distance")
 
 
-def detector(
+def largest() -> Rule:
+    """Return the rule of the view: the largest surprise among the cues that count."""
+    return lambda training, images: np.max(_surprises(COMBINED, training, images), axis=0)
+
+
+def summed(
     names: Sequence[str] = COMBINED,
     lower: float | Callable[[Cues, str], float] | None = None,
     halved: Sequence[str] = (),
 ) -> Rule:
-    """Return the detector's rule: the sum of surprises over cues.
+    """Return the rule of the sum of surprises over cues.
 
     Args:
         lower: probability that the lower side of each cue is odd; or a function of the training cues and
-            the name; None: as the detector has it.
+            the name; None: as the cue has it.
         halved: cues whose surprise counts half.
     """
+    weights = np.array([0.5 if name in halved else 1.0 for name in names])
+    return lambda training, images: weights @ _surprises(names, training, images, lower)
 
-    def rule(training: Cues, images: Cues) -> Array:
-        total = np.zeros(len(images[names[0]]))
-        for name in names:
-            likely = lower(training, name) if callable(lower) else lower
-            with np.errstate(divide="ignore"):  # of a side that is ruled out
-                side = CUES[name].odd_side if name in COMBINED else "either"
-                fitted = CueCalibration.fit(training[name], side, lower=likely)
-                evidence = fitted.surprise(images[name])
-            total += evidence * (0.5 if name in halved else 1.0)
-        return total
 
-    return rule
+def _surprises(
+    names: Sequence[str],
+    training: Cues,
+    images: Cues,
+    lower: float | Callable[[Cues, str], float] | None = None,
+) -> Array:
+    """Return the surprises of some cues, in nats: [names, N]."""
+    found = []
+    for name in names:
+        likely = lower(training, name) if callable(lower) else lower
+        side = CUES[name].odd_side if name in COMBINED else "either"
+        found.append(CueCalibration.fit(training[name], side, lower=likely).surprise(images[name]))
+    return np.stack(found)
 
 
 def by_skewness(leading: str | None = None) -> Callable[[Cues, str], float]:
@@ -60,7 +68,7 @@ def by_skewness(leading: str | None = None) -> Callable[[Cues, str], float]:
     return lambda training, name: lower_side(skewness(log_cue(training[leading or name])))
 
 
-def ranks(names: Sequence[str] = UPPER) -> Rule:
+def ranks(names: Sequence[str] = COMBINED) -> Rule:
     """Return the rule of mean ranks among the training images, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
@@ -70,7 +78,7 @@ def ranks(names: Sequence[str] = UPPER) -> Rule:
     return rule
 
 
-def robust_z(names: Sequence[str] = UPPER) -> Rule:
+def robust_z(names: Sequence[str] = COMBINED) -> Rule:
     """Return the rule of mean robust z-scores of the log cues, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
@@ -84,7 +92,7 @@ def robust_z(names: Sequence[str] = UPPER) -> Rule:
     return rule
 
 
-def conformal(names: Sequence[str] = UPPER) -> Rule:
+def conformal(names: Sequence[str] = COMBINED) -> Rule:
     """Return the rule of Fisher's sum of log conformal p-values, upper side."""
 
     def rule(training: Cues, images: Cues) -> Array:
@@ -117,17 +125,16 @@ def ecod(names: Sequence[str] = COMBINED) -> Rule:
 
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
-    DEFAULT_RULE: detector(),
-    "combined without contrast": detector(UPPER),
-    "combined, each cue by its own skewness": detector(lower=by_skewness()),
-    "combined, upper sides": detector(lower=0.0),
-    "combined, both sides": detector(lower=0.5),
-    "combined, the two distances counted once": detector(
-        halved=("latent_distance", "hidden_distance")
+    DEFAULT_RULE: largest(),
+    "sum": summed(),
+    "sum, each cue by its own skewness": summed(lower=by_skewness()),
+    "sum, both sides": summed(lower=0.5),
+    "sum, the two distances counted once": summed(halved=("latent_distance", "hidden_distance")),
+    "sum with the latent norm": summed((*COMBINED, "latent_norm")),
+    "sum of earlier cues, the side by the squared residual": summed(
+        EARLIER, by_skewness(EARLIER[0])
     ),
-    "combined with the latent norm": detector((*COMBINED, "latent_norm")),
-    "earlier cues, the side by the squared residual": detector(EARLIER, by_skewness(EARLIER[0])),
-    "the paper's three cues, each by its own skewness": detector(PAPER, by_skewness()),
+    "sum of the paper's three cues, each by its own skewness": summed(PAPER, by_skewness()),
     "mean of ranks": ranks(),
     "mean of robust z": robust_z(),
     "conformal p-values": conformal(),

@@ -15,7 +15,7 @@ from anowild.files import atomic_write, read_json
 from anowild.study import cue_cache
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.methods import METHODS
-from anowild.study.tables import rows_of
+from anowild.study.tables import is_main, rows_of
 from anowild.study.trial import CUE_CACHE, TRIAL, Trial, place
 
 
@@ -52,7 +52,7 @@ def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for row in rows_of(results):
-        if row["score"] in (DEFAULT_RULE, METHODS[row["method"]].summary):
+        if is_main(row):
             found[row["set"]][row["method"]][row["rate"]].append(row["auroc"])
     figure, axes = _figure(len(found))
     for axis, (name, methods) in zip(axes, sorted(found.items()), strict=True):

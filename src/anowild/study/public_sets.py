@@ -121,6 +121,14 @@ def _padded(images: Array) -> Array:
     return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)))
 
 
+def cifar10(cifar10: Labeled) -> dict[str, Array]:
+    """All of CIFAR-10."""
+    found: dict[str, Array] = {}
+    for split, (images, labels) in cifar10.items():
+        found |= {split: images, f"{split}_label": labels}
+    return found
+
+
 def cifar10_subset(cifar10: Labeled) -> dict[str, Array]:
     """All automobiles and horses, 125 training images of each other class, 200 test images of each.
 

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +28,9 @@ from anowild.signals import Interrupted, stop_request
 from anowild.study import methods
 from anowild.study.datasets import BUNDLED, DATASETS
 from anowild.study.trial import RESULT, TRIAL, Trial, write
+from anowild.training import transforms
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
+from anowild.training.loop import network_halvings
 from anowild.training.schedule import Schedule
 from anowild.training.step import Networks, Step, StepNoise
 
@@ -87,36 +90,61 @@ class Cost:
     def __str__(self) -> str:
         return (
             f"{self.trials} trials, {self.done} of them done; the training of the others takes about "
-            f"{self.hours:.1f} hours of one process here (scoring and baselines not counted)"
+            f"{self.hours:.1f} hours of one process here (networks alone: scoring, baselines and "
+            "pretrained networks not counted)"
         )
 
 
 def cost(trials: Sequence[Trial], out: Path, device: torch.device) -> Cost:
     """Estimate the cost from a few iterations of each set and method on this machine."""
     left = [trial for trial in trials if not (out / trial.place / RESULT).exists()]
-    paces: dict[tuple[str, str], float] = {}
+    costs: dict[tuple[str, str], float] = {}
     seconds = 0.0
     for trial in left:
-        if trial.method not in methods.TRAININGS:
-            continue
-        key = trial.set, trial.method
-        if key not in paces:
-            paces[key] = _seconds_per_kimg(trial, device)
-        seconds += paces[key] * trial.full_settings().kimg
+        if not isinstance(methods.METHODS[trial.method], methods.Baseline):
+            key = trial.set, trial.method
+            if key not in costs:
+                costs[key] = _seconds(trial, device)
+            seconds += costs[key]
     return Cost(len(trials), len(trials) - len(left), seconds / 3600)
+
+
+def _seconds(trial: Trial, device: torch.device) -> float:
+    """Estimate the seconds that a trial trains networks."""
+    settings = trial.full_settings()
+    views = settings.views if trial.method in methods.ENSEMBLES else ("gan",)
+    seconds = 0.0
+    if "gan" in views and settings.kimg:
+        seconds += _seconds_per_kimg(trial, device) * settings.kimg
+    if "transforms" in views and settings.transforms_kimg:
+        seconds += _transforms_seconds_per_kimg(trial, device) * settings.transforms_kimg
+    return seconds
+
+
+def _transforms_seconds_per_kimg(trial: Trial, device: torch.device) -> float:
+    """Time a few steps of one of the networks R, and count both."""
+    settings = trial.full_settings()
+    images = ImageSet.load(trial.experiment().training[:64], settings)
+    kimg = TIMED * settings.transforms_minibatch / 1000
+    for length in (kimg / TIMED, kimg):  # the first step takes longer: it is done before
+        with tempfile.TemporaryDirectory() as folder:
+            short = settings.replace(transforms_kimg=length)
+            _, seconds = transforms.train(0, images, short, Path(folder), device)
+    return transforms.NETWORKS * seconds / kimg
 
 
 def _seconds_per_kimg(trial: Trial, device: torch.device) -> float:
     settings = trial.full_settings()
     experiment = trial.experiment()
     images = ImageSet.load(experiment.training[:64], settings)
-    resolution, channels = images.preprocess.resolution, images.preprocess.channels
+    shrink = network_halvings(images.preprocess.resolution, settings)
+    resolution, channels = images.preprocess.resolution >> shrink, images.preprocess.channels
     networks = Networks.build(settings, resolution, channels).to(device)
     step = Step(networks, settings)
     point = Schedule(settings, resolution).at(round(settings.kimg * 1000))
     count, level = point.minibatch, int(point.lod)
     stored = torch.from_numpy(images.images).repeat(-(-count // 64), 1, 1, 1)[:count]
-    reals = process_reals(downsample(stored.to(device), level), point.lod)
+    reals = process_reals(downsample(stored.to(device), shrink + level), point.lod)
     latent_size, augmented = networks.generator.latent_size, settings.differentiable_augmentation
     for number in range(TIMED + 1):
         if number == 1:

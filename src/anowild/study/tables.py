@@ -14,7 +14,7 @@ import numpy as np
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
 from anowild.study.fusion_rules import DEFAULT_RULE
-from anowild.study.methods import METHODS
+from anowild.study.methods import ENSEMBLE, METHODS, PIXEL_BASELINES, Baseline
 from anowild.study.trial import RESULT
 
 #: One score of one trial: set, rate, method, seed, score, auroc, average_precision, ...
@@ -43,6 +43,11 @@ def collect(out: Path) -> list[dict[str, Any]]:
 def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     """Return all rows of all results, each with the facts of its trial."""
     return [{k: r.get(k) for k in FACTS} | row for r in results for row in r["rows"]]
+
+
+def is_main(row: Row) -> bool:
+    """Whether a row stands for its method."""
+    return bool(row["score"] == METHODS[row["method"]].main)
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> None:
@@ -81,13 +86,17 @@ def _section(
 ) -> str:
     rates = sorted({r["rate"] for r in results})
     lines = [f"### `{name}` at {resolution}x{resolution}", ""]
-    trained = [r for r in results if r["kimg"] and r["method"] in ("joint", "sequential", "robust")]
-    if trained:
-        minutes = statistics.mean(r["train_seconds"] for r in trained) / 60
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for r in results:
+        if not isinstance(METHODS[r["method"]], Baseline) and r["train_seconds"]:
+            seconds[r["method"]].append(r["train_seconds"])
+    if seconds:
+        minutes = ", ".join(f"{m} {statistics.mean(s) / 60:.1f}" for m, s in seconds.items())
+        trained = [r for r in results if r["method"] in seconds]
         kimg = "/".join(f"{k:g}" for k in sorted({r["kimg"] for r in trained}))
         lines.append(
-            f"{kimg} kimg, {minutes:.1f} minutes of training on average on "
-            f"{trained[0]['threads']} thread(s); {results[0]['test_images']} test images; "
+            f"{kimg} kimg; minutes of training on {trained[0]['threads']} thread(s), on average: "
+            f"{minutes}; {results[0]['test_images']} test images; "
             f"{', '.join(sorted({r['date'] for r in results}))} ({results[0]['machine']})."
         )
     seeds = len({r["seed"] for r in results})
@@ -95,16 +104,80 @@ def _section(
     lines += ["", f"| {metric}, {seeds} seeds | {columns} |", "|---" * (len(rates) + 1) + "|"]
     values: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(results):
-        if not brief or row["score"] in (DEFAULT_RULE, METHODS[row["method"]].summary):
+        if not brief or is_main(row):
             values[row["method"], row["score"]][row["rate"]].append(row[metric])
     order = {method: number for number, method in enumerate(METHODS)}
     for method, score in sorted(values, key=lambda key: order[key[0]]):
         cells = [mean(values[method, score].get(rate, [])) for rate in rates]
-        title = (
-            score if method == score or score == METHODS[method].summary else f"{method}: {score}"
-        )
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        lines.append(f"| {_title(method, score)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _title(method: str, score: str) -> str:
+    own = isinstance(METHODS[method], Baseline) or method == ENSEMBLE
+    return score if own else f"{method}: {score}"
+
+
+def overview(
+    results: Sequence[dict[str, Any]],
+    rate: float,
+    sets: Sequence[str] | None = None,
+    metric: str = "auroc",
+) -> str:
+    """Format a table for one rate: a column for each set, and the mean over them.
+
+    Rows are the methods' main scores, with each view of the ensemble alone and left out; the last says
+    how far the ensemble is above the best baseline of raw pixels, and which that is. The mean over sets
+    is of the seeds that all sets have.
+
+    Args:
+        sets: in the order of the columns; all unless given.
+    """
+    rows = [row for row in rows_of(results) if row["rate"] == rate]
+    sets = list(sets or sorted({row["set"] for row in rows}))
+    found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    order = list(METHODS)
+    for row in sorted(rows, key=lambda row: order.index(row["method"])):
+        method, score = row["method"], row["score"]
+        of_view = score.startswith(("view ", f"{ENSEMBLE} without "))
+        if is_main(row) or (method == ENSEMBLE and of_view):
+            found[_short(method) if is_main(row) else score][row["set"]][row["seed"]] = row[metric]
+    seeds = len({row["seed"] for row in rows})
+    head = f"{metric} at {100 * rate:g} %, {seeds} seeds"
+    lines = [f"| {head} | {' | '.join(sets)} | mean |", "|---" * (len(sets) + 2) + "|"]
+    for title, by_set in found.items():
+        cells = [list(by_set[name].values()) for name in sets]
+        common = set.intersection(*(set(by_set[name]) for name in sets))
+        cells.append([statistics.mean(by_set[n][seed] for n in sets) for seed in sorted(common)])
+        lines.append(f"| {title} | {' | '.join(map(mean, cells))} |")
+    if ENSEMBLE in found:
+        lines.append(_above_pixels(found, sets))
+    return "\n".join(lines) + "\n"
+
+
+def _short(method: str) -> str:
+    """Return the title of a method in a table of main scores."""
+    found = METHODS[method]
+    return found.main if isinstance(found, Baseline) else method
+
+
+def _above_pixels(found: dict[str, dict[str, dict[int, float]]], sets: Sequence[str]) -> str:
+    """Format the row of the ensemble less the best baseline of raw pixels; means over seeds."""
+    cells, above = [], []
+    for name in sets:
+        means = {
+            title: statistics.mean(found[title][name].values())
+            for title in (_short(method) for method in PIXEL_BASELINES)
+            if title in found and found[title][name]
+        }
+        if means and found[ENSEMBLE][name]:
+            best = max(means, key=lambda title: means[title])
+            above.append(statistics.mean(found[ENSEMBLE][name].values()) - means[best])
+            cells.append(f"{above[-1]:+.3f} ({best})")
+        else:
+            cells.append("-")
+    cells.append(f"{statistics.mean(above):+.3f}" if len(above) == len(sets) else "-")
+    return f"| {ENSEMBLE} - best of raw pixels | {' | '.join(cells)} |"
 
 
 def mean(values: Sequence[float]) -> str:
@@ -186,29 +259,37 @@ def comparisons(
         for a, b in (("joint", "sequential"), ("robust", "joint"), ("refine", "joint"),
                      ("cycle", "in-turn"), ("joint", "in-turn"), ("joint", "untrained")):  # fmt: skip
             line(f"{a} - {b}: {score}", kind(a, score), kind(b, score))
-    ours = kind("joint", DEFAULT_RULE)
-    of_joint = list(dict.fromkeys(row["score"] for row in rows if row["method"] == "joint"))
-    for score in of_joint:
-        if score != DEFAULT_RULE:
-            line(f"joint: {DEFAULT_RULE} - {score}", ours, kind("joint", score))
-    for method in dict.fromkeys(row["method"] for row in rows):
-        title = METHODS[method].summary
-        if title not in of_joint:
-            line(f"joint: {DEFAULT_RULE} - {title}", ours, kind(method, title))
+    for first in ("joint", ENSEMBLE):
+        main = METHODS[first].main
+        own = list(dict.fromkeys(row["score"] for row in rows if row["method"] == first))
+        for score in own:
+            if score != main:
+                line(f"{_title(first, main)} - {score}", kind(first, main), kind(first, score))
+        for method in dict.fromkeys(row["method"] for row in rows):
+            other = METHODS[method]
+            if isinstance(other, Baseline) or (first == ENSEMBLE and method != first):
+                title = f"{_title(first, main)} - {_short(method)}"
+                line(title, kind(first, main), kind(method, other.main))
     return "\n".join(lines) + "\n"
 
 
 def suspects(results: Sequence[dict[str, Any]]) -> str:
-    """Format the precision among the k oddest training images; k is the number of injected ones."""
-    found: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for r in results:
-        for name, value in (r.get("suspects") or {}).items():
-            if name.startswith("precision") and value is not None:
-                over_looks = ", mean of looks" if name.endswith("looks") else ""
-                found[r["set"], r["rate"]][f"{r['method']}{over_looks}"].append(value)
-    columns = list(dict.fromkeys(name for group in found.values() for name in group))
-    lines = [f"| precision at k | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for (name, rate), group in sorted(found.items()):
-        cells = " | ".join(mean(group[column]) if column in group else "-" for column in columns)
-        lines.append(f"| {name}, {100 * rate:g} % | {cells} |")
-    return "\n".join(lines) + "\n"
+    """Format how training images are ranked: precision among the k oddest, k injected ones; AUROC."""
+    tables = []
+    for title, start in (("precision at k", "precision"), ("AUROC of training images", "auroc")):
+        found: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        for r in results:
+            for name, value in (r.get("suspects") or {}).items():
+                if name.startswith(start) and value is not None:
+                    over_looks = ", mean of looks" if name.endswith("looks") else ""
+                    found[r["set"], r["rate"]][f"{r['method']}{over_looks}"].append(value)
+        columns = list(dict.fromkeys(name for group in found.values() for name in group))
+        lines = [f"| {title} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for (name, rate), group in sorted(found.items()):
+            cells = " | ".join(mean(group[c]) if c in group else "-" for c in columns)
+            lines.append(f"| {name}, {100 * rate:g} % | {cells} |")
+        if columns:
+            tables.append("\n".join(lines) + "\n")
+    return "\n".join(tables)

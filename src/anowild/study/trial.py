@@ -3,8 +3,9 @@
     python -m anowild.study.trial FOLDER
 
 runs the trial that ``cell.json`` in FOLDER describes, or goes on with it; `sweep` writes that file, and
-runs trials side by side. A trial leaves the trained networks, ``bank.npz`` with all cues of all images,
-and, at its end, ``result.json``.
+runs trials side by side. A trial leaves the trained networks; all cues of all images, in ``bank.npz`` where
+the GAN was trained by itself, and in ``cues.npz`` where a detector of several views was; and, at its end,
+``result.json``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.device import configure_process, select_device
+from anowild.errors import UserError
 from anowild.evaluation.metrics import auroc, average_precision
 from anowild.files import read_json, write_json
 from anowild.scoring.scores import oddest_first
@@ -34,15 +36,25 @@ from anowild.study import cue_cache
 from anowild.study.datasets import DATASETS, SETTINGS_OF, Experiment
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.latent_search import search
-from anowild.study.methods import DETECTORS, ON_FEATURES, TRAININGS, changes_of
+from anowild.study.methods import (
+    DETECTORS,
+    ENSEMBLE,
+    METHODS,
+    ON_FEATURES,
+    Baseline,
+    Training,
+    settings_of,
+)
+from anowild.training.fitting import fit_detector
 from anowild.training.gan import anomaly_scorer, view_of
-from anowild.training.loop import Trained, train
+from anowild.training.loop import network_halvings, train
+from anowild.training.robust import Suspects
 from anowild.version import VERSION
 
 #: ``score`` (what is ranked by), ``auroc``, ``average_precision``.
 Row = dict[str, Any]
 
-TRIAL, RESULT, CUE_CACHE = "cell.json", "result.json", "bank.npz"
+TRIAL, RESULT, CUE_CACHE, CUES = "cell.json", "result.json", "bank.npz", "cues.npz"
 #: Test images of either kind that the latent search, which is slow, is tried on.
 SEARCHED_EACH = 200
 
@@ -75,16 +87,15 @@ class Trial:
 
     def full_settings(self) -> Settings:
         """Return the settings of the study, with those of the set and the method."""
-        changes = changes_of(self.method, self.rate) if self.method in TRAININGS else {}
-        changes = {**SETTINGS_OF.get(self.set, {}), "seed": self.seed, **changes}
-        return Settings.from_json(self.settings).replace(**changes)
+        settings = settings_of(self.method, Settings.from_json(self.settings), self.rate)
+        return settings.replace(**SETTINGS_OF.get(self.set, {}), seed=self.seed)
 
 
 def run(trial: Trial, folder: Path, device: torch.device) -> dict[str, Any]:
     """Run a trial in its folder, go on with it, or read its result.
 
     Raises:
-        UserError: the image sets cannot be read; as in training.
+        UserError: the image sets cannot be read; a view cannot be used; as in training.
         Interrupted: as in training.
     """
     if (folder / RESULT).exists():
@@ -93,14 +104,15 @@ def run(trial: Trial, folder: Path, device: torch.device) -> dict[str, Any]:
     settings, experiment = trial.full_settings(), trial.experiment()
     training = ImageSet.load(experiment.training, settings)
     test = ImageSet.load(experiment.test, preprocess=training.preprocess)
-    started = time.perf_counter()
-    if trial.method in TRAININGS:
-        facts, rows = _trained(trial, experiment, training, test, settings, folder, device)
+    method = METHODS[trial.method]
+    if isinstance(method, Baseline):
+        started = time.perf_counter()
+        scores = method.score(training.images, test.images, trial.seed)
+        facts: dict[str, Any] = {"train_seconds": round(time.perf_counter() - started, 1)}
+        rows = [_row(method.main, experiment.test_labels, scores)]
     else:
-        scores = DETECTORS[trial.method].score(training.images, test.images, trial.seed)
-        seconds = round(time.perf_counter() - started, 1)
-        facts = {"train_seconds": seconds}
-        rows = [_row(DETECTORS[trial.method].summary, experiment.test_labels, scores)]
+        work = _gan if isinstance(method, Training) else _ensemble
+        facts, rows = work(trial, experiment, training, test, settings, folder, device)
     result = {
         "set": trial.set,
         "rate": trial.rate,
@@ -122,13 +134,50 @@ def run(trial: Trial, folder: Path, device: torch.device) -> dict[str, Any]:
     return result
 
 
-def _trained(
+def _ensemble(
+    trial: Trial, experiment: Experiment, training: ImageSet, test: ImageSet, settings: Settings,
+    folder: Path, device: torch.device,
+) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
+    """Train a detector of several views; rows of all views, of each alone and left out, and of each cue."""
+    fitted = fit_detector(training, settings, folder / "training", device)
+    detector, info = fitted.detector, fitted.detector.training_info
+    if info["failed"]:  # the others went on without it, but that is not the method
+        raise UserError(f"{trial.method}: {'; '.join(info['failed'].values())}")
+    cues = detector.measure(test.images)
+    cue_cache.save(folder / CUES, {"training": fitted.training.cues, "test": cues})
+    calibration, labels = detector.calibration, experiment.test_labels
+    rows = [_row(ENSEMBLE, labels, calibration.score(cues))]
+    spoken = calibration.view_surprises(cues)
+    for name in spoken:
+        others = [calibration.views[v].weight * spoken[v] for v in spoken if v != name]
+        if others:
+            rows.append(_row(f"{ENSEMBLE} without {name}", labels, np.sum(others, axis=0)))
+    rows += [_row(f"view {name}", labels, surprise) for name, surprise in spoken.items()]
+    for name, cue in calibration.cues.items():
+        rows.append(_row(name, labels, cue.surprise(cues[name])))
+    views = {
+        view.name: {
+            **info["views"][view.name],
+            "weights": {cue.name: calibration.cues[cue.name].weight for cue in view.cues},
+        }
+        for view in detector.views
+    }
+    facts = {
+        "train_seconds": round(sum(view.get("seconds", 0.0) for view in views.values()), 1),
+        "views": views,
+        "suspects": _suspects(experiment.injected, fitted.training.score, fitted.suspects),
+    }
+    return facts, rows
+
+
+def _gan(
     trial: Trial, experiment: Experiment, training: ImageSet, test: ImageSet, settings: Settings,
     folder: Path, device: torch.device,
 ) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
     scorer = anomaly_scorer(training, settings) if settings.robust else None
     trained = train(training, settings, folder / "training", device, scorer)
-    view = view_of(trained.networks, trained.lod, settings)
+    shrink = network_halvings(training.preprocess.resolution, settings)
+    view = view_of(trained.networks, trained.lod, settings, shrink)
     measured = cue_cache.make(
         view, training.images, test.images, settings.latent_scale, settings.seed
     )
@@ -140,9 +189,10 @@ def _trained(
         chosen = np.concatenate(kinds)
         scores = search(view, test.images[chosen], trial.search_steps, settings)
         rows.append(_row("latent search (AnoGAN)", labels[chosen], scores))
+    score = RULES[DEFAULT_RULE](measured["training"], measured["training"])
     facts = {
         "train_seconds": round(trained.seconds, 1),
-        "suspects": suspects(measured, experiment.injected, trained),
+        "suspects": _suspects(experiment.injected, score, trained.suspects),
     }
     return facts, rows
 
@@ -162,23 +212,26 @@ def rows_of(measured: dict[str, cue_cache.CueArrays], labels: Array) -> list[Row
     return rows
 
 
-def suspects(measured: dict[str, cue_cache.CueArrays], odd: Array, trained: Trained) -> Row:
-    """Measure how well the training images themselves are ranked: precision at k, the number injected.
+def _suspects(odd: Array, score: Array, found: Suspects | None) -> Row:
+    """Measure how well the training images themselves are ranked: AUROC, and precision at k.
 
     Args:
-        odd: which training images are injected anomalies, bool [N].
+        odd: which training images are injected anomalies, bool [N]; k is their number.
+        score: of the training images, [N].
+        found: what robust training suspects.
     """
-    score = RULES[DEFAULT_RULE](measured["training"], measured["training"])
-    found: Row = {"precision_at_k": _precision(odd, score)}
-    if trained.suspects is not None:
-        s = trained.suspects
-        found |= {
-            "precision_at_k_over_looks": _precision(odd, s.oddness),
-            "left_out": int(s.dropped.sum()),
-            "left_out_injected": int((s.dropped & odd).sum()),
-            "estimated_rate": round(s.rate, 4),
+    row: Row = {
+        "auroc": round(auroc(odd, score), 5) if odd.any() else None,
+        "precision_at_k": _precision(odd, score),
+    }
+    if found is not None:
+        row |= {
+            "precision_at_k_over_looks": _precision(odd, found.oddness),
+            "left_out": int(found.dropped.sum()),
+            "left_out_injected": int((found.dropped & odd).sum()),
+            "estimated_rate": round(found.rate, 4),
         }
-    return found
+    return row
 
 
 def _precision(odd: Array, score: Array) -> float | None:
