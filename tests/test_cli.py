@@ -209,7 +209,10 @@ def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert "<script" not in page
-    assert "the same networks, untrained" in page
+    assert "the same views, untrained" in page
+    for view in ("gan", "transforms", "pixels", "pretrained"):
+        assert f"AnoWild, {view} alone" in page
+    assert "10 nearest neighbors, pretrained embeddings" in page
     assert "flagged images among the 100 anomalies" in page
     digits = tmp_path / "demo" / "digits"
     assert len(list((digits / "training").iterdir())) == 421
