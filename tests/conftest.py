@@ -69,6 +69,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def tiny_settings(**changes: Any) -> Settings:
     """16x16 networks of a few maps that grow from 8x8 within 1.4 kimg, by the paper's step."""
     growing = {
+        "views": ("gan",),
         "resolution": 16,
         "fmap_base": 64,
         "fmap_max": 8,
@@ -78,6 +79,8 @@ def tiny_settings(**changes: Any) -> Settings:
         "fade_kimg": 0.4,
         "minibatch": 16,
         "minibatch_repeats": 2,
+        "transforms_kimg": 0.3,
+        "transforms_maps": 4,
         "tick_kimg": 0.2,
         # The paper's step; tests of the fast one ask for it.
         "simultaneous": False,

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from anowild.evaluation.labels import Labels
     from anowild.evaluation.metrics import Estimate, Quality
     from anowild.scoring import Calibration, Detector, Row, Scores, Table
-    from anowild.scoring.calibration import CueCalibration, Tail
+    from anowild.scoring.calibration import CueCalibration, Tail, ViewCalibration
     from anowild.scoring.reference_images import ReferenceImages
     from anowild.scoring.stream import ThresholdRule
     from anowild.scoring.threshold_rules import Budget, ExpectedShare, FalseDiscoveryRate, Gap
@@ -68,7 +68,7 @@ _LAZY = {
     "anowild.evaluation.labels": ("Labels",),
     "anowild.evaluation.metrics": ("Estimate", "Quality"),
     "anowild.scoring": ("Calibration", "Detector", "Row", "Scores", "Table"),
-    "anowild.scoring.calibration": ("CueCalibration", "Tail"),
+    "anowild.scoring.calibration": ("CueCalibration", "Tail", "ViewCalibration"),
     "anowild.scoring.reference_images": ("ReferenceImages",),
     "anowild.scoring.stream": ("ThresholdRule",),
     "anowild.scoring.threshold_rules": ("Budget", "ExpectedShare", "FalseDiscoveryRate", "Gap"),
@@ -113,6 +113,7 @@ __all__ = [
     "ThresholdRule",
     "UserError",
     "View",
+    "ViewCalibration",
     "__version__",
     "clean",
     "contaminate",

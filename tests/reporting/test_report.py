@@ -81,7 +81,7 @@ def test_report_shows_all_sections(
         assert decoded(attributes["src"]).shape[0] >= 16
     assert "You look at the 10 oddest images." in page.text
     assert "AUROC" in page.text
-    assert "The odd side of contrast was chosen without labels" in page.text
+    assert "For all cues in the score, a higher value is odder." in page.text
     assert "labeled anomalous" in page.text
     assert " than " in page.text
     assert page.text.count("Most similar ordinary training images") == 16

@@ -99,7 +99,8 @@ def test_threads_are_rounding(detector: Detector, image_set: ImageSet) -> None:
 
 def test_scores_and_cues_vary(detector: Detector, image_set: ImageSet) -> None:
     columns = detector.score(image_set).columns()
-    assert list(columns) == ["score", *CUES]
+    current = [name for name, cue in CUES.items() if not cue.retired]
+    assert list(columns) == ["score", "view_gan", *current]
     for values in columns.values():
         assert values.shape == (len(image_set),)
         assert np.isfinite(values).all()
@@ -168,7 +169,7 @@ def test_a_training_that_did_not_grow_to_the_end_scores_at_its_level(
         (lambda f: (f / "model.json").unlink(), "model.json is missing"),
         (lambda f: shutil.rmtree(f), "no such model folder"),
         (lambda f: (f / "model.json").write_text("{"), "not valid JSON"),
-        (lambda f: (f / "model.json").write_text('{"format": 99}'), "not of format 4 or 5"),
+        (lambda f: (f / "model.json").write_text('{"format": 99}'), "not of format 4 to 6"),
         (lambda f: (f / "model.json").write_text('{"format": 5}'), "belongs to another model"),
         (lambda f: (f / "model.json").write_text("[]"), "not of format 4"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 99), "model.safetensors: is damaged"),

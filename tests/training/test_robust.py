@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -143,11 +144,9 @@ def test_the_list_of_suspects(digits: np.ndarray, tmp_path: Path) -> None:
     api.train(digits, tmp_path / "model", tiny_settings(**ROBUST))
     lines = (tmp_path / "model" / "suspects.csv").read_text().splitlines()
     assert len(lines) == len(digits) + 1
-    header = lines[0].split(",")
-    rows = [dict(zip(header, line.split(","), strict=True)) for line in lines[1:]]
-    oddness = [float(row["oddness"]) for row in rows]
-    assert oddness == sorted(oddness, reverse=True)
+    rows = list(csv.DictReader(lines))
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert all(float(row["oddness"]) >= 0 for row in rows)
     assert any(row["left_out"] == "1" for row in rows)
-    for row in rows:
-        single = {n: float(row[n]) for n in header[header.index("why") + 1 :]}
-        assert single[row["why"]] == max(single.values())
+    assert all(" than " in row["why"] for row in rows[:5])

@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from anowild.training.side_by_side import run_pieces
 from anowild.views import View, view_class
 
 log = logging.getLogger("anowild")
+
+#: What goes wrong in one view alone: PyTorch's errors, also for want of a GPU's memory.
+FAILURES = (RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,11 @@ def fit_of(name: str) -> Fit:
     return _FITS[name]
 
 
-def pieces_of(settings: Settings) -> dict[str, Piece]:
-    """Return the long pieces of the fits of all views of the settings, by name."""
-    found: dict[str, Piece] = {}
-    for name in settings.views:
-        module = importlib.import_module(fit_of(name).__module__)
-        found |= getattr(module, "pieces", lambda _: {})(settings)
-    return found
+def pieces_of(name: str, settings: Settings) -> dict[str, Piece]:
+    """Return the long pieces of the fit of a view, by name."""
+    module = importlib.import_module(fit_of(name).__module__)
+    pieces: dict[str, Piece] = getattr(module, "pieces", lambda _: {})(settings)
+    return pieces
 
 
 def fit_detector(
@@ -106,8 +108,8 @@ def fit_detector(
 ) -> FittedDetector:
     """Fit all views of ``settings.views``, calibrate them, and join them to a detector.
 
-    On a CPU of several threads, trainings of several networks run side by side, a process each: small
-    networks gain little from a second thread.
+    Views that train no network come first. On a CPU of several threads, the trainings of the others run
+    side by side, a process each: small networks gain little from a second thread.
 
     Args:
         folder: training state; the same call goes on from there.
@@ -116,39 +118,59 @@ def fit_detector(
         UserError: as the fitting of a view; no view can be used; or no cue counts.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
-    fits = {name: fit_of(name) for name in settings.views}
-    run_pieces(list(pieces_of(settings)), images, settings, folder, device)
-    fitted, failed = [], {}
-    for name, fit in fits.items():
-        try:
-            part = fit(images, settings, folder, device)
-            measured = part.training_cues
-            measured = part.view.measure(images.images) if measured is None else measured
-            check_finite(measured, name)
-        except ViewUnavailable as error:
-            if len(fits) == 1:
-                raise
-            log.warning("%s; the other views go on without it", error)
-            failed[name] = str(error)
-            continue
-        fitted.append((part, measured))
+    pieces = {name: pieces_of(name, settings) for name in settings.views}
+    quick = [name for name in settings.views if not pieces[name]]
+    found = {name: _fitted(name, images, settings, folder, device) for name in quick}
+    run_pieces([*chain.from_iterable(pieces.values())], images, settings, folder, device)
+    for name in pieces:
+        if name not in found:
+            found[name] = _fitted(name, images, settings, folder, device)
+    fitted = [part for name in settings.views if isinstance(part := found[name], FittedView)]
+    failed = {name: part for name, part in found.items() if isinstance(part, str)}
     if not fitted:
-        raise UserError(f"none of the views {', '.join(fits)} can be used: see the lines above")
+        raise UserError(f"none of the views {', '.join(pieces)} can be used: see the lines above")
     return _joined(fitted, failed, images, settings)
 
 
+def _fitted(
+    name: str, images: ImageSet, settings: Settings, folder: Path, device: torch.device
+) -> FittedView | str:
+    """Fit a view and measure the training images; where it cannot be used, return why."""
+    try:
+        try:
+            part = fit_of(name)(images, settings, folder, device)
+            cues = part.training_cues
+            cues = part.view.measure(images.images) if cues is None else cues
+            check_finite(cues, name)
+        except FAILURES as error:
+            raise ViewUnavailable(failure(name, error)) from error
+    except ViewUnavailable as error:
+        if len(settings.views) == 1:
+            raise
+        log.warning("%s; the other views go on without it", error)
+        return str(error)
+    return replace(part, training_cues=cues)
+
+
+def failure(name: str, error: Exception) -> str:
+    """Say that something went wrong in a view or a piece of it, and what can be done."""
+    text = " ".join(str(error).split())[:300]
+    return (
+        f"{name} failed ({type(error).__name__}: {text}); if memory ran out, take fewer threads or a lower "
+        "resolution"
+    )
+
+
 def _joined(
-    fitted: list[tuple[FittedView, Mapping[str, Array]]],
-    failed: Mapping[str, str],
-    images: ImageSet,
-    settings: Settings,
+    fitted: list[FittedView], failed: Mapping[str, str], images: ImageSet, settings: Settings
 ) -> FittedDetector:
-    """Calibrate fitted views, each with its cues of the training images, and join them."""
-    views = {part.view.name: part.view.cues for part, _ in fitted}
+    """Calibrate fitted views, which have their cues of the training images, and join them."""
+    views = {part.view.name: part.view.cues for part in fitted}
     training: dict[str, Array] = {}
     weights: dict[str, float] = {}
-    for part, measured in fitted:
-        training |= {cue.name: measured[cue.name] for cue in part.view.cues}
+    for part in fitted:
+        assert part.training_cues is not None
+        training |= {cue.name: part.training_cues[cue.name] for cue in part.view.cues}
         weights |= part.weights
     if not any(cue.counts for cues in views.values() for cue in cues):
         raise UserError(
@@ -163,13 +185,13 @@ def _joined(
     info = {
         "images": len(images),
         "settings": settings.to_json(),
-        "views": {part.view.name: dict(part.info) for part, _ in fitted},
+        "views": {part.view.name: dict(part.info) for part in fitted},
         "failed": dict(failed),
     }
     detector = Detector(
-        [part.view for part, _ in fitted], images.preprocess, calibration, info, reference_images
+        [part.view for part in fitted], images.preprocess, calibration, info, reference_images
     )
-    suspects = next((part.suspects for part, _ in fitted if part.suspects is not None), None)
+    suspects = next((part.suspects for part in fitted if part.suspects is not None), None)
     return FittedDetector(detector, scores, suspects)
 
 

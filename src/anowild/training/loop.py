@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anowild.data.image_set import ImageSet
 from anowild.device import full_float32, matrix_product_peak, peak_memory_mb, training_dtype
-from anowild.errors import UserError
+from anowild.errors import UserError, ViewUnavailable
 from anowild.networks.inputs import downsample, process_reals, to_unit
 from anowild.progress import bar
 from anowild.settings import Settings
@@ -284,9 +284,9 @@ class _Run:
         self.tick_started = now
 
     def _check_finite(self) -> None:
-        """Raise UserError if the training has diverged."""
+        """Raise ViewUnavailable if the training has diverged."""
         if self.step.skipped_in_a_row >= self.settings.nonfinite_limit:
-            raise UserError(
+            raise ViewUnavailable(
                 f"{self.folder}: the training has diverged at {self.counters.nimg / 1000:.1f} kimg "
                 f"(gradients were not finite in {self.step.skipped_in_a_row} steps in a row); "
                 "start again with a lower learning_rate (the last checkpoint is kept)"

@@ -165,7 +165,7 @@ def _images_file(images: ImageSet, folder: Path) -> Iterator[dict[str, Any]]:
 
 def main() -> int:
     """Run the job on standard input; return the exit status."""
-    from anowild.training.fitting import pieces_of
+    from anowild.training.fitting import FAILURES, failure, pieces_of
 
     reports = sys.stdout
     sys.stdout = sys.stderr  # for whatever prints
@@ -197,12 +197,16 @@ def main() -> int:
     preprocess = Preprocess(**job["preprocess"])
     images = ImageSet(array, range(len(array)), preprocess, known_digest=job["digest"])  # type: ignore[arg-type]
     try:
-        piece = pieces_of(settings)[job["piece"]]
+        pieces = {k: v for view in settings.views for k, v in pieces_of(view, settings).items()}
+        piece = pieces[job["piece"]]
         piece(images, settings, Path(job["folder"]), torch.device("cpu"))
     except Interrupted as stopped:
         return 128 + stopped.signum
     except UserError as error:
         report(error=str(error), unavailable=isinstance(error, ViewUnavailable))
+        return 1
+    except FAILURES as error:
+        report(error=failure(job["piece"], error), unavailable=True)
         return 1
     return 0
 

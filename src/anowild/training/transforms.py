@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.device import full_float32, training_dtype
-from anowild.errors import UserError
+from anowild.errors import UserError, ViewUnavailable
 from anowild.files import atomic_write
 from anowild.networks.residual import TransformClassifier
 from anowild.progress import bar
@@ -128,11 +128,12 @@ def train(
         The network, and the seconds that its training took.
 
     Raises:
-        UserError: there are too few images, the folder holds another run, or the training diverged.
+        ViewUnavailable: there are too few images, or the training diverged.
+        UserError: the folder holds another run.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
     if len(images) < 2 * MIN_IMAGES:
-        raise UserError(
+        raise ViewUnavailable(
             f"{len(images)} images are too few for the view 'transforms'; give at least "
             f"{2 * MIN_IMAGES}, or leave it out with --views"
         )
@@ -179,7 +180,7 @@ class _Run:
                 self.seconds, clock = self.seconds + now - clock, now
                 if self.nimg >= self.total or stop.signum is not None or now - saved > SAVE_EVERY:
                     if not math.isfinite(loss.item()):
-                        raise UserError(
+                        raise ViewUnavailable(
                             f"{self.folder}: the training has diverged at {self.nimg / 1000:.1f} kimg; "
                             "start again with a lower transforms_learning_rate"
                         )
