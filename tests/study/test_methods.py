@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from anowild.data import ImageSet
-from anowild.errors import UserError
+from anowild.errors import UserError, ViewUnavailable
 from anowild.evaluation.metrics import auroc
 from anowild.presets import preset
-from anowild.study import cue_cache, methods
-from anowild.study.fusion_rules import RULES, detector
+from anowild.study import cue_cache, methods, sweep
+from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.latent_search import search
 from anowild.study.trial import Trial, run
-from anowild.training import train
+from anowild.training import fitting, train
 from anowild.training.fitting import fit_detector
 from anowild.training.gan import anomaly_scorer, view_of
 from anowild.training.step import Networks
@@ -84,15 +84,55 @@ def test_an_unknown_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match=r"method 'ecod': pyod is not installed; pip install 'anowild\[study\]'"
     ):
         methods.check(["ecod"])
+    with pytest.raises(UserError, match=r"method 'embedding-knn': .* 'anowild\[pretrained\]'"):
+        methods.check(["embedding-knn"])
+
+
+def test_the_settings_of_ensembles() -> None:
+    settings = tiny_settings(kimg=3, transforms_kimg=2, resolution=8)
+    assert methods.settings_of("ensemble", settings, 0.1) == settings
+    untrained = methods.settings_of("ensemble-untrained", settings, 0.1)
+    assert (untrained.kimg, untrained.transforms_kimg, untrained.resolution) == (0, 0, 8)
+    assert untrained.views == tuple(v for v in settings.views if v != "pretrained")
+    quick = methods.settings_of("quick", settings, 0.1)
+    of_preset = preset("quick").settings()
+    assert (quick.views, quick.transforms_kimg) == (of_preset.views, of_preset.transforms_kimg)
+    assert (quick.resolution, quick.fmap_base) == (8, settings.fmap_base)
+
+
+def test_networks_that_see_halved_images_are_studied_at_their_size(tmp_path: Path) -> None:
+    sides = {"resolution": None, "max_resolution": 16, "max_network_resolution": 8}
+    settings = tiny_settings(**sides, kimg=0.1, initial_resolution=None)
+    trial = Trial("digits_3", 0.1, "joint", 0, "", settings.to_json())
+    assert sweep.cost([trial], tmp_path, CPU).hours > 0
+    result = run(trial, tmp_path, CPU)
+    assert result["resolution"] == 16
+    assert all(0 <= row["auroc"] <= 1 for row in result["rows"])
+
+
+def test_a_view_that_is_missing_ends_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: object) -> None:
+        raise ViewUnavailable("no weights")
+
+    monkeypatch.setitem(fitting._FITS, "pretrained", unavailable)
+    settings = tiny_settings(resolution=8, views=("pixels", "pretrained"))
+    trial = Trial("digits_3", 0.0, "ensemble", 0, "", settings.to_json())
+    with pytest.raises(UserError, match="ensemble: no weights"):
+        run(trial, tmp_path, CPU)
 
 
 def test_the_rule_of_a_study_is_the_detector_s(image_set: ImageSet, tmp_path: Path) -> None:
-    settings = tiny_settings(kimg=0.2, initial_resolution=None)
+    settings = tiny_settings(kimg=0.2, initial_resolution=None, views=("gan",))
     ours = fit_detector(image_set, settings, tmp_path, CPU).detector
     (view,) = ours.views
     assert isinstance(view, GanView)
     measured = cue_cache.make(view, image_set.images, image_set.images[:60], 0.1, settings.seed)
-    found = detector()(measured["training"], measured["test"])
+    largest = RULES[DEFAULT_RULE](measured["training"], measured["test"])
+    calibrated = ours.calibration.views["gan"]
+    assert calibrated.training is not None
+    found = -calibrated.weight * calibrated.training.log_upper(calibrated.weight * largest)
     expected = ours.calibration.raw_score(ours.measure(image_set.images[:60]))
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-4)
 

@@ -111,8 +111,9 @@ def test_any_class_of_cifar10_is_a_set(tmp_path: Path) -> None:
     labels = {"train": np.repeat(np.arange(10), 130), "test": np.repeat(np.arange(10), 210)}
     images = {s: rng.integers(0, 256, (len(of), 3, 4, 4), np.uint8) for s, of in labels.items()}
     np.savez(
-        tmp_path / "cifar10.npz", **images, train_label=labels["train"], test_label=labels["test"]
-    )
+        tmp_path / "cifar10.npz", train=images["train"], test=images["test"],
+        train_label=labels["train"], test_label=labels["test"],
+    )  # fmt: skip
     experiment = DATASETS["cifar10_deer"](tmp_path, 0.1, 0)
     normal = images["train"][labels["train"] == 4]
     np.testing.assert_array_equal(np.sort(experiment.training[~experiment.injected], axis=0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,13 @@ import torch
 from PIL import Image
 
 from anowild.errors import UserError
+from anowild.evaluation.metrics import auroc
+from anowild.scoring import Calibration
 from anowild.settings import Settings
-from anowild.study import sweep, tables
+from anowild.study import cue_cache, sweep, tables
 from anowild.study import trial as trial_module
-from anowild.study.trial import RESULT
+from anowild.study.trial import CUES, RESULT, TRIAL
+from anowild.views import Cue, gan, pixels, transforms
 from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
 
 CPU = torch.device("cpu")
@@ -31,12 +35,13 @@ OPTIONS = [
 
 
 def tiny() -> Settings:
-    return tiny_settings(**TINY, resolution=8)
+    views = ("gan", "transforms", "pixels")
+    return tiny_settings(**TINY, resolution=8, views=views, transforms_kimg=0.2)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two rates, two ways of training and a baseline, with two seeds, done in this process."""
+    """Two rates, two ways of training, an ensemble and a baseline, two seeds, done in this process."""
     out = tmp_path_factory.mktemp("study")
     for trial in plan(out):
         trial_module.write(trial, out / trial.place)
@@ -45,7 +50,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(out: Path) -> list[trial_module.Trial]:
-    return sweep.plan(out, ["digits_3"], [0.0, 0.1], ["joint", "robust", "pca"], [0, 1], tiny())
+    names = ["joint", "robust", "ensemble", "pca"]
+    return sweep.plan(out, ["digits_3"], [0.0, 0.1], names, [0, 1], tiny())
 
 
 def test_the_plan_and_its_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +64,13 @@ def test_the_plan_and_its_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     # Two measurements differ by how busy the machine is: add up with a pace that is given.
     monkeypatch.setattr(sweep, "_seconds_per_kimg", lambda trial, device: 3600.0)
     assert sweep.cost(trials[:2], tmp_path, CPU).hours == pytest.approx(2 * tiny().kimg)
+    ensembles = sweep.plan(tmp_path, ["digits_3"], [0], ["ensemble"], [0, 1], tiny())
+    assert sweep.cost(ensembles, tmp_path, CPU).hours > 2 * tiny().kimg
+    monkeypatch.setattr(sweep, "_transforms_seconds_per_kimg", lambda trial, device: 7200.0)
+    hours = 2 * (tiny().kimg + 2 * tiny().transforms_kimg)
+    assert sweep.cost(ensembles, tmp_path, CPU).hours == pytest.approx(hours)
+    untrained = sweep.plan(tmp_path, ["digits_3"], [0], ["ensemble-untrained"], [0], tiny())
+    assert sweep.cost(untrained, tmp_path, CPU).hours == 0
     (tmp_path / trials[0].place).mkdir(parents=True)
     (tmp_path / trials[0].place / RESULT).write_text("{}")
     assert sweep.cost(trials, tmp_path, CPU).done == 1
@@ -79,7 +92,7 @@ def test_impossible_plans_are_refused(changes: dict[str, list[str]], sentence: s
 
 def test_what_is_done_is_not_done_again(study: Path) -> None:
     stamps = {path: path.stat().st_mtime_ns for path in study.glob(f"*/*/*/*/{RESULT}")}
-    assert len(stamps) == 12
+    assert len(stamps) == 16
     assert sweep.run(plan(study), study, 2, 1, ["cpu"]) == []
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     others = sweep.plan(study, ["digits_3"], [0.1], ["joint"], [0], tiny().replace(kimg=0.3))
@@ -96,6 +109,96 @@ def test_robust_cells_tell_how_good_their_suspects_are(study: Path) -> None:
     assert clean["suspects"]["precision_at_k"] is None
 
 
+def test_rows_of_an_ensemble_are_of_calibrations_of_its_views(study: Path) -> None:
+    place = study / "digits_3/10pct/ensemble/seed0"
+    result = json.loads((place / RESULT).read_text())
+    found = {row["score"]: row["auroc"] for row in result["rows"]}
+    cues = cue_cache.load(place / CUES)
+    labels = trial_module.Trial(**json.loads((place / TRIAL).read_text())).experiment().test_labels
+    views = {name: view["weights"] for name, view in result["views"].items()}
+    assert list(views) == ["gan", "transforms", "pixels"]
+    groups = {"ensemble": list(views)}
+    for name in views:
+        groups[f"ensemble without {name}"] = [other for other in views if other != name]
+        groups[f"view {name}"] = [name]
+    known = {cue.name: cue for name in views for cue in _cues_of(name)}
+    gates = {cue: weight / known[cue].weight for of in views.values() for cue, weight in of.items()}
+    for title, names in groups.items():
+        chosen = {name: [known[cue] for cue in views[name]] for name in names}
+        calibration = Calibration.fit(chosen, cues["training"], gates)
+        expected = auroc(labels, calibration.score(cues["test"]))
+        assert found[title] == pytest.approx(expected, abs=2e-3), title
+        for cue, calibrated in calibration.cues.items():
+            expected = auroc(labels, calibrated.surprise(cues["test"][cue]))
+            assert found[cue] == pytest.approx(expected, abs=2e-3), cue
+    assert set(found) == {*groups, *gates}
+    assert result["train_seconds"] == pytest.approx(
+        sum(view["seconds"] for view in result["views"].values()), abs=0.1
+    )
+    assert set(result["views"]["transforms"]["accuracy"]) == set(tiny().transforms)
+    assert 0 <= result["suspects"]["precision_at_k"] <= 1
+    assert 0 < result["suspects"]["auroc"] < 1
+
+
+def _cues_of(name: str) -> list[Cue]:
+    """Return the cues of a view, also of those whose instances choose theirs."""
+    if name == "gan":
+        return list(gan.CUES.values())
+    if name == "transforms":
+        return [*(task.cue for task in transforms.TASKS.values()), transforms.FEATURES]
+    return list(pixels.CUES)
+
+
+def test_an_ensemble_goes_on_from_its_trainings(study: Path, tmp_path: Path) -> None:
+    place = study / "digits_3/10pct/ensemble/seed0"
+    before = json.loads((place / RESULT).read_text())
+    again = tmp_path / "again"
+    shutil.copytree(place, again)
+    (again / RESULT).unlink()
+    trial = trial_module.Trial(**json.loads((again / TRIAL).read_text()))
+    states = {path: path.stat().st_mtime_ns for path in again.glob("training/**/state*")}
+    assert len(states) > 2
+    result = trial_module.run(trial, again, CPU)
+    assert result["rows"] == before["rows"]
+    assert {path: path.stat().st_mtime_ns for path in states} == states
+
+
+def test_the_overview(anowild: Run, tmp_path: Path) -> None:
+    def write(name: str, method: str, seed: int, **aurocs: float) -> None:
+        rows = [
+            {"score": score.replace("_", " "), "auroc": auroc, "average_precision": 0.5}
+            for score, auroc in aurocs.items()
+        ]
+        path = tmp_path / name / "5pct" / method / f"seed{seed}" / RESULT
+        path.parent.mkdir(parents=True)
+        facts = {"set": name, "rate": 0.05, "method": method, "seed": seed, "rows": rows}
+        path.write_text(json.dumps(facts))
+
+    write("b", "ensemble", 0, ensemble=0.9, view_gan=0.8, ensemble_without_gan=0.7, residual=0.6)
+    write("b", "ensemble", 1, ensemble=0.7, view_gan=0.6, ensemble_without_gan=0.7, residual=0.6)
+    write("a", "ensemble", 0, ensemble=0.6, view_gan=0.6)
+    write("b", "quick", 0, ensemble=0.55, view_gan=0.1)
+    write("b", "pca", 0, PCA_reconstruction=0.3)
+    write("b", "knn", 0, **{"5_nearest_neighbors": 0.5})
+    write("a", "knn", 0, **{"5_nearest_neighbors": 0.7})
+    code, out, err = anowild(
+        "study", "table", "-o", tmp_path, "--overview", "--rates", "0.05", "--sets", "b,a"
+    )
+    assert code == 0, err
+    assert out.split("\n")[:-2] == [
+        "| auroc at 5 %, 2 seeds | b | a | mean |",
+        "|---|---|---|---|",
+        "| ensemble | 0.800 ± 0.141 | 0.600 | 0.750 |",
+        "| view gan | 0.700 ± 0.141 | 0.600 | 0.700 |",
+        "| ensemble without gan | 0.700 ± 0.000 | - | - |",
+        "| quick | 0.550 | - | - |",
+        "| PCA reconstruction | 0.300 | - | - |",
+        "| 5 nearest neighbors | 0.500 | 0.700 | 0.600 |",
+        "| ensemble - best of raw pixels | +0.300 (5 nearest neighbors) "
+        "| -0.100 (5 nearest neighbors) | +0.100 |",
+    ]
+
+
 def test_tables(study: Path, anowild: Run, tmp_path: Path) -> None:
     code, out, err = anowild(
         "study", "table", "-o", study, "--parquet", tmp_path / "rows.parquet",
@@ -107,7 +210,12 @@ def test_tables(study: Path, anowild: Run, tmp_path: Path) -> None:
     assert "| PCA reconstruction | 0." in out
     assert "| robust - joint: combined score | " in out
     assert "| joint: combined score - PCA reconstruction | " in out
+    assert "| ensemble: ensemble without gan |" not in out
+    assert "| ensemble without gan | 0." in out
+    assert "| ensemble - view pixels | " in out
+    assert "| ensemble - joint | " in out
     assert "| digits_3, 10 % | 0." in out
+    assert "| AUROC of training images | " in out
     code, brief, err = anowild("study", "table", "-o", study, "--brief")
     assert "| PCA reconstruction | 0." in brief
     assert "| joint: residual | " not in brief

@@ -14,7 +14,7 @@ import numpy as np
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
 from anowild.study.fusion_rules import DEFAULT_RULE
-from anowild.study.methods import ENSEMBLE, METHODS, PIXEL_BASELINES, Baseline
+from anowild.study.methods import ENSEMBLE, ENSEMBLES, METHODS, PIXEL_BASELINES, Baseline
 from anowild.study.trial import RESULT
 
 #: One score of one trial: set, rate, method, seed, score, auroc, average_precision, ...
@@ -88,7 +88,7 @@ def _section(
     lines = [f"### `{name}` at {resolution}x{resolution}", ""]
     seconds: dict[str, list[float]] = defaultdict(list)
     for r in results:
-        if not isinstance(METHODS[r["method"]], Baseline) and r["train_seconds"]:
+        if r["kimg"] and not isinstance(METHODS[r["method"]], Baseline):
             seconds[r["method"]].append(r["train_seconds"])
     if seconds:
         minutes = ", ".join(f"{m} {statistics.mean(s) / 60:.1f}" for m, s in seconds.items())
@@ -136,7 +136,7 @@ def overview(
     rows = [row for row in rows_of(results) if row["rate"] == rate]
     sets = list(sets or sorted({row["set"] for row in rows}))
     found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    order = list(METHODS)
+    order = list({**ENSEMBLES, **METHODS})
     for row in sorted(rows, key=lambda row: order.index(row["method"])):
         method, score = row["method"], row["score"]
         of_view = score.startswith(("view ", f"{ENSEMBLE} without "))
