@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -107,12 +108,13 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def exclusive_lock(folder: Path, otherwise: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, otherwise: str, patience: float = 0.0) -> Iterator[None]:
     """Create a folder and lock it against other processes; remove what a killed one left behind.
 
     Args:
         folder: to be locked.
         otherwise: the problem to report if another process holds the lock.
+        patience: seconds to wait for the other process.
 
     Raises:
         UserError: the folder cannot be created, or another process holds the lock.
@@ -123,10 +125,15 @@ def exclusive_lock(folder: Path, otherwise: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: {otherwise}") from None
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= end:
+                    raise UserError(f"{folder}: {otherwise}") from None
+                time.sleep(0.1)
         remove_leftovers(folder)
         yield
 

@@ -12,6 +12,9 @@ from anowild.errors import UserError
 from anowild.files import exclusive_lock, read_json, write_json
 from anowild.settings import Settings
 
+#: Seconds in which a process whose parent was killed saves its state and ends.
+PATIENCE = 5.0
+
 
 @contextmanager
 def run_folder(
@@ -26,7 +29,7 @@ def run_folder(
         UserError: another process trains there, or the folder holds another run.
     """
     with exclusive_lock(
-        folder, "another process is training there; wait for it, or give another output"
+        folder, "another process is training there; wait for it, or give another output", PATIENCE
     ):
         _check_or_save(folder, images, settings, fixed)
         yield
