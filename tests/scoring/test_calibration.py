@@ -10,7 +10,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from anowild.arrays import Array
-from anowild.scoring.calibration import Calibration, Tail, lower_side
+from anowild.scoring.calibration import Calibration, CueCalibration, Tail, agreement, lower_side
+from anowild.views.base import Cue
 from anowild.views.gan import CUES
 
 COMBINED = [name for name, cue in CUES.items() if cue.counts]
@@ -136,3 +137,68 @@ def test_a_calibration_survives_json() -> None:
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
     test = cues(rng, 50, 1)
     assert np.array_equal(calibration.score(test), again.score(test))
+
+
+def test_a_view_speaks_with_its_largest_surprise_and_no_louder_for_many_cues() -> None:
+    rng = np.random.default_rng(6)
+    names = [f"cue{i}" for i in range(5)]
+    described = {n: Cue(name=n, meaning="M.", higher="h", lower="l", noun="n") for n in names}
+    training = {name: np.exp(rng.normal(size=4000)) for name in names}
+    views = {"one": [described["cue0"]], "many": [described[n] for n in names[1:]]}
+    calibration = Calibration.fit(views, training)
+    for surprise in calibration.view_surprises(training).values():
+        assert surprise.mean() == pytest.approx(1, abs=0.1)  # exponential
+        assert (surprise > np.log(100)).mean() == pytest.approx(0.01, abs=0.004)
+    far = {name: np.ones(1) for name in names} | {"cue3": np.full(1, 50.0)}
+    scores = calibration.scores(far)
+    assert scores.views["many"][0] > 2 > 1 > scores.views["one"][0]
+
+
+def test_both_sides_of_a_two_sided_cue_are_odd() -> None:
+    rng = np.random.default_rng(7)
+    cue = CueCalibration.fit(np.exp(rng.normal(size=3000)), "both")
+    low, middle, high = cue.surprise(np.exp([-5.0, 0.0, 5.0]))
+    assert low > 5 > 1 > middle
+    assert high == pytest.approx(low, rel=0.1)
+    shares, lower = cue.odd_tail(np.exp([-5.0, 5.0]))
+    assert lower.tolist() == [True, False]
+    assert max(shares) < 0.01
+
+
+def test_a_lesser_cue_speaks_only_where_it_is_far_out() -> None:
+    rng = np.random.default_rng(8)
+    main = Cue(name="main", meaning="M.", higher="h", lower="l", noun="n")
+    lesser = Cue(name="lesser", meaning="M.", higher="h", lower="l", noun="n", weight=0.5)
+    training = {name: np.exp(rng.normal(size=3000)) for name in ("main", "lesser")}
+    calibration = Calibration.fit({"view": [main, lesser]}, training)
+    by_main = calibration.raw_score({"main": np.exp([2.3]), "lesser": np.ones(1)})
+    by_lesser = calibration.raw_score({"main": np.ones(1), "lesser": np.exp([2.3])})
+    beyond = calibration.raw_score({"main": np.ones(1), "lesser": np.exp([12.0])})
+    assert beyond > by_main > by_lesser
+
+
+def test_a_view_that_agrees_with_no_other_counts_little() -> None:
+    rng = np.random.default_rng(9)
+    common = rng.normal(size=3000)
+    names = ("first", "second", "third", "stranger")
+    views = {n: [Cue(name=n, meaning="M.", higher="h", lower="l", noun="n")] for n in names}
+    training = {n: np.exp(common + rng.normal(size=3000)) for n in names[:3]}
+    training["stranger"] = np.exp(-common + rng.normal(size=3000))
+    weights = {n: v.weight for n, v in Calibration.fit(views, training).views.items()}
+    assert weights.pop("stranger") < 0.05
+    assert max(weights.values()) == 1
+    assert min(weights.values()) > 0.7
+    assert agreement([rng.normal(size=100)]) == [1.0]
+    assert agreement([np.zeros(100), np.arange(100.0), np.arange(100.0)]) == pytest.approx(
+        [1, 1, 1]
+    )
+
+
+def test_weights_close_a_cue_and_its_view() -> None:
+    rng = np.random.default_rng(10)
+    views = {n: [Cue(name=n, meaning="M.", higher="h", lower="l", noun="n")] for n in ("a", "b")}
+    training = {name: np.exp(rng.normal(size=500)) for name in ("a", "b")}
+    calibration = Calibration.fit(views, training, {"b": 0.0})
+    assert list(calibration.views) == ["a"]
+    changed = training | {"b": training["b"] * 100}
+    assert np.array_equal(calibration.score(training), calibration.score(changed))

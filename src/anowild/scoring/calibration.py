@@ -9,7 +9,10 @@
 2. A view speaks with the largest of its cues' surprises, each times the cue's weight: less than 1 for
    plain statistics, as brightness, and where the fitting of the view found that the cue says little. That, too, is held against its distribution
    over the training set, so that a view of many cues speaks no louder than one of a single cue.
-3. The surprises of the views are added (as in Fisher's method), and the sum is held against its own
+3. The surprises of the views are added (as in Fisher's method), each times the view's weight: the largest
+   of its cues', times the square of how far its surprises over the training set agree with those of the
+   other views, in units of the view that agrees most. A view that finds other images odd than the rest
+   do counts little: nobody says that it is right. The sum is held against its own
    distribution over the training set: a score of s says that about one in 10^s training images is as
    odd, or odder.
 
@@ -18,7 +21,7 @@ docs/results.md says on which image sets this was chosen, and on which it was me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -219,8 +222,11 @@ class Calibration:
                 weight = max(cues[cue].weight for cue in counted)
                 tail = Tail.fit(_largest_surprise(cues, counted, training))
                 found[name] = ViewCalibration(counted, weight, tail)
-        unscaled = Calibration(cues, found, Tail([0.0], [0.0], 0.0, 0.0))
-        return replace(unscaled, combined=Tail.fit(unscaled.raw_score(training)))
+        even = Calibration(cues, found, Tail([0.0], [0.0], 0.0, 0.0))
+        surprises = even.view_surprises(training)
+        for name, share in zip(surprises, agreement([*surprises.values()]), strict=True):
+            found[name] = replace(found[name], weight=found[name].weight * share)
+        return replace(even, combined=Tail.fit(even.raw_score(training)))
 
     @property
     def counted(self) -> list[str]:
@@ -293,6 +299,25 @@ def _largest_surprise(
     """Return the largest weighted surprise among some cues, [N]."""
     found = [calibrations[name].weight * calibrations[name].surprise(cues[name]) for name in names]
     return np.max(found, axis=0)
+
+
+def agreement(surprises: Sequence[Array]) -> list[float]:
+    """Return how far each view agrees with the others, from 0 to 1 (the one that agrees most).
+
+    It is the square of the mean correlation with the others' surprises, 0 where that is negative.
+
+    Args:
+        surprises: of the views over the training set, each [N].
+    """
+    varying = [bool(s.std() > 1e-9) for s in surprises]
+    if sum(varying) < 2:
+        return [1.0] * len(surprises)
+    correlations = np.corrcoef([s for s, v in zip(surprises, varying, strict=True) if v])
+    means = np.maximum((correlations.sum(axis=1) - 1) / (sum(varying) - 1), 0.0)
+    if not means.any():
+        return [1.0] * len(surprises)
+    shares = iter(np.square(means / means.max()).tolist())
+    return [next(shares) if v else 1.0 for v in varying]
 
 
 def log_cue(values: Array) -> Array:

@@ -116,18 +116,15 @@ def descriptors(x: Tensor) -> Tensor:
     """Describe images [N, C, R, R] in [-1, 1] by numbers, float32 [N, D]; D depends on R and C."""
     gray = x.mean(dim=1, keepdim=True)
     ordered = gray.flatten(1).sort(dim=1).values
-    places = [round(q * (ordered.shape[1] - 1)) for q in QUANTILES]
+    places = [_place(ordered, q) for q in QUANTILES]
     parts = [ordered[:, places], contrast(gray).log().unsqueeze(1)]
     level = gray
     while level.shape[-1] >= COARSEST:
         parts.append(_edges(level))
         level = F.avg_pool2d(level, 2)
     along, down = gradient(gray)
-    energy = F.adaptive_avg_pool2d((along.square() + down.square()).sqrt(), GRID)
-    parts += [
-        F.adaptive_avg_pool2d(gray, GRID).flatten(1),
-        (energy + LEAST_GRADIENT).log().flatten(1),
-    ]
+    energy = means(along.square().add(down.square()).sqrt(), GRID)
+    parts += [means(gray, GRID).flatten(1), (energy + LEAST_GRADIENT).log().flatten(1)]
     if x.shape[1] > 1:
         pairs = x - x.roll(1, dims=1)
         parts += [x.mean(dim=(2, 3)), pairs.mean(dim=(2, 3))[:, 1:]]
@@ -135,10 +132,29 @@ def descriptors(x: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+def means(x: Tensor, cells: int) -> Tensor:
+    """Average over cells that share pixels where they have to: [N, C, H, H] -> [N, C, cells, cells].
+
+    The same as adaptive average pooling, which is not exported where sides do not divide.
+    """
+    side = int(x.shape[-1])
+    rows = torch.zeros(cells, side)
+    for i in range(cells):
+        first, end = i * side // cells, -(-(i + 1) * side // cells)
+        rows[i, first:end] = 1 / (end - first)
+    rows = rows.to(x.device)
+    return rows @ x @ rows.T
+
+
+def _place(ordered: Tensor, share: float) -> int:
+    """Return the column of a quantile of ascending rows [N, P]."""
+    return round(share * (int(ordered.shape[1]) - 1))
+
+
 def _edges(level: Tensor) -> Tensor:
     """Describe the edges at one size: [N, 1, r, r] -> [N, 3 + DIRECTIONS], logarithms."""
     strength = laplacian(level).abs().flatten(1)
-    strongest = strength.sort(dim=1).values[:, round(0.99 * (strength.shape[1] - 1))]
+    strongest = strength.sort(dim=1).values[:, _place(strength, 0.99)]
     along, down = gradient(level)
     angles = [2 * math.pi * k / DIRECTIONS for k in range(DIRECTIONS)]
     sums = [F.relu(along * math.cos(a) + down * math.sin(a)).mean(dim=(1, 2, 3)) for a in angles]
@@ -149,7 +165,7 @@ def _edges(level: Tensor) -> Tensor:
 def coarse(x: Tensor) -> Tensor:
     """Return gray images, reduced to at most 16 pixels a side, as rows: [N, C, R, R] -> [N, P]."""
     gray = x.mean(dim=1, keepdim=True)
-    return F.adaptive_avg_pool2d(gray, min(x.shape[-1], PCA_SIDE)).flatten(1)
+    return means(gray, min(int(x.shape[-1]), PCA_SIDE)).flatten(1)
 
 
 @register_view
