@@ -219,14 +219,31 @@ class Calibration:
         for name, group in views.items():
             counted = tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
             if counted:
-                weight = max(cues[cue].weight for cue in counted)
                 tail = Tail.fit(_largest_surprise(cues, counted, training))
-                found[name] = ViewCalibration(counted, weight, tail)
-        even = Calibration(cues, found, Tail([0.0], [0.0], 0.0, 0.0))
+                found[name] = ViewCalibration(counted, 1.0, tail)
+        return Calibration._joined(cues, found, training)
+
+    @staticmethod
+    def _joined(
+        cues: Mapping[str, CueCalibration],
+        views: Mapping[str, ViewCalibration],
+        training: Mapping[str, Array],
+    ) -> Calibration:
+        """Weigh calibrated views by their cues and their agreement, and calibrate the sum."""
+        even = Calibration(cues, views, Tail([0.0], [0.0], 0.0, 0.0))
         surprises = even.view_surprises(training)
+        weighed = {}
         for name, share in zip(surprises, agreement([*surprises.values()]), strict=True):
-            found[name] = replace(found[name], weight=found[name].weight * share)
-        return replace(even, combined=Tail.fit(even.raw_score(training)))
+            loudest = max(cues[cue].weight for cue in views[name].cues)
+            weighed[name] = replace(views[name], weight=loudest * share)
+        joined = replace(even, views=weighed)
+        return replace(joined, combined=Tail.fit(joined.raw_score(training)))
+
+    def of_views(self, names: Iterable[str], training: Mapping[str, Array]) -> Calibration:
+        """Return what :meth:`fit` would give for some of the views, from the same training cues."""
+        views = {name: self.views[name] for name in names}
+        cues = {cue: self.cues[cue] for view in views.values() for cue in view.cues}
+        return Calibration._joined(cues, views, training)
 
     @property
     def counted(self) -> list[str]:

@@ -15,6 +15,7 @@ import logging
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.evaluation.metrics import auroc, average_precision
 from anowild.files import read_json, write_json
+from anowild.scoring import Calibration
 from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
 from anowild.signals import exit_status
@@ -146,18 +148,11 @@ def _ensemble(
     cues = detector.measure(test.images)
     cue_cache.save(folder / CUES, {"training": fitted.training.cues, "test": cues})
     calibration, labels = detector.calibration, experiment.test_labels
-    rows = [_row(ENSEMBLE, labels, calibration.score(cues))]
-    spoken = calibration.view_surprises(cues)
-    for name in spoken:
-        others = [calibration.views[v].weight * spoken[v] for v in spoken if v != name]
-        if others:
-            rows.append(_row(f"{ENSEMBLE} without {name}", labels, np.sum(others, axis=0)))
-    rows += [_row(f"view {name}", labels, surprise) for name, surprise in spoken.items()]
-    for name, cue in calibration.cues.items():
-        rows.append(_row(name, labels, cue.surprise(cues[name])))
+    rows = ensemble_rows(calibration, fitted.training.cues, cues, labels)
     views = {
         view.name: {
             **info["views"][view.name],
+            "weight": calibration.views[view.name].weight if view.name in calibration.views else 0,
             "weights": {cue.name: calibration.cues[cue.name].weight for cue in view.cues},
         }
         for view in detector.views
@@ -168,6 +163,26 @@ def _ensemble(
         "suspects": _suspects(experiment.injected, fitted.training.score, fitted.suspects),
     }
     return facts, rows
+
+
+def ensemble_rows(
+    calibration: Calibration,
+    training: Mapping[str, Array],
+    cues: Mapping[str, Array],
+    labels: Array,
+) -> list[Row]:
+    """Compute the rows of a detector of several views from its cues of training and test images."""
+    rows = [_row(ENSEMBLE, labels, calibration.score(cues))]
+    for name in calibration.views:
+        others = [view for view in calibration.views if view != name]
+        if others:
+            score = calibration.of_views(others, training).raw_score(cues)
+            rows.append(_row(f"{ENSEMBLE} without {name}", labels, score))
+    for name, surprise in calibration.view_surprises(cues).items():
+        rows.append(_row(f"view {name}", labels, surprise))
+    for name, cue in calibration.cues.items():
+        rows.append(_row(name, labels, cue.surprise(cues[name])))
+    return rows
 
 
 def _gan(
