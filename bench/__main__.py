@@ -9,6 +9,7 @@ datasets  the image sets of the documents, from their public sources
 data     writer, minibatches, manifests
 crops    crops of objects against masks
 review   looks needed until most anomalies are found
+presets  seconds and peak memory of a preset, view by view
 loop     rounds of review, cleaning and training anew
 thresholds  real false discovery rates against the promised one
 page     a review of 100,000 images in a browser

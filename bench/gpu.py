@@ -91,8 +91,10 @@ def score_differences(device: torch.device, folder: Path, kimg: float) -> dict[s
     rng = np.random.default_rng(SEED)
     rows = np.repeat(rng.integers(0, 256, (300, 16, 1)), 16, axis=2)
     bars = np.clip(rows + rng.normal(0, 10, rows.shape), 0, 255).astype(np.uint8)[:, None]
-    changes = {"resolution": 16, "channels": 1, "fmap_max": 16, "kimg": kimg, "seed": SEED}
-    settings = preset("laptop").settings().replace(**changes)
+    changes: dict[str, Any] = {"resolution": 16, "channels": 1, "fmap_max": 16, "kimg": kimg}
+    changes["seed"] = SEED
+    changes |= {"transforms_kimg": kimg, "views": ("gan", "transforms", "pixels")}
+    settings = preset("laptop").settings().replace(**changes, precision="float32")
     images = ImageSet.load(bars, settings)
     cpu = torch.device("cpu")
     fit_detector(images, settings, folder / "training", cpu).detector.save(folder / "model")

@@ -30,7 +30,7 @@ def one(kimg: float, count: int) -> None:
     """Train once, and print a line."""
     configure_process(threads=1)
     device = select_device("cpu")
-    settings = preset("laptop").settings().replace(resolution=SIDE, kimg=kimg)
+    settings = preset("laptop").settings().replace(resolution=SIDE, kimg=kimg, precision="float32")
     noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()

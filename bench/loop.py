@@ -108,7 +108,8 @@ def main(arguments: list[str]) -> int:
             result = folder / "rounds.json"
             if not result.exists():
                 settings = preset("laptop").settings()
-                settings = settings.replace(kimg=given.kimg, resolution=given.resolution, seed=seed)
+                changes = {"kimg": given.kimg, "resolution": given.resolution, "views": "gan"}
+                settings = settings.replace(**changes, seed=seed)
                 experiment = DATASETS[name](given.data, given.rate, seed)
                 write_json(
                     result, one_loop(experiment, settings, folder, given.rounds, given.looks)

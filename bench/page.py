@@ -117,7 +117,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--side", type=int, default=32)
     given = parser.parse_args(arguments)
-    settings = preset("laptop").settings().replace(resolution=given.side, kimg=0)
+    settings = preset("laptop").settings().replace(resolution=given.side, kimg=0, views="gan")
     noise = np.random.default_rng(0).integers(0, 256, (64, given.side, given.side), dtype=np.uint8)
     training = ImageSet.load(noise, settings)
     with tempfile.TemporaryDirectory() as name:

@@ -70,6 +70,7 @@ def tiny_settings(**changes: Any) -> Settings:
     """16x16 networks of a few maps that grow from 8x8 within 1.4 kimg, by the paper's step."""
     growing = {
         "views": ("gan",),
+        "precision": "float32",
         "resolution": 16,
         "fmap_base": 64,
         "fmap_max": 8,

@@ -125,7 +125,7 @@ def test_readme_example_runs(
     (folder.parent / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    small = "kimg=0.2, resolution=8, fmap_max=4"
+    small = "kimg=0.2, transforms_kimg=0.2, resolution=8, fmap_max=4"
     assert "kimg=100" in example
     monkeypatch.chdir(folder.parent)
     exec(example.replace("kimg=100", small), {})

@@ -29,7 +29,7 @@ from anowild.errors import UserError
 from anowild.files import printable
 from anowild.scoring import Detector, Scores, table
 from anowild.scoring.table import Row, Table
-from anowild.views.gan import CUES
+from anowild.views import gan
 from tests.conftest import PATIENCE, Run, wait_until
 
 #: Names as they come: a comma, a quote, a line break, other alphabets, bytes that are not UTF-8,
@@ -43,22 +43,27 @@ NAMES = (
     "\ud83d",
 )
 
+CUES = [name for name, cue in gan.CUES.items() if not cue.retired]
+COLUMNS = ["view_gan", *CUES]
+
 
 def plain_csv(rows: list[Row]) -> bytes:
     """The table written at once, from memory."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["path", "score", "rank", *CUES])
-    writer.writerows([row.path, row.score, row.rank, *row.cues.values()] for row in rows)
+    writer.writerow(["path", "score", "rank", *COLUMNS])
+    writer.writerows(
+        [row.path, row.score, row.rank, *row.views.values(), *row.cues.values()] for row in rows
+    )
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def plain_rows(names: list[str], scores: Scores) -> list[Row]:
     """The rows, ranked by sorting them."""
-    columns = np.stack([scores.score, *(scores.cues[cue] for cue in CUES)], axis=1).tolist()
+    columns = np.stack([*scores.columns().values()], axis=1).tolist()
     ranked = sorted(zip(names, columns, strict=True), key=lambda pair: -pair[1][0])
     return [
-        Row(name, row[0], i + 1, dict(zip(CUES, row[1:], strict=True)))
+        Row(name, row[0], i + 1, dict(zip(CUES, row[2:], strict=True)), {"gan": row[1]})
         for i, (name, row) in enumerate(ranked)
     ]
 
@@ -68,6 +73,7 @@ def columns_of(rows: list[Row]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {
         name: [getattr(row, name) for row in rows] for name in ("path", "score", "rank")
     }
+    found["view_gan"] = [row.views["gan"] for row in rows]
     return found | {cue: [row.cues[cue] for row in rows] for cue in CUES}
 
 
@@ -75,11 +81,12 @@ def some_scores(count: int) -> Scores:
     """Cues of every magnitude, and scores of which many are equal."""
     rng = np.random.default_rng(0)
     cues = {cue: 10 ** rng.uniform(-9, 9, count) for cue in CUES}
-    return Scores(rng.integers(0, 20, count) / 7 - 1, cues)
+    views = {"gan": rng.exponential(1, count)}
+    return Scores(rng.integers(0, 20, count) / 7 - 1, cues, views)
 
 
 def part_of(scores: Scores, part: slice) -> Scores:
-    return Scores(scores.score[part], {cue: v[part] for cue, v in scores.cues.items()})
+    return scores.select(np.arange(len(scores.score))[part])
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
@@ -91,7 +98,7 @@ def test_a_table_is_written_as_from_memory(
     names = [f"{i}-{NAMES[i % (len(NAMES) - 1)]}" for i in range(200)]
     scores = some_scores(200)
     expected = plain_rows(names, scores)
-    found = Table([*CUES], tmp_path / "scores.csv" if on_disk else None)
+    found = Table(CUES, tmp_path / "scores.csv" if on_disk else None, ["gan"])
     for start in range(0, 200, 37):
         part = slice(start, start + 37)
         found.append(names[part], part_of(scores, part))
@@ -101,6 +108,7 @@ def test_a_table_is_written_as_from_memory(
     assert np.array_equal(found.score, scores.score)
     for cue in CUES:
         assert np.array_equal(found.scores.cues[cue], scores.cues[cue])
+    assert np.array_equal(found.scores.views["gan"], scores.views["gan"])
 
     found.write(tmp_path / "scores.csv")
     assert (tmp_path / "scores.csv").read_bytes() == plain_csv(expected)
@@ -114,13 +122,13 @@ def test_a_table_is_written_as_from_memory(
 
 def test_a_parquet_file_of_one_group_is_the_same_to_the_byte(tmp_path: Path) -> None:
     rows = plain_rows([str(i) for i in range(300)], some_scores(300))
-    table.write_rows(rows, [*CUES], tmp_path / "a.parquet")
+    table.write_rows(rows, CUES, tmp_path / "a.parquet", views=["gan"])
     pq.write_table(pa.table(columns_of(rows)), tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 def test_every_name_comes_back(tmp_path: Path) -> None:
-    found = Table([*CUES], tmp_path / "scores.csv")
+    found = Table(CUES, tmp_path / "scores.csv", ["gan"])
     found.append(list(NAMES), some_scores(len(NAMES)))
     assert {row.path for row in found.rows()} == set(NAMES)
 

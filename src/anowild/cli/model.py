@@ -23,7 +23,9 @@ def train(
     sources: options.Sources,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the model.")],
     preset_name: options.PresetName = "laptop",
-    kimg: Annotated[float | None, typer.Option(help="Length, in thousands of images.")] = None,
+    kimg: Annotated[
+        float | None, typer.Option(help="Length of each training, in thousands of images.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side in pixels: 8, 16, ... 512.")] = None,
     views: Annotated[
@@ -52,7 +54,7 @@ def train(
     """Train a detector on unlabeled images, or go on with a training that was stopped."""
     settings = options.changed(
         preset(preset_name).settings().replace(**(FAST if fast else {}), robust=robust), changes,
-        kimg=kimg, seed=seed, resolution=resolution, views=views, features=features,
+        kimg=kimg, transforms_kimg=kimg, seed=seed, resolution=resolution, views=views, features=features,
     )  # fmt: skip
     if dry_run:
         print(json.dumps(settings.to_json(), indent=2))

@@ -42,7 +42,7 @@ def study_run(
     from anowild.device import configure_process, gpus, select_device
     from anowild.study import sweep
 
-    settings = options.settings_of(preset_name, changes, kimg=kimg)
+    settings = options.settings_of(preset_name, changes, kimg=kimg, transforms_kimg=kimg)
     trials = sweep.plan(
         data, sets.split(","), numbers(rates, "--rates"), methods.split(","), range(seeds),
         settings, search_steps,

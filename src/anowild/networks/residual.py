@@ -1,7 +1,7 @@
 """The network R: D's body with batch norm and skips, and a linear head for each task.
 
-Without normalization such a body hardly learns a classification in the time that it gets
-(docs/results.md).
+It is "identical to the discriminator except for the output layer", as the paper says of E, but for what a
+classification needs to be learned in minutes: normalization and skips.
 """
 
 from __future__ import annotations

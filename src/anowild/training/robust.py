@@ -5,7 +5,7 @@ averaged with its earlier ones, because chance makes an image look anomalous onc
 gamma distribution is fitted to the middle of the averages, where anomalies are few. The excess of the
 upper tail over it is the estimated rate, and that share of the images with the highest scores is left
 out until the next reassessment, up to a limit. (The estimate is unreliable, as a clean set has a heavy
-tail as well: see docs/results.md. The limit is what protects a clean set.)
+tail as well: see docs/gan_study.md. The limit is what protects a clean set.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The paper's view: reconstruction by G(E(x)), features of D, and the latent E(x).
 
 Residual, feature distance and latent norm are the paper's three cues (Berg et al. 2019); the other
-cues are ours. docs/results.md says which of all count, and why.
+cues are ours. docs/gan_study.md says which of all count, and why.
 """
 
 from __future__ import annotations
