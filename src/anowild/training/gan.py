@@ -124,7 +124,7 @@ def training_info(trained: Trained) -> dict[str, float]:
 def anomaly_scorer(images: ImageSet, settings: Settings) -> AnomalyScorer:
     """Return what robust training asks for the raw scores of the training images.
 
-    They are those that a detector with the present networks would give, in nats: a sum of surprises.
+    They are sums of the surprises of the cues that count, with the present networks, in nats.
     """
     shrink = network_halvings(images.preprocess.resolution, settings)
 

@@ -1,8 +1,8 @@
 """Ways of looking at an image. Imports `networks`, nothing of `training`.
 
 `base` has what every view offers, its cues and the registry; `gaussian` the reference distribution that
-distances are measured from; `features` the networks and vectors of the view `pretrained`. Each other module
-is one view: `gan` is the paper's detector. Fitting a view to images is a function of the module of the same
+distances are measured from; `batches` batches of one size; `features` the networks and vectors of the view
+`pretrained`. Each other module is one view: `gan` is the paper's detector. Fitting a view to images is a function of the module of the same
 name in `training`.
 """
 
