@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TINY = [f"--set={change}" for change in (
     "resolution=16", "fmap_base=64", "fmap_max=8", "minibatch=16", "tick_kimg=0.2", "kimg=0.2",
+    "transforms_kimg=0.2", "transforms_maps=4",
 )]  # fmt: skip
 
 #: Commands by the extra that they need; all would write something that begins with "made".

@@ -30,7 +30,6 @@ from anowild.reviewing.session import (
 )
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
-from anowild.views.gan import CUES
 from tests.conftest import Run
 from tests.reviewing.conftest import HOSTILE
 
@@ -77,7 +76,7 @@ def test_session_load_refuses_damaged_files(scored_folder: Path, tmp_path: Path,
 def test_order_descends_by_each_cue(client: TestClient, review: Review) -> None:
     info = client.get("/api/info").json()
     assert info["count"] == 120
-    assert info["sorts"] == ["score", "marks", *CUES]
+    assert info["sorts"] == ["score", "marks", *review.session.cues]
     session = review.session
     for sort in info["sorts"]:
         order = np.frombuffer(client.get(f"/api/order?sort={sort}").content, "<i4")
