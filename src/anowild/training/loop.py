@@ -32,7 +32,6 @@ from anowild.training.sampler import MinibatchSampler
 from anowild.training.schedule import Schedule, ScheduleState, changes_level
 from anowild.training.step import Networks, Step, StepNoise
 from anowild.training.tick_log import TickLog
-from anowild.views.batches import halvings
 
 log = logging.getLogger("anowild")
 
@@ -326,7 +325,9 @@ class _Run:
 
 def network_halvings(side: int, settings: Settings) -> int:
     """Return how often stored images are halved for the networks that are trained."""
-    return halvings(side, settings.max_network_resolution if settings.resolution is None else None)
+    if settings.resolution is not None:
+        return 0
+    return max(0, math.ceil(math.log2(side / settings.max_network_resolution)))
 
 
 def _generator(device: torch.device, *key: int) -> torch.Generator:

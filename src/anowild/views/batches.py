@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -34,8 +33,3 @@ def by_batches(
         for name, values in compute(stored).items():
             parts.setdefault(name, []).append(values.cpu().numpy())
     return {name: np.concatenate(found)[: len(images)] for name, found in parts.items()}
-
-
-def halvings(side: int, most: int | None) -> int:
-    """Return how often a side is halved until it is at most ``most`` (at least 8; None: never)."""
-    return 0 if most is None else max(0, math.ceil(math.log2(side / most)))
