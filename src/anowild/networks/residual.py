@@ -66,11 +66,16 @@ class TransformClassifier(nn.Module):
             found.append(block(found[-1]))
         return found
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return the means over the maps of all stages, float32 [N, D]."""
-        return torch.cat([maps.float().mean(dim=(2, 3)) for maps in self.stages(images)], dim=1)
-
     def forward(self, images: Tensor, task: str) -> Tensor:
         """Return logits, float32 [N, classes of the task]."""
-        logits: Tensor = self.heads[task](self.stages(images)[-1].float().mean(dim=(2, 3)))
+        logits: Tensor = self.heads[task](_means(self.stages(images)[-1]))
         return logits
+
+    def with_features(self, images: Tensor, task: str) -> tuple[Tensor, Tensor]:
+        """Return logits, and the means over the maps of all stages: float32 [N, classes], [N, D]."""
+        means = [_means(maps) for maps in self.stages(images)]
+        return self.heads[task](means[-1]), torch.cat(means, dim=1)
+
+
+def _means(maps: Tensor) -> Tensor:
+    return maps.float().mean(dim=(2, 3))

@@ -32,7 +32,8 @@ class Task:
     """A set of transformations that R tells apart."""
 
     classes: int
-    #: Images [N, C, R, R] -> [classes * N, C, R, R]: all of them by each transformation in turn.
+    #: Images [N, C, R, R] -> [classes * N, C, R, R]: all of them by each transformation in turn, of which
+    #: the first leaves them as they are.
     apply: Callable[[Tensor], Tensor]
     cue: Cue
 
@@ -175,10 +176,10 @@ class TransformsView(View):
             full_float32(self.device),
         ):
             for name, task in self.tasks.items():
-                logits = network(task.apply(x), name)
+                logits, features = network.with_features(task.apply(x), name)
                 chances = logits.float().softmax(dim=1).view(task.classes, len(x), task.classes)
                 found[name] = chances.transpose(0, 1)
-            found["features"] = network.features(x)
+                found["features"] = features[: len(x)]
         return found
 
     def features(self, images: Array) -> Array:
