@@ -11,7 +11,7 @@ PyTorch takes two seconds:
 - ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``: the
   jobs, as the command line has them (`anowild.api`)
 - ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
-- ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules for drawing a line through scores
+- ``FixedScore``, ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules that choose a limit
 - ``Labels``: ground truth for evaluations
 - ``Detector``, ``View``, ``Cue``, ``ImageSet``, ``PackedSet``, ``Preprocess``, ``Table``, ...: what jobs take and give
 - ``UserError``, ``Interrupted``: raised where the user can mend something, or asked for a stop
@@ -50,8 +50,15 @@ if TYPE_CHECKING:
     from anowild.scoring.calibration import CueCalibration, Tail, ViewCalibration
     from anowild.scoring.reference_images import ReferenceImages
     from anowild.scoring.stream import ThresholdRule
-    from anowild.scoring.threshold_rules import Budget, ExpectedShare, FalseDiscoveryRate, Gap
+    from anowild.scoring.threshold_rules import (
+        Budget,
+        ExpectedShare,
+        FalseDiscoveryRate,
+        FixedScore,
+        Gap,
+    )
     from anowild.scoring.thresholds import Threshold
+    from anowild.scoring.trained_on import TrainedOn
     from anowild.views import Cue, Explanation, View
 
 #: Where names come from that are imported when they are first used.
@@ -71,8 +78,11 @@ _LAZY = {
     "anowild.scoring.calibration": ("CueCalibration", "Tail", "ViewCalibration"),
     "anowild.scoring.reference_images": ("ReferenceImages",),
     "anowild.scoring.stream": ("ThresholdRule",),
-    "anowild.scoring.threshold_rules": ("Budget", "ExpectedShare", "FalseDiscoveryRate", "Gap"),
+    "anowild.scoring.threshold_rules": (
+        "Budget", "ExpectedShare", "FalseDiscoveryRate", "FixedScore", "Gap",
+    ),
     "anowild.scoring.thresholds": ("Threshold",),
+    "anowild.scoring.trained_on": ("TrainedOn",),
     "anowild.views": ("Cue", "Explanation", "View"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
@@ -91,6 +101,7 @@ __all__ = [
     "ExpectedShare",
     "Explanation",
     "FalseDiscoveryRate",
+    "FixedScore",
     "Gap",
     "ImageSet",
     "Interrupted",
@@ -111,6 +122,7 @@ __all__ = [
     "Tail",
     "Threshold",
     "ThresholdRule",
+    "TrainedOn",
     "UserError",
     "View",
     "ViewCalibration",

@@ -18,6 +18,7 @@ from anowild.scoring.calibration import Calibration
 from anowild.scoring.explain import reasons
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.scores import Scores
+from anowild.scoring.trained_on import TrainedOn
 from anowild.views import Cue, Explanation, View
 from anowild.views.base import Precision
 
@@ -40,6 +41,7 @@ class Detector:
         training_info: how it was trained, as JSON values; reports show it.
         reference_images: ordinary training images; pages show them.
         checksum: of the weights, where it is known from a file.
+        trained_on: hashes of the training images; None: not known.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Detector:
         training_info: dict[str, Any],
         reference_images: ReferenceImages,
         checksum: str | None = None,
+        trained_on: TrainedOn | None = None,
     ) -> None:
         self.views = tuple(views)
         self.preprocess = preprocess
         self.calibration = calibration
         self.training_info = training_info
         self.reference_images = reference_images
+        self.trained_on = trained_on
         self._checksum = checksum
 
     @property
@@ -171,7 +175,7 @@ class Detector:
         return self._checksum
 
     def save(self, folder: Path) -> None:
-        """Write examples.safetensors, model.safetensors and model.json into ``folder``.
+        """Write model.json, model.safetensors and the files beside them into ``folder``.
 
         Raises:
             UserError: the disk is full, or the folder cannot be written.

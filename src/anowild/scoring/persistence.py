@@ -23,6 +23,7 @@ from anowild.errors import UserError
 from anowild.files import atomic_write, read_json, write_json
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.reference_images import ReferenceImages
+from anowild.scoring.trained_on import TrainedOn
 from anowild.version import VERSION
 from anowild.views import View, view_class, view_names
 from anowild.views.base import Precision
@@ -43,6 +44,8 @@ def save(detector: Detector, folder: Path) -> None:
     tensors = _tensors(detector.views)
     checksum = _digest(tensors)
     detector.reference_images.save(folder, checksum)
+    if detector.trained_on is not None:
+        detector.trained_on.save(folder, checksum)
     with atomic_write(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"id": checksum})
     write_json(
@@ -96,7 +99,8 @@ def load(folder: Path, device: torch.device | str, precision: Precision) -> Dete
         shape = preprocess.channels, preprocess.resolution, preprocess.resolution
         checksum = value["weights_id"]
         images = ReferenceImages.load(folder, checksum, shape, preprocess.dtype)
-        return Detector(views, preprocess, calibration, value["training"], images, checksum)
+        hashes = TrainedOn.load(folder, checksum)
+        return Detector(views, preprocess, calibration, value["training"], images, checksum, hashes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: is damaged ({error!r})") from error
 

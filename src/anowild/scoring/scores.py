@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,6 +49,23 @@ class Scores:
         """Return ``score``, the scores of the views, as ``view_pixels``, and the cues by name."""
         views = {f"view_{name}": values for name, values in self.views.items()}
         return {"score": self.score, **views, **self.cues}
+
+
+def shown_score(score: float, training_images: int | None) -> str:
+    """Return a score as people are shown it: "2.31", or "> 3.3" where the training images say no more.
+
+    Of 2,500 training images the oddest is one in 2,500, a score of 3.4. Scores beyond continue the
+    trend, so that they rank images, but no image has shown that they are right.
+
+    Args:
+        score: as it was computed.
+        training_images: how many images the model was trained on; None: not known.
+    """
+    if training_images:
+        most = math.log10(training_images)
+        if score > most:
+            return f"> {math.floor(10 * most) / 10:.1f}"
+    return f"{score:.2f}"
 
 
 def oddest_first(score: Array) -> Array:

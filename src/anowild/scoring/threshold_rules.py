@@ -1,16 +1,57 @@
-"""Rules that draw a line through the scores of a source; `anowild.score` and `report` take one."""
+"""Rules that choose the limit from which images are flagged; `anowild.score` and `report` take one."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from anowild.data.image_set import Source
+import numpy as np
+
+from anowild.data.image_set import Batch, Source
+from anowild.errors import UserError
+from anowild.files import printable
 from anowild.scoring import thresholds
 from anowild.scoring.detector import Detector
-from anowild.scoring.stream import score
+from anowild.scoring.saved_limit import chosen_limit
+from anowild.scoring.scores import Scores
+from anowild.scoring.stream import open_stream, score_pass
 from anowild.scoring.table import Table
 from anowild.scoring.thresholds import Threshold
+
+log = logging.getLogger("anowild")
+
+
+@dataclass(frozen=True)
+class FixedScore:
+    """Flag the images that score at least a given value, the same every time.
+
+    Args:
+        score: the limit; a score of s is reached by about one in 10^s training images.
+
+    Raises:
+        UserError: ``score`` is no number.
+    """
+
+    score: float
+
+    def __post_init__(self) -> None:
+        thresholds.check_score(self.score)
+
+    @staticmethod
+    def saved(model: str | Path) -> FixedScore:
+        """Return the rule of the limit that is kept with the model in a folder.
+
+        Raises:
+            UserError: there is no such model, none is kept with it, or the file is damaged.
+        """
+        return FixedScore(chosen_limit(Path(model)))
+
+    def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
+        """Return what finds the limit for a table."""
+        images = detector.training_info.get("images")
+        return lambda table: thresholds.fixed_score(table.score, self.score, images)
 
 
 @dataclass(frozen=True)
@@ -30,7 +71,7 @@ class Budget:
         thresholds.check_budget(self.count)
 
     def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
-        """Return what draws the line through a table."""
+        """Return what finds the limit for a table."""
         return lambda table: thresholds.budget(table.score, self.count)
 
 
@@ -51,7 +92,7 @@ class ExpectedShare:
         thresholds.check_share("an expected share", self.share)
 
     def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
-        """Return what draws the line through a table."""
+        """Return what finds the limit for a table."""
         return lambda table: thresholds.expected_share(table.score, self.share)
 
 
@@ -74,13 +115,55 @@ class FalseDiscoveryRate:
         thresholds.check_share("a false discovery rate", self.rate)
 
     def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
-        """Score the calibration images, and return what draws the line through a table.
+        """Score the calibration images, and return what finds the limit for a table.
+
+        Logs a warning if the model does not know its training images, as models of earlier versions.
 
         Raises:
-            UserError: the calibration images cannot be read.
+            UserError: the calibration images cannot be read, or some of them were trained on.
         """
-        usual = score(detector, self.calibration).score
-        return lambda table: thresholds.false_discovery_rate(table.score, usual, self.rate)
+        usual, known = Table(detector.cue_names, views=detector.view_names), _TrainedOn(detector)
+        score_pass(detector, open_stream(detector, self.calibration), usual, known)
+        known.refuse()
+        return lambda table: thresholds.false_discovery_rate(table.score, usual.score, self.rate)
+
+
+class _TrainedOn:
+    """A sink of the scoring pass that finds training images among the images."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.trained_on = detector.trained_on
+        self.count, self.found = 0, 0
+        self.first = ""
+        if self.trained_on is None:
+            log.warning(
+                "the model is of an earlier version and does not know its training images; make sure "
+                "that the calibration images are not among them"
+            )
+
+    def begin(self, count: int | None) -> None:
+        """Do nothing; see `Sink`."""
+
+    def take(self, batch: Batch, scores: Scores) -> None:
+        """Look for training images in a batch."""
+        self.count += len(batch.names)
+        if self.trained_on is not None:
+            places = np.flatnonzero(self.trained_on.contains(batch.images))
+            if len(places) and not self.found:
+                self.first = batch.names[int(places[0])]
+            self.found += len(places)
+
+    def end(self, left_out: int) -> None:
+        """Do nothing; see `Sink`."""
+
+    def refuse(self) -> None:
+        """Raise UserError if there was a training image."""
+        if self.found:
+            raise UserError(
+                f"{self.found} of the {self.count} calibration images ({100 * self.found / self.count:.3g} %) "
+                f"were trained on, beginning with {printable(self.first)}; the false discovery rate would "
+                "not hold: take images that the model has not seen"
+            )
 
 
 @dataclass(frozen=True)
@@ -88,6 +171,6 @@ class Gap:
     """Flag the images that lie apart from the rest, if the scores fall apart into two groups."""
 
     def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
-        """Return what draws the line through a table."""
+        """Return what finds the limit for a table."""
         calibration = detector.calibration
         return lambda table: thresholds.gap(table.score, calibration.raw_score(table.scores.cues))

@@ -1,4 +1,4 @@
-"""From scores to a decision: where to draw the line, what that promises, and under which assumption.
+"""From scores to a decision: which limit to take, what that promises, and under which assumption.
 
 Scores alone cannot say how many images are odd: a clean set has an upper tail as well. So each rule
 takes one thing from the user (how many images they can look at, what share they expect, what share
@@ -28,7 +28,7 @@ _PLACES = 256
 
 @dataclass(frozen=True)
 class Threshold:
-    """A line through scores: images that score at least ``score`` are flagged; None flags none."""
+    """A limit: images that score at least ``score`` are flagged; None flags none."""
 
     score: float | None
     flagged: int
@@ -50,6 +50,12 @@ def check_share(what: str, share: float) -> None:
     """Raise UserError unless ``share`` lies between 0 and 1; ``what`` names it in the message."""
     if not 0 < share < 1:
         raise UserError(f"{what} of {share:g}: has to be between 0 and 1")
+
+
+def check_score(score: float, name: str = "a limit") -> None:
+    """Raise UserError unless ``score`` is a number; ``name`` names it in the message."""
+    if not math.isfinite(score):
+        raise UserError(f"{name} of {score}: has to be a number, such as 2.5")
 
 
 def budget(scores: Array, count: int) -> Threshold:
@@ -106,8 +112,32 @@ def training_share(scores: Array, share: float) -> Threshold:
         int((scores >= score).sum()),
         f"Images that score {score:.2f} or more are flagged: {100 * share:g} % of the training images score "
         "as high.",
-        "None. This threshold is a convention and promises nothing. The options --budget, --expected-share, "
-        "--fdr and --gap choose thresholds that come with a promise.",
+        "None. This limit is a convention and promises nothing. The options --threshold, --budget, "
+        "--expected-share and --fdr choose another one, and say what it promises.",
+    )
+
+
+def fixed_score(scores: Array, score: float, training_images: int | None = None) -> Threshold:
+    """Flag the images that score at least ``score``, the same limit every day.
+
+    Args:
+        training_images: how many images the model was trained on; None: not known.
+
+    Raises:
+        UserError: ``score`` is no number.
+    """
+    check_score(score)
+    flagged = int((scores >= score).sum())
+    if training_images and score > math.log10(training_images):
+        reached = f"hardly any of the {training_images} training images scores as high"
+    else:
+        reached = f"about {100 * min(1.0, 10.0**-score):.2g} % of the training images score as high"
+    return Threshold(
+        score,
+        flagged,
+        f"Images that score {score:.4g} or more are flagged, the same limit every time: {reached}.",
+        "The images come from where the training images come from: with another camera, light or "
+        "subject, normal images score higher. How many of the flagged images are anomalies it does not say.",
     )
 
 

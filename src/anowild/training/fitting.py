@@ -24,6 +24,7 @@ from anowild.data import ImageSet
 from anowild.errors import UserError, ViewUnavailable
 from anowild.scoring import Calibration, Detector, Scores
 from anowild.scoring.reference_images import ReferenceImages
+from anowild.scoring.trained_on import TrainedOn
 from anowild.settings import Settings
 from anowild.training.robust import Suspects
 from anowild.training.side_by_side import run_pieces
@@ -189,8 +190,9 @@ def _joined(
         "failed": dict(failed),
     }
     detector = Detector(
-        [part.view for part in fitted], images.preprocess, calibration, info, reference_images
-    )
+        [part.view for part in fitted], images.preprocess, calibration, info, reference_images,
+        trained_on=TrainedOn.of(images.images),
+    )  # fmt: skip
     suspects = next((part.suspects for part in fitted if part.suspects is not None), None)
     return FittedDetector(detector, scores, suspects)
 

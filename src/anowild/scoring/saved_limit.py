@@ -1,0 +1,103 @@
+"""The limit that somebody has chosen for a model, in a small file of the model's folder."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from anowild.errors import UserError
+from anowild.files import read_json, write_json
+from anowild.scoring.persistence import DESCRIPTION
+from anowild.scoring.thresholds import check_score
+
+log = logging.getLogger("anowild")
+
+LIMIT = "limit.json"
+
+
+@dataclass(frozen=True)
+class SavedLimit:
+    """A score from which images are flagged, and the model that it was chosen for."""
+
+    score: float
+    saved: str  # when, in ISO 8601, UTC
+    training_images: int | None  # None: a model that does not know how many
+    model: str  # checksum of its weights
+
+
+def save_limit(folder: Path, score: float) -> SavedLimit:
+    """Keep a limit with the model in ``folder``, in the place of an earlier one.
+
+    Raises:
+        UserError: it is no number, there is no model in the folder, or the folder cannot be written.
+    """
+    check_score(score)
+    checksum, images = _facts(folder)
+    saved = datetime.now(UTC).isoformat(timespec="seconds")
+    limit = SavedLimit(float(score), saved, images, checksum)
+    write_json(folder / LIMIT, asdict(limit))
+    return limit
+
+
+def load_limit(folder: Path) -> SavedLimit | None:
+    """Return the limit that is kept with the model in ``folder``; None if there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / LIMIT
+    if not path.exists():
+        return None
+    value = read_json(path)
+    try:
+        limit = SavedLimit(
+            float(value["score"]),
+            str(value["saved"]),
+            value["training_images"],
+            str(value["model"]),
+        )
+        check_score(limit.score)
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise UserError(
+            f"{path}: is damaged; choose the limit again with `anowild limit {folder} SCORE`"
+        ) from error
+    return limit
+
+
+def chosen_limit(folder: Path) -> float:
+    """Return the score of the limit that is kept with the model in ``folder``.
+
+    Logs a warning if the model was trained again since.
+
+    Raises:
+        UserError: there is no model in the folder, none is kept with it, or the file is damaged.
+    """
+    checksum, _ = _facts(folder)
+    limit = load_limit(folder)
+    if limit is None:
+        raise UserError(
+            f"{folder}: no limit is kept with this model; choose one with `anowild limit {folder} SCORE`, "
+            "or in a review"
+        )
+    if limit.model != checksum:
+        log.warning(
+            "%s: the limit was chosen before the model was trained again; about as many training images "
+            "reach it as before, but look whether it still fits",
+            folder / LIMIT,
+        )
+    return limit.score
+
+
+def _facts(folder: Path) -> tuple[str, int | None]:
+    """Return checksum and number of training images of the model in ``folder``."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise UserError(f"{folder}: there is no trained model; give the folder of one")
+    value: Any = read_json(path)
+    try:
+        return str(value["weights_id"]), value["training"].get("images")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is no description of a model ({error!r})") from error
