@@ -1,0 +1,42 @@
+// Small helpers for elements and words. Text from outside goes into textContent only.
+
+export const $ = (id) => document.getElementById(id);
+
+/** Makes an element; names that are no property of it become attributes. */
+export function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key in made) made[key] = value;
+    else made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+export const count = (value) => value.toLocaleString("en-US");
+
+export const images = (value) => `${count(value)} ${value === 1 ? "image" : "images"}`;
+
+/** Tells a screen reader something that can be seen anyway. */
+export function announce(text) {
+  $("announce").textContent = text;
+}
+
+let toast;
+
+/** Shows a sentence for some seconds. */
+export function say(text) {
+  $("toast").textContent = text;
+  $("toast").hidden = false;
+  clearTimeout(toast);
+  toast = setTimeout(() => { $("toast").hidden = true; }, 4000);
+}
+
+/** Returns a function that runs `action` once no call came for `delay` milliseconds. */
+export function debounce(delay, action) {
+  let timer;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(action, delay, ...values);
+  };
+}

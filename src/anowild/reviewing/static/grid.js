@@ -1,0 +1,296 @@
+// The virtual grid: elements for the visible images only, which are used again while scrolling.
+
+import { address } from "./api.js";
+import { $, announce, count, debounce, element } from "./dom.js";
+import { row, want } from "./rows.js";
+import { current, emit, on, review, state, writeAddress } from "./state.js";
+
+const GAP = 8; // pixels between tiles
+const LINES = 3.9; // height of a tile's text, in units of the root's font size
+const TALLEST = 15e6; // pixels; browsers cannot scroll much more, so longer grids are scrolled faster
+const SETTLED = 80; // milliseconds without scrolling until pictures are asked for in a fast scroll
+
+const shown = new Map(); // place -> tile
+const spare = []; // tiles out of use
+let columns = 1;
+let step = { x: 0, y: 0 }; // from one tile to the next, in pixels
+let lastTop = 0;
+let anchor = 0; // place where a selection began
+
+export const thumbnail = (number) => address(`/api/thumbnail/${number}`, { run: review.info.run });
+
+/** Says everything about an image in one line, for a screen reader. */
+export function label(place) {
+  const number = review.order[place];
+  const found = row(number);
+  const start = `${count(place + 1)} of ${count(review.order.length)}`;
+  if (!found) return start;
+  const parts = [start, found.name, `score ${found.score.toFixed(2)}`];
+  if (found.score >= state.limit) parts.push("above the limit");
+  if (found.own) parts.push(`marked ${found.own}`);
+  else parts.push(found.all ? `others: ${found.all}` : "not marked");
+  if (found.tags.length) parts.push(`tags ${found.tags.join(", ")}`);
+  if (found.findings.length) parts.push(found.findings.join(", "));
+  if (state.group && found.group > 1) parts.push(`a group of ${found.group}`);
+  if (found.why) parts.push(found.why);
+  return parts.join(", ");
+}
+
+function makeTile() {
+  const tile = { place: -1, number: -1, pictured: -1 };
+  tile.image = element("img", { alt: "" });
+  tile.seen = element("span", { className: "seen" });
+  tile.mark = element("span", { className: "mark" });
+  tile.badge = element("span", { className: "badge" });
+  tile.name = element("div", { className: "name" });
+  tile.score = element("div", { className: "score" });
+  tile.chips = element("div", { className: "notes" });
+  tile.root = element("div", { className: "tile", role: "option" },
+    element("div", { className: "picture" }, tile.image, tile.seen, tile.badge, tile.mark),
+    tile.name, tile.score, tile.chips);
+  return tile;
+}
+
+function showPicture(tile) {
+  tile.image.removeAttribute("src"); // stops a download that nobody waits for
+  const fresh = element("img", { alt: "", decoding: "async", draggable: false });
+  fresh.src = thumbnail(tile.number);
+  tile.image.replaceWith(fresh);
+  tile.image = fresh;
+  tile.pictured = tile.number;
+}
+
+function fill(tile, place, fast) {
+  const number = review.order[place];
+  if (tile.pictured !== number) {
+    tile.image.removeAttribute("src");
+    tile.pictured = -1;
+  }
+  tile.place = place;
+  tile.number = number;
+  tile.root.dataset.place = place;
+  tile.root.dataset.number = number;
+  tile.root.id = `tile-${place}`;
+  tile.root.style.order = place; // printed in this order
+  tile.root.ariaSetSize = review.order.length;
+  tile.root.ariaPosInSet = place + 1;
+  if (!fast && tile.pictured !== number) showPicture(tile);
+  update(tile);
+}
+
+function update(tile) {
+  const { root, place, number } = tile;
+  const found = row(number);
+  root.classList.toggle("current", place === review.place);
+  root.ariaSelected = review.chosen.has(number);
+  root.ariaLabel = label(place);
+  root.classList.toggle("above", Boolean(found) && found.score >= state.limit);
+  root.classList.toggle("loading", !found);
+  if (!found) {
+    for (const part of [tile.name, tile.score, tile.chips, tile.mark, tile.badge]) part.replaceChildren();
+    tile.seen.hidden = true;
+    return;
+  }
+  root.title = `${found.name}\n${found.why}`;
+  tile.name.textContent = found.name.split("/").pop();
+  tile.score.textContent = `${found.score >= state.limit ? "▲ " : ""}${found.score.toFixed(2)} ${found.why}`;
+  tile.chips.replaceChildren(
+    ...found.findings.map((text) => element("span", { className: "finding", textContent: text })),
+    ...found.tags.map((text) => element("span", { className: "tag", textContent: `#${text}` })));
+  tile.mark.textContent = found.own || (found.all ? `others: ${found.all}` : "");
+  tile.mark.dataset.verdict = found.own || "";
+  tile.badge.textContent = state.group && found.group > 1 ? count(found.group) : "";
+  tile.badge.title = "Images that look alike: click to see all";
+  const [width, height] = found.size;
+  const long = Math.max(width, height), short = Math.min(width, height);
+  const side = step.x - GAP;
+  tile.image.classList.toggle("pixels", long < side);
+  tile.seen.hidden = review.info.fit !== "crop" || width === height;
+  tile.seen.style.inset = `${50 * (1 - short / long)}%`;
+}
+
+function updateAll() {
+  for (const tile of shown.values()) update(tile);
+  const tile = shown.get(review.place);
+  if (tile) $("grid").setAttribute("aria-activedescendant", tile.root.id);
+  else $("grid").removeAttribute("aria-activedescendant");
+}
+
+// Heights: the list may be taller than a browser can scroll
+
+const height = () => Math.ceil(review.order.length / columns) * step.y + GAP;
+
+/** Returns how much further the list moves than the scroll bar. */
+function speed() {
+  const view = $("grid").clientHeight;
+  const full = height();
+  return full <= TALLEST ? 1 : (full - view) / (TALLEST - view);
+}
+
+const top = () => $("grid").scrollTop * speed();
+
+function draw() {
+  if (!step.y) return;
+  const view = $("grid").clientHeight;
+  const now = top();
+  const fast = Math.abs(now - lastTop) > view;
+  lastTop = now;
+  const first = Math.max(0, Math.floor(now / step.y) - 1) * columns;
+  const last = Math.min(review.order.length, (Math.ceil((now + view) / step.y) + 1) * columns);
+  for (const [place, tile] of shown) {
+    if (place < first || place >= last) {
+      shown.delete(place);
+      spare.push(tile);
+    }
+  }
+  const shift = $("grid").scrollTop - now; // not 0 in very long lists only
+  for (let place = first; place < last; place++) {
+    let tile = shown.get(place);
+    if (!tile) {
+      const same = spare.findIndex((one) => one.number === review.order[place]);
+      tile = (same >= 0 ? spare.splice(same, 1)[0] : spare.pop()) ?? makeTile();
+      shown.set(place, tile);
+      fill(tile, place, fast);
+      $("tiles").append(tile.root);
+    }
+    const x = (place % columns) * step.x + GAP;
+    const y = Math.floor(place / columns) * step.y + GAP + shift;
+    tile.root.style.transform = `translate(${x}px, ${y}px)`;
+  }
+  for (const tile of spare) tile.root.remove();
+  if (fast) settle();
+  else want(first, last);
+}
+
+const settle = debounce(SETTLED, () => {
+  for (const tile of shown.values()) if (tile.pictured !== tile.number) showPicture(tile);
+  lastTop = top();
+  draw();
+});
+
+/** Places the tiles for the width of the window and the size of tiles. */
+export function layout() {
+  const grid = $("grid");
+  if (!grid.clientWidth) return;
+  const inner = grid.clientWidth - GAP;
+  columns = Math.max(1, Math.floor(inner / (state.size + GAP)));
+  if (inner < 480) columns = Math.max(columns, state.size > 200 ? 1 : 2);
+  const font = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  step.x = inner / columns;
+  const side = Math.floor(step.x - GAP);
+  step.y = side + Math.round(LINES * font) + GAP;
+  grid.style.setProperty("--side", `${side}px`);
+  grid.style.setProperty("--text", `${Math.round(LINES * font)}px`);
+  $("tiles").style.height = `${Math.min(TALLEST, height())}px`;
+  reveal(review.place);
+  start();
+}
+
+/** Draws all visible tiles anew for another order. */
+function start() {
+  for (const tile of shown.values()) spare.push(tile);
+  shown.clear();
+  lastTop = top();
+  draw();
+  updateAll();
+}
+
+function reveal(place) {
+  const grid = $("grid");
+  const y = Math.floor(place / columns) * step.y;
+  const now = top();
+  if (y < now) grid.scrollTop = y / speed();
+  else if (y + step.y + GAP > now + grid.clientHeight) {
+    grid.scrollTop = (y + step.y + GAP - grid.clientHeight) / speed();
+  }
+}
+
+/** Makes the image at a place the current one; `extend` selects all from where the selection began. */
+export function moveTo(place, { extend = false } = {}) {
+  if (!review.order.length) return;
+  const from = review.place;
+  review.place = Math.min(review.order.length - 1, Math.max(0, place));
+  state.image = current();
+  if (extend) {
+    if (!review.chosen.size) anchor = from;
+    const [low, high] = [anchor, review.place].sort((a, b) => a - b);
+    review.chosen = new Set(review.order.subarray(low, high + 1));
+    emit("chosen");
+  }
+  reveal(review.place);
+  draw();
+  updateAll();
+  writeAddress();
+  emit("place");
+}
+
+/** Adds the image at a place to the selection, or takes it away. */
+export function toggle(place) {
+  const number = review.order[place];
+  if (!review.chosen.delete(number)) review.chosen.add(number);
+  anchor = place;
+  emit("chosen");
+  const found = review.chosen.size;
+  announce(`${review.chosen.has(number) ? "selected" : "not selected"}, ${count(found)} in all`);
+}
+
+export function choose(numbers) {
+  review.chosen = new Set(numbers);
+  emit("chosen");
+}
+
+export const rowsInView = () => Math.max(1, Math.floor($("grid").clientHeight / step.y));
+export const columnCount = () => columns;
+
+/** Listens to pointers; `open` is called for a second click on an image. */
+export function listen(open) {
+  const grid = $("grid");
+  let waiting = false;
+  grid.addEventListener("scroll", () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; draw(); });
+  }, { passive: true });
+  new ResizeObserver(layout).observe(grid);
+
+  let held = null; // timer of a long press
+  let swallowed = false; // the click after a long press is none
+  grid.addEventListener("pointerdown", (event) => {
+    const hit = event.target.closest(".tile");
+    swallowed = false;
+    if (event.pointerType !== "touch" || !hit) return;
+    held = setTimeout(() => { swallowed = true; toggle(Number(hit.dataset.place)); }, 500);
+  });
+  for (const name of ["pointerup", "pointercancel", "scroll"]) {
+    grid.addEventListener(name, () => clearTimeout(held), { passive: true });
+  }
+  grid.addEventListener("contextmenu", (event) => { if (swallowed) event.preventDefault(); });
+  grid.addEventListener("click", (event) => {
+    const hit = event.target.closest(".tile");
+    if (!hit || swallowed) return;
+    const place = Number(hit.dataset.place);
+    const again = place === review.place;
+    const touched = event.pointerType === "touch" && review.chosen.size;
+    if (event.shiftKey) moveTo(place, { extend: true });
+    else if (event.ctrlKey || event.metaKey || touched) {
+      if (!review.chosen.size && !again && !touched) review.chosen.add(current());
+      toggle(place);
+      moveTo(place);
+    } else {
+      if (review.chosen.size) choose([]);
+      moveTo(place);
+      if (again || event.target.closest(".badge")) open();
+    }
+  });
+  on("rows", updateAll);
+  on("limit", updateAll);
+  on("chosen", updateAll);
+  on("order", () => {
+    const empty = !review.order.length;
+    $("tiles").style.height = `${Math.min(TALLEST, height())}px`;
+    grid.hidden = empty || state.map;
+    reveal(review.place);
+    start();
+    if (empty) $("grid").removeAttribute("aria-activedescendant");
+  });
+}
