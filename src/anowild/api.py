@@ -1,4 +1,4 @@
-"""The jobs: prepare, contaminate, train, score, evaluate, report, review, clean.
+"""The jobs: find, prepare, contaminate, train, score, evaluate, report, review, clean.
 
 Each takes sources as `anowild.data.readers` reads them, and models as folders. What is heavy, or needs an
 extra, is imported by the job that needs it; so preparing data starts without PyTorch.
@@ -6,8 +6,6 @@ extra, is imported by the job that needs it; so preparing data starts without Py
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +21,7 @@ from anowild.data.dataset.build import build_set
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.dataset.finalize import Leaks
 from anowild.data.dataset.writer import Part
-from anowild.data.image_set import Source
+from anowild.data.image_set import Source, source_name
 from anowild.data.label_file import LabelFile
 from anowild.data.readers import ImageSource, open_source
 from anowild.errors import UserError
@@ -41,6 +39,7 @@ __all__ = [
     "clean",
     "contaminate",
     "evaluate",
+    "find",
     "prepare",
     "report",
     "review",
@@ -48,12 +47,8 @@ __all__ = [
     "train",
 ]
 
-log = logging.getLogger("anowild")
-
 #: Settings of packed data sets, unless others are given.
 PREPARED = Settings().replace(max_resolution=64)
-#: Fewer training images than this get a warning.
-FEW_IMAGES = 200
 
 
 def prepare(
@@ -87,7 +82,7 @@ def prepare(
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
     training, tests = _listed(sources), _listed(test)
-    names = [_source_name(source) for source in (*training, *tests)]
+    names = [source_name(source) for source in (*training, *tests)]
     if len(set(names)) < len(names):
         raise UserError(f"{max(names, key=names.count)}: is given twice")
     readers = open_all([*training, *tests])
@@ -169,26 +164,37 @@ def train(
         UserError: nothing to train on, another run in ``out``, a full disk, divergence.
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
-    from anowild.device import configure_process, select_device
-    from anowild.training.fitting import fit_detector
-    from anowild.training.suspects import write_suspects
+    from anowild.training.run import train as run_training
 
     settings = settings or preset("laptop").settings()
-    out = Path(out)
-    torch_device = select_device(device)
-    configure_process(threads)
-    images = ImageSet.load(sources, settings)
-    p = images.preprocess
-    log.info(
-        "training on %d images of %dx%d, %d channel(s); %d left out",
-        len(images), p.resolution, p.resolution, p.channels, len(images.left_out),
-    )  # fmt: skip
-    if len(images) < FEW_IMAGES:
-        log.warning("only %d images: little can be learned from them", len(images))
-    fitted = fit_detector(images, settings, out / "training", torch_device)
-    fitted.detector.save(out)
-    write_suspects(out / "suspects.csv", images, fitted)
-    return fitted.detector
+    return run_training(sources, Path(out), settings, device, threads).detector
+
+
+def find(
+    sources: Source | Sequence[Source],
+    out: str | Path,
+    settings: Settings | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Find the odd images in a folder: read them once, train on them, score, and write a report.
+
+    The command `anowild find` does the same, and shows a page as soon as there is a first ranking.
+
+    Args:
+        sources: as for :func:`train`.
+        out: folder of the result: ``images``, ``model``, ``scores.csv``, ``report.html``, ``review``.
+        settings: the preset ``laptop`` unless given.
+        device: as for :func:`train`.
+        threads: as for :func:`train`.
+
+    Raises:
+        UserError: as for :func:`train`; ``out`` holds something else.
+        Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+    """
+    from anowild.finding.job import Job
+
+    Job(sources, Path(out), settings or preset("laptop").settings(), device, threads).finish()
 
 
 def score(
@@ -196,6 +202,7 @@ def score(
     sources: Source | Sequence[Source],
     out: str | Path | None = None,
     rule: ThresholdRule | None = None,
+    new_only: bool = False,
 ) -> Table:
     """Score a source: return a table, and write it, ranked, if ``out`` names a .csv or .parquet file.
 
@@ -203,14 +210,21 @@ def score(
         model: a detector, or the folder of one.
         sources: folders, archives, arrays, videos, packed data sets, ...
         out: .csv or .parquet.
-        rule: where to draw the line: ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate`` or ``Gap``. The
-            table then has a ``threshold``, and the file a column ``odd``.
+        rule: which images are flagged: ``FixedScore``, ``Budget``, ``ExpectedShare``,
+            ``FalseDiscoveryRate`` or ``Gap``. The table then has a ``threshold``, and the file a column
+            ``odd``.
+        new_only: score only images that the table in ``out`` does not list, or whose files have changed
+            since, and join them to it. They are the first in the result.
 
     Raises:
         UserError: the model or the source cannot be used, or the file cannot be written.
     """
-    from anowild.scoring import stream
+    from anowild.scoring import growing, stream
 
+    if new_only:
+        if out is None:
+            raise UserError("only what is new can be scored where there is a table: give `out`")
+        return growing.score_new(model, sources, out, rule)
     return stream.score(model, sources, out, rule)
 
 
@@ -254,7 +268,7 @@ def report(
         model: a detector, or the folder of one.
         sources: as for :func:`score`.
         out: .html.
-        rule: where the line is; else at the score that 5 % of the training images reach.
+        rule: which images are flagged; else those at the score that 5 % of the training images reach.
         labels: for a table of how good the ranking is; they choose nothing.
         shown: images in each gallery.
         notes: sentences for the top of the page.
@@ -288,29 +302,30 @@ def review(
         again: score once more, even if this model has scored these images; the marks stay.
 
     Raises:
-        UserError: the extra `review` is not installed, the port is in use, another server runs in the
-            folder, or as for :func:`score`.
+        UserError: the port is in use, another server runs in the folder, or as for :func:`score`.
     """
     from anowild.reviewing.serve import serve
     from anowild.scoring import Detector
 
+    folder = Path(model) if not isinstance(model, Detector) else None
     detector = model if isinstance(model, Detector) else Detector.load(model)
-    serve(detector, sources, Path(out), host, port, again)
+    serve(detector, sources, Path(out), host, port, again, folder)
 
 
 def clean(
     source: str | Path,
     out: str | Path,
-    how: Literal["list", "links", "copies"] = "links",
-    above: float | None = None,
+    how: Literal["list", "links", "copies", "quarantine"] = "links",
+    threshold: float | None = None,
 ) -> Counter[str]:
-    """Write the images that stay into a new folder, and why each stays or goes.
+    """Drop the images that are marked ``remove``: write what stays and what goes into a new folder, and why.
 
     Args:
         source: folder of a review, or a table of scores with a column ``odd``.
         out: new folder.
-        how: what is written of images that stay: only a list, links, or copies.
-        above: of a review: images without a mark go if they score at least this.
+        how: only lists; also links to the images that stay, or copies; or ``quarantine``: the originals
+            that go are moved into ``out``.
+        threshold: of a review: images without a mark go if they score at least this.
 
     Returns:
         How many images stay or go, by reason.
@@ -320,18 +335,11 @@ def clean(
     """
     from anowild.reviewing.clean import clean as clean_images
 
-    return clean_images(Path(source), Path(out), how, above)
+    return clean_images(Path(source), Path(out), how, threshold)
 
 
 def _listed(sources: Source | Sequence[Source]) -> list[Source]:
     return [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-
-
-def _source_name(source: Source) -> str:
-    if not isinstance(source, np.ndarray):
-        return str(source)
-    digest = hashlib.blake2b(np.ascontiguousarray(source).data, digest_size=16).hexdigest()
-    return f"array {source.dtype} {list(source.shape)} {digest}"
 
 
 def _preprocess_of(model: Path) -> Preprocess:

@@ -93,6 +93,9 @@ class Bars:
 
     def update(self, name: str, total: float | None, done: float, note: str) -> None:
         """Show the amount done of a piece."""
+        if _report is not None:
+            _report(name=name, total=total, done=done, note=note)
+            return
         if name not in self._bars:
             self._bars[name] = Bar(self._progress, name, total, done)
         self._bars[name].update(done, note)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anowild.errors import UserError
-from anowild.reviewing.store import Store, consensus
+from anowild.reviewing.store import Store, consensus, tags_of
 
 NAMES = (
     "a.png",
@@ -22,18 +22,18 @@ NAMES = (
 )
 
 
-def verdicts(store: Store) -> dict[tuple[str, str], str]:
+def verdicts(store: Store) -> dict[tuple[str, str], str | None]:
     return {(mark.image, mark.reviewer): mark.verdict for mark in store.marks()}
 
 
 def test_last_mark_is_in_force(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
     for name in NAMES:
-        store.mark(name, "Ada", "odd")
-    store.mark("a.png", "Ada", "keep")
-    store.mark("a.png", "Bo", "unsure")
-    store.mark("two\nlines", "Ada", None)
-    expected = {(name, "Ada"): "odd" for name in NAMES if name != "two\nlines"}
+        store.mark([name], "Ada", "remove")
+    store.mark(["a.png"], "Ada", "keep")
+    store.mark(["a.png"], "Bo", "unsure")
+    store.mark(["two\nlines"], "Ada", None)
+    expected = {(name, "Ada"): "remove" for name in NAMES if name != "two\nlines"}
     assert verdicts(store) == expected | {("a.png", "Ada"): "keep", ("a.png", "Bo"): "unsure"}
     store.close()
     assert verdicts(Store(tmp_path / "marks.sqlite")) == expected | {
@@ -43,26 +43,26 @@ def test_last_mark_is_in_force(tmp_path: Path) -> None:
 
 def test_undo_steps_back_per_reviewer(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
-    store.mark("a", "Ada", "odd")
-    store.mark("a", "Ada", "keep")
-    store.mark("b", "Bo", "odd")
-    assert store.undo("Ada") == "a"
-    assert verdicts(store) == {("a", "Ada"): "odd", ("b", "Bo"): "odd"}
-    assert store.undo("Ada") == "a"
-    assert verdicts(store) == {("b", "Bo"): "odd"}
-    assert store.undo("Ada") is None
-    store.mark("c", "Ada", "unsure")
-    assert store.undo("Ada") == "c"
+    store.mark(["a"], "Ada", "remove")
+    store.mark(["a"], "Ada", "keep")
+    store.mark(["b"], "Bo", "remove")
+    assert store.undo("Ada") == ["a"]
+    assert verdicts(store) == {("a", "Ada"): "remove", ("b", "Bo"): "remove"}
+    assert store.undo("Ada") == ["a"]
+    assert verdicts(store) == {("b", "Bo"): "remove"}
+    assert store.undo("Ada") == []
+    store.mark(["c"], "Ada", "unsure")
+    assert store.undo("Ada") == ["c"]
 
 
 def test_version_differs_after_each_change(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
     seen = [store.version()]
     for change in (
-        lambda: store.mark("a", "Ada", "odd"),
-        lambda: store.mark("a", "Ada", "odd"),
+        lambda: store.mark(["a"], "Ada", "remove"),
+        lambda: store.mark(["a"], "Ada", "remove"),
         lambda: store.undo("Ada"),
-        lambda: store.mark("a", "Ada", None),
+        lambda: store.mark(["a"], "Ada", None),
     ):
         change()
         seen.append(store.version())
@@ -73,9 +73,9 @@ def test_version_differs_after_each_change(tmp_path: Path) -> None:
 def test_mark_refuses_invalid_values(tmp_path: Path, reviewer: str) -> None:
     store = Store(tmp_path / "marks.sqlite")
     with pytest.raises(ValueError, match="reviewer"):
-        store.mark("a", reviewer, "odd")
+        store.mark(["a"], reviewer, "remove")
     with pytest.raises(ValueError, match="verdict"):
-        store.mark("a", "Ada", "fine")
+        store.mark(["a"], "Ada", "fine")
     assert store.marks() == []
 
 
@@ -83,7 +83,7 @@ def test_marks_survive_killed_process(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom anowild.reviewing.store import Store\n"
         "store = Store(Path(sys.argv[1]))\n"
-        "for i in range(10**6):\n    store.mark(str(i), 'Ada', 'odd'); print(i, flush=True)\n"
+        "for i in range(10**6):\n    store.mark([str(i)], 'Ada', 'remove'); print(i, flush=True)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "marks.sqlite")], stdout=subprocess.PIPE
@@ -101,7 +101,7 @@ def test_mark_from_many_threads(tmp_path: Path) -> None:
 
     def work(reviewer: str) -> None:
         for i in range(20):
-            store.mark(f"{i}", reviewer, "odd")
+            store.mark([f"{i}"], reviewer, "remove")
 
     threads = [threading.Thread(target=work, args=(f"reviewer {k}",)) for k in range(5)]
     for thread in threads:
@@ -113,11 +113,11 @@ def test_mark_from_many_threads(tmp_path: Path) -> None:
 
 def test_consensus_of_disagreeing_reviewers_is_unsure(tmp_path: Path) -> None:
     store = Store(tmp_path / "marks.sqlite")
-    for image, ada, bo in (("a", "odd", "odd"), ("b", "odd", "keep"), ("c", "keep", None)):
-        store.mark(image, "Ada", ada)
+    for image, ada, bo in (("a", "remove", "remove"), ("b", "remove", "keep"), ("c", "keep", None)):
+        store.mark([image], "Ada", ada)
         if bo:
-            store.mark(image, "Bo", bo)
-    assert consensus(store.marks()) == {"a": "odd", "b": "unsure", "c": "keep"}
+            store.mark([image], "Bo", bo)
+    assert consensus(store.marks()) == {"a": "remove", "b": "unsure", "c": "keep"}
 
 
 def test_store_refuses_other_files(tmp_path: Path) -> None:
@@ -131,3 +131,56 @@ def test_store_refuses_other_files(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(UserError, match="newer version"):
         Store(newer)
+
+
+def test_marks_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "marks.sqlite"
+    database = sqlite3.connect(path)
+    database.executescript(
+        "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, image BLOB NOT NULL, reviewer TEXT "
+        "NOT NULL, verdict TEXT, time TEXT NOT NULL, undone INTEGER NOT NULL DEFAULT 0);"
+        "INSERT INTO events (image, reviewer, verdict, time) VALUES (CAST('a' AS BLOB), 'Ada', 'odd', 't');"
+        "INSERT INTO events (image, reviewer, verdict, time) VALUES (CAST('b' AS BLOB), 'Ada', 'keep', 't');"
+        "PRAGMA user_version = 1;"
+    )
+    database.close()
+    store = Store(path)
+    assert verdicts(store) == {("a", "Ada"): "remove", ("b", "Ada"): "keep"}
+    store.mark(["c"], "Ada", "interesting")
+    assert [store.undo("Ada") for _ in range(4)] == [["c"], ["b"], ["a"], []]
+
+
+def test_a_step_on_many_images_is_undone_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "marks.sqlite")
+    store.mark(["a", "b"], "Ada", "keep")
+    store.mark(["a", "b", "c"], "Ada", "remove")
+    store.mark(["a"], "Bo", "keep")
+    assert sorted(store.undo("Ada")) == ["a", "b", "c"]
+    assert verdicts(store) == {("a", "Ada"): "keep", ("b", "Ada"): "keep", ("a", "Bo"): "keep"}
+    # Images that are not in the review are left alone.
+    assert store.undo("Ada", {"b"}) == ["b"]
+    assert verdicts(store) == {("a", "Ada"): "keep", ("a", "Bo"): "keep"}
+
+
+def test_tags_live_beside_verdicts(tmp_path: Path) -> None:
+    store = Store(tmp_path / "marks.sqlite")
+    store.tag(["a", "b"], "Ada", "dust", True)
+    store.tag(["a"], "Ada", "edge", True)
+    store.tag(["a"], "Bo", "edge", True)
+    store.mark(["a"], "Ada", "remove")
+    store.tag(["b"], "Ada", "dust", False)
+    assert tags_of(store.marks()) == {"a": ["edge", "dust"]}
+    assert consensus(store.marks()) == {"a": "remove"}
+    assert store.undo("Ada") == ["b"]
+    assert tags_of(store.marks()) == {"a": ["edge", "dust"], "b": ["dust"]}
+    with pytest.raises(ValueError, match="tag"):
+        store.tag(["a"], "Ada", "two\nlines", True)
+
+
+def test_a_failed_step_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = Store(tmp_path / "marks.sqlite")
+    with pytest.raises(AttributeError):
+        store.mark(["a", None], "Ada", "keep")  # type: ignore[list-item]
+    assert store.marks() == []
+    store.mark(["a"], "Ada", "keep")
+    assert verdicts(store) == {("a", "Ada"): "keep"}

@@ -80,13 +80,13 @@ def two_threads() -> None:
 def test_a_killed_piece_gets_a_sentence(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = side_by_side._Process.__init__
+    started = side_by_side.Worker.__init__
 
     def kill(self: Any, job: dict[str, Any]) -> None:
         started(self, job)
         os.kill(self.process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr(side_by_side._Process, "__init__", kill)
+    monkeypatch.setattr(side_by_side.Worker, "__init__", kill)
     with pytest.raises(UserError, match="was killed by signal 9; if memory ran out"):
         run_pieces(PIECES, image_set, SETTINGS, tmp_path, CPU)
     assert not (tmp_path / side_by_side.IMAGES).exists()
@@ -96,14 +96,14 @@ def test_a_killed_piece_gets_a_sentence(
 def test_a_piece_that_was_stopped_stops_the_others(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = side_by_side._Process.__init__
+    started = side_by_side.Worker.__init__
 
     def stop(self: Any, job: dict[str, Any]) -> None:
         started(self, job)
         wait_until((tmp_path / "settings.json").exists, self.process)
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(side_by_side._Process, "__init__", stop)
+    monkeypatch.setattr(side_by_side.Worker, "__init__", stop)
     with pytest.raises(Interrupted, match="the same command goes on"):
         run_pieces(PIECES[:2], image_set, SETTINGS, tmp_path, CPU)
 

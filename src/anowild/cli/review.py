@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from anowild.cli import options
+from anowild.errors import UserError
 
 
 def review(
@@ -24,9 +26,7 @@ def review(
 ) -> None:
     """Look at the images in a browser, the oddest first, and mark them; marks are kept in OUT."""
     from anowild import api
-    from anowild.reviewing.serve import check_installed
 
-    check_installed()
     api.review(options.load_detector(model, device, threads), sources, out, host, port, again)
 
 
@@ -42,27 +42,47 @@ def marks(
 
 def clean(
     source: Annotated[
-        Path,
+        Path | None,
         typer.Argument(metavar="REVIEW", help="Folder of a review, or a table with a column odd."),
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="New folder.")],
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FOLDER", help="New folder.")
+    ] = None,
     how: Annotated[
-        Literal["list", "links", "copies"],
-        typer.Option(help="What is written of the images that stay."),
-    ] = "links",
-    above: Annotated[
-        float | None,
+        Literal["list", "links", "copies", "quarantine"],
         typer.Option(
-            help="Review only: also remove unmarked images with a score of at least this value."
+            help="Only lists; also links to the images that stay, or copies; or the originals that go "
+            "are moved into OUT."
+        ),
+    ] = "links",
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="SCORE", help="Review only: unmarked images go from this score on."),
+    ] = None,
+    undo: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Move the originals back from this folder's quarantine."
         ),
     ] = None,
 ) -> None:
-    """Write the images that stay, and why each stays or goes; the originals are not touched."""
-    from anowild import api
-    from anowild.reviewing.clean import IMAGES, LOG
+    """Drop the images that are marked remove: write what stays and what goes, and why.
 
-    for reason, count in sorted(api.clean(source, out, how, above).items()):
+    The originals are not touched, unless --how quarantine moves those that go.
+    """
+    from anowild import api
+    from anowild.reviewing import clean as cleaning
+
+    if undo is not None:
+        print(f"{cleaning.undo(undo)} images moved back from {undo}")
+        return
+    if source is None or out is None:
+        raise UserError("name a review and a new folder: anowild clean REVIEW -o OUT")
+    for reason, count in sorted(api.clean(source, out, how, threshold).items()):
         print(f"{count:8}  {reason}")
-    print(f"{out / LOG}: each image, and why")
-    if how != "list":
-        print(f"next: anowild train {out / IMAGES} -o model")
+    print(f"{out / cleaning.LOG}: each image, and why")
+    if how == "quarantine":
+        print(f"to move them back: anowild clean --undo {shlex.quote(str(out))}")
+    elif how != "list":
+        images, model = out / cleaning.IMAGES, out.with_name(f"{out.name}_model")
+        print(f"next: anowild train {shlex.quote(str(images))} -o {shlex.quote(str(model))}")

@@ -134,6 +134,14 @@ def open_all(
     return readers
 
 
+def source_name(source: Source) -> str:
+    """Return the path of a source, or a text that tells an array from any other."""
+    if not isinstance(source, np.ndarray):
+        return str(source)
+    digest = hashlib.blake2b(np.ascontiguousarray(source).data, digest_size=16).hexdigest()
+    return f"array {source.dtype} {list(source.shape)} {digest}"
+
+
 def choose_preprocess(readers: Iterable[ImageSource], settings: Settings) -> Preprocess:
     """Choose the preprocessing for sources.
 

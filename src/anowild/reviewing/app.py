@@ -1,20 +1,23 @@
 """The web application of a review: shows images, stores marks, and serves nothing else.
 
-A request refers to an image by its index, never to a file by its path.
+A request refers to an image by its number, never to a file by its path.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import secrets
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,37 +25,43 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from anowild.arrays import Array
+from anowild.data.checks import KINDS
 from anowild.errors import UserError
 from anowild.files import printable
-from anowild.reporting import images
+from anowild.reviewing import details
 from anowild.reviewing.export import FORMATS, encode_marks
+from anowild.reviewing.ranking import Ranking, query_of
 from anowild.reviewing.security import HEADERS, Guard, cookie_name
-from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import (
     MAX_REVIEWER_LENGTH,
     VERDICTS,
+    Mark,
     Store,
     consensus,
     is_valid_reviewer,
+    tags_of,
 )
-from anowild.scoring import Detector, Scores
-from anowild.scoring.scores import oddest_first
+from anowild.scoring import Detector
+from anowild.scoring.explain import TERMS, one_line
+from anowild.scoring.saved_limit import load_limit, save_limit
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 #: Maximum number of images in one response.
 MAX_IMAGES = 240
-#: Maximum length of a request body, in bytes.
-MAX_BODY = 4096
-#: Side in pixels to which larger images are reduced for the grid.
-THUMBNAIL = 64
-#: Reference images in the detail view of an image.
-NEIGHBORS = 5
-#: Name of the order that is learned from the marks.
-RERANKED = "marks"
+#: Maximum length of a request body, in bytes: the numbers of a hundred thousand marked images.
+MAX_BODY = 1 << 20
+#: Pictures may be kept by the browser: their addresses change with the server's run.
+_CACHED = "private, max-age=86400"
 
-_STATIC = {"review.js": "text/javascript", "review.css": "text/css"}
+
+@dataclass(frozen=True)
+class Status:
+    """Where the work in the background stands."""
+
+    stage: str = "done"  # training, done or failed
+    text: str = ""
+    fraction: float | None = None
 
 
 class InvalidReviewerName(ValueError):
@@ -63,38 +72,56 @@ class Review:
     """Request handlers of a review.
 
     Args:
-        session: the scored images.
-        detector: explains images and finds their neighbors.
+        ranking: the scored images; :meth:`rerank` puts another in its place.
         store: keeps the marks.
         title: title of the page.
+        model: folder of the model, which keeps the limit; None: it cannot be kept.
+        local: whether the browser runs on this machine, so that files can be opened on it.
     """
 
     def __init__(
-        self, session: ReviewSession, detector: Detector, store: Store, title: str
+        self,
+        ranking: Ranking,
+        store: Store,
+        title: str,
+        model: Path | None = None,
+        local: bool = False,
     ) -> None:
-        self.session, self.detector, self.store, self.title = session, detector, store, title
+        self.store, self.title, self.local = store, title, local
+        self.status = Status()
         self.secret = secrets.token_urlsafe(24)
         # Part of the addresses of pictures, so that a browser does not show cached ones of another run.
         self._run = secrets.token_hex(4)
-        self._order = lru_cache(maxsize=4)(self._make_order)
+        self._version = 0
         self._marks = lru_cache(maxsize=1)(lambda version: store.marks())
+        self.rerank(ranking, model)
+
+    def rerank(self, ranking: Ranking, model: Path | None) -> None:
+        """Show other scores of the same images from now on."""
+        self.ranking, self.model = ranking, model
+        self._version += 1
+        # The last orders that do not depend on marks.
+        self._selected = lru_cache(maxsize=16)(lambda query: ranking.select(query, []))
 
     def app(self, hosts: frozenset[str] = frozenset(), token: str | None = None) -> ASGIApp:
         """Return the ASGI application, behind a :class:`Guard`."""
-        routes = [
-            Route("/", self._handled(self.page)),
-            Route("/static/{name}", self._handled(self.static)),
-            Route("/api/info", self._handled(self.info)),
-            Route("/api/order", self._handled(self.order)),
-            Route("/api/scores", self._handled(self.sorted_scores)),
-            Route("/api/rows", self._handled(self.rows)),
-            Route("/api/sheet", self._handled(self.sheet)),
-            Route("/api/detail", self._handled(self.detail)),
-            Route("/api/export", self._handled(self.export)),
-            Route("/api/mark", self._handled(self.mark), methods=["POST"]),
-            Route("/api/undo", self._handled(self.undo), methods=["POST"]),
-            Route("/{path:path}", self._handled(self.nothing)),
+        gets = {
+            "/": self.page, "/static/{name}": self.static, "/api/info": self.info,
+            "/api/status": self.progress, "/api/order": self.order, "/api/scores": self.sorted_scores,
+            "/api/rows": self.rows, "/api/thumbnail/{number:int}": self.thumbnail,
+            "/api/detail": self.detail, "/api/explain": self.explain,
+            "/api/original/{number:int}": self.original, "/api/map": self.map,
+            "/api/members": self.members, "/api/export": self.export,
+        }  # fmt: skip
+        posts = {
+            "/api/mark": self.mark, "/api/tag": self.tag, "/api/undo": self.undo,
+            "/api/limit": self.limit, "/api/open": self.open,
+        }  # fmt: skip
+        routes = [Route(path, self._handled(answer)) for path, answer in gets.items()]
+        routes += [
+            Route(path, self._handled(answer), methods=["POST"]) for path, answer in posts.items()
         ]
+        routes.append(Route("/{path:path}", self._handled(self.nothing)))
         self._token = token
         return Guard(Starlette(routes=routes), hosts, token, self.secret)
 
@@ -135,155 +162,244 @@ class Review:
 
     def static(self, request: Request, body: dict[str, Any]) -> Response:
         name = request.path_params["name"]
-        return Response(_file(name), media_type=f"{_STATIC[name]}; charset=utf-8")
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        return Response(_file(name), media_type=f"{kind}; charset=utf-8")
 
     def nothing(self, request: Request, body: dict[str, Any]) -> Response:
         return PlainTextResponse("Not found.", 404)
 
     def info(self, request: Request, body: dict[str, Any]) -> Response:
+        ranking, session = self.ranking, self.ranking.session
+        marks = self._all_marks()
+        tags = Counter(tag for mark in marks for tag in mark.tags)
+        p = ranking.detector.preprocess
         return JSONResponse(
             {
                 "title": printable(self.title),
-                "count": len(self.session),
-                "sorts": ["score", RERANKED, *self.session.cues],
-                "threshold": Detector.threshold(),
+                "count": len(session),
                 "run": self._run,
+                "version": self._version,
+                "sorts": ranking.sorts(),
+                "marks": VERDICTS,
+                "tags": [tag for tag, _ in tags.most_common()],
+                "reviewers": sorted({mark.reviewer for mark in marks}),
+                "folders": [printable(folder) for folder in ranking.folders],
+                "findings": [
+                    {"kind": f.kind, "title": KINDS[f.kind].title, "meaning": KINDS[f.kind].meaning,
+                     "count": len(f.numbers)}
+                    for f in session.images.findings
+                ],
+                "views": [{"name": name, "title": name} for name in session.scores.views],
+                "limit": self._limit(),
+                "seen": details.seen_in_all(p, session.images.sizes),
+                "fit": p.fit,
+                "local": self.local,
+                "left_out": [asdict(found) for found in session.images.left_out],
+                "terms": [{"term": t, "meaning": meaning} for t, meaning in TERMS.items()],
             }
-        )
+        )  # fmt: skip
+
+    def progress(self, request: Request, body: dict[str, Any]) -> Response:
+        return JSONResponse({"version": self._version, **asdict(self.status)})
 
     def order(self, request: Request, body: dict[str, Any]) -> Response:
-        """Return the indices of the images in an order: int32, little endian."""
-        found = self._ordered(request)
-        return Response(found.astype("<i4").tobytes(), media_type="application/octet-stream")
+        """Return the numbers of the images of a query: int32, little endian."""
+        query = query_of(request.query_params)
+        marked = query.asks_marks
+        found = self.ranking.select(query, self._all_marks()) if marked else self._selected(query)
+        return _binary(found.astype("<i4"))
 
     def sorted_scores(self, request: Request, body: dict[str, Any]) -> Response:
         """Return all scores, the highest first: float32, little endian."""
-        scores = -np.sort(-self.session.score)
-        return Response(scores.astype("<f4").tobytes(), media_type="application/octet-stream")
+        return _binary(-np.sort(-self.ranking.session.score).astype("<f4"))
 
     def rows(self, request: Request, body: dict[str, Any]) -> Response:
-        """Return names, scores and marks of images, by their indices."""
+        """Return what tiles show of images, by their numbers."""
         numbers = self._numbers(request)
-        reviewer = request.query_params["reviewer"]
-        own, agreed = self._verdicts(reviewer)
+        ranking, session = self.ranking, self.ranking.session
+        sizes = ranking.group_sizes if request.query_params.get("group") == "1" else None
+        own, agreed, tags = self._said(request.query_params["reviewer"])
+        names = [session.names[i] for i in numbers]
         return JSONResponse(
             {
-                "names": [printable(self.session.names[i]) for i in numbers],
-                "scores": [float(np.float32(self.session.score[i])) for i in numbers],
-                "own": [own.get(self.session.names[i]) for i in numbers],
-                "all": [agreed.get(self.session.names[i]) for i in numbers],
+                "names": [printable(name) for name in names],
+                "scores": [float(np.float32(session.score[i])) for i in numbers],
+                "own": [own.get(name) for name in names],
+                "all": [agreed.get(name) for name in names],
+                "tags": [tags.get(name, []) for name in names],
+                "why": self._why(numbers),
+                "findings": [list(ranking.kinds_of.get(i, ())) for i in numbers],
+                "sizes": session.images.sizes[numbers].tolist(),
+                "group": [1 if sizes is None else int(sizes[i]) for i in numbers],
                 **self._progress(own, agreed),
             }
         )
 
-    def sheet(self, request: Request, body: dict[str, Any]) -> Response:
-        """Return images side by side, as one row in one PNG."""
-        shown = self._thumbnails(self._numbers(request))
-        row = shown.transpose(1, 2, 0, 3).reshape(shown.shape[1], shown.shape[2], -1)
-        data = io.BytesIO()
-        Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0)).save(
-            data, format="PNG", compress_level=1
-        )
-        response = Response(data.getvalue(), media_type="image/png")
-        response.headers["Cache-Control"] = "private, max-age=3600"
-        return response
+    def _why(self, numbers: list[int]) -> list[str]:
+        """Say in one line why each image ranks where it does: findings first, then the views."""
+        scores = self.ranking.session.scores.select(np.array(numbers, int))
+        reasons = self.ranking.detector.reasons(scores)
+        found = self.ranking.kinds_of
+        return [
+            "; ".join([*found.get(i, {}).values(), one_line(why)])
+            for i, why in zip(numbers, reasons, strict=True)
+        ]
+
+    def thumbnail(self, request: Request, body: dict[str, Any]) -> Response:
+        number = self._number(request.path_params["number"])
+        data = self.ranking.session.images.thumbnails[number]
+        return Response(data, media_type="image/webp", headers={"Cache-Control": _CACHED})
+
+    def original(self, request: Request, body: dict[str, Any]) -> Response:
+        """Return an original at full size, or another page of its file."""
+        number = self._number(request.path_params["number"])
+        given = request.query_params
+        levels = None
+        if given.get("low") and given.get("high"):
+            levels = (float(given["low"]), float(given["high"]))
+        page = int(given["page"]) if given.get("page") else None
+        data, kind = details.original(self.ranking.session.images, number, page, levels)
+        return Response(data, media_type=kind, headers={"Cache-Control": _CACHED})
 
     def detail(self, request: Request, body: dict[str, Any]) -> Response:
-        """Return everything about an image: reasons, cues, pictures, nearest reference images, marks."""
-        (number,) = self._numbers(request)
-        session, name = self.session, self.session.names[number]
-        stored = np.ascontiguousarray(session.pictures[[number]])
-        (drawn,) = images.explanation_pictures(self.detector.explain(stored), [printable(name)])
-        cues = {cue: values[[number]] for cue, values in session.cues.items()}
-        (why,) = self.detector.reasons(Scores(session.score[[number]], cues))
-        return JSONResponse(
-            {
-                "name": printable(name),
-                "why": why,
-                "score": float(session.score[number]),
-                "cues": {cue: float(values[0]) for cue, values in cues.items()},
-                "pictures": [[picture.title, picture.url] for picture in drawn],
-                "near": [
-                    images.image_url(near)
-                    for near in self.detector.neighbors(stored, NEIGHBORS)[0]
-                ],
-                "marks": [
-                    [mark.reviewer, mark.verdict] for mark in self.store.marks() if mark.image == name
-                ],
-            }
-        )  # fmt: skip
+        """Return what is known about an image, without pictures that take time."""
+        number = self._number(int(request.query_params["image"]))
+        name = self.ranking.session.names[number]
+        me = request.query_params.get("reviewer", "")
+        marks = [mark for mark in self._all_marks() if mark.image == name]
+        own = next((mark for mark in marks if mark.reviewer == me), None)
+        found = details.facts(self.ranking, number)
+        found["marks"] = [
+            {"reviewer": m.reviewer, "verdict": m.verdict, "tags": m.tags} for m in marks
+        ]
+        found["tags"] = [] if own is None else own.tags
+        return JSONResponse(found)
+
+    def explain(self, request: Request, body: dict[str, Any]) -> Response:
+        number = self._number(int(request.query_params["image"]))
+        return JSONResponse(details.explanation(self.ranking, number))
+
+    def map(self, request: Request, body: dict[str, Any]) -> Response:
+        """Return the places of all images on the map: float32 [N, 2], little endian."""
+        places = self.ranking.layout()
+        if places is None:
+            return PlainTextResponse("The map is being computed; it takes a few seconds.", 503)
+        return _binary(places.astype("<f4"))
+
+    def members(self, request: Request, body: dict[str, Any]) -> Response:
+        number = self._number(int(request.query_params["image"]))
+        return _binary(self.ranking.members(number).astype("<i4"))
 
     def export(self, request: Request, body: dict[str, Any]) -> Response:
         kind = request.query_params["format"]
-        data = encode_marks(self.session, self.store.marks(), kind)
+        data = encode_marks(self.ranking.session, self.store.marks(), kind)
         headers = {"Content-Disposition": f'attachment; filename="marks.{kind}"'}
         return Response(data, media_type=FORMATS[kind], headers=headers)
 
-    # Requests that change marks
+    # Requests that change something
 
     def mark(self, request: Request, body: dict[str, Any]) -> Response:
-        number, verdict = body["image"], body["verdict"]
-        if type(number) is not int or not 0 <= number < len(self.session):
-            raise ValueError("image")
+        numbers = self._listed(body["images"])
+        names = self.ranking.session.names
         reviewer = _reviewer(body)
-        self.store.mark(self.session.names[number], reviewer, verdict)
-        return self._marked(reviewer, number)
+        self.store.mark([names[i] for i in numbers], reviewer, body["verdict"])
+        return self._marked(reviewer, numbers)
+
+    def tag(self, request: Request, body: dict[str, Any]) -> Response:
+        numbers = self._listed(body["images"])
+        names = self.ranking.session.names
+        reviewer = _reviewer(body)
+        self.store.tag([names[i] for i in numbers], reviewer, body["tag"], bool(body["on"]))
+        return self._marked(reviewer, numbers)
 
     def undo(self, request: Request, body: dict[str, Any]) -> Response:
         reviewer = _reviewer(body)
-        name = self.store.undo(reviewer, self.session.numbers)
-        return self._marked(reviewer, self.session.numbers.get(name) if name else None)
+        known = self.ranking.session.numbers
+        names = self.store.undo(reviewer, known)
+        return self._marked(reviewer, [known[name] for name in names])
 
-    def _marked(self, reviewer: str, number: int | None) -> Response:
-        own, agreed = self._verdicts(reviewer)
-        name = None if number is None else self.session.names[number]
+    def limit(self, request: Request, body: dict[str, Any]) -> Response:
+        """Keep a limit with the model."""
+        score = float(body["score"])
+        if not np.isfinite(score):
+            raise ValueError("score")
+        if self.model is None:
+            raise UserError("this model is not kept in a folder, so no limit can be kept with it")
+        save_limit(self.model, score)
+        return JSONResponse({"limit": self._limit()})
+
+    def open(self, request: Request, body: dict[str, Any]) -> Response:
+        """Open the file of an image with the program that the system has for it."""
+        path = self.ranking.session.images.path(self._number(body["image"]))
+        if not self.local:
+            raise UserError("files can be opened only on the machine that the server runs on")
+        if path is None or not path.is_file():
+            raise UserError("this image is not a file of its own, or is not there any more")
+        program = "open" if sys.platform == "darwin" else "xdg-open"
+        try:
+            subprocess.Popen(
+                [program, str(path.absolute())],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise UserError(f"{program} cannot be run ({error.strerror}); open {path}") from error
+        return JSONResponse({})
+
+    def _marked(self, reviewer: str, numbers: list[int]) -> Response:
+        own, agreed, tags = self._said(reviewer)
+        names = [self.ranking.session.names[i] for i in numbers]
         return JSONResponse(
             {
-                "image": number,
-                "own": None if name is None else own.get(name),
-                "all": None if name is None else agreed.get(name),
+                "images": numbers,
+                "own": [own.get(name) for name in names],
+                "all": [agreed.get(name) for name in names],
+                "tags": [tags.get(name, []) for name in names],
                 **self._progress(own, agreed),
             }
         )
 
     # Helpers
 
-    def _verdicts(self, reviewer: str) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the marks of one reviewer, and the consensus of all, by image name."""
-        marks = [m for m in self._marks(self.store.version()) if m.image in self.session.numbers]
-        return {m.image: m.verdict for m in marks if m.reviewer == reviewer}, consensus(marks)
+    def _all_marks(self) -> list[Mark]:
+        return self._marks(self.store.version())
+
+    def _said(self, reviewer: str) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
+        """Return the verdicts of one reviewer, the consensus of all, and all tags, by image name."""
+        known = self.ranking.session.numbers
+        marks = [m for m in self._all_marks() if m.image in known]
+        own = {m.image: m.verdict for m in marks if m.reviewer == reviewer and m.verdict}
+        return own, consensus(marks), tags_of(marks)
 
     def _progress(self, own: dict[str, str], agreed: dict[str, str]) -> dict[str, Any]:
-        count = {v: sum(x == v for x in agreed.values()) for v in VERDICTS}
-        return {"progress": {"own": len(own), "all": len(agreed), **count}}
+        count = Counter(agreed.values())
+        return {
+            "progress": {"own": len(own), "all": len(agreed), **{v: count[v] for v in VERDICTS}}
+        }
+
+    def _limit(self) -> dict[str, Any]:
+        saved = None if self.model is None else load_limit(self.model)
+        score = Detector.threshold() if saved is None else saved.score
+        return {"score": score, "saved": saved is not None}
 
     def _numbers(self, request: Request) -> list[int]:
         numbers = [int(part) for part in request.query_params["images"].split(",")]
-        if len(numbers) > MAX_IMAGES or not all(0 <= n < len(self.session) for n in numbers):
+        if len(numbers) > MAX_IMAGES:
             raise ValueError("images")
-        return numbers
+        return self._listed(numbers)
 
-    def _ordered(self, request: Request) -> Array:
-        sort = request.query_params["sort"]
-        version = self.store.version() if sort == RERANKED else (0, 0)
-        return self._order(sort, version)
+    def _listed(self, numbers: Sequence[object]) -> list[int]:
+        if not isinstance(numbers, list) or not numbers:
+            raise ValueError("images")
+        return [self._number(number) for number in numbers]
 
-    def _make_order(self, sort: str, version: tuple[int, int]) -> Array:
-        if sort != RERANKED:
-            return self.session.order(sort)
-        scores = self.session.reranked_scores(consensus(self.store.marks()))
-        return oddest_first(scores).astype(np.int32)
+    def _number(self, number: object) -> int:
+        if type(number) is not int or not 0 <= number < len(self.ranking.session):
+            raise ValueError("image")
+        return number
 
-    def _thumbnails(self, numbers: list[int]) -> Array:
-        """Return thumbnails, uint8 [N, 1 or 3, r, r]; r is less than twice ``THUMBNAIL``."""
-        shown = np.ascontiguousarray(self.session.pictures[numbers])
-        shown = shown if shown.shape[1] in (1, 3) else shown[:, :1]
-        if shown.dtype == np.uint16:
-            shown = (shown >> 8).astype(np.uint8)
-        factor = max(1, shown.shape[-1] // THUMBNAIL)  # both are powers of two
-        count, channels, side, _ = shown.shape
-        blocks = shown.reshape(count, channels, side // factor, factor, side // factor, factor)
-        return blocks.mean(axis=(3, 5)).round().astype(np.uint8) if factor > 1 else shown
+
+def _binary(values: np.ndarray[Any, Any]) -> Response:
+    return Response(values.tobytes(), media_type="application/octet-stream")
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -317,8 +433,14 @@ def _reviewer(body: dict[str, Any]) -> str:
     return str(name)
 
 
+@lru_cache(maxsize=32)
 def _file(name: str) -> str:
-    """Read a file of the page; only names that are listed here exist."""
-    if name not in ("index.html", *_STATIC):
+    """Read a file of the page.
+
+    Raises:
+        KeyError: there is no such file.
+    """
+    folder = files("anowild.reviewing").joinpath("static")
+    if name not in {path.name for path in folder.iterdir()}:
         raise KeyError(name)
-    return files("anowild.reviewing").joinpath("static", name).read_text(encoding="utf-8")
+    return folder.joinpath(name).read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """The command `anowild clean`: lists, links or copies the images that stay, and says why.
 
-The original images are never changed.
+The original images are never changed. Only ``quarantine`` moves those that go, and :func:`undo` moves them
+back.
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from anowild.errors import UserError
-from anowild.files import as_user_error, printable
+from anowild.files import as_user_error, printable, read_json, write_json
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
 
-#: Kinds of output: only a list of the images that stay, or links or copies of them as well.
-HOW = ("list", "links", "copies")
-#: Names of the output files and of the folder of images.
-LIST, LOG, IMAGES = "kept.txt", "clean.csv", "images"
+#: Kinds of output: only lists, or also links to the images that stay, or copies of them; or the originals
+#: that go are moved.
+HOW = ("list", "links", "copies", "quarantine")
+#: Names of the output files, of the folder of images that stay, and of that of originals that go.
+LIST, REMOVED, LOG, IMAGES, QUARANTINE = (
+    "kept.txt",
+    "removed.txt",
+    "clean.csv",
+    "images",
+    "quarantine",
+)
+#: Which originals are moved where; written before the first is moved.
+MOVED = "quarantine.json"
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,12 @@ class Decision:
     why: str
 
 
-def decide(source: Path, above: float | None) -> tuple[list[Decision], Path]:
+def decide(source: Path, threshold: float | None) -> tuple[list[Decision], Path]:
     """Decide about all images of a review, or of a table of scores with a column ``odd``.
 
     Args:
         source: folder of a review, or a .csv or .parquet file.
-        above: unmarked images of a review are removed if they have at least this score.
+        threshold: unmarked images of a review go if they have at least this score.
 
     Returns:
         The decisions, and the folder that relative names refer to: where the review was made, or the
@@ -51,35 +60,39 @@ def decide(source: Path, above: float | None) -> tuple[list[Decision], Path]:
     """
     if source.is_dir():
         session = ReviewSession.load(source)
-        return _of_review(session, source, above), session.base_dir
-    if above is not None:
-        raise UserError("--above belongs to a review; a table of scores has its own threshold")
+        return _of_review(session, source, threshold), session.base_dir
+    if threshold is not None:
+        raise UserError("--threshold belongs to a review; a table of scores has its own limit")
     return _of_table(source), Path.cwd()
 
 
-def clean(source: Path, out: Path, how: str = "links", above: float | None = None) -> Counter[str]:
-    """Write the images that stay into a new folder, and why each image stays or goes.
+def clean(
+    source: Path, out: Path, how: str = "links", threshold: float | None = None
+) -> Counter[str]:
+    """Write which images stay and which go into a new folder, and why.
 
-    The folder gets kept.txt, clean.csv and, unless ``how`` is ``list``, images/.
+    The folder gets kept.txt, removed.txt and clean.csv; with ``links`` and ``copies`` images/, and with
+    ``quarantine`` the originals that go, which are moved into quarantine/.
 
     Returns:
         The number of images by decision and reason.
 
     Raises:
         UserError: as for :func:`decide`; ``out`` exists already; an image is no file, or cannot be
-            copied; no image would stay.
+            copied or moved; no image would stay.
     """
-    if above is not None and not math.isfinite(above):
-        raise UserError(f"--above {above}: has to be a number")
+    if threshold is not None and not math.isfinite(threshold):
+        raise UserError(f"--threshold {threshold}: has to be a number")
     if how not in HOW:
         raise UserError(f"--how takes {', '.join(HOW)}, not '{how}'")
     if out.exists():
         raise UserError(f"{out}: exists already; name a new folder")
-    found, base_dir = decide(source, above)
+    found, base_dir = decide(source, threshold)
     kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
+    gone = list(dict.fromkeys(decision.path for decision in found if not decision.stays))
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
-    sources = [] if how == "list" else _files(kept, base_dir)
+    sources = [] if how == "list" else _files(gone if how == "quarantine" else kept, base_dir)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         # A new folder each time, so that files of another run or a person are never touched.
@@ -91,8 +104,14 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
     try:
         part.chmod(0o755)
         _write_lists(part, found)
-        if how != "list":
-            _place(sources, part / IMAGES, _link if how == "links" else shutil.copy2)
+        if how in ("links", "copies"):
+            place = _link if how == "links" else shutil.copy2
+            for original, target in _targets(sources, part / IMAGES):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                place(original, target)
+        if how == "quarantine":
+            pairs = [(str(a), str(b)) for a, b in _targets(sources, Path(QUARANTINE))]
+            write_json(part / MOVED, pairs)
         part.rename(out)
     except OSError as error:
         if out.exists():
@@ -100,10 +119,63 @@ def clean(source: Path, out: Path, how: str = "links", above: float | None = Non
         raise as_user_error(error, out) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    if how == "quarantine":
+        _move(out)
     return Counter(f"{'stays' if d.stays else 'goes'}: {d.why.partition(' (')[0]}" for d in found)
 
 
-def _of_review(session: ReviewSession, folder: Path, above: float | None) -> list[Decision]:
+def undo(out: Path) -> int:
+    """Move originals back from the quarantine of a folder that :func:`clean` made; return how many.
+
+    Raises:
+        UserError: there is no quarantine, another file has taken an original's place, or a file cannot be
+            moved; the same call goes on.
+    """
+    pairs = _moved(out)
+    count = 0
+    for original, moved in pairs:
+        if not moved.exists():
+            continue
+        if original.exists():
+            raise UserError(
+                f"{original}: there is another file now; move one of the two away, and give the same "
+                f"command again ({moved} is still in quarantine)"
+            )
+        _move_file(moved, original)
+        count += 1
+    return count
+
+
+def _move(out: Path) -> None:
+    """Move the originals that go into the quarantine."""
+    for original, moved in _moved(out):
+        if original.exists() and not moved.exists():
+            _move_file(original, moved)
+
+
+def _moved(out: Path) -> list[tuple[Path, Path]]:
+    """Return each original that goes, and its place in quarantine."""
+    path = out / MOVED
+    if not path.exists():
+        raise UserError(f"{out}: holds no quarantine; `anowild clean --how quarantine` makes one")
+    try:
+        return [(Path(original), out / moved) for original, moved in read_json(path)]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: is damaged ({error})") from error
+
+
+def _move_file(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(source, target)
+    except OSError as error:
+        raise UserError(
+            f"{source}: cannot be moved to {target} ({error.strerror or error}); "
+            "files that were moved can be brought back with --undo"
+        ) from error
+
+
+def _of_review(session: ReviewSession, folder: Path, threshold: float | None) -> list[Decision]:
     agreed: dict[str, str] = {}
     if (folder / MARKS).exists():
         store = Store(folder / MARKS)
@@ -118,12 +190,11 @@ def _of_review(session: ReviewSession, folder: Path, above: float | None) -> lis
     found = []
     for name, score in zip(session.names, session.score.tolist(), strict=True):
         verdict = agreed.get(name)
-        if verdict is not None and not (verdict == "unsure" and above is not None):
-            found.append(Decision(name, verdict != "odd", f"marked {verdict}"))
-        elif above is not None and score >= above:
-            found.append(
-                Decision(name, False, f"not decided, and scores {above:g} or more ({score:.3f})")
-            )
+        if verdict is not None and not (verdict == "unsure" and threshold is not None):
+            found.append(Decision(name, verdict != "remove", f"marked {verdict}"))
+        elif threshold is not None and score >= threshold:
+            why = f"not decided, and scores {threshold:g} or more ({score:.3f})"
+            found.append(Decision(name, False, why))
         else:
             found.append(Decision(name, True, f"not decided ({score:.3f})"))
     return found
@@ -140,21 +211,22 @@ def _of_table(path: Path) -> list[Decision]:
                 rows = list(csv.DictReader(file))
         return [
             Decision(str(row["path"]), int(row["odd"]) == 0, f"{'below' if int(row['odd']) == 0 else 'above'} "
-                     f"the line ({float(row['score']):.3f})")
+                     f"the limit ({float(row['score']):.3f})")
             for row in rows
         ]  # fmt: skip
     except KeyError as error:
         raise UserError(
             f"{path}: has no column {error}; make the table with `anowild score --budget` or "
-            "another threshold"
+            "another limit"
         ) from error
     except Exception as error:  # files of other kinds raise many different exceptions
         raise UserError(f"{path}: cannot be read as a table of scores ({error})") from error
 
 
 def _write_lists(folder: Path, found: list[Decision]) -> None:
-    kept = (decision.path for decision in found if decision.stays)
-    (folder / LIST).write_bytes(b"".join(_bytes(path) + b"\n" for path in kept))
+    for name, stays in ((LIST, True), (REMOVED, False)):
+        paths = (decision.path for decision in found if decision.stays == stays)
+        (folder / name).write_bytes(b"".join(_bytes(path) + b"\n" for path in paths))
     with (folder / LOG).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("path", "stays", "why"))
@@ -177,13 +249,12 @@ def _files(paths: list[str], base_dir: Path) -> list[Path]:
     return sources
 
 
-def _place(sources: list[Path], folder: Path, place: Callable[[Path, Path], object]) -> None:
-    """Place each image at its path relative to the common folder of all."""
+def _targets(sources: list[Path], folder: Path) -> list[tuple[Path, Path]]:
+    """Return each file, and its place in a folder by its path relative to the common folder of all."""
+    if not sources:
+        return []
     common = Path(os.path.commonpath([source.parent for source in sources]))
-    for source in sources:
-        target = folder / source.relative_to(common)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        place(source, target)
+    return [(source, folder / source.relative_to(common)) for source in sources]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -20,9 +20,9 @@ FORMATS = {
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
 }
-COLUMNS = ("path", "label", "verdict", "reviewer", "time", "agreed", "score")
+COLUMNS = ("path", "label", "verdict", "tags", "reviewer", "time", "agreed", "score")
 #: Value of the column ``label`` by verdict, as `anowild evaluate --labels` reads it.
-LABELS = {"keep": "0", "odd": "1", "unsure": ""}
+LABELS = {"keep": "0", "remove": "1", "interesting": "1", "unsure": "", None: ""}
 
 
 def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> bytes:
@@ -47,11 +47,12 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
             "path": mark.image
             if kind == "csv" and _has_bytes(mark.image)
             else printable(mark.image),
-            "label": LABELS[agreed[mark.image]],
-            "verdict": mark.verdict,
+            "label": LABELS[agreed.get(mark.image)],
+            "verdict": mark.verdict or "",
+            "tags": ";".join(mark.tags),
             "reviewer": mark.reviewer,
             "time": mark.time,
-            "agreed": agreed[mark.image],
+            "agreed": agreed.get(mark.image, ""),
             "score": scores.get(mark.image),
         }
         for mark in marks

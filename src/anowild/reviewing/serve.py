@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
+import webbrowser
 from collections.abc import Sequence
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
+import uvicorn
 
 from anowild.data.image_set import Source
 from anowild.errors import UserError
 from anowild.files import exclusive_lock, printable
+from anowild.reviewing.app import Review
+from anowild.reviewing.ranking import Ranking
+from anowild.reviewing.security import access_rules
 from anowild.reviewing.session import (
     FACTS,
-    NAMES,
-    NUMBERS,
-    PICTURES,
+    IMAGES,
+    SCORES,
     ReviewSession,
     warn_unmatched_marks,
 )
@@ -29,6 +37,8 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     again: bool = False,
+    model: Path | None = None,
+    open_browser: bool = False,
 ) -> None:
     """Serve the review in ``folder``, after scoring the images unless this model has scored them already.
 
@@ -39,56 +49,88 @@ def serve(
         host: address to listen on.
         port: 0 takes any free port.
         again: score in any case. The marks are kept, since they belong to the names of images.
+        model: folder of the model, which keeps the limit.
+        open_browser: whether to open the page in this machine's browser.
 
     Raises:
-        UserError: a library is missing, the port is in use, another server runs in the folder, or
-            the source cannot be scored.
+        UserError: the port is in use, another server runs in the folder, or the source cannot be scored.
     """
-    check_installed()
-    import uvicorn
-
-    from anowild.reviewing.app import Review
-    from anowild.reviewing.security import access_rules
-
-    _refuse_foreign_folder(folder)
-    with exclusive_lock(folder, "another server uses this folder; use or stop that server"):
-        listening = listen(host, port)
-        with listening:
-            if again or not ReviewSession.matches(folder, detector, sources):
-                ReviewSession.make(folder, detector, sources)
-            session, store = ReviewSession.load(folder), Store(folder / MARKS)
+    refuse_foreign_folder(folder)
+    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port) as server:
+        session = ReviewSession.make(folder, detector, sources, again)
+        store = Store(folder / MARKS)
+        try:
             warn_unmatched_marks(session, store)
-            shown = [sources] if isinstance(sources, str | Path) else list(sources)
-            title = ", ".join(printable(str(source)) for source in shown)
-            port = listening.getsockname()[1]
-            hosts, token = access_rules(host, port)
-            app = Review(session, detector, store, title).app(hosts, token)
-            name = socket.gethostname() if host in ("0.0.0.0", "::") else host
-            name = f"[{name}]" if ":" in name else name
-            query = "" if token is None else f"?token={token}"
-            print(f"{len(session)} images; open http://{name}:{port}/{query}", flush=True)
-            print(f"Ctrl-C stops the server; marks are kept in {folder / MARKS}", flush=True)
-            config = uvicorn.Config(
-                app, log_level="warning", access_log=False, server_header=False, lifespan="off"
+            review = Review(
+                Ranking(session, detector), store, title_of(sources), model, server.local
             )
-            server = uvicorn.Server(config)
-            try:
-                server.run(sockets=[listening])
-            except KeyboardInterrupt:
-                pass
-            finally:
-                store.close()
+            print(f"marks are kept in {folder / MARKS}", flush=True)
+            server.run(review, open_browser)
+        finally:
+            store.close()
 
 
-def check_installed() -> None:
-    """Check that the libraries of the extra `review` are installed.
+ANOTHER_SERVER = "another server uses this folder; use or stop that server"
+
+
+class Server:
+    """A server of a review: listens from the beginning, so that a browser that comes early waits.
+
+    Args:
+        host: address to listen on.
+        port: 0 takes any free port.
 
     Raises:
-        UserError: one is missing.
+        UserError: the address cannot be used.
     """
-    for library in ("starlette", "uvicorn"):
-        if find_spec(library) is None:
-            raise UserError(f"a review needs {library}: pip install 'anowild[review]'")
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self._listening = host, listen(host, port)
+        self.port: int = self._listening.getsockname()[1]
+        self._hosts, self._token = access_rules(host, self.port)
+        #: Whether only browsers on this machine reach it.
+        self.local = self._token is None
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    @property
+    def url(self) -> str:
+        """The address of the page."""
+        name = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        name = f"[{name}]" if ":" in name else name
+        query = "" if self._token is None else f"?token={self._token}"
+        return f"http://{name}:{self.port}/{query}"
+
+    def run(self, review: Review, open_browser: bool = False) -> None:
+        """Serve until Ctrl-C or SIGTERM."""
+        print(f"{len(review.ranking.session)} images; open {self.url}", flush=True)
+        if self.local and not os.environ.get("DISPLAY") and os.environ.get("SSH_CONNECTION"):
+            print(
+                f"on your own machine: ssh -L {self.port}:localhost:{self.port} {socket.gethostname()}",
+                flush=True,
+            )
+        print("Ctrl-C stops the server", flush=True)
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=[self.url], daemon=True).start()
+        config = uvicorn.Config(
+            review.app(self._hosts, self._token),
+            log_level="warning", access_log=False, server_header=False, lifespan="off",
+            timeout_graceful_shutdown=2,
+        )  # fmt: skip
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[self._listening])
+
+
+def title_of(sources: Source | Sequence[Source]) -> str:
+    """Return a title that names the sources."""
+    given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    return ", ".join(
+        "an array" if isinstance(source, np.ndarray) else printable(str(source)) for source in given
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -115,13 +157,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _refuse_foreign_folder(folder: Path) -> None:
+def refuse_foreign_folder(folder: Path) -> None:
     """Check that a folder is new, empty, or a review.
 
     Raises:
         UserError: it holds other files.
     """
-    ours = {FACTS, NAMES, NUMBERS, PICTURES, MARKS, "lock"}
+    ours = {FACTS, SCORES, IMAGES, MARKS, "lock"}
     if not folder.is_dir():
         return
     found = {path.name for path in folder.iterdir()}

@@ -1,56 +1,76 @@
-"""The images of a review: scored once, and kept in memory-mapped files."""
+"""The scores of the images of a review, and their features, kept in a file."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.image_set import Batch, ImageStream, Source
+from anowild.data import ImageStream, PackedSet
+from anowild.data.dataset.format import PackedReader
+from anowild.data.image_set import Batch, Source
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable, read_json, write_json
+from anowild.reviewing.alike import compacted
+from anowild.reviewing.images import SPLIT, ReviewImages, prepare_images
 from anowild.reviewing.rerank import rerank, reranking_features
-from anowild.reviewing.store import Store
+from anowild.reviewing.store import ODD, Store
 from anowild.scoring import Detector, Scores
-from anowild.scoring.scores import oddest_first
-from anowild.scoring.stream import open_stream, score_pass
+from anowild.scoring.stream import score_pass
 
 log = logging.getLogger("anowild")
 
-FACTS, NAMES, NUMBERS, PICTURES = "review.json", "names.json", "scores.npz", "pictures.npy"
-FORMAT = 1
+#: Files of a review: which images and which scores; the scores; the images, unless they lie elsewhere.
+FACTS, SCORES, IMAGES = "review.json", "scores.npz", "images"
+FORMAT = 2
+#: Files of format 1.
+EARLIER = ("names.json", "pictures.npy")
 
 
 @dataclass
 class ReviewSession:
     """The scored images of a review, N of them."""
 
-    names: list[str]
-    score: Array  # [N]
-    cues: dict[str, Array]  # each [N]
-    features: Array  # float32 [N, D], of the detector; D is 0 if it offers none
-    pictures: Array  # [N, C, R, R], preprocessed images, mapped from disk
-    base_dir: Path = field(default_factory=Path.cwd)  # folder that relative names refer to
+    images: ReviewImages
+    scores: Scores  # of N images
+    features: (
+        Array  # float32 [N, D]; alike images are near to each other; D is 0 if none are offered
+    )
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.images)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the images."""
+        return self.images.names
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that relative names refer to."""
+        return self.images.base_dir
+
+    @property
+    def score(self) -> Array:
+        """Scores of all views together, [N]."""
+        return self.scores.score
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """Index of each image, by name."""
-        return {name: i for i, name in enumerate(self.names)}
+        """Index of each image by name; of several with one name, the first."""
+        return {name: i for i, name in reversed(list(enumerate(self.names)))}
 
     @cached_property
     def _reranking_features(self) -> Array:
-        return reranking_features(self.cues, self.features)
+        return reranking_features(self.scores.cues, self.features)
 
     def reranked_scores(self, verdicts: Mapping[str, str]) -> Array:
         """Return scores [N] that are learned from marks; the detector's scores if there are too few marks.
@@ -59,7 +79,7 @@ class ReviewSession:
             verdicts: by image name; unknown names and ``unsure`` are ignored.
         """
         told = {
-            self.numbers[name]: verdict == "odd"
+            self.numbers[name]: verdict in ODD
             for name, verdict in verdicts.items()
             if verdict != "unsure" and name in self.numbers
         }
@@ -68,30 +88,60 @@ class ReviewSession:
         return self.score if found is None else found
 
     @staticmethod
-    def make(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> ReviewSession:
-        """Score a source and write the files of a review into ``folder``.
+    def make(
+        folder: Path,
+        detector: Detector,
+        sources: Source | Sequence[Source],
+        again: bool = False,
+    ) -> ReviewSession:
+        """Read and score a source, unless ``folder`` has exactly that, and write the files of a review.
+
+        Args:
+            folder: of the review.
+            again: score in any case.
 
         Raises:
             UserError: the source cannot be read, or the folder cannot be written.
+            Interrupted: by Ctrl-C or SIGTERM while images are read; the same call goes on.
         """
-        stream = open_stream(detector, sources)
-        # Without this file there is no review: other files may belong to other images meanwhile.
+        packed = prepare_images(sources, folder / IMAGES, detector.preprocess)
+        scored = identity(detector, packed)
+        if not again and _facts(folder).get("scored") == scored:
+            return ReviewSession.load(folder)
+        sink = _Collector(detector)
+        reader = PackedReader(str(packed.path), [SPLIT])
+        score_pass(detector, ImageStream([reader], packed.preprocess), sink)
+        scores, features = Scores.concatenate(sink.scores), np.concatenate(sink.features)
+        return ReviewSession.write(folder, packed, scored, scores, features)
+
+    @staticmethod
+    def write(
+        folder: Path, packed: PackedSet, scored: str, scores: Scores, features: Array
+    ) -> ReviewSession:
+        """Write scores and features of the images of a packed data set into ``folder``.
+
+        Args:
+            scored: as :func:`identity` tells it.
+            scores: of the N images of the set.
+            features: [N, D].
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        # Without this file there is no review: the scores may belong to other images meanwhile.
         (folder / FACTS).unlink(missing_ok=True)
-        with atomic_write(folder / PICTURES) as temporary, temporary.open("wb") as file:
-            writer = _ReviewWriter(detector, file)
-            score_pass(detector, stream, writer)
-        scores = Scores.concatenate(writer.scores)
-        with atomic_write(folder / NUMBERS) as temporary, temporary.open("wb") as file:
+        with atomic_write(folder / SCORES) as temporary, temporary.open("wb") as file:
             arrays = {f"cue_{name}": values for name, values in scores.cues.items()}
-            arrays |= {"score": scores.score, "latents": np.concatenate(writer.features)}
+            arrays |= {f"view_{name}": values for name, values in scores.views.items()}
+            arrays |= {"score": scores.score, "features": compacted(features)}
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        write_json(folder / NAMES, list(writer.names))
-        # Written last: it says that the other files are complete.
-        write_json(
-            folder / FACTS,
-            {"format": FORMAT, "scored": identity(detector, stream), "images": len(writer.names),
-             "left_out": len(stream.left_out), "from": str(Path.cwd())},
-        )  # fmt: skip
+        facts = {
+            "format": FORMAT, "scored": scored, "images": len(scores.score),
+            "set": str(packed.path.absolute()), "from": str(Path.cwd()),
+        }  # fmt: skip
+        write_json(folder / FACTS, facts)
+        for name in EARLIER:
+            (folder / name).unlink(missing_ok=True)
         return ReviewSession.load(folder)
 
     @staticmethod
@@ -104,20 +154,23 @@ class ReviewSession:
         facts = read_json(folder / FACTS)
         if not isinstance(facts, dict) or facts.get("format") != FORMAT:
             raise UserError(
-                f"{folder / FACTS}: is not of format {FORMAT}; score the images again with --again"
+                f"{folder / FACTS}: is of an earlier version; give the command that made it again, the "
+                "marks are kept"
             )
         try:
-            names = [str(name) for name in read_json(folder / NAMES)]
-            with np.load(folder / NUMBERS, allow_pickle=False) as arrays:
-                score, features = arrays["score"], arrays["latents"]
-                cues = {
-                    key.removeprefix("cue_"): arrays[key]
-                    for key in arrays.files
-                    if key.startswith("cue_")
-                }
-            pictures = np.load(folder / PICTURES, mmap_mode="r", allow_pickle=False)
-            whole = len(names) == len(score) == len(pictures) == len(features) == facts["images"]
-            base_dir = Path(facts["from"])
+            with np.load(folder / SCORES, allow_pickle=False) as arrays:
+                groups: dict[str, dict[str, Array]] = {"cue": {}, "view": {}}
+                for key in arrays.files:
+                    kind, _, name = key.partition("_")
+                    if kind in groups:
+                        groups[kind][name] = arrays[key]
+                scores = Scores(arrays["score"], groups["cue"], groups["view"])
+                features = arrays["features"]
+            packed = PackedSet(_moved_along(Path(facts["set"]), folder))
+            whole = (
+                len(scores.score) == len(features) == packed.counts.get(SPLIT) == facts["images"]
+            )
+            images = ReviewImages(packed, Path(facts["from"]))
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise UserError(
                 f"{folder}: damaged review ({error}); score again with --again, the marks are kept"
@@ -127,82 +180,50 @@ class ReviewSession:
                 f"{folder}: damaged review (its files do not belong together); score again with "
                 "--again, the marks are kept"
             )
-        return ReviewSession(names, score, cues, features, pictures, base_dir)
-
-    @staticmethod
-    def matches(folder: Path, detector: Detector, sources: Source | Sequence[Source]) -> bool:
-        """Return whether ``folder`` holds exactly these images, scored by this model.
-
-        Raises:
-            UserError: a source cannot be read.
-        """
-        if not (folder / FACTS).exists():
-            return False
-        stream = open_stream(detector, sources)
-        facts = read_json(folder / FACTS)
-        known = facts.get("scored") if isinstance(facts, dict) else None
-        return bool(known == identity(detector, stream))
-
-    def values(self, name: str) -> Array:
-        """Return the score (``score``) or a cue, [N].
-
-        Raises:
-            KeyError: there is no such cue.
-        """
-        return self.score if name == "score" else self.cues[name]
-
-    def order(self, name: str) -> Array:
-        """Return the indices of the images by descending score or cue: int32 [N]."""
-        return oddest_first(self.values(name)).astype(np.int32)
+        return ReviewSession(images, scores, features)
 
 
-class _ReviewWriter:
-    """Sink of a scoring pass that writes the images, and keeps names, scores and features.
+class _Collector:
+    """Sink of a scoring pass that keeps scores and features."""
 
-    Marks belong to names, so only the first of several images with the same name is kept.
-
-    Args:
-        file: receives the images as .npy.
-    """
-
-    def __init__(self, detector: Detector, file: BinaryIO) -> None:
-        self.detector, self.file = detector, file
-        self.names: dict[str, None] = {}  # in order
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
         self.scores: list[Scores] = []
         self.features: list[Array] = []
 
     def begin(self, count: int | None) -> None:
-        """Leave room for the header of fixed length, which needs the final count."""
-        self.file.write(bytes(_HEADER))
+        """Do nothing; part of the protocol of a sink."""
 
     def take(self, batch: Batch, scores: Scores) -> None:
-        """Write the images whose names are new."""
-        first = {name: i for i, name in reversed(list(enumerate(batch.names)))}
-        new = sorted(i for name, i in first.items() if name not in self.names)
-        if not new:
-            return
-        self.names.update(dict.fromkeys(batch.names[i] for i in new))
-        images = np.ascontiguousarray(batch.images[new])
-        self.scores.append(scores.select(np.array(new)))
-        self.features.append(self.detector.features(images).astype(np.float32))
-        self.file.write(images.tobytes())
+        """Keep the scores, and compute the features."""
+        self.scores.append(scores)
+        features = self.detector.features(np.ascontiguousarray(batch.images))
+        self.features.append(features.astype(np.float32))
 
     def end(self, left_out: int) -> None:
-        """Write the header."""
-        p = self.detector.preprocess
-        self.file.seek(0)
-        shape = (len(self.names), p.channels, p.resolution, p.resolution)
-        self.file.write(_header(shape, np.dtype(p.dtype)))
+        """Do nothing; part of the protocol of a sink."""
 
 
-def identity(detector: Detector, stream: ImageStream) -> str:
-    """Return a digest of the model, and of the paths, sizes and times of the source's files."""
-    digest = hashlib.blake2b(detector.checksum.encode(), digest_size=16)
-    for reader in stream.readers:
-        for path in reader.files():
-            stat = path.stat()
-            digest.update(repr((str(path), stat.st_size, stat.st_mtime_ns)).encode())
-    return digest.hexdigest()
+def identity(detector: Detector, packed: PackedSet) -> str:
+    """Return a digest of the model and of the images."""
+    return hashlib.blake2b(f"{detector.checksum} {packed.id}".encode(), digest_size=16).hexdigest()
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """Return what a review says of itself; nothing where there is none, or it cannot be read."""
+    try:
+        facts = read_json(folder / FACTS)
+    except UserError:
+        return {}
+    return facts if isinstance(facts, dict) and facts.get("format") == FORMAT else {}
+
+
+def _moved_along(packed: Path, folder: Path) -> Path:
+    """Return where the data set of a review lies, also if both were moved together."""
+    for beside in (folder / IMAGES, folder.parent / IMAGES):
+        if not packed.exists() and beside.exists():
+            return beside
+    return packed
 
 
 def warn_unmatched_marks(session: ReviewSession, store: Store) -> None:
@@ -215,14 +236,3 @@ def warn_unmatched_marks(session: ReviewSession, store: Store) -> None:
             "spell the paths of the images as before if these are the same images",
             len(unmatched), printable(unmatched[0]),
         )  # fmt: skip
-
-
-#: Bytes of the .npy header; a multiple of 64, with room for any shape.
-_HEADER = 192
-
-
-def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """Return a .npy header (version 1.0) of a fixed length."""
-    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape!r}, }}"
-    room = _HEADER - 10
-    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + f"{text:<{room - 1}}\n".encode()

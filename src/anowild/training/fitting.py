@@ -50,6 +50,8 @@ class FittedView:
     weights: Mapping[str, float] = field(default_factory=dict)
     #: The training images that robust training suspects.
     suspects: Suspects | None = None
+    #: Features of the training images, as the view's ``features`` gives them, where they are at hand: [N, D].
+    features: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class FittedDetector:
     detector: Detector
     training: Scores
     suspects: Suspects | None
+    features: Array | None = None  # of the training images, where a view had them at hand
 
 
 #: Fits a view to images: (images, settings, folder, device) -> the view. ``folder`` holds the state that
@@ -194,7 +197,8 @@ def _joined(
         trained_on=TrainedOn.of(images.images),
     )  # fmt: skip
     suspects = next((part.suspects for part in fitted if part.suspects is not None), None)
-    return FittedDetector(detector, scores, suspects)
+    features = next((part.features for part in fitted if part.features is not None), None)
+    return FittedDetector(detector, scores, suspects, features)
 
 
 def check_finite(cues: Mapping[str, Array], view: str) -> None:

@@ -65,15 +65,16 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
         sample = Features.join(list(batches)).rows(0, len(rows))
     gaussians = {name: gaussians_of(vectors) for name, vectors in sample.compared.items()}
     view = PretrainedView(extractor, gaussians, sample.near)
+    features = None
     if len(rows) == len(images):
-        cues = left_out_cues(view, sample)
+        cues, features = left_out_cues(view, sample), sample.near.cpu().numpy()
     else:
         # Leaving an image out changes little where so many are left.
         with bar("pretrained network, all images", len(images)) as shown:
             batches = shown.counting(view.batches(images.images), view.batch_size)
             cues = view.measure_batches(batches, len(images))
     info = {"features": settings.features, "seconds": round(time.perf_counter() - started, 1)}
-    return FittedView(view, info, cues)
+    return FittedView(view, info, cues, features=features)
 
 
 def gaussians_of(vectors: Tensor) -> Gaussians:

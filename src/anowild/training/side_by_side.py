@@ -1,24 +1,11 @@
-"""Trainings of several networks side by side, each in a process of its own with its share of the threads.
-
-    python -m anowild.training.side_by_side
-
-is such a process: it reads a job, a line of JSON, from its standard input, and reports lines of JSON on its
-standard output. When its input ends, as the process that started it is gone, it saves its state and stops.
-"""
+"""Trainings of several networks side by side, each in a process of its own with its share of the threads."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -26,20 +13,17 @@ import torch
 
 from anowild.data import ImageSet, Preprocess
 from anowild.device import configure_process
-from anowild.errors import UserError, ViewUnavailable
+from anowild.errors import ViewUnavailable
 from anowild.files import atomic_write
-from anowild.progress import Bars, bars, report_to
+from anowild.progress import bars
 from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
+from anowild.workers import Worker, work
 
-log = logging.getLogger("anowild")
-
-#: Seconds between checks for Ctrl-C.
-POLL = 0.2
+#: This module, which a worker runs.
+MODULE = "anowild.training.side_by_side"
 #: Holds the images while processes run, unless they are mapped from a file anyway.
 IMAGES = "images.raw"
-
-Report = dict[str, Any]
 
 
 def run_pieces(
@@ -59,7 +43,7 @@ def run_pieces(
     if device.type != "cpu" or at_a_time < 2:
         return
     with stop_request() as stop, _images_file(images, folder) as stored, bars() as shown:
-        job = {
+        job: dict[str, Any] = {
             "settings": settings.to_json(),
             "preprocess": images.preprocess.to_json(),
             "images": stored,
@@ -68,12 +52,12 @@ def run_pieces(
             "threads": threads // at_a_time,
         }
         waiting = list(names)
-        running: dict[str, _Process] = {}
+        running: dict[str, Worker] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < at_a_time:
                     name = waiting.pop(0)
-                    running[name] = _Process({**job, "piece": name})
+                    running[name] = Worker(MODULE, {**job, "piece": name}, job["threads"])
                 if stop.signum is not None:
                     raise Interrupted(stop.signum, "the training of the networks")
                 for name in [name for name, process in running.items() if process.ended(shown)]:
@@ -81,69 +65,6 @@ def run_pieces(
         finally:
             for process in running.values():
                 process.stop()
-
-
-class _Process:
-    """A process that runs a piece."""
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        # In a session of its own, so that Ctrl-C reaches the parent alone, which then stops all.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "anowild.training.side_by_side"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(job["threads"])},
-        )  # fmt: skip
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        self.reports: SimpleQueue[Report | None] = SimpleQueue()
-        self.error: Report | None = None
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.reports.put(json.loads(line))
-        self.reports.put(None)
-
-    def ended(self, shown: Bars) -> bool:
-        """Pass reports on for a moment; return whether the process has ended."""
-        while True:
-            try:
-                report = self.reports.get(timeout=POLL)
-            except Empty:
-                return False
-            if report is None:
-                self.process.wait()
-                return True
-            if "done" in report:
-                shown.update(**report)
-            elif "level" in report:
-                log.log(report["level"], "%s", report["text"])
-            else:
-                self.error = report
-            if self.reports.empty():
-                return False
-
-    def check(self, name: str) -> None:
-        """Raise what ended the process, unless it is for the fit to say; see :func:`run_pieces`."""
-        code = self.process.returncode
-        if self.error is not None:
-            if not self.error["unavailable"]:
-                raise UserError(self.error["error"])
-        elif code > 128:
-            raise Interrupted(code - 128, f"the training '{name}'")
-        elif code:
-            cause = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-            raise UserError(
-                f"the training '{name}' {cause}; if memory ran out, train on fewer threads or at a lower "
-                "resolution; the same command goes on from the last state"
-            )
-
-    def stop(self) -> None:
-        """Have the process save its state, and wait for its end."""
-        self.process.terminate()
-        self.process.wait()
 
 
 @contextmanager
@@ -163,53 +84,21 @@ def _images_file(images: ImageSet, folder: Path) -> Iterator[dict[str, Any]]:
         path.unlink(missing_ok=True)
 
 
-def main() -> int:
-    """Run the job on standard input; return the exit status."""
+def _run_piece(job: dict[str, Any]) -> None:
     from anowild.training.fitting import FAILURES, failure, pieces_of
 
-    reports = sys.stdout
-    sys.stdout = sys.stderr  # for whatever prints
-    lock = threading.Lock()
-
-    def report(**values: Any) -> None:
-        with lock:
-            print(json.dumps(values), file=reports, flush=True)
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            report(level=record.levelno, text=record.getMessage())
-
-    job = json.loads(sys.stdin.readline())
-    log.addHandler(Handler())
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    report_to(report)
-
-    def follow_parent() -> None:
-        sys.stdin.read()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=follow_parent, daemon=True).start()
     configure_process(job["threads"])
     settings = Settings.from_json(job["settings"])
     stored = {**job["images"], "shape": tuple(job["images"]["shape"])}
     array = np.memmap(mode="r", **stored)
     preprocess = Preprocess(**job["preprocess"])
     images = ImageSet(array, range(len(array)), preprocess, known_digest=job["digest"])  # type: ignore[arg-type]
+    pieces = {k: v for view in settings.views for k, v in pieces_of(view, settings).items()}
     try:
-        pieces = {k: v for view in settings.views for k, v in pieces_of(view, settings).items()}
-        piece = pieces[job["piece"]]
-        piece(images, settings, Path(job["folder"]), torch.device("cpu"))
-    except Interrupted as stopped:
-        return 128 + stopped.signum
-    except UserError as error:
-        report(error=str(error), unavailable=isinstance(error, ViewUnavailable))
-        return 1
+        pieces[job["piece"]](images, settings, Path(job["folder"]), torch.device("cpu"))
     except FAILURES as error:
-        report(error=failure(job["piece"], error), unavailable=True)
-        return 1
-    return 0
+        raise ViewUnavailable(failure(job["piece"], error)) from error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(work(_run_piece))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anowild.data import ImageSet
 from anowild.files import atomic_write, printable
+from anowild.scoring.explain import one_line
 from anowild.scoring.scores import oddest_first
 from anowild.training.fitting import FittedDetector
 
@@ -36,7 +37,7 @@ def write_suspects(path: Path, images: ImageSet, fitted: FittedDetector) -> None
         table.writerow(columns)
         for rank, i in enumerate(oddest_first(scores.score), 1):
             row = [rank, printable(images.names[i]), f"{scores.score[i]:.3f}"]
-            row += [*(f"{values[i]:.3f}" for values in views.values()), reasons[i]]
+            row += [*(f"{values[i]:.3f}" for values in views.values()), one_line(reasons[i])]
             if suspects is not None:
                 row += [
                     int(suspects.dropped[i]), suspects.times_dropped[i], f"{suspects.oddness[i]:.3f}"

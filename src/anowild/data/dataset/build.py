@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -32,6 +33,8 @@ def build_set(
     labels: LabelFile | None = None,
     leaks: Leaks = "refuse",
     sheet: SheetCollector | None = None,
+    pictures: bool = False,
+    replace: bool = False,
 ) -> PackedSet:
     """Pack the images of sources into a data set, or resume a build that was stopped.
 
@@ -46,12 +49,16 @@ def build_set(
         leaks: treatment of test images that equal a training image, or nearly: 'refuse', 'drop' them
             from the test split, or 'keep' them.
         sheet: collector that the sources fill; it becomes contact_sheet.png.
+        pictures: whether to keep thumbnails, and measures of the originals, for people who look.
+        replace: whether another data set in ``out``, complete or not, gives way.
 
     Raises:
         UserError: nothing to pack; leaks; another data set in ``out``; a full disk; the sources have
             changed since the build began.
         Interrupted: by Ctrl-C or SIGTERM; the same call resumes the build.
     """
+    if pictures:
+        how = {**how, "pictures": True}
     recipe = {
         "format": FORMAT,
         "how": json.loads(json.dumps(dict(how))),
@@ -60,6 +67,8 @@ def build_set(
         "sources": _fingerprint([reader for part in parts for reader in part.readers]),
     }
     out = _resolve(out)
+    if replace:
+        _remove_if_other(out, recipe)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _open_existing(out, recipe, leaks)
     folder = out.with_name(f"{out.name}.part")
@@ -69,7 +78,7 @@ def build_set(
             _open_existing(folder, recipe, leaks)
         else:
             _check_recipe(folder, recipe)
-            PackedSetWriter(folder, preprocess, labels).run(parts)
+            PackedSetWriter(folder, preprocess, labels, pictures).run(parts)
             if sheet is not None:
                 with atomic_write(folder / CONTACT_SHEET) as temporary:
                     sheet.sheet().save(temporary, format="PNG")
@@ -129,6 +138,18 @@ def _open_existing(out: Path, recipe: Mapping[str, Any], leaks: Leaks) -> Packed
             f"{out}: exists, prepared with --leaks {found['done']}; name another output, or delete it"
         )
     return packed
+
+
+def _remove_if_other(out: Path, recipe: Mapping[str, Any]) -> None:
+    """Remove a data set, complete or not, that another request made; other folders stay."""
+    unfinished = out.with_name(f"{out.name}.part")
+    for path, made in ((out, out / DESCRIPTION), (unfinished, unfinished / "recipe.json")):
+        if not made.is_file():
+            continue
+        value = read_json(made)
+        before = value.get("recipe") if made.name == DESCRIPTION else value
+        if before != recipe:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:

@@ -291,6 +291,8 @@ def _with_quality_columns(
     columns = dict(zip(table.column_names, table.columns, strict=True))
     columns |= dict(zip(DEFERRED_COLUMNS, late, strict=True))
     columns["index"] = nullable(rows.index[part])
+    for field in schema():  # segments that an earlier version wrote have fewer columns
+        columns.setdefault(field.name, pa.nulls(len(table), field.type))
     here = dropped[(dropped >= part.start) & (dropped < part.stop)] - part.start
     if len(here):
         reasons = columns["left_out"].to_pylist()

@@ -5,6 +5,7 @@
       manifest.parquet    a row for each image of the sources, also for those left out (`COLUMNS`)
       images/train.npy    uint8 or uint16 [N, C, R, R], readable by NumPy
       images/test.npy     if there is a test split
+      thumbnails.bin      WebP files one after the other, if the set was made to be looked at
       contact_sheet.png   frames and crops, if objects were cut out of frames
 
 Opening a data set takes milliseconds for any number of images: data are read when they are used.
@@ -21,6 +22,8 @@ from typing import Any, ClassVar, overload
 import numpy as np
 
 from anowild.arrays import Array
+from anowild.data.checks import MEASURES
+from anowild.data.dataset.thumbnails import Thumbnails
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
 from anowild.errors import UserError
@@ -28,6 +31,7 @@ from anowild.files import read_json
 
 FORMAT = 1
 DESCRIPTION, MANIFEST, IMAGES = "dataset.json", "manifest.parquet", "images"
+THUMBNAILS = "thumbnails.bin"
 SPLITS = ("train", "test")
 
 #: Columns of the manifest: Arrow type, meaning. All but ``name`` may be null.
@@ -56,6 +60,11 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "near_duplicate_of": ("int64", "row in this table of a near-equal image"),
     "finding": ("string", "finding on the content of the image"),
     "left_out": ("string", "reason for leaving it out; null: it is in the data set"),
+    "raw_name": ("binary", "bytes of the name, where it is no valid text"),
+    "part": ("int16", "number of the source that it is from, as they were given"),
+    **{name: ("float32", f"of the original: {meaning}") for name, meaning in MEASURES.items()},
+    "thumbnail": ("int64", "first byte in thumbnails.bin"),
+    "thumbnail_bytes": ("int32", "length in thumbnails.bin"),
 }
 
 
@@ -161,6 +170,18 @@ class PackedSet:
                     f"{self.counts[split]}; prepare the data set again"
                 )
         return table if columns is None else table.select(list(columns))
+
+    def thumbnails(self, split: str) -> Thumbnails:
+        """Open the thumbnails of the images of a split.
+
+        Raises:
+            UserError: the set was made without thumbnails.
+        """
+        table = self.manifest(["thumbnail", "thumbnail_bytes"], split)
+        if table["thumbnail"].null_count:
+            raise UserError(f"{self.path}: was made without thumbnails; prepare it again")
+        starts, sizes = (column.to_numpy() for column in table.columns)
+        return Thumbnails(self.path / THUMBNAILS, starts, sizes)
 
     def names(self, split: str) -> Sequence[str]:
         """Return the names of the images of a split, which are read when they are first used."""

@@ -14,7 +14,8 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.dataset import quality
-from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, schema
+from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, THUMBNAILS, schema
+from anowild.data.dataset.thumbnails import ThumbnailFile
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource, Record, SkippedImage
@@ -113,20 +114,30 @@ class PackedSetWriter:
         folder: of the unfinished data set.
         preprocess: applied to every image.
         labels: labels of the images; None: as the sources say.
+        pictures: whether to keep thumbnails, and measures of the originals, for people who look.
     """
 
-    def __init__(self, folder: Path, preprocess: Preprocess, labels: LabelFile | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        preprocess: Preprocess,
+        labels: LabelFile | None = None,
+        pictures: bool = False,
+    ) -> None:
         self.folder, self.preprocess, self.labels = folder, preprocess, labels
         p = preprocess
         size = p.resolution**2 * p.channels * p.dtype.itemsize
         self.chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // size))
         done = segments(folder)
-        reached = [int(n) for n in done[-1].stem.split("-")[1:]] if done else [0] * 6
+        reached = [int(n) for n in done[-1].stem.split("-")[1:]] if done else [0] * 7
         self.number, self.reader, self.position, self.total = reached[:4]
         self.files = {
             split: ImageFile(folder / IMAGES / f"{split}.npy", preprocess, count)
-            for split, count in zip(SPLITS, reached[4:], strict=True)
+            for split, count in zip(SPLITS, reached[4:], strict=False)
         }
+        self.thumbnails = (
+            ThumbnailFile(folder / THUMBNAILS, preprocess, reached[6]) if pictures else None
+        )
         self.rows: list[dict[str, Any]] = []
         self.flushed = time.monotonic()
         self.waiting: dict[str, list[Array]] = {split: [] for split in SPLITS}
@@ -165,6 +176,8 @@ class PackedSetWriter:
             file.close()
             if not file.count:
                 file.path.unlink()
+        if self.thumbnails is not None:
+            self.thumbnails.close()
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         if stop.signum is not None:
@@ -176,6 +189,7 @@ class PackedSetWriter:
         row: dict[str, Any] = dict.fromkeys(_STREAMED_COLUMNS)
         row |= {
             "name": printable(record.name),
+            "raw_name": _raw(record.name),
             "source": None if origin.source is None else printable(origin.source),
             "frame": origin.frame,
             "split": split or origin.split or "train",
@@ -183,6 +197,7 @@ class PackedSetWriter:
             "anomaly": origin.anomaly,
             "injected": origin.injected,
             "mask": None if origin.mask is None else printable(origin.mask),
+            "part": self.reader,
         }
         if origin.position is not None:
             row["top"], row["left"] = origin.position
@@ -210,12 +225,18 @@ class PackedSetWriter:
         waiting = self.waiting[row["split"]]
         row["index"] = self.files[row["split"]].count + len(waiting)
         waiting.append(image)
+        if self.thumbnails is not None:
+            self.thumbnails.add(pixels)
 
     def _flush(self) -> None:
         """Write the waiting images, and then the segment of the manifest that lists them."""
         self.flushed = time.monotonic()
         if not self.rows:
             return
+        if self.thumbnails is not None:
+            shown = [row for row in self.rows if row["index"] is not None]
+            for row, found in zip(shown, self.thumbnails.flush(), strict=True):
+                row |= found
         for split, waiting in self.waiting.items():
             if not waiting:
                 continue
@@ -235,12 +256,23 @@ class PackedSetWriter:
         self.number += 1
         counts = [self.files[split].count for split in SPLITS]
         reached = [self.number, self.reader, self.position, self.total, *counts]
+        reached.append(0 if self.thumbnails is None else self.thumbnails.size)
         name = f"segment-{'-'.join(f'{n:010d}' for n in reached)}.parquet"
         pa, parquet = library("pyarrow", self.folder), library("pyarrow.parquet", self.folder)
         table = pa.Table.from_pylist(self.rows, schema=schema(_STREAMED_COLUMNS))
         with atomic_write(self.folder / name) as temporary:
             parquet.write_table(table, temporary)
         self.rows.clear()
+
+
+def _raw(name: str) -> bytes | None:
+    """Return the bytes of a name that is no valid text, as the file system has them."""
+    if printable(name) == name:
+        return None
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        return None
 
 
 def segments(folder: Path) -> list[Path]:

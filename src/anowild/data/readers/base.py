@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -82,6 +82,10 @@ class ImageSource(ABC):
     def count(self) -> int | None:
         """Return the number of images, readable or not; None where only reading tells."""
         return None
+
+    def passed_over(self) -> Mapping[str, Sequence[str]]:
+        """Return files that are not read, by their ending, such as ``.heic``, or another reason."""
+        return {}
 
     def __iter__(self) -> Iterator[Record | SkippedImage]:
         return self.records()

@@ -72,6 +72,15 @@ def shape(file: File) -> Shape:
             return page.imagelength, page.imagewidth, channels
 
 
+def page_count(file: File) -> int:
+    """Return how many pages :func:`decode` yields of an image; 1 where it cannot tell."""
+    try:
+        with _strict(), Image.open(file) as image:
+            return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+    except Exception:
+        return 1
+
+
 def failure_reason(error: Exception) -> str:
     """Return a clause that says why an image could not be decoded."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

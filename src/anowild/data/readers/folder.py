@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,13 +35,14 @@ class FolderReader(Reader):
                 "a source without a name cannot be read; give '.' for the current folder"
             )
         self.root = Path(source)
-        self.others = 0
+        self.others: dict[str, list[str]] = {}
         if self.root.is_file():
             self.paths = [self.root]
         else:
             self.paths = sorted(self._walk())
         if not self.paths:
-            found = f"its {self.others} files are of other kinds" if self.others else "it is empty"
+            count = sum(map(len, self.others.values()))
+            found = f"its {count} files are of other kinds" if count else "it is empty"
             raise UserError(
                 f"{self.root}: holds no images ({found}); give files that end in "
                 f"{', '.join(sorted(encoded.SUFFIXES))}"
@@ -70,10 +71,14 @@ class FolderReader(Reader):
                 ):
                     yield Path(folder, name)
                 else:
-                    self.others += 1
+                    ending = Path(name).suffix.lower() or "no ending"
+                    self.others.setdefault(ending, []).append(str(Path(folder, name)))
 
     def count(self) -> int | None:
         return None if any(is_tiff(path.name) for path in self.paths) else len(self.paths)
+
+    def passed_over(self) -> Mapping[str, Sequence[str]]:
+        return self.others
 
     def files(self) -> Iterable[Path]:
         return self.paths

@@ -49,6 +49,13 @@ def heat_map_url(values: Array, maximum: float) -> str:
     return _url(_colored(values / max(maximum, 1e-12), HEAT))
 
 
+def overlay_url(values: Array) -> str:
+    """Draw a heat map [r, r] of values from 0 to 1 that is the more transparent the lower they are."""
+    shares = values.clip(0, 1)
+    alpha = (np.sqrt(shares) * 255).round().astype(np.uint8)
+    return _url(np.dstack([_colored(shares, HEAT), alpha]))
+
+
 def signed_residual_url(values: Array, maximum: float) -> str:
     """Draw a signed residual [r, r]; absolute values of ``maximum`` and above get the full color."""
     return _url(_colored(values / max(2 * maximum, 1e-12) + 0.5, SIGNED))

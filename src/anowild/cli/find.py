@@ -1,0 +1,67 @@
+"""The main command: find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anowild.cli import options
+
+
+def find(
+    sources: options.Sources,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="Folder for model, scores, report and marks; else named after the images.",
+        ),
+    ] = None,
+    preset_name: options.PresetName = "laptop",
+    browser: Annotated[
+        bool,
+        typer.Option("--browser/--no-browser", help="Open the page in this machine's browser."),
+    ] = True,
+    report: Annotated[
+        bool, typer.Option("--report", help="No page: write report.html at the end, and stop.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address that the page listens on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="0: any free one.")
+    ] = 8765,
+    views: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Ways of looking at an image, with commas."),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Another pretrained network; see `anowild train`."),
+    ] = None,
+    changes: options.Changes = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+) -> None:
+    """Find the odd images in a folder: a page of them in a minute, ranked again when all is trained.
+
+    Images are read once and never changed. Ctrl-C stops everything; the same command goes on.
+    """
+    from anowild.finding.job import Job
+    from anowild.finding.serve import find as find_without_page
+    from anowild.finding.serve import serve
+
+    settings = options.settings_of(preset_name, changes, views=views, features=features)
+    job = Job(sources, out or _named_after(sources[0]), settings, device, threads)
+    if not report:
+        serve(job, host, port, browser)
+        return
+    print(f"report: {find_without_page(job)}")
+
+
+def _named_after(source: str) -> Path:
+    """Return the folder of the result for a source: beside the current folder's other files."""
+    name = Path(source).absolute().name.split(".")[0] or "images"
+    return Path(f"{name}.anowild")

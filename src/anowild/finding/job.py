@@ -1,0 +1,234 @@
+"""The steps of `anowild find`: each leaves files behind, and a step that is done is not done again."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from anowild.arrays import Array
+from anowild.data import PackedSet, choose_preprocess, open_all
+from anowild.data.image_set import ImageSet, Source, source_name
+from anowild.device import configure_process, select_device
+from anowild.errors import UserError
+from anowild.files import printable, read_json, write_json
+from anowild.reviewing.details import seen_in_all
+from anowild.reviewing.images import ReviewImages, prepare_images
+from anowild.reviewing.session import ReviewSession, identity
+from anowild.scoring import Detector, Scores, Table
+from anowild.settings import Settings
+from anowild.training.fitting import FittedDetector, pieces_of
+from anowild.training.run import load_training_scores, train
+
+log = logging.getLogger("anowild")
+
+#: What a job leaves behind in its folder.
+IMAGES, QUICK, MODEL, REVIEW = "images", "quick", "model", "review"
+SCORES, REPORT, ABOUT = "scores.csv", "report.html", "find.json"
+#: Seconds, on two cores of a laptop at 32x32: of a thousand images shown to a network of a view, and of an
+#: image that a view without a network of its own looks at (docs/results.md, "Time and memory").
+SECONDS_PER_KIMG = {"transforms": 4.0, "gan": 5.0}
+SECONDS_PER_IMAGE = {"pixels": 0.001, "pretrained": 0.004}
+
+
+class Job:
+    """A search for the odd images of some sources.
+
+    Args:
+        sources: as for `anowild.train`.
+        out: folder of everything that the job leaves behind.
+        settings: of the final model.
+        device: as for `anowild.train`.
+        threads: CPU threads; None: as they are.
+
+    Raises:
+        UserError: the sources cannot be read, or ``out`` holds something else.
+    """
+
+    def __init__(
+        self,
+        sources: Source | Sequence[Source],
+        out: Path,
+        settings: Settings,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.sources = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+        self.out, self.settings, self.device = out, settings, device
+        self.torch_device: torch.device = select_device(device)
+        configure_process(threads)
+        self.threads = torch.get_num_threads()
+        self._claim()
+
+    def _claim(self) -> None:
+        """Mark the folder as this job's, before anything else is written into it."""
+        facts = {"sources": [source_name(source) for source in self.sources]}
+        about = self.out / ABOUT
+        if about.exists():
+            before = read_json(about)
+            if not isinstance(before, dict) or before.get("sources") != facts["sources"]:
+                raise UserError(
+                    f"{self.out}: holds the result for other images "
+                    f"({printable(', '.join(map(str, before.get('sources', []))))}); name another folder with -o"
+                )
+        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise UserError(f"{self.out}: holds other files; name a new folder with -o")
+        write_json(about, facts)
+
+    @cached_property
+    def packed(self) -> PackedSet:
+        """The images, read once; what other sources or settings left behind gives way.
+
+        Raises:
+            UserError: no image could be read; a full disk.
+            Interrupted: by Ctrl-C or SIGTERM; the same job goes on.
+        """
+        preprocess = choose_preprocess(open_all(self.sources), self.settings)
+        packed = prepare_images(self.sources, self.out / IMAGES, preprocess)
+        about = read_json(self.out / ABOUT)
+        if about.get("images") not in (None, packed.id):
+            log.warning("the images or how they are read changed: everything is looked at again")
+            for name in (QUICK, MODEL):
+                shutil.rmtree(self.out / name, ignore_errors=True)
+        write_json(self.out / ABOUT, about | {"images": packed.id})
+        return packed
+
+    @cached_property
+    def pictures(self) -> ReviewImages:
+        """The images as people see them."""
+        return ReviewImages(self.packed, Path.cwd())
+
+    @property
+    def image_set(self) -> ImageSet:
+        """The images as the views see them."""
+        return ImageSet.load(str(self.packed.path), self.settings)
+
+    @cached_property
+    def quick_settings(self) -> Settings:
+        """The settings of the first ranking: the views that train no network, or the pixels at least."""
+        names = [v for v in self.settings.views if not pieces_of(v, self.settings)]
+        return self.settings.replace(views=tuple(names) or ("pixels",))
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether nothing is left to train after the first ranking."""
+        return self.quick_settings.views == self.settings.views
+
+    def quick(self) -> tuple[Detector, ReviewSession]:
+        """Rank by the views that train no network, or return the ranking that was made before."""
+        return self._ranked(QUICK, self.quick_settings)
+
+    def finished(self) -> bool:
+        """Return whether the final model is there, made with these settings from these images."""
+        return self._made(MODEL, self.settings) is not None
+
+    def final(self) -> tuple[Detector, ReviewSession]:
+        """Rank by all views, or return the ranking that was made before.
+
+        Raises:
+            UserError: divergence, or a full disk.
+            Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
+        """
+        return self._ranked(MODEL, self.settings)
+
+    def _made(self, name: str, settings: Settings) -> Detector | None:
+        """Return a model that is there already; None: there is none of these settings and images."""
+        folder = self.out / name
+        if not (folder / "model.json").exists():
+            return None
+        detector = Detector.load(folder, self.torch_device)
+        made = detector.training_info.get("settings")
+        return detector if made == settings.to_json() else None
+
+    def _ranked(self, name: str, settings: Settings) -> tuple[Detector, ReviewSession]:
+        folder, features = self.out / name, None
+        detector = self._made(name, settings)
+        if detector is None:
+            fitted = train(str(self.packed.path), folder, settings, self.device, self.threads)
+            detector, features = fitted.detector, _features(fitted, self.image_set.images)
+        scores = load_training_scores(folder, detector.checksum, self.image_set.digest)
+        return detector, self._session(detector, scores, features)
+
+    def _session(self, detector: Detector, scores: Scores, features: Array | None) -> ReviewSession:
+        """Return the review of a ranking; features are those of the ranking before unless given."""
+        folder = self.out / REVIEW
+        scored = identity(detector, self.packed)
+        known = None
+        try:
+            known = ReviewSession.load(folder)
+            if read_json(folder / "review.json").get("scored") == scored:
+                return known
+        except UserError:
+            known = None
+        if features is None:
+            same = known is not None and len(known) == len(scores.score)
+            features = (
+                known.features
+                if same and known is not None
+                else _cheap_features(detector, self.image_set.images)
+            )
+        return ReviewSession.write(folder, self.packed, scored, scores, features)
+
+    def leave(self, detector: Detector, session: ReviewSession) -> None:
+        """Write the table of scores and the report."""
+        from anowild.reporting.page import write_review_report
+
+        table = Table(detector.cue_names, views=detector.view_names)
+        table.append(session.names, session.scores)
+        table.write(self.out / SCORES)
+        write_review_report(detector, session, self.out / REPORT, self.out / MODEL)
+
+    def finish(self) -> tuple[Detector, ReviewSession]:
+        """Do everything without a page in between."""
+        detector, session = self.final()
+        self.leave(detector, session)
+        return detector, session
+
+    def announcement(self) -> list[str]:
+        """Say what was found, how it is seen, and how long it will take."""
+        p, pictures = self.packed.preprocess, self.pictures
+        sizes = sorted({(int(w), int(h)) for w, h in pictures.sizes})
+        named = [f"{w}x{h}" for w, h in sizes]
+        of = named[0] if len(named) == 1 else f"{named[0]} to {named[-1]}"
+        color = (
+            "color" if p.channels == 3 else "gray" if p.channels == 1 else f"{p.channels} channels"
+        )
+        lines = [f"{len(pictures)} images, {color}, {of} pixels. {seen_in_all(p, pictures.sizes)}"]
+        for left in pictures.left_out:
+            lines.append(f"not used: {left.count} ({left.reason}), as {left.first}")
+        return lines
+
+    def minutes(self, settings: Settings) -> float:
+        """Estimate how long the views of some settings take here, in minutes."""
+        count, side = len(self.packed), self.packed.preprocess.resolution
+        scale = (min(side, settings.max_network_resolution or side) / 32) ** 2
+        seconds = sum(SECONDS_PER_IMAGE.get(view, 0.0) * count for view in settings.views)
+        length = {"transforms": 2 * settings.transforms_kimg, "gan": settings.kimg}
+        networks = sum(
+            SECONDS_PER_KIMG[view] * scale * length[view]
+            for view in settings.views
+            if view in length
+        )
+        return (seconds + networks / min(2, self.threads)) / 60
+
+
+def _features(fitted: FittedDetector, images: Array) -> Array:
+    """Return features of the training images: those that the fit had at hand, else cheap ones."""
+    if fitted.features is not None:
+        return fitted.features
+    return _cheap_features(fitted.detector, images)
+
+
+def _cheap_features(detector: Detector, images: Array) -> Array:
+    """Return the features of the view `pixels`, or where it is missing those of the detector."""
+    for view in detector.views:
+        if view.name == "pixels":
+            found = view.features(images)
+            if found is not None:
+                return found
+    return detector.features(images)

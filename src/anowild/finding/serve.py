@@ -1,0 +1,180 @@
+"""The page of a job: shown as soon as there is a first ranking, and ranked again when all views are trained."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from anowild.files import exclusive_lock
+from anowild.finding.job import MODEL, QUICK, REPORT, REVIEW, Job
+from anowild.finding.worker import MODULE
+from anowild.progress import Bars
+from anowild.reviewing.app import Review, Status
+from anowild.reviewing.ranking import Ranking
+from anowild.reviewing.serve import ANOTHER_SERVER, Server, title_of
+from anowild.reviewing.session import warn_unmatched_marks
+from anowild.reviewing.store import MARKS, Store
+from anowild.signals import Interrupted
+from anowild.workers import Worker
+
+log = logging.getLogger("anowild")
+
+
+def serve(job: Job, host: str = "127.0.0.1", port: int = 8765, open_browser: bool = True) -> None:
+    """Rank by the quick views, show the page, and train the other views meanwhile, until Ctrl-C.
+
+    Args:
+        job: what is looked for.
+        host: address to listen on.
+        port: 0 takes any free port.
+        open_browser: whether to open the page in this machine's browser.
+
+    Raises:
+        UserError: the port is in use, another server runs in the folder, or the quick views fail.
+        Interrupted: by Ctrl-C or SIGTERM before the page is there; the same job goes on.
+    """
+    folder = job.out / REVIEW
+    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port) as server:
+        for line in job.announcement():
+            print(line, flush=True)
+        finished = job.finished()
+        if not finished:
+            print(_plan(job), flush=True)
+        detector, session = job.final() if finished else job.quick()
+        store = Store(folder / MARKS)
+        try:
+            warn_unmatched_marks(session, store)
+            model = job.out / (MODEL if finished else QUICK)
+            ranking = Ranking(session, detector)
+            review = Review(ranking, store, title_of(job.sources), model, server.local)
+            if finished:
+                server.run(review, open_browser)
+            else:
+                with Training(job, review):
+                    server.run(review, open_browser)
+        finally:
+            store.close()
+
+
+def _plan(job: Job) -> str:
+    first = _duration(job.minutes(job.quick_settings))
+    rest = _duration(job.minutes(job.settings))
+    views = ", ".join(job.quick_settings.views)
+    if job.is_quick:
+        return f"ranked by {views} in {first}"
+    return f"first ranking by {views} in {first}; all views ({', '.join(job.settings.views)}) {rest} later"
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return f"about {max(5, 5 * round(12 * minutes))} seconds"
+    return f"about {minutes:.0f} minute{'s' if round(minutes) > 1 else ''}"
+
+
+class Training:
+    """The training of all views in a process of its own, whose end ranks the page again.
+
+    Leaving the context saves the training's state and stops it.
+
+    Args:
+        job: what is looked for.
+        review: the page.
+    """
+
+    def __init__(self, job: Job, review: Review) -> None:
+        self.job, self.review = job, review
+        self._stopped = threading.Event()
+        review.status = Status("training", "The other views are being trained.", 0.0)
+        self._worker = Worker(
+            MODULE,
+            {"images": str(job.packed.path), "out": str(job.out / MODEL),
+             "settings": job.settings.to_json(), "device": job.device, "threads": job.threads},
+            job.threads,
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Training:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        unfinished = self._worker.process.poll() is None
+        self._worker.stop()
+        self._thread.join()
+        if unfinished:
+            print("the training is saved; the same command goes on from there", flush=True)
+
+    def _follow(self) -> None:
+        """Show the progress of the training, and what it gives at its end."""
+        shown = _PageProgress(self.review)
+        try:
+            while not self._worker.ended(shown):
+                if self._stopped.is_set():
+                    return
+            if self._stopped.is_set():
+                return
+            self._worker.check("all views")
+            self._rank_again()
+        except Interrupted:
+            return
+        except Exception as error:  # noqa: BLE001 - the page stays, and says what happened
+            log.warning("the first ranking stays: %s", error)
+            self.review.status = Status("failed", f"The first ranking stays: {error}")
+
+    def _rank_again(self) -> None:
+        if self.job.is_quick:
+            self.review.status = Status("training", "The report is being written.", None)
+        detector, session = self.job.final()
+        self.review.rerank(Ranking(session, detector), self.job.out / MODEL)
+        self.review.status = Status("training", "Ranked by all views; the report is being written.")
+        print("ranked again by all views", flush=True)
+        self.job.leave(detector, session)
+        self.review.status = Status("done", "Ranked by all views.")
+        print(f"report: {self.job.out / REPORT}", flush=True)
+
+
+class _PageProgress(Bars):
+    """Shows the progress of several trainings as one, on the page and now and then in the terminal."""
+
+    INTERVAL = 60.0
+
+    def __init__(self, review: Review) -> None:
+        super().__init__(None)
+        self.review = review
+        self._parts: dict[str, float] = {}
+        self._started = self._shown = time.monotonic()
+
+    def update(self, name: str, total: float | None, done: float, note: str) -> None:
+        if not total:
+            return
+        self._parts[name] = done / total
+        fraction = sum(self._parts.values()) / len(self._parts)
+        slowest = min(self._parts.values())
+        spent = time.monotonic() - self._started
+        text = "The other views are being trained"
+        if slowest > 0.02:
+            text += f"; about {max(1.0, spent * (1 - slowest) / slowest / 60):.0f} minutes left"
+        self.review.status = Status("training", f"{text}.", fraction)
+        if time.monotonic() - self._shown > self.INTERVAL:
+            self._shown = time.monotonic()
+            print(text, flush=True)
+
+
+def find(job: Job) -> Path:
+    """Do a job without a page, and return its report.
+
+    Raises:
+        UserError: as the training.
+        Interrupted: by Ctrl-C or SIGTERM; the same job goes on.
+    """
+    with exclusive_lock(job.out / REVIEW, ANOTHER_SERVER):
+        for line in job.announcement():
+            print(line, flush=True)
+        print(f"all views in {_duration(job.minutes(job.settings))}", flush=True)
+        _, session = job.finish()
+        for rank, i in enumerate((-session.score).argsort(kind="stable")[:10], 1):
+            print(f"{rank:6}  {session.score[i]:8.3f}  {session.names[i]!a}")
+    return job.out / REPORT

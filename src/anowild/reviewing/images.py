@@ -1,0 +1,194 @@
+"""The images of a review: preprocessed for the views, as thumbnails and as originals for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.arrays import Array
+from anowild.data import ImageStream, PackedSet, Preprocess, open_all
+from anowild.data.checks import MEASURES, Facts, Finding, find_findings
+from anowild.data.dataset.build import build_set
+from anowild.data.dataset.writer import Part
+from anowild.data.image_set import Source, source_name
+from anowild.data.originals import Originals
+from anowild.files import printable, read_json, write_json
+
+#: The split of all images that are looked at.
+SPLIT = "train"
+#: File beside the data set: what was not read, as no image.
+PASSED_OVER = "passed_over.json"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files that could not be used for the same reason."""
+
+    reason: str
+    count: int
+    first: str
+
+
+class ReviewImages:
+    """The images of a packed data set with thumbnails, N of them, and where they are from.
+
+    Args:
+        packed: made by :func:`prepare_images`.
+        base_dir: folder that relative paths refer to.
+
+    Raises:
+        UserError: the data set is damaged.
+    """
+
+    def __init__(self, packed: PackedSet, base_dir: Path) -> None:
+        self.packed, self.base_dir = packed, base_dir
+        self.pictures = packed.images(SPLIT)  # [N, C, R, R], mapped
+        self.thumbnails = packed.thumbnails(SPLIT)
+        table = packed.manifest()
+        parts = table["part"].to_numpy()
+        rows = np.flatnonzero(table["index"].is_valid().to_numpy(zero_copy_only=False))
+        # Number of each row among those of its source.
+        starts = np.searchsorted(parts, parts, "left")
+        self._parts, self._positions = parts[rows], (np.arange(len(parts)) - starts)[rows]
+        # Images of the set by the rows of the manifest, which also lists what was left out.
+        self._number = np.full(len(parts), -1)
+        self._number[rows] = np.arange(len(rows))
+        self._table = table.take(rows)
+        self._left_out = table.filter(table["left_out"].is_valid()).select(["name", "left_out"])
+        self.names: list[str] = [
+            name if raw is None else raw.decode("utf-8", "surrogateescape")
+            for name, raw in zip(self._column("name"), self._column("raw_name"), strict=True)
+        ]
+        self.originals = Originals(packed.description["recipe"]["how"]["sources"], base_dir)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _column(self, name: str) -> list[Any]:
+        values: list[Any] = self._table[name].to_pylist()
+        return values
+
+    @cached_property
+    def sizes(self) -> Array:
+        """Width and height of the originals, int [N, 2]."""
+        columns = [self._table[name].to_numpy() for name in ("width", "height")]
+        return np.stack(columns, axis=1).astype(int)
+
+    @cached_property
+    def measures(self) -> dict[str, Array]:
+        """What was measured of the originals, float64 [N] each."""
+        return {name: self._table[name].to_numpy().astype(np.float64) for name in MEASURES}
+
+    @cached_property
+    def dtypes(self) -> list[str]:
+        """Types of the originals' pixels."""
+        return self._column("dtype")
+
+    @cached_property
+    def _sources(self) -> list[tuple[str | None, int | None]]:
+        """File and page of each image."""
+        found = []
+        columns = (self.names, *map(self._column, ("name", "source", "frame", "top")))
+        for name, shown, source, frame, top in zip(*columns, strict=True):
+            if top is not None:  # a crop is no file of its own
+                source = None
+            # Of a name that is no valid text, the manifest has the file only as it is shown.
+            if name != shown and source is not None:
+                source = name if frame is None else name.removesuffix(f"[{frame}]")
+            found.append((source, frame))
+        return found
+
+    @cached_property
+    def duplicates(self) -> tuple[Array, Array]:
+        """The first image that each one equals, and one that it nearly equals, or -1: int [N] each."""
+        found = []
+        for name in ("duplicate_of", "near_duplicate_of"):
+            rows = self._table[name].fill_null(-1).to_numpy()
+            found.append(np.where(rows >= 0, self._number[rows], -1))
+        return found[0], found[1]
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """What cheap checks of the originals found."""
+        equal, near = self.duplicates
+        return find_findings(
+            Facts(
+                names=self.names,
+                width=self.sizes[:, 0],
+                height=self.sizes[:, 1],
+                measures=self.measures,
+                duplicate_of=equal,
+                near_duplicate_of=near,
+            )
+        )
+
+    @cached_property
+    def left_out(self) -> list[LeftOut]:
+        """What could not be used or was not read, by reason, the most frequent first."""
+        reasons = [reason.partition(" (")[0] for reason in self._left_out["left_out"].to_pylist()]
+        found = [
+            LeftOut(reason, count, self._left_out["name"][reasons.index(reason)].as_py())
+            for reason, count in Counter(reasons).most_common()
+        ]
+        path = self.packed.path / PASSED_OVER
+        if path.exists():
+            found += [LeftOut(**value) for value in read_json(path)]
+        return found
+
+    def path(self, i: int) -> Path | None:
+        """Return the file of an image; None where it is not a file of its own."""
+        return self.originals.path(self._sources[i][0])
+
+    def pages(self, i: int) -> int:
+        """Return how many pages the file of an image has."""
+        return self.originals.pages(self._sources[i][0])
+
+    def page(self, i: int) -> int:
+        """Return the page of its file that an image is, from 0."""
+        return self._sources[i][1] or 0
+
+    def original(self, i: int, page: int | None = None) -> Array:
+        """Read the original of an image, or another page of its file, [H, W, C].
+
+        Raises:
+            UserError: it is not there any more, or cannot be read.
+        """
+        source, frame = self._sources[i]
+        return self.originals.read(
+            source, frame, int(self._parts[i]), int(self._positions[i]), page
+        )
+
+
+def prepare_images(
+    sources: Source | Sequence[Source], folder: Path, preprocess: Preprocess
+) -> PackedSet:
+    """Read all images of sources once, for the views and for people, or go on with that.
+
+    A data set that other sources or another preprocessing made gives way.
+
+    Args:
+        sources: as for `anowild.train`.
+        folder: of the data set.
+        preprocess: applied to every image for the views.
+
+    Raises:
+        UserError: no image could be read; a packed data set has another preprocessing; a full disk.
+        Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+    """
+    given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    readers = ImageStream(open_all(given), preprocess).readers
+    how = {"sources": [source_name(source) for source in given]}
+    packed = build_set([Part(readers, SPLIT)], folder, preprocess, how, pictures=True, replace=True)
+    passed_over = [
+        LeftOut(f"{ending}: not read as images", len(names), printable(names[0]))
+        for reader in readers
+        for ending, names in reader.passed_over().items()
+    ]
+    write_json(folder / PASSED_OVER, [asdict(found) for found in passed_over])
+    return packed

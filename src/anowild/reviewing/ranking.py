@@ -1,0 +1,271 @@
+"""Orders and selections of the images of a review."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
+from threading import Lock, Thread
+from typing import Any
+
+import numpy as np
+
+from anowild.arrays import Array
+from anowild.reviewing import alike
+from anowild.reviewing.session import ReviewSession
+from anowild.reviewing.store import Mark, consensus, tags_of
+from anowild.scoring import Detector
+from anowild.scoring.scores import oddest_first
+
+#: Name of the order that is learned from the marks.
+RERANKED = "marks"
+#: Orders by what was measured of the originals: title, and whether low values come first.
+CHECK_ORDERS = {
+    "sharpness": ("blurred first", True),
+    "dark": ("dark first", False),
+    "bright": ("over-exposed first", False),
+    "contrast_of_original": ("flat first", True),
+}
+#: Folders that a selection can name, at most.
+MOST_FOLDERS = 200
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which images are asked for, and in which order; an empty value does not restrict."""
+
+    sort: str = "score"
+    reverse: bool = False
+    mark: str = ""  # unmarked, marked, or a verdict
+    reviewer: str = ""  # whose marks count; empty: the consensus of all
+    disagree: bool = False
+    above: float | None = None
+    below: float | None = None
+    folder: str = ""
+    finding: str = ""
+    view: str = ""  # images for which this view speaks loudest
+    tag: str = ""
+    text: str = ""  # part of the name
+    like: int | None = None  # ordered by likeness to this image
+    group: bool = False  # one image of each group of alike ones
+
+    @property
+    def asks_marks(self) -> bool:
+        """Whether the answer depends on marks."""
+        return bool(self.mark or self.disagree or self.tag or self.sort == RERANKED)
+
+
+class Ranking:
+    """The images of a session in any order; what it computes, it keeps.
+
+    Args:
+        session: the scored images.
+        detector: that scored them.
+    """
+
+    def __init__(self, session: ReviewSession, detector: Detector) -> None:
+        self.session, self.detector = session, detector
+        self._grouping, self._laying_out = Lock(), Lock()
+        self._layout_thread: Thread | None = None
+        self._layout: Array | None = None
+
+    def sorts(self) -> list[dict[str, str]]:
+        """Return name, title and group of all orders; every one has the odd side first."""
+        found = [
+            ("score", "oddest first", "verdict"),
+            (RERANKED, "what your marks teach", "verdict"),
+        ]
+        found += [(f"view_{name}", name, "view") for name in self.session.scores.views]
+        found += [
+            (f"cue_{cue.name}", cue.name.replace("_", " "), "cue")
+            for cue in self.detector.cues
+            if cue.name in self.session.scores.cues
+        ]
+        found += [(f"check_{name}", title, "check") for name, (title, _) in CHECK_ORDERS.items()]
+        found.append(("name", "by name", "file"))
+        return [{"name": name, "title": title, "group": group} for name, title, group in found]
+
+    def order(self, sort: str, marks: list[Mark]) -> Array:
+        """Return the numbers of all images in an order: int [N].
+
+        Raises:
+            KeyError: there is no such order.
+        """
+        session = self.session
+        kind, _, name = sort.partition("_")
+        if sort == RERANKED:
+            return oddest_first(session.reranked_scores(consensus(marks)))
+        if sort == "score":
+            return oddest_first(session.score)
+        if sort == "name":
+            return np.array(sorted(range(len(session)), key=session.names.__getitem__), int)
+        if kind == "view":
+            return oddest_first(session.scores.views[name])
+        if kind == "cue":
+            fitted = self.detector.calibration.cues[name]
+            return oddest_first(fitted.surprise(session.scores.cues[name]))
+        if kind == "check":
+            low_first = CHECK_ORDERS[name][1]
+            values = session.images.measures[name.removesuffix("_of_original")]
+            return np.argsort(values if low_first else -values, kind="stable")
+        raise KeyError(sort)
+
+    def select(self, query: Query, marks: list[Mark]) -> Array:
+        """Return the numbers of the images that a query asks for, in its order: int [K].
+
+        Raises:
+            KeyError: it names an order, finding, folder or view that there is not.
+            IndexError: it names an image that there is not.
+        """
+        if query.like is not None:
+            if not 0 <= query.like < len(self.session):
+                raise IndexError(query.like)
+            order = alike.nearest_first(self.session.features, query.like)
+        else:
+            order = self.order(query.sort, marks)
+        if query.reverse:
+            order = order[::-1]
+        order = order[self._mask(query, marks)[order]]
+        if query.group:
+            # The first image of each group stands for it, wherever the order puts it.
+            _, first = np.unique(self.groups[order], return_index=True)
+            order = order[np.sort(first)]
+        return order
+
+    def _mask(self, query: Query, marks: list[Mark]) -> Array:
+        session = self.session
+        mask = np.ones(len(session), bool)
+        if query.above is not None:
+            mask &= session.score >= query.above
+        if query.below is not None:
+            mask &= session.score < query.below
+        if query.folder:
+            mask &= self.folder_of == query.folder
+        if query.finding:
+            kinds = {finding.kind: finding.numbers for finding in session.images.findings}
+            mask &= np.isin(np.arange(len(mask)), kinds[query.finding])
+        if query.view:
+            views = [*session.scores.views]
+            mask &= self.loudest_view == views.index(query.view)
+        if query.text:
+            wanted = query.text.lower()
+            mask &= np.array([wanted in name.lower() for name in session.names], bool)
+        if query.asks_marks:
+            mask &= self._marked_mask(query, marks)
+        return mask
+
+    def _marked_mask(self, query: Query, marks: list[Mark]) -> Array:
+        asked = [m for m in marks if not query.reviewer or m.reviewer == query.reviewer]
+        agreed = consensus(asked)
+        names = self.session.names
+        mask = np.ones(len(names), bool)
+        if query.mark == "unmarked":
+            mask &= np.array([name not in agreed for name in names], bool)
+        elif query.mark == "marked":
+            mask &= np.array([name in agreed for name in names], bool)
+        elif query.mark:
+            mask &= np.array([agreed.get(name) == query.mark for name in names], bool)
+        if query.disagree:
+            given: dict[str, set[str]] = {}
+            for mark in marks:
+                if mark.verdict is not None:
+                    given.setdefault(mark.image, set()).add(mark.verdict)
+            mask &= np.array([len(given.get(name, ())) > 1 for name in names], bool)
+        if query.tag:
+            tags = tags_of(asked)
+            mask &= np.array([query.tag in tags.get(name, ()) for name in names], bool)
+        return mask
+
+    @cached_property
+    def loudest_view(self) -> Array:
+        """Number of the view that speaks loudest of each image, weighed as in the score: int [N]."""
+        views = self.detector.calibration.views
+        rows = [views[name].weight * values for name, values in self.session.scores.views.items()]
+        return np.argmax(rows, axis=0) if rows else np.zeros(len(self.session), int)
+
+    @cached_property
+    def folder_of(self) -> Array:
+        """The folder of each image, as text [N]."""
+        return np.array([str(PurePath(name).parent) for name in self.session.names], object)
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """Folders with images, by name; none if there is only one, and at most ``MOST_FOLDERS``."""
+        found = Counter(self.folder_of.tolist())
+        return sorted(name for name, _ in found.most_common(MOST_FOLDERS)) if len(found) > 1 else []
+
+    @cached_property
+    def kinds_of(self) -> dict[int, dict[str, str]]:
+        """What cheap checks found about images: kind and text, by number."""
+        found: dict[int, dict[str, str]] = {}
+        for finding in self.session.images.findings:
+            for number, text in zip(finding.numbers, finding.texts, strict=True):
+                found.setdefault(number, {})[finding.kind] = text
+        return found
+
+    @property
+    def groups(self) -> Array:
+        """Number of the oddest image of the group of each image; see :func:`alike.groups`."""
+        with self._grouping:
+            return self._groups
+
+    @cached_property
+    def _groups(self) -> Array:
+        return alike.groups(self.session.features, self.session.score)
+
+    @cached_property
+    def group_sizes(self) -> Array:
+        """Number of images in the group of each image: int [N]."""
+        groups = self.groups
+        return np.bincount(groups, minlength=len(groups))[groups]
+
+    def members(self, number: int) -> Array:
+        """Return the numbers of the images in the group of an image, the oddest first."""
+        found = np.flatnonzero(self.groups == self.groups[number])
+        return found[np.argsort(-self.session.score[found], kind="stable")]
+
+    def layout(self) -> Array | None:
+        """Return places of all images on a map: float32 [N, 2] from 0 to 1.
+
+        It takes seconds the first time: a thread computes it, and until then the answer is None.
+        """
+        with self._laying_out:
+            if self._layout_thread is None:
+                self._layout_thread = Thread(target=self._lay_out, daemon=True)
+                self._layout_thread.start()
+        return self._layout
+
+    def _lay_out(self) -> None:
+        self._layout = alike.layout(self.session.features, self.session.score)
+
+
+def query_of(parameters: Mapping[str, Any]) -> Query:
+    """Parse the parameters of a request.
+
+    Raises:
+        ValueError: a value is malformed.
+    """
+
+    def number(name: str) -> float | None:
+        text = parameters.get(name, "")
+        return float(text) if text else None
+
+    like = parameters.get("like", "")
+    return Query(
+        sort=parameters.get("sort") or "score",
+        reverse=parameters.get("reverse") == "1",
+        mark=parameters.get("mark", ""),
+        reviewer=parameters.get("reviewer", ""),
+        disagree=parameters.get("disagree") == "1",
+        above=number("above"),
+        below=number("below"),
+        folder=parameters.get("folder", ""),
+        finding=parameters.get("finding", ""),
+        view=parameters.get("view", ""),
+        tag=parameters.get("tag", ""),
+        text=parameters.get("q", ""),
+        like=int(like) if like else None,
+        group=parameters.get("group") == "1",
+    )

@@ -1,0 +1,94 @@
+"""A training from sources to the files of a model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from anowild.data import ImageSet
+from anowild.data.image_set import Source
+from anowild.device import configure_process, select_device
+from anowild.errors import UserError
+from anowild.files import atomic_write
+from anowild.scoring import Scores
+from anowild.settings import Settings
+from anowild.training.fitting import FittedDetector, fit_detector
+from anowild.training.suspects import write_suspects
+
+log = logging.getLogger("anowild")
+
+#: Fewer training images than this get a warning.
+FEW_IMAGES = 200
+#: What the model says of the images that it was trained on.
+TRAINING_SCORES, SUSPECTS = "training_scores.safetensors", "suspects.csv"
+
+
+def train(
+    sources: Source | Sequence[Source],
+    out: Path,
+    settings: Settings,
+    device: str = "auto",
+    threads: int | None = None,
+) -> FittedDetector:
+    """Train a detector and write its files, with the scores of its training images; see `anowild.train`."""
+    torch_device = select_device(device)
+    configure_process(threads)
+    images = ImageSet.load(sources, settings)
+    p = images.preprocess
+    log.info(
+        "training on %d images of %dx%d, %d channel(s); %d left out",
+        len(images), p.resolution, p.resolution, p.channels, len(images.left_out),
+    )  # fmt: skip
+    if len(images) < FEW_IMAGES:
+        log.warning("only %d images: little can be learned from them", len(images))
+    fitted = fit_detector(images, settings, out / "training", torch_device)
+    fitted.detector.save(out)
+    write_suspects(out / SUSPECTS, images, fitted)
+    _save_training_scores(out, fitted, images.digest)
+    return fitted
+
+
+def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> None:
+    scores = fitted.training
+    tensors = {"score": scores.score}
+    tensors |= {f"cue/{name}": np.ascontiguousarray(x) for name, x in scores.cues.items()}
+    tensors |= {f"view/{name}": np.ascontiguousarray(x) for name, x in scores.views.items()}
+    facts = {"model": fitted.detector.checksum, "images": digest}
+    with atomic_write(out / TRAINING_SCORES) as temporary:
+        save_file(tensors, temporary, metadata={"anowild": json.dumps(facts)})
+
+
+def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
+    """Read the scores of the training images of a model, measured by what was fitted without them.
+
+    Args:
+        folder: of the model.
+        checksum: of the model.
+        digest: of the training images.
+
+    Raises:
+        UserError: the file is missing or damaged, or belongs to another model or other images.
+    """
+    path = folder / TRAINING_SCORES
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = json.loads((file.metadata() or {})["anowild"])
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if facts != {"model": checksum, "images": digest}:
+            raise ValueError("it is of another model, or of other images")
+        groups: dict[str, dict[str, np.ndarray]] = {"cue": {}, "view": {}}
+        score = found.pop("score")
+        for key, values in found.items():
+            kind, _, name = key.partition("/")
+            groups[kind][name] = values
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be used ({error}); delete {folder} and train again"
+        ) from error
+    return Scores(score, groups["cue"], groups["view"])

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+
+from anowild.arrays import Array
+from anowild.reviewing.alike import compacted, groups, layout, nearest_first
+
+
+def scene() -> tuple[Array, Array]:
+    """Return features of 400 different images and of 40 that hardly differ, which score highest."""
+    rng = np.random.default_rng(0)
+    different = rng.normal(size=(400, 8))
+    alike = rng.normal(size=8) * 3 + 0.01 * rng.normal(size=(40, 8))
+    score = np.concatenate([rng.random(400), 2 + rng.random(40)])
+    return np.concatenate([different, alike]).astype(np.float32), score
+
+
+def test_alike_odd_images_are_one_group() -> None:
+    features, score = scene()
+    found = groups(features, score)
+    oddest = int(score.argmax())
+    assert (found[400:] == oddest).all()
+    # The others are no groups of their own to speak of.
+    assert len(np.unique(found[:400])) > 330
+
+
+def test_no_groups_where_nothing_is_known() -> None:
+    score = np.arange(5.0)
+    assert groups(np.empty((5, 0)), score).tolist() == [0, 1, 2, 3, 4]
+    assert groups(np.zeros((5, 3)), score).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_nearest_first_begins_with_the_image_itself() -> None:
+    features, _ = scene()
+    order = nearest_first(features, 410)
+    assert order[0] == 410
+    assert sorted(order) == list(range(440))
+    assert set(order[:40]) == set(range(400, 440))
+
+
+def test_map_keeps_alike_images_together() -> None:
+    features, score = scene()
+    places = layout(features, score)
+    assert places.shape == (440, 2)
+    assert places.min() >= 0
+    assert places.max() <= 1
+    together = np.linalg.norm(places[400:] - places[400:].mean(axis=0), axis=1)
+    apart = np.linalg.norm(places[:400] - places[:400].mean(axis=0), axis=1)
+    assert np.median(together) < 0.25 * np.median(apart)
+    assert np.array_equal(places, layout(features, score))
+    assert layout(features[:3], score[:3]).shape == (3, 2)
+
+
+def test_compacted_features_keep_distances() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 200))
+    small = compacted(x)
+    assert small.shape == (300, 64)
+    assert small.dtype == np.float32
+    before = np.linalg.norm(x[0] - x[1:], axis=1)
+    after = np.linalg.norm(small[0] - small[1:], axis=1)
+    assert np.allclose(before, after, rtol=1e-4)
+    assert compacted(np.empty((4, 0))).shape == (4, 0)
+    assert compacted(np.ones((1, 3))).shape == (1, 3)
