@@ -154,6 +154,7 @@ function showMark() {
 
 export function listen() {
   $("detail").addEventListener("close", () => {
+    if ($("detail").open) return; // opened again before this event came
     state.detail = false;
     shown = -1;
     abort.abort();

@@ -48,6 +48,8 @@ function makeTile() {
   tile.root = element("div", { className: "tile", role: "option" },
     element("div", { className: "picture" }, tile.image, tile.seen, tile.badge, tile.mark),
     tile.name, tile.score, tile.chips);
+  // The label of the tile says all this to a screen reader.
+  for (const part of tile.root.children) part.ariaHidden = true;
   return tile;
 }
 

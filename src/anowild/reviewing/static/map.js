@@ -53,10 +53,10 @@ async function load() {
     const order = await numbers("/api/order", { sort: "score" });
     scores = new Float32Array(review.info.count);
     order.forEach((number, i) => { scores[number] = review.scores[i]; });
+    await loadMarks();
     points = found;
     version = review.info.version;
     makeIndex();
-    await loadMarks();
     $("map-text").textContent = "";
     fit();
   } catch (error) {

@@ -59,14 +59,16 @@ export function hash() {
 }
 
 let timer = null;
+let written = 0; // when the address was last changed
 
-/** Writes the state into the address, soon. */
+/** Writes the state into the address: now, or soon if it was just changed. */
 export function writeAddress() {
-  timer ??= setTimeout(writeAddressNow, PAUSE);
+  timer ??= setTimeout(writeAddressNow, Math.max(0, written + PAUSE - performance.now()));
 }
 
 export function writeAddressNow() {
   clearTimeout(timer);
   timer = null;
+  written = performance.now();
   history.replaceState(history.state, "", hash());
 }
