@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from anowild.evaluation.metrics import Estimate, Quality
     from anowild.scoring import Calibration, Detector, Row, Scores, Table
     from anowild.scoring.calibration import CueCalibration, Tail, ViewCalibration
+    from anowild.scoring.explain import Reason
     from anowild.scoring.reference_images import ReferenceImages
     from anowild.scoring.stream import ThresholdRule
     from anowild.scoring.threshold_rules import (
@@ -76,6 +77,7 @@ _LAZY = {
     "anowild.evaluation.metrics": ("Estimate", "Quality"),
     "anowild.scoring": ("Calibration", "Detector", "Row", "Scores", "Table"),
     "anowild.scoring.calibration": ("CueCalibration", "Tail", "ViewCalibration"),
+    "anowild.scoring.explain": ("Reason",),
     "anowild.scoring.reference_images": ("ReferenceImages",),
     "anowild.scoring.stream": ("ThresholdRule",),
     "anowild.scoring.threshold_rules": (
@@ -112,6 +114,7 @@ __all__ = [
     "Preset",
     "Provenance",
     "Quality",
+    "Reason",
     "ReferenceImages",
     "Row",
     "Scores",

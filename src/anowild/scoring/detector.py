@@ -15,7 +15,7 @@ from anowild.arrays import Array
 from anowild.data import ImageSet, Preprocess
 from anowild.scoring import persistence
 from anowild.scoring.calibration import Calibration
-from anowild.scoring.explain import reasons
+from anowild.scoring.explain import Reason, reasons
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.scores import Scores
 from anowild.scoring.trained_on import TrainedOn
@@ -105,9 +105,11 @@ class Detector:
             raise ValueError(f"expected {p.dtype} [N, {expected}], not {array.dtype} {array.shape}")
         return self.calibration.scores(self.measure(array))
 
-    def reasons(self, scores: Scores) -> list[str]:
-        """Say in one line an image what is unusual about it, with percentiles of the training images."""
-        return reasons(self.views, self.calibration, scores.cues)
+    def reasons(self, scores: Scores) -> list[list[Reason]]:
+        """Say what is unusual about each image, the strongest first; at least what comes nearest to it."""
+        found = self.training_info.get("images")
+        count = found if isinstance(found, int) and found > 0 else None
+        return reasons(self.views, self.calibration, scores.cues, count)
 
     def explain(self, images: Array) -> Explanation:
         """Return pictures of where preprocessed images [N, C, R, R], at least one, are odd.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,23 +21,31 @@ from anowild.errors import UserError
 OddSide = Literal["upper", "either", "both"]
 #: The floating-point type of convolutions in scoring.
 Precision = Literal["float32", "bfloat16"]
+#: A cue is unusual, and very much so, where at least this share of the training images is less far out;
+#: beyond the last a share is "nearly all", for 100.0 % would be wrong.
+UNUSUAL, MUCH, NEARLY_ALL = 0.95, 0.99, 0.9995
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cue:
     """Description of one number that a view measures of an image: 0 or more, unusual when the image is odd.
 
-    The phrases stand in reports before "than 99.6 %" of the training images.
+    ``higher`` and ``lower`` complete the sentence "This image is [much | a little] ... than 99.6 % of the
+    training images". They begin with a comparative, and have words that everybody knows; the terms of the
+    method belong into ``meaning``, which is shown on demand.
     """
 
     name: str  # column of tables; lower case, unique among all views
-    meaning: str  # what it measures, in one sentence
-    higher: str  # phrase for an unusually high value, as "rebuilt worse"
-    lower: str  # phrase for an unusually low value, as "rebuilt better"
-    noun: str  # what it is about, where nothing is unusual, as "reconstruction"
+    meaning: str  # what it measures, in one sentence, with the terms of the method
+    higher: str  # phrase for an unusually high value, as "brighter"
+    lower: str  # phrase for an unusually low value, as "darker"
+    noun: str  # what it is about, as a title: "brightness"
     odd_side: OddSide = "upper"
     weight: float = 1.0  # of its surprise, from 0 to 1: a lesser cue speaks where it is far out
     counts: bool = True  # whether it enters the score of models that are trained from now on
+    visible: bool = (
+        False  # whether anybody sees it in the image: then it is never left out of the reasons
+    )
 
 
 @dataclass(frozen=True)
@@ -115,10 +124,24 @@ class View(ABC):
         return None
 
     def reason(self, cue: Cue, lower: bool, share: float) -> str:
-        """Say that a cue is unusually low or high, and beyond which share of the training images."""
-        phrase = cue.lower if lower else cue.higher
-        percent = "nearly all" if share > 0.9995 else f"{100 * share:.1f} %"
-        return f"{phrase} than {percent}"
+        """Say how low or high a cue is, as "much darker than 99.8 %".
+
+        Args:
+            share: of the training images, which are less far out; from 0 to 1.
+        """
+        degree = "much " if share >= MUCH else "" if share >= UNUSUAL else "a little "
+        return f"{degree}{cue.lower if lower else cue.higher} than {percentage(share)}"
+
+
+def percentage(share: float) -> str:
+    """Write a share of images, rounded down, with a decimal where it matters; never 0 or 100 %."""
+    if share >= NEARLY_ALL:
+        return "nearly all"
+    if share < 0.01:
+        return "hardly any"
+    # A little is added so that 0.29 is 29 %, not 28 % for its rounding.
+    percent = 100 * share + 1e-9
+    return f"{math.floor(10 * percent) / 10:.1f} %" if share >= UNUSUAL else f"{int(percent)} %"
 
 
 V = TypeVar("V", bound=type[View])

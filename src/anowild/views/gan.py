@@ -127,9 +127,9 @@ register_cue(
     GanCue(
         name="residual",
         meaning="Mean absolute difference of the image and its reconstruction G(E(x)).",
-        higher="larger residual",
-        lower="smaller residual",
-        noun="residual",
+        higher="less like the picture that it is redrawn as",
+        lower="more like the picture that it is redrawn as",
+        noun="difference from the redrawn picture",
         odd_side="either",
         counts=False,
         compute=lambda p: residual(p.images, p.rebuilt),
@@ -139,9 +139,9 @@ register_cue(
     GanCue(
         name="relative_residual",
         meaning="Fraction of the image's variance that its reconstruction leaves unexplained.",
-        higher="rebuilt worse",
-        lower="rebuilt better",
-        noun="reconstruction",
+        higher="harder to redraw from what is usual",
+        lower="easier to redraw from what is usual",
+        noun="redrawing",
         weight=VOTE,
         compute=lambda p: relative_residual(p.images, p.rebuilt),
     )
@@ -150,9 +150,9 @@ register_cue(
     GanCue(
         name="feature_distance",
         meaning="Mean absolute difference of D's 4x4 feature maps of the image and its reconstruction.",
-        higher="farther from its reconstruction in D's features",
-        lower="nearer to its reconstruction in D's features",
-        noun="feature distance",
+        higher="less like the picture that it is redrawn as, in shape and texture,",
+        lower="more like the picture that it is redrawn as, in shape and texture,",
+        noun="difference from the redrawn picture in shape and texture",
         odd_side="either",
         counts=False,
         compute=lambda p: feature_distance(p.maps, p.rebuilt_maps),
@@ -162,9 +162,9 @@ register_cue(
     GanCue(
         name="latent_norm",
         meaning="Euclidean length of the latent E(x).",
-        higher="longer latent",
-        lower="shorter latent",
-        noun="latent norm",
+        higher="more extreme (to the network that redraws images)",
+        lower="less extreme (to the network that redraws images)",
+        noun="extremeness, to the network that redraws images",
         odd_side="either",
         counts=False,
         compute=lambda p: latent_norm(p.latents),
@@ -174,9 +174,9 @@ register_cue(
     GanCue(
         name="latent_distance",
         meaning="Mahalanobis distance of the latent E(x) from the latents of generated images.",
-        higher="latent farther out",
-        lower="latent nearer the middle",
-        noun="latent",
+        higher="less like the rest (to the network that redraws images)",
+        lower="more like the rest (to the network that redraws images)",
+        noun="look, to the network that redraws images",
         weight=VOTE,
         distance_of="latent",
     )
@@ -185,9 +185,9 @@ register_cue(
     GanCue(
         name="hidden_distance",
         meaning="Mahalanobis distance of D's last hidden layer from that of the training images.",
-        higher="stranger to D",
-        lower="less strange to D",
-        noun="D's features",
+        higher="less like the rest (to the network that tells real images from made-up ones)",
+        lower="more like the rest (to the network that tells real images from made-up ones)",
+        noun="look, to the network that tells real images from made-up ones",
         weight=VOTE,
         distance_of="hidden",
     )
@@ -196,10 +196,11 @@ register_cue(
     GanCue(
         name="contrast",
         meaning="Standard deviation of the pixels.",
-        higher="more contrast",
-        lower="less contrast",
+        higher="higher in contrast",
+        lower="plainer (less contrast)",
         noun="contrast",
         odd_side="either",
+        visible=True,
         retired=True,  # the view `pixels` has it
         compute=lambda p: contrast(p.images),
     )

@@ -78,9 +78,9 @@ TASKS: dict[str, Task] = {
         Cue(
             name="turns",
             meaning="1 - the mean probability that R gives to the true quarter turn.",
-            higher="harder to tell which way it is up",
-            lower="easier to tell which way it is up",
-            noun="which way it is up",
+            higher="less clear about which way is up",
+            lower="clearer about which way is up",
+            noun="which way is up",
         ),
     ),
     "quarters": Task(
@@ -89,9 +89,9 @@ TASKS: dict[str, Task] = {
         Cue(
             name="quarters",
             meaning="1 - the mean probability that R gives to the true order of the image's quarters.",
-            higher="harder to tell how its quarters belong together",
-            lower="easier to tell how its quarters belong together",
-            noun="how its quarters belong together",
+            higher="less clear about how its quarters fit together",
+            lower="clearer about how its quarters fit together",
+            noun="how the quarters fit together",
         ),
     ),
     "rings": Task(
@@ -100,18 +100,18 @@ TASKS: dict[str, Task] = {
         Cue(
             name="rings",
             meaning="1 - the mean probability that R gives to the true turn of the image's middle.",
-            higher="harder to tell how its middle belongs to its rim",
-            lower="easier to tell how its middle belongs to its rim",
-            noun="how its middle belongs to its rim",
+            higher="less clear about how its middle fits into its rim",
+            lower="clearer about how its middle fits into its rim",
+            noun="how the middle fits into the rim",
         ),
     ),
 }
 FEATURES = Cue(
     name="transform_features",
     meaning="Trimmed Mahalanobis distance of R's last features from those of the training images.",
-    higher="content more unusual to the network of transformations",
-    lower="content more usual to the network of transformations",
-    noun="content to the network of transformations",
+    higher="less like the rest in shape and texture",
+    lower="more like the rest in shape and texture",
+    noun="shape and texture",
     weight=0.5,  # docs/results.md
 )
 
