@@ -7,6 +7,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.reviewing.app import Review
+from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
@@ -37,4 +38,5 @@ def scored_folder(
 
 @pytest.fixture
 def review(scored_folder: Path, detector: Detector, tmp_path: Path) -> Review:
-    return Review(ReviewSession.load(scored_folder), detector, Store(tmp_path / MARKS), "digits")
+    ranking = Ranking(ReviewSession.load(scored_folder), detector)
+    return Review(ranking, Store(tmp_path / MARKS), "digits")

@@ -6,6 +6,10 @@ import csv
 import io
 import json
 import shutil
+import sys
+import time
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +19,17 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.reviewing.app import MAX_IMAGES, Review
 from anowild.reviewing.export import write_marks
+from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.security import access_rules
 from anowild.reviewing.serve import serve
-from anowild.reviewing.session import (
-    FACTS,
-    NAMES,
-    NUMBERS,
-    PICTURES,
-    ReviewSession,
-    warn_unmatched_marks,
-)
+from anowild.reviewing.session import FACTS, SCORES, ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
-from tests.conftest import Run
+from tests.conftest import PATIENCE, Run
 from tests.reviewing.conftest import HOSTILE
 
 HERE = "http://127.0.0.1:8765"
@@ -48,81 +47,282 @@ def post(client: TestClient, review: Review, path: str, **body: Any) -> Any:
     return answer.json()
 
 
-def test_session_keeps_images_and_scores(
-    scored_folder: Path, detector: Detector, images: Path
-) -> None:
+def numbers_of(client: TestClient, query: str) -> list[int]:
+    answer = client.get(f"/api/order?{query}")
+    assert answer.status_code == 200, answer.text
+    return list(np.frombuffer(answer.content, "<i4").tolist())
+
+
+def test_session_keeps_images_and_scores(scored_folder: Path, detector: Detector) -> None:
     session = ReviewSession.load(scored_folder)
     assert len(session) == 120
     assert {Path(name).name for name in session.names} >= set(HOSTILE)
-    again = detector.score(np.array(session.pictures))
+    again = detector.score(np.array(session.images.pictures))
     assert np.allclose(again.score, session.score, atol=1e-6)
-    assert session.pictures.shape == (120, 1, 16, 16)
+    assert session.images.pictures.shape == (120, 1, 16, 16)
     assert session.features.shape[0] == 120
-    assert ReviewSession.matches(scored_folder, detector, str(images))
-    assert not ReviewSession.matches(scored_folder, detector, [str(images), str(images)])
-    assert not ReviewSession.matches(images, detector, str(images))
+    assert session.images.sizes.tolist() == [[16, 16]] * 120
 
 
-@pytest.mark.parametrize("name", [FACTS, NAMES, NUMBERS, PICTURES])
+def test_images_are_read_and_scored_once(
+    detector: Detector, images: Path, scored_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = tmp_path / "review"
+    shutil.copytree(scored_folder, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("anowild.reviewing.session.score_pass", None)
+        ReviewSession.make(folder, detector, str(images))
+    with pytest.raises(UserError, match="is given twice"):
+        ReviewSession.make(folder, detector, [str(images), str(images)])
+
+
+def test_original_of_every_image(client: TestClient, review: Review) -> None:
+    names = review.ranking.session.names
+    for number in [0, 1, 2, 3, 60]:
+        answer = client.get(f"/api/original/{number}")
+        assert answer.status_code == 200, answer.text
+        with Image.open(names[number]) as original:
+            expected = np.asarray(original)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), expected)
+        shown = Image.open(io.BytesIO(client.get(f"/api/thumbnail/{number}").content))
+        assert np.array_equal(np.asarray(shown.convert("L")), expected)
+
+
+def test_original_that_is_gone_is_said(detector: Detector, images: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(images.iterdir())[20:40]:
+        (few / path.name).write_bytes(path.read_bytes())
+    session = ReviewSession.make(tmp_path / "review", detector, str(few))
+    review = Review(Ranking(session, detector), Store(tmp_path / MARKS), "few")
+    client = TestClient(review.app(HOSTS), base_url=HERE)
+    Path(session.names[3]).unlink()
+    detail = client.get("/api/detail?image=3&reviewer=me").json()
+    assert "is not there any more" in detail["missing"]
+    answer = client.get("/api/original/3")
+    assert (answer.status_code, "cannot be read" in answer.text) == (500, True)
+    assert client.get("/api/thumbnail/3").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["array", "zip"])
+def test_original_of_an_image_that_is_no_file(
+    detector: Detector, images: Path, digits: Array, tmp_path: Path, kind: str
+) -> None:
+    source = tmp_path / f"images.{'npy' if kind == 'array' else 'zip'}"
+    if kind == "array":
+        np.save(source, digits[:30])
+    else:
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in sorted(images.iterdir())[20:50]:
+                archive.write(path, path.name)
+    session = ReviewSession.make(tmp_path / "review", detector, str(source))
+    for number in (0, 17, 29):
+        pixels = session.images.original(number)
+        assert np.array_equal(pixels[:, :, 0], session.images.pictures[number, 0])
+
+
+@pytest.mark.parametrize("name", [FACTS, SCORES, "images/dataset.json", "images/manifest.parquet"])
 def test_session_load_refuses_damaged_files(scored_folder: Path, tmp_path: Path, name: str) -> None:
-    for path in scored_folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    whole = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(whole[:3000] if name == NUMBERS else b"[1]")
-    with pytest.raises(UserError, match=r"damaged review|not of format"):
+    folder = tmp_path / "review"
+    shutil.copytree(scored_folder, folder)
+    facts = json.loads((folder / FACTS).read_text())
+    (folder / FACTS).write_text(json.dumps(facts | {"set": str(folder / "images")}))
+    ReviewSession.load(folder)
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:3000] if name == SCORES else b"[1]")
+    with pytest.raises(UserError, match=r"damaged|earlier version|not of format"):
+        ReviewSession.load(folder)
+
+
+def test_review_of_an_earlier_version_is_scored_again(
+    detector: Detector, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / FACTS).write_text('{"format": 1, "scored": "x", "images": 120}')
+    (tmp_path / "pictures.npy").write_bytes(b"old")
+    with pytest.raises(UserError, match="earlier version"):
         ReviewSession.load(tmp_path)
+    assert len(ReviewSession.make(tmp_path, detector, str(images))) == 120
+    assert not (tmp_path / "pictures.npy").exists()
 
 
-def test_order_descends_by_each_cue(client: TestClient, review: Review) -> None:
+def test_every_order_has_the_odd_side_first(client: TestClient, review: Review) -> None:
     info = client.get("/api/info").json()
     assert info["count"] == 120
-    assert info["sorts"] == ["score", "marks", *review.session.cues]
-    session = review.session
-    for sort in info["sorts"]:
-        order = np.frombuffer(client.get(f"/api/order?sort={sort}").content, "<i4")
-        values = session.score if sort == "marks" else session.values(sort)
+    session, fitted = review.ranking.session, review.ranking.detector.calibration.cues
+    names = [sort["name"] for sort in info["sorts"]]
+    assert {"score", "marks", "name", "check_sharpness", "cue_residual"} <= set(names)
+    for name in names:
+        order = np.array(numbers_of(client, f"sort={name}"))
         assert sorted(order) == list(range(120))
-        assert (np.diff(values[order]) <= 0).all()
+        assert numbers_of(client, f"sort={name}&reverse=1") == order[::-1].tolist()
+        kind, _, rest = name.partition("_")
+        if kind == "cue":
+            assert (np.diff(fitted[rest].surprise(session.scores.cues[rest])[order]) <= 0).all()
+    assert (np.diff(session.score[numbers_of(client, "sort=score")]) <= 0).all()
+    sharpness = session.images.measures["sharpness"][numbers_of(client, "sort=check_sharpness")]
+    assert (np.diff(sharpness) >= 0).all()
     scores = np.frombuffer(client.get("/api/scores").content, "<f4")
     assert np.allclose(scores, -np.sort(-session.score), atol=1e-6)
 
 
-def test_rows_and_sheet_belong_together(client: TestClient, review: Review) -> None:
+def test_selections(client: TestClient, review: Review) -> None:
+    session = review.ranking.session
+    limit = float(np.median(session.score))
+    above = numbers_of(client, f"above={limit}")
+    below = numbers_of(client, f"below={limit}")
+    assert (session.score[above] >= limit).all()
+    assert sorted(above + below) == list(range(120))
+    assert [session.names[i] for i in numbers_of(client, "q=050.PNG")] == [
+        name for name in session.names if name.endswith("050.png")
+    ]
+    post(client, review, "/api/mark", images=[5, 6], verdict="keep", reviewer="Ada")
+    post(client, review, "/api/mark", images=[6], verdict="interesting", reviewer="Bo")
+    post(client, review, "/api/tag", images=[7], tag="dust", on=True, reviewer="Ada")
+    assert sorted(numbers_of(client, "mark=marked")) == [5, 6]
+    assert len(numbers_of(client, "mark=unmarked")) == 118
+    assert numbers_of(client, "mark=unsure") == [6]
+    assert sorted(numbers_of(client, "mark=keep&reviewer=Ada")) == [5, 6]
+    assert numbers_of(client, "disagree=1") == [6]
+    assert numbers_of(client, "tag=dust") == [7]
+    assert numbers_of(client, "mark=keep&above=99") == []
+    like = numbers_of(client, "like=17")
+    assert like[0] == 17
+    distances = np.linalg.norm(session.features[like] - session.features[17], axis=1)
+    assert (np.diff(distances) >= -1e-4).all()
+    # A group is shown as one image, and its members are found.
+    shown = numbers_of(client, "group=1")
+    members = [m for i in shown for m in np.frombuffer(
+        client.get(f"/api/members?image={i}").content, "<i4").tolist()]  # fmt: skip
+    assert sorted(members) == list(range(120))
+
+
+def test_rows_are_of_the_images_asked_for(client: TestClient, review: Review) -> None:
     numbers = [5, 0, 77]
-    query = f"images={','.join(map(str, numbers))}"
-    rows = client.get(f"/api/rows?{query}&reviewer=Ada").json()
-    assert rows["scores"] == pytest.approx(review.session.score[numbers], rel=1e-6)
+    rows = client.get("/api/rows?images=5,0,77&reviewer=Ada&group=1").json()
+    session = review.ranking.session
+    assert rows["scores"] == pytest.approx(session.score[numbers], rel=1e-6)
+    assert rows["names"][0] == session.names[5]
     assert rows["own"] == [None] * 3
-    sheet = np.asarray(Image.open(io.BytesIO(client.get(f"/api/sheet?{query}").content)))
-    expected = np.concatenate([review.session.pictures[i, 0] for i in numbers], axis=1)
-    assert np.array_equal(sheet, expected)
+    assert rows["sizes"] == [[16, 16]] * 3
+    assert all(rows["why"])
+    assert min(rows["group"]) >= 1
+
+
+def test_map_is_computed_once_and_kept(client: TestClient) -> None:
+    end = time.monotonic() + PATIENCE
+    while (answer := client.get("/api/map")).status_code == 503:
+        assert "being computed" in answer.text
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    places = np.frombuffer(answer.content, "<f4").reshape(-1, 2)
+    assert places.shape == (120, 2)
+    assert places.min() >= 0
+    assert places.max() <= 1
+
+
+def test_detail_and_explanation(client: TestClient) -> None:
+    detail = client.get("/api/detail?image=60&reviewer=Ada").json()
+    assert detail["why"]
+    assert detail["seen"] == "16x16 of 16x16"
+    assert detail["box"] == [0, 0, 1, 1]
+    assert (detail["pages"], detail["depth"], detail["window"]) == (1, "uint8", None)
+    made = client.get("/api/explain?image=60").json()
+    assert [picture["title"] for picture in made["pictures"]] == [
+        "image", "rebuilt", "difference", "odd places",
+    ]  # fmt: skip
+    assert made["heat"].startswith("data:image/png;base64,")
+    assert 0 < len(made["near"]) <= 5
+
+
+def test_sixteen_bits_and_pages(detector: Detector, digits: Array, tmp_path: Path) -> None:
+    folder = tmp_path / "tiffs"
+    folder.mkdir()
+    for i in range(8):
+        deep = [Image.fromarray(digits[i + k].astype(np.uint16) * 40 + 300) for k in range(3)]
+        deep[0].save(folder / f"{i}.tif", save_all=True, append_images=deep[1:])
+    session = ReviewSession.make(tmp_path / "review", detector, str(folder))
+    assert len(session) == 24
+    review = Review(Ranking(session, detector), Store(tmp_path / MARKS), "tiffs")
+    client = TestClient(review.app(HOSTS), base_url=HERE)
+    detail = client.get("/api/detail?image=4&reviewer=me").json()
+    assert (detail["pages"], detail["page"], detail["depth"]) == (3, 1, "uint16")
+    assert detail["window"]["min"] == 300
+
+    def shown(query: str) -> Array:
+        return np.asarray(Image.open(io.BytesIO(client.get(f"/api/original/4?{query}").content)))
+
+    assert (shown("").min(), shown("").max()) == (0, 255)
+    assert (shown("low=20000&high=30000") == 0).all()
+    assert np.array_equal(shown("page=2"), np.asarray(
+        Image.open(io.BytesIO(client.get("/api/original/5").content))))  # fmt: skip
+
+
+def test_limit_is_kept_with_the_model(review: Review, model_folder: Path, tmp_path: Path) -> None:
+    client = TestClient(review.app(HOSTS), base_url=HERE)
+    answer = client.post("/api/limit", json={"score": 2.5}, headers={"x-anowild": review.secret})
+    assert (answer.status_code, "not kept in a folder" in answer.text) == (500, True)
+    shutil.copytree(model_folder, tmp_path / "model")
+    review.model = tmp_path / "model"
+    assert post(client, review, "/api/limit", score=2.5)["limit"] == {"score": 2.5, "saved": True}
+    assert client.get("/api/info").json()["limit"] == {"score": 2.5, "saved": True}
+
+
+def test_files_are_opened_only_on_this_machine(
+    client: TestClient, review: Review, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"x-anowild": review.secret}
+    assert client.post("/api/open", json={"image": 5}, headers=headers).status_code == 500
+    review.local = True
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = client.post("/api/open", json={"image": 5}, headers=headers)
+    assert (answer.status_code, "cannot be run" in answer.text) == (500, True)
+    program = tmp_path / ("open" if sys.platform == "darwin" else "xdg-open")
+    program.write_text(f'#!/bin/sh\necho "$1" > "{tmp_path}/opened.part"\n'
+                       f'/bin/mv "{tmp_path}/opened.part" "{tmp_path}/opened"\n')  # fmt: skip
+    program.chmod(0o755)
+    assert client.post("/api/open", json={"image": 5}, headers=headers).status_code == 200
+    end = time.monotonic() + PATIENCE
+    while not (tmp_path / "opened").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert (tmp_path / "opened").read_text().strip() == review.ranking.session.names[5]
+
+
+def test_other_scores_take_the_place_of_the_first(client: TestClient, review: Review) -> None:
+    assert client.get("/api/status").json() == {
+        "version": 1, "stage": "done", "text": "", "fraction": None,
+    }  # fmt: skip
+    session = review.ranking.session
+    before = numbers_of(client, "sort=score")
+    scores = replace(session.scores, score=-session.score)
+    review.rerank(Ranking(replace(session, scores=scores), review.ranking.detector), None)
+    assert client.get("/api/status").json()["version"] == 2
+    assert numbers_of(client, "sort=score") != before
 
 
 def test_marks_of_several_reviewers_and_undo(client: TestClient, review: Review) -> None:
-    found = post(client, review, "/api/mark", image=3, verdict="odd", reviewer="Ada")
-    assert found["own"] == "odd"
-    assert found["progress"] == {"own": 1, "all": 1, "keep": 0, "odd": 1, "unsure": 0}
-    post(client, review, "/api/mark", image=3, verdict="keep", reviewer="Bo")
+    found = post(client, review, "/api/mark", images=[3], verdict="remove", reviewer="Ada")
+    assert found["own"] == ["remove"]
+    assert found["progress"] == {
+        "own": 1, "all": 1, "keep": 0, "remove": 1, "interesting": 0, "unsure": 0,
+    }  # fmt: skip
+    post(client, review, "/api/mark", images=[3], verdict="keep", reviewer="Bo")
     rows = client.get("/api/rows?images=3&reviewer=Bo").json()
     assert (rows["own"], rows["all"]) == (["keep"], ["unsure"])
     found = post(client, review, "/api/undo", reviewer="Bo")
-    assert (found["image"], found["own"], found["all"]) == (3, None, "odd")
-    assert post(client, review, "/api/undo", reviewer="Bo")["image"] is None
-    detail = client.get("/api/detail?images=3").json()
-    assert detail["marks"] == [["Ada", "odd"]]
-    assert detail["why"]
-    assert [title for title, _ in detail["pictures"]] == [
-        "image", "rebuilt", "difference", "odd places",
-    ]  # fmt: skip
-    assert 0 < len(detail["near"]) <= 5
+    assert (found["images"], found["own"], found["all"]) == ([3], [None], ["remove"])
+    assert post(client, review, "/api/undo", reviewer="Bo")["images"] == []
+    detail = client.get("/api/detail?image=3&reviewer=Ada").json()
+    assert detail["marks"] == [{"reviewer": "Ada", "verdict": "remove", "tags": []}]
 
 
 def test_learned_order_changes_with_marks(client: TestClient, review: Review) -> None:
     before = client.get("/api/order?sort=marks").content
     order = np.frombuffer(before, "<i4")
     for place, number in enumerate(order[:20]):
-        verdict = "odd" if place % 3 == 0 else "keep"
-        post(client, review, "/api/mark", image=int(number), verdict=verdict, reviewer="Ada")
+        verdict = "remove" if place % 3 == 0 else "keep"
+        post(client, review, "/api/mark", images=[int(number)], verdict=verdict, reviewer="Ada")
     after = client.get("/api/order?sort=marks").content
     assert after != before
     assert sorted(np.frombuffer(after, "<i4")) == list(range(120))
@@ -131,17 +331,33 @@ def test_learned_order_changes_with_marks(client: TestClient, review: Review) ->
 def test_export_formats_hold_all_marks(
     client: TestClient, review: Review, tmp_path: Path, scored_folder: Path
 ) -> None:
-    names = [Path(name).name for name in review.session.names]
+    names = [Path(name).name for name in review.ranking.session.names]
     for name in HOSTILE[:2]:
-        post(client, review, "/api/mark", image=names.index(name), verdict="odd", reviewer="Ada")
-    post(client, review, "/api/mark", image=names.index("050.png"), verdict="keep", reviewer="Ada")
-    post(client, review, "/api/mark", image=names.index("050.png"), verdict="odd", reviewer="Bo")
+        post(
+            client,
+            review,
+            "/api/mark",
+            images=[names.index(name)],
+            verdict="remove",
+            reviewer="Ada",
+        )
+    post(
+        client, review, "/api/mark", images=[names.index("050.png")], verdict="keep", reviewer="Ada"
+    )
+    post(
+        client,
+        review,
+        "/api/mark",
+        images=[names.index("050.png")],
+        verdict="remove",
+        reviewer="Bo",
+    )
     rows = list(csv.DictReader(io.StringIO(client.get("/api/export?format=csv").text)))
     assert [(Path(r["path"]).name, r["label"], r["verdict"], r["agreed"]) for r in rows] == [
-        (HOSTILE[0], "1", "odd", "odd"),
-        (HOSTILE[1], "1", "odd", "odd"),
+        (HOSTILE[0], "1", "remove", "remove"),
+        (HOSTILE[1], "1", "remove", "remove"),
         ("050.png", "", "keep", "unsure"),
-        ("050.png", "", "odd", "unsure"),
+        ("050.png", "", "remove", "unsure"),
     ]
     assert json.loads(client.get("/api/export?format=json").text)[0]["reviewer"] == "Ada"
     table = pq.read_table(io.BytesIO(client.get("/api/export?format=parquet").content))
@@ -152,13 +368,11 @@ def test_the_marks_of_a_folder_are_written(
     anowild: Run, scored_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "review"
-    folder.mkdir()
-    for path in scored_folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(scored_folder, folder)
     code, _, err = anowild("marks", folder, "-o", tmp_path / "marks.csv")
     assert (code, "holds no review" in err) == (1, True)
     store = Store(folder / MARKS)
-    store.mark(ReviewSession.load(folder).names[0], "Ada", "odd")
+    store.mark([ReviewSession.load(folder).names[0]], "Ada", "remove")
     store.close()
     for name in ("marks.csv", "marks.json", "marks.parquet"):
         assert write_marks(folder, tmp_path / name) == 1
@@ -167,20 +381,12 @@ def test_the_marks_of_a_folder_are_written(
     assert (code, "written as .csv" in err) == (1, True)
 
 
-def test_session_keeps_first_of_equal_names(
-    detector: Detector, images: Path, tmp_path: Path
-) -> None:
-    session = ReviewSession.make(tmp_path, detector, [str(images), str(images)])
-    assert len(session) == 120
-    assert len(set(session.names)) == 120
-
-
 def test_marks_of_other_images_are_ignored(client: TestClient, review: Review) -> None:
-    review.store.mark("gone.png", "Ada", "odd")
-    found = post(client, review, "/api/mark", image=1, verdict="odd", reviewer="Ada")
+    review.store.mark(["gone.png"], "Ada", "remove")
+    found = post(client, review, "/api/mark", images=[1], verdict="remove", reviewer="Ada")
     assert found["progress"]["all"] == 1
-    assert post(client, review, "/api/undo", reviewer="Ada")["image"] == 1
-    assert post(client, review, "/api/undo", reviewer="Ada")["image"] is None
+    assert post(client, review, "/api/undo", reviewer="Ada")["images"] == [1]
+    assert post(client, review, "/api/undo", reviewer="Ada")["images"] == []
     assert [mark.image for mark in review.store.marks()] == ["gone.png"]
 
 
@@ -195,30 +401,27 @@ def test_session_rescores_changed_source_and_keeps_marks(
     folder.mkdir()
     session = ReviewSession.make(folder, detector, str(few))
     store = Store(folder / MARKS)
-    store.mark(session.names[0], "Ada", "odd")
-    assert ReviewSession.matches(folder, detector, str(few))
+    store.mark([session.names[0]], "Ada", "remove")
     Path(session.names[0]).unlink()
-    assert not ReviewSession.matches(folder, detector, str(few))
     session = ReviewSession.make(folder, detector, str(few))
     assert len(session) == 19
     warn_unmatched_marks(session, store)
     assert "1 marked images are not in this review" in caplog.text
 
 
-def test_session_interrupted_while_scoring_does_not_match(
-    detector: Detector, images: Path, scored_folder: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    folder = tmp_path / "review"
-    shutil.copytree(scored_folder, folder)
-
+def test_session_interrupted_while_scoring_is_scored_again(
+    detector: Detector, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anowild.reviewing.session.write_json", stop)
-    with pytest.raises(KeyboardInterrupt):
-        ReviewSession.make(folder, detector, str(images))
-    assert not ReviewSession.matches(folder, detector, str(images))
+    with monkeypatch.context() as patch:
+        patch.setattr("anowild.reviewing.session.write_json", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ReviewSession.make(tmp_path, detector, str(images))
+    with pytest.raises(UserError):
+        ReviewSession.load(tmp_path)
+    assert len(ReviewSession.make(tmp_path, detector, str(images))) == 120
 
 
 # Refusals
@@ -240,9 +443,11 @@ def test_serve_refuses_folder_with_other_files(
     [
         "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2f..%2fcli.py", "/static/index.html",
         "/etc/passwd", "/api/rows?images=120&reviewer=a", "/api/rows?images=-1&reviewer=a",
-        "/api/rows?images=/etc/passwd&reviewer=a", "/api/sheet", "/api/order?sort=__class__",
-        "/api/export?format=exe", f"/api/sheet?images={','.join(['1'] * (MAX_IMAGES + 1))}",
-        "/api/detail?images=1,2",
+        "/api/rows?images=/etc/passwd&reviewer=a", "/api/order?sort=__class__", "/api/order?like=120",
+        "/api/order?finding=magic", "/api/thumbnail/120", "/api/original/-1", "/api/original/../../etc",
+        "/api/members?image=120",
+        "/api/export?format=exe", f"/api/rows?reviewer=a&images={','.join(['1'] * (MAX_IMAGES + 1))}",
+        "/api/detail?image=1,2",
     ],
 )  # fmt: skip
 def test_server_refuses_unknown_paths_and_parameters(client: TestClient, path: str) -> None:
@@ -256,7 +461,7 @@ def test_server_refuses_unknown_paths_and_parameters(client: TestClient, path: s
 def test_guard_refuses_cross_site_changes(
     client: TestClient, review: Review, headers: dict[str, str]
 ) -> None:
-    body = {"image": 1, "verdict": "odd", "reviewer": "Mallory"}
+    body = {"images": [1], "verdict": "remove", "reviewer": "Mallory"}
     assert client.post("/api/mark", json=body, headers=headers).status_code == 403
     form = {**headers, "content-type": "text/plain"}
     assert client.post("/api/mark", content=json.dumps(body), headers=form).status_code == 403
@@ -274,7 +479,7 @@ def test_guard_requires_token_from_network(review: Review) -> None:
     hosts, token = access_rules("0.0.0.0", 8765)
     assert token is not None
     client = TestClient(review.app(hosts, token), base_url="http://192.0.2.1:8765")
-    for path in ("/", "/api/info", "/static/review.js", "/?token=guess"):
+    for path in ("/", "/api/info", "/static/main.js", "/?token=guess"):
         assert client.get(path).status_code == 403
     answer = client.get(f"/?token={token}")
     assert answer.status_code == 200
@@ -289,12 +494,12 @@ def test_guard_requires_token_from_network(review: Review) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"[]", b"no json", b"{}", b'{"image": 1}', b'{"image": "1", "verdict": "odd", "reviewer": "a"}',
-        b'{"image": 120, "verdict": "odd", "reviewer": "a"}',
-        b'{"image": 1, "verdict": "fine", "reviewer": "a"}',
-        b'{"image": 1, "verdict": "odd", "reviewer": ""}',
-        b'{"image": true, "verdict": "odd", "reviewer": "a"}', b"[" * 4000,
-        b'{"image": 1, "verdict": "odd", "reviewer": "' + b"a" * 5000 + b'"}',
+        b"", b"[]", b"no json", b"{}", b'{"images": [1]}', b'{"images": ["1"], "verdict": "remove", "reviewer": "a"}',
+        b'{"images": [120], "verdict": "remove", "reviewer": "a"}',
+        b'{"images": [1], "verdict": "fine", "reviewer": "a"}',
+        b'{"images": [1], "verdict": "remove", "reviewer": ""}',
+        b'{"images": [true], "verdict": "remove", "reviewer": "a"}', b"[" * 4000,
+        b'{"images": [1], "verdict": "remove", "reviewer": "' + b"a" * (1 << 20) + b'"}',
     ],
 )  # fmt: skip
 def test_mark_refuses_invalid_bodies(client: TestClient, review: Review, body: bytes) -> None:
@@ -304,7 +509,7 @@ def test_mark_refuses_invalid_bodies(client: TestClient, review: Review, body: b
 
 
 def test_responses_have_security_headers(client: TestClient) -> None:
-    for path in ("/", "/api/info", "/static/review.js", "/api/sheet?images=1", "/api/rows"):
+    for path in ("/", "/api/info", "/static/review.css", "/api/thumbnail/1", "/api/rows"):
         headers = client.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
@@ -333,7 +538,7 @@ def test_listen_reports_unusable_address(detector: Detector, images: Path, tmp_p
 def test_changes_require_valid_reviewer_name(
     client: TestClient, review: Review, reviewer: Any
 ) -> None:
-    body = {"image": 1, "verdict": "odd", "reviewer": reviewer}
+    body = {"images": [1], "verdict": "remove", "reviewer": reviewer}
     for path in ("/api/mark", "/api/undo"):
         answer = client.post(path, json=body, headers={"x-anowild": review.secret})
         assert answer.status_code == 400
@@ -343,7 +548,7 @@ def test_changes_require_valid_reviewer_name(
 
 def test_reviewer_name_may_hold_emoji(client: TestClient, review: Review) -> None:
     name = "\U0001f469\u200d\U0001f52c Ada"  # contains a zero-width joiner, which is not printable
-    post(client, review, "/api/mark", image=1, verdict="odd", reviewer=name)
+    post(client, review, "/api/mark", images=[1], verdict="remove", reviewer=name)
     assert review.store.marks()[0].reviewer == name
 
 

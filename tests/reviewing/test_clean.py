@@ -23,15 +23,16 @@ from tests.conftest import Run, tiny_settings
 
 @pytest.fixture
 def review_folder(scored_folder: Path, tmp_path: Path) -> Path:
-    """A review with marks: two images odd, one with disagreeing reviewers, one to keep."""
+    """A review with marks: two images to remove, one with disagreeing reviewers, one to keep, one interesting."""
     folder = tmp_path / "review"
     shutil.copytree(scored_folder, folder)
     names = ReviewSession.load(folder).names
     store = Store(folder / MARKS)
     for number in (0, 1, 2):
-        store.mark(names[number], "Ada", "odd")
-    store.mark(names[2], "Bo", "keep")
-    store.mark(names[3], "Ada", "keep")
+        store.mark([names[number]], "Ada", "remove")
+    store.mark([names[2]], "Bo", "keep")
+    store.mark([names[3]], "Ada", "keep")
+    store.mark([names[4]], "Ada", "interesting")
     store.close()
     return folder
 
@@ -42,18 +43,19 @@ def log_of(out: Path) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("how", ["links", "copies", "list"])
-def test_clean_removes_images_marked_odd(
+def test_clean_drops_images_marked_remove(
     anowild: Run, review_folder: Path, images: Path, tmp_path: Path, how: str
 ) -> None:
     before = {path: path.read_bytes() for path in images.iterdir()}
     out = tmp_path / "clean"
     code, printed, err = anowild("clean", review_folder, "-o", out, "--how", how)
     assert code == 0, err
-    assert "2  goes: marked odd" in printed
+    assert "2  goes: marked remove" in printed
     assert {path: path.read_bytes() for path in images.iterdir()} == before
     names = ReviewSession.load(review_folder).names
-    kept = (out / "kept.txt").read_bytes()
-    assert os.fsencode(names[0]) + b"\n" not in kept
+    lists = [(out / name).read_bytes() for name in ("kept.txt", "removed.txt")]
+    assert [os.fsencode(names[0]) + b"\n" in listed for listed in lists] == [False, True]
+    assert [len(listed.splitlines()) for listed in lists] == [118, 2]
     log = log_of(out)
     assert len(log) == 120
     assert sum(stays == "0" for stays, _ in log.values()) == 2
@@ -68,19 +70,19 @@ def test_clean_removes_images_marked_odd(
     assert len(again) == 118
 
 
-def test_clean_above_removes_unmarked_images(
+def test_clean_threshold_removes_unmarked_images(
     anowild: Run, review_folder: Path, tmp_path: Path
 ) -> None:
     session = ReviewSession.load(review_folder)
     above = float(np.quantile(session.score, 0.9))
     out = tmp_path / "clean"
     code, _, err = anowild(
-        "clean", review_folder, "-o", out, "--how", "list", "--above", str(above)
+        "clean", review_folder, "-o", out, "--how", "list", "--threshold", str(above)
     )
     assert code == 0, err
     log = list(log_of(out).values())
     for number, (score, (stays, _)) in enumerate(zip(session.score, log, strict=True)):
-        expected = number == 3 or (number > 1 and score < above)
+        expected = number in (3, 4) or (number > 1 and score < above)
         assert stays == str(int(expected)), number
 
 
@@ -94,7 +96,7 @@ def test_clean_accepts_table_with_threshold(
         out = tmp_path / f"clean of {name}"
         code, printed, err = anowild("clean", table, "-o", out, "--how", "list")
         assert code == 0, err
-        assert "10  goes: above the line" in printed
+        assert "10  goes: above the limit" in printed
         assert len((out / "kept.txt").read_bytes().splitlines()) >= 110
 
 
@@ -118,7 +120,7 @@ def test_clean_refuses_unusable_sources_and_leaves_nothing(
         (here, ["-o", tmp_path / "x"], "cannot be read"),
         (tmp_path / "plain.csv", ["-o", tmp_path / "x"], "no column 'odd'"),
         (tmp_path / "line.csv", ["-o", tmp_path / "x"], "there is no such file in"),
-        (tmp_path / "line.csv", ["-o", tmp_path / "x", "--above", "2"], "belongs to a review"),
+        (tmp_path / "line.csv", ["-o", tmp_path / "x", "--threshold", "2"], "belongs to a review"),
         (tmp_path / "all.csv", ["-o", tmp_path / "x"], "nothing would stay"),
     ):
         code, _, err = anowild("clean", source, *options)
@@ -173,7 +175,7 @@ def test_clean_twice_at_once_leaves_one_complete_folder(
 def test_clean_refuses_infinite_score(
     anowild: Run, review_folder: Path, tmp_path: Path, above: str
 ) -> None:
-    code, _, err = anowild("clean", review_folder, "-o", tmp_path / "c", f"--above={above}")
+    code, _, err = anowild("clean", review_folder, "-o", tmp_path / "c", f"--threshold={above}")
     assert code == 1
     assert "has to be a number" in err
 
@@ -184,7 +186,7 @@ def test_clean_refuses_marks_of_other_images(
     folder = tmp_path / "review"
     shutil.copytree(scored_folder, folder)
     store = Store(folder / MARKS)
-    store.mark("elsewhere/1.png", "Ada", "odd")
+    store.mark(["elsewhere/1.png"], "Ada", "remove")
     store.close()
     code, _, err = anowild("clean", folder, "-o", tmp_path / "clean")
     assert code == 1
@@ -199,3 +201,37 @@ def test_clean_prints_names_with_surrogates(review_folder: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert b"two\\udcff" in done.stdout
     assert (out / "kept.txt").exists()
+
+
+def test_quarantine_moves_originals_and_undo_moves_them_back(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    for i, image in enumerate(digits[:20]):
+        Image.fromarray(image).save(folder / ("sub" if i % 2 else ".") / f"{i:02}.png")
+    before = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    review = tmp_path / "review"
+    session = ReviewSession.make(review, detector, str(folder))
+    store = Store(review / MARKS)
+    store.mark(session.names[8:12], "Ada", "remove")
+    store.close()
+    out = tmp_path / "clean"
+    code, printed, err = anowild("clean", review, "-o", out, "--how", "quarantine")
+    assert code == 0, err
+    assert "anowild clean --undo" in printed
+    gone = {Path(name) for name in session.names[8:12]}
+    assert set(folder.rglob("*.png")) == set(before) - gone
+    moved = {path.name: path.read_bytes() for path in (out / "quarantine").rglob("*.png")}
+    assert moved == {path.name: before[path] for path in gone}
+    # A file that has taken the place of one is not overwritten.
+    in_the_way = min(gone)
+    in_the_way.write_bytes(b"new")
+    code, _, err = anowild("clean", "--undo", out)
+    assert (code, "there is another file now" in err) == (1, True)
+    assert in_the_way.read_bytes() == b"new"
+    in_the_way.unlink()
+    assert anowild("clean", "--undo", out)[0] == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
+    code, _, err = anowild("clean", "--undo", review)
+    assert (code, "holds no quarantine" in err) == (1, True)

@@ -53,6 +53,8 @@ MAX_IMAGES = 240
 MAX_BODY = 1 << 20
 #: Pictures may be kept by the browser: their addresses change with the server's run.
 _CACHED = "private, max-age=86400"
+#: Media types of the files of the page.
+_STATIC = {".js": "text/javascript", ".css": "text/css"}
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class Review:
 
     def static(self, request: Request, body: dict[str, Any]) -> Response:
         name = request.path_params["name"]
-        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        kind = _STATIC[Path(name).suffix]
         return Response(_file(name), media_type=f"{kind}; charset=utf-8")
 
     def nothing(self, request: Request, body: dict[str, Any]) -> Response:

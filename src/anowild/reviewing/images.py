@@ -18,6 +18,7 @@ from anowild.data.dataset.build import build_set
 from anowild.data.dataset.writer import Part
 from anowild.data.image_set import Source, source_name
 from anowild.data.originals import Originals
+from anowild.errors import UserError
 from anowild.files import printable, read_json, write_json
 
 #: The split of all images that are looked at.
@@ -182,8 +183,11 @@ def prepare_images(
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
     given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    names = [source_name(source) for source in given]
+    if len(set(names)) < len(names):
+        raise UserError(f"{max(names, key=names.count)}: is given twice")
     readers = ImageStream(open_all(given), preprocess).readers
-    how = {"sources": [source_name(source) for source in given]}
+    how = {"sources": names}
     packed = build_set([Part(readers, SPLIT)], folder, preprocess, how, pictures=True, replace=True)
     passed_over = [
         LeftOut(f"{ending}: not read as images", len(names), printable(names[0]))
