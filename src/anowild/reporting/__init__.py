@@ -1,5 +1,5 @@
-"""The HTML page about a scored source. Imports `data`, `scoring`, `evaluation` and `views`.
+"""The HTML page about scored images. Imports `reviewing` and what lies below it.
 
-`page` scores the source and writes the page (`anowild report`), `sections` makes its galleries and
-tables, `samples` keeps the images that the galleries show, `charts` draws SVG, `images` makes data URLs.
+`page` reads and scores a source and writes the page (`anowild report`), or writes that of a review;
+`sections` makes its parts, `embedding` keeps its pictures few and small, `charts` draws SVG.
 """

@@ -12,23 +12,23 @@ from anowild.arrays import Array
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 68, 34
 #: Width of a curve; several are shown side by side.
 _CURVE_WIDTH = 360
+#: Points up to which each is drawn, not only the line between them.
+_FEW_POINTS = 12
 
 
-def histogram(
-    groups: dict[str, Array], threshold: float | None, label: str, bins: int = 48
-) -> Markup:
+def histogram(groups: dict[str, Array], limit: float | None, label: str, bins: int = 48) -> Markup:
     """Draw a histogram of one or more groups, with counts on a logarithmic scale.
 
     Args:
         groups: values by title; they share the bins, and are drawn on top of each other.
-        threshold: where to draw a vertical line; None: no line.
+        limit: where to draw a vertical line; None: no line.
         label: name of the values, for the axis and the description.
         bins: number of bins.
     """
     values = np.concatenate(list(groups.values()))
     low, high = float(values.min()), float(values.max())
-    if threshold is not None:
-        low, high = min(low, threshold), max(high, threshold)
+    if limit is not None:
+        low, high = min(low, limit), max(high, limit)
     high = high if high > low else low + 1
     edges = np.linspace(low, high, bins + 1)
     counts = {title: np.histogram(group, edges)[0] for title, group in groups.items()}
@@ -55,11 +55,13 @@ def histogram(
     for count in (1, 10, 100, 1000, 10000, 100000):
         if np.log1p(count) <= top:
             parts.append(_text(_LEFT - 6, y(np.log1p(count)) + 4, str(count), "end"))
-    if threshold is not None:
-        place = x(threshold)
+    if limit is not None:
+        place = x(limit)
+        side, shift = ("end", -6) if place > _WIDTH / 2 else ("start", 6)
         parts.append(
-            f'<line class="cut" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{_HEIGHT - _BOTTOM + 4}"/>'
+            f'<line class="limit" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{_HEIGHT - _BOTTOM + 4}"/>'
         )
+        parts.append(_text(place + shift, 14, f"limit {limit:.2f}", side))
     parts.append(_text(_WIDTH / 2, _HEIGHT - 2, label, "middle"))
     # The legend: the upper right corner is nearly empty, since few images have such high scores.
     for number, title in enumerate(groups) if len(groups) > 1 else ():
@@ -72,43 +74,49 @@ def histogram(
     return _svg(parts, f"Histogram of {label}. Images, {titles}.")
 
 
-def curve(x: Sequence[float], y: Sequence[float], title: str) -> Markup:
-    """Draw one line over the length of the training.
+def curve(minutes: Sequence[float], y: Sequence[float], title: str) -> Markup:
+    """Draw one line over the time of the training; of few values, also the points.
 
     Args:
-        x: in kimg, [N].
+        minutes: when each value was measured, [N].
         y: [N]; values that are not finite are skipped.
         title: name of the values.
     """
-    xs, ys = np.asarray(x, float), np.asarray(y, float)
-    good = np.isfinite(ys)
+    xs, ys = np.asarray(minutes, float), np.asarray(y, float)
+    good = np.isfinite(xs) & np.isfinite(ys)
     if not good.any():
         return _svg(
-            [_text(_CURVE_WIDTH / 2, _HEIGHT / 2, "no values", "middle")],
+            [_text(_CURVE_WIDTH / 2, _HEIGHT / 2, f"{title}: no values", "middle")],
             f"{title}: no values",
             _CURVE_WIDTH,
         )
-    low, high = float(ys[good].min()), float(ys[good].max())
-    high = high if high > low else low + 1
-    end = float(xs.max()) or 1.0
-    points = " ".join(
-        f"{_LEFT + a / end * (_CURVE_WIDTH - _LEFT - 10):.1f},"
-        f"{(_HEIGHT - _BOTTOM) * (1 - (b - low) / (high - low)) + 4:.1f}"
-        for a, b in zip(xs[good], ys[good], strict=True)
-    )
+    xs, ys = xs[good], ys[good]
+    low, high, end = float(ys.min()), float(ys.max()), float(xs.max())
+    if len(ys) == 1:
+        said = f"{low:.3g} after {end:.2g} minutes, the only value"
+    else:
+        said = f"from {low:.3g} to {high:.3g} over {end:.2g} minutes, {ys[-1]:.3g} at the end"
+    # A constant is drawn in the middle.
+    scale = 1 / (high - low) if high > low else 0.0
+    places = [
+        (
+            _LEFT + a / (end or 1.0) * (_CURVE_WIDTH - _LEFT - 10),
+            (_HEIGHT - _BOTTOM) * (1 - (b - low) * scale if scale else 0.5) + 4,
+        )
+        for a, b in zip(xs, ys, strict=True)
+    ]
     parts = [
-        f'<polyline class="curve" points="{points}"/>',
-        _text(_LEFT - 6, 12, f"{high:.3g}", "end"),
-        _text(_LEFT - 6, _HEIGHT - _BOTTOM + 4, f"{low:.3g}", "end"),
-        _text(_CURVE_WIDTH - 10, _HEIGHT - _BOTTOM + 18, f"{end:g} kimg", "end"),
+        '<polyline class="curve" points="' + " ".join(f"{a:.1f},{b:.1f}" for a, b in places) + '"/>'
+    ]
+    if len(places) <= _FEW_POINTS:
+        parts += [f'<circle class="point" cx="{a:.1f}" cy="{b:.1f}" r="3.5"/>' for a, b in places]
+    ends = [(12.0, high), (_HEIGHT - _BOTTOM + 4.0, low)] if scale else [(places[0][1] + 4, low)]
+    parts += [_text(_LEFT - 6, place, f"{value:.3g}", "end") for place, value in ends]
+    parts += [
+        _text(_CURVE_WIDTH - 10, _HEIGHT - _BOTTOM + 18, f"{end:.2g} minutes", "end"),
         _text(_CURVE_WIDTH / 2, _HEIGHT - 2, title, "middle"),
     ]
-    last = float(ys[good][-1])
-    return _svg(
-        parts,
-        f"{title} from {low:.3g} to {high:.3g} over {end:g} kimg, {last:.3g} at the end",
-        _CURVE_WIDTH,
-    )
+    return _svg(parts, f"{title} {said}", _CURVE_WIDTH)
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -1,9 +1,12 @@
-"""The report: one self-contained HTML file about a scored source."""
+"""The report: one self-contained HTML file about scored images."""
 
 from __future__ import annotations
 
+import logging
 import platform
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -16,17 +19,25 @@ from jinja2 import Environment
 from anowild.arrays import Array
 from anowild.data.image_set import Source
 from anowild.errors import UserError
-from anowild.evaluation.labels import LabelCollector, Labels
+from anowild.evaluation.labels import Labels
 from anowild.files import check_place, printable, write_text
 from anowild.reporting import sections
-from anowild.reporting.samples import TopKCollector
-from anowild.reporting.sections import Results
+from anowild.reporting.embedding import Embedded
+from anowild.reporting.sections import Card, Results
+from anowild.reviewing.details import seen_in_all
+from anowild.reviewing.ranking import Ranking
+from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector, Table, thresholds
 from anowild.scoring.detector import FLAGGED_SHARE
-from anowild.scoring.stream import ThresholdRule, open_stream, score_pass
+from anowild.scoring.explain import TERMS
+from anowild.scoring.stream import ThresholdRule, open_stream
+from anowild.scoring.thresholds import Threshold
+from anowild.signals import Interrupted
 from anowild.version import VERSION
 
-#: Images in each gallery by default.
+log = logging.getLogger("anowild")
+
+#: Cards by default.
 SHOWN = 24
 
 
@@ -41,107 +52,191 @@ def write_report(
     others: Mapping[str, Array] | None = None,
     folder: str | Path | None = None,
 ) -> None:
-    """Score a source and write a page about it; see `anowild.report`."""
+    """Read and score a source, and write a page about it; see `anowild.report`."""
     out = Path(out)
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"{out}: a report is written as .html; give it such an ending")
-    check_place(out)
+    _check(out)
     if isinstance(model, Detector):
         detector = model
     else:
         detector, folder = Detector.load(model), model
-    samples = TopKCollector(detector, shown)
-    results = _collect(detector, sources, rule, labels, samples)
+    # What does not fit is told before the images are read.
+    if labels is not None:
+        labels.begin(open_stream(detector, sources).count())
+    draw = None if rule is None else rule.fit(detector)
+    with _working_folder(out) as working:
+        session = ReviewSession.make(working, detector, sources)
+        for left in session.images.left_out[: sections.MOST_REASONS]:
+            log.warning("not used: %d (%s), as %s", left.count, left.reason, left.first)
+        _write(detector, session, out, folder, draw, labels, shown, notes, others)
+
+
+def write_review_report(
+    detector: Detector,
+    session: ReviewSession,
+    out: str | Path,
+    folder: str | Path | None,
+    rule: ThresholdRule | None = None,
+) -> None:
+    """Write a page about the images of a review.
+
+    Args:
+        detector: that scored them.
+        session: the review.
+        out: .html.
+        folder: of the model, whose training is shown.
+        rule: that chooses the limit; else it is the score that 5 % of the training images reach.
+
+    Raises:
+        UserError: the page cannot be written.
+    """
+    _check(Path(out))
+    draw = None if rule is None else rule.fit(detector)
+    _write(detector, session, Path(out), folder, draw)
+
+
+def _check(out: Path) -> None:
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{out}: a report is written as .html; give it such an ending")
+    check_place(out)
+
+
+@contextmanager
+def _working_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside the report for the images as they are read; its name keeps readers away.
+
+    It stays if the work is stopped, so that the same command goes on.
+    """
+    folder = out.with_name(f".{out.name}.images")
+    try:
+        yield folder
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(
+    detector: Detector,
+    session: ReviewSession,
+    out: Path,
+    folder: str | Path | None,
+    draw: Callable[[Table], Threshold] | None,
+    labels: Labels | None = None,
+    shown: int = SHOWN,
+    notes: Sequence[str] = (),
+    others: Mapping[str, Array] | None = None,
+) -> None:
+    truth = None if labels is None else sections.labels_of(session.images, labels)
+    results = Results(
+        detector, Ranking(session, detector), _threshold(detector, session, draw), truth
+    )
+    embedded = Embedded(session, detector, results.threshold.score)
+    cards = sections.cards(results, sections.chosen(results, shown, draw is not None), embedded)
     content = {
-        "title": f"Odd images in {_source_names(sources)}",
-        "summary": [
-            f"{len(results.table)} images, {results.table.left_out} left out; "
-            f"{results.threshold.flagged} flagged.",
-            _model_sentence(detector, folder),
-            *notes,
-        ],
-        **_results_content(results, samples, others or {}),
-        **_training_content(detector, folder),
+        **_summary(results, notes),
+        **_images(results, cards, shown, embedded),
+        **_details(results, others or {}),
+        **_training(detector, folder, embedded),
+        "table": sections.table_beside(out, results),
+    }
+    content |= {
+        "thumbnails": list(embedded.thumbnails.values()),
+        "not_embedded": _not_embedded(results, embedded),
         "footer": (
             f"AnoWild {VERSION}, torch {torch.__version__}, Python {platform.python_version()}, "
             f"{datetime.now(UTC).date().isoformat()}"
         ),
     }
     template = files("anowild.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=True).from_string(template).render(content)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(template).render(content)
     # File names may hold lone surrogates, which UTF-8 cannot encode.
     write_text(out, page.encode("utf-8", "backslashreplace").decode())
 
 
-def _collect(
-    detector: Detector,
-    sources: Source | Sequence[Source],
-    rule: ThresholdRule | None,
-    labels: Labels | None,
-    samples: TopKCollector,
-) -> Results:
-    """Score a source in one pass that also fills ``samples``."""
-    stream = open_stream(detector, sources)
-    draw = None if rule is None else rule.fit(detector)
+def _threshold(
+    detector: Detector, session: ReviewSession, draw: Callable[[Table], Threshold] | None
+) -> Threshold:
+    if draw is None:
+        return thresholds.training_share(session.score, FLAGGED_SHARE)
     table = Table(detector.cue_names, views=detector.view_names)
-    collector = None if labels is None else LabelCollector(labels)
-    score_pass(detector, stream, table, samples, *([] if collector is None else [collector]))
-    threshold = (
-        thresholds.training_share(table.score, FLAGGED_SHARE) if draw is None else draw(table)
-    )
-    truth = None if collector is None else collector.truth
-    return Results(detector, stream, table, table.scores, threshold, truth)
+    table.append(session.names, session.scores)
+    return draw(table)
 
 
-def _results_content(
-    results: Results, samples: TopKCollector, others: Mapping[str, Array]
-) -> dict[str, Any]:
-    oddest = sections.gallery(results, samples.oddest)
-    labeled = results.truth is not None
+def _summary(results: Results, notes: Sequence[str]) -> dict[str, Any]:
+    session, images = results.session, results.session.images
+    left_out = images.packed.description["left_out"]
     return {
-        "histogram": sections.score_histogram(results),
-        "threshold": [
-            results.threshold.promise,
-            f"Assumption: {results.threshold.assumption}",
-        ],
-        "oddest": oddest,
-        "legend": sections.picture_legend(oddest),
-        "ordinary": sections.gallery(results, samples.ordinary),
-        "labeled": labeled,
-        "quality": sections.quality_rows(results, others) if labeled else None,
-        "cues": sections.cue_rows(results),
-        "odd_sides": sections.odd_side_note(results.detector),
-        "data": sections.data_notes(results.stream),
+        "title": f"Odd images in {sections.source_names(images)}",
+        "summary": (
+            f"{len(session):,} images, {left_out:,} left out; {results.threshold.flagged:,} flagged. "
+            f"{seen_in_all(results.detector.preprocess, images.sizes)}"
+        ),
+        "notes": notes,
+        "left_out": images.left_out[: sections.MOST_REASONS],
+        "more_left_out": sum(left.count for left in images.left_out[sections.MOST_REASONS :]),
+        # Width of a thumbnail by its height, so that most images fill it.
+        "ratio": float(
+            np.clip(np.median(images.sizes[:, 0] / np.maximum(images.sizes[:, 1], 1)), 0.75, 1.5)
+        ),
     }
 
 
-def _training_content(detector: Detector, folder: str | Path | None) -> dict[str, Any]:
+def _images(
+    results: Results, cards: Sequence[Card], shown: int, embedded: Embedded
+) -> dict[str, Any]:
+    return {
+        "strip": cards[: sections.IN_STRIP],
+        "histogram": sections.score_histogram(results),
+        "beyond": sections.beyond_note(results),
+        "limit": results.threshold,
+        "cards": cards,
+        "flagged_shown": sum(
+            results.threshold.flags(
+                results.session.score[results.ranking.members(card.image.number)]
+            ).sum()
+            for card in cards
+        ),
+        "boxed": any(card.image.box for card in cards),
+        "legend": sections.picture_legend(cards),
+        "findings": sections.findings(results, embedded),
+        "ordinary": sections.ordinary(results, shown, embedded),
+    }
+
+
+def _details(results: Results, others: Mapping[str, Array]) -> dict[str, Any]:
+    labeled = results.truth is not None
+    return {
+        "labeled": labeled,
+        "quality": sections.quality_rows(results, others) if labeled else None,
+        "quality_notes": sections.quality_notes(results) if labeled else [],
+        "cues": sections.cue_rows(results),
+        "odd_sides": sections.odd_side_note(results.detector),
+        "terms": TERMS,
+    }
+
+
+def _training(detector: Detector, folder: str | Path | None, embedded: Embedded) -> dict[str, Any]:
     training = None if folder is None else Path(folder) / "training"
     settings = detector.training_info["settings"]
     return {
+        "model": None if folder is None else printable(str(folder)),
+        "trained": sections.training_notes(detector),
         "curves": [] if training is None else sections.loss_curves(training / "log.jsonl"),
-        "grids": [] if training is None else sections.training_grids(training / "grids"),
-        "settings": sorted((name, str(value)) for name, value in settings.items()),
+        "grids": [] if training is None else sections.training_grids(training / "grids", embedded),
+        "settings": [
+            ("setting", "value"),
+            *sorted((name, str(value)) for name, value in settings.items()),
+        ],
     }
 
 
-def _source_names(sources: Source | Sequence[Source]) -> str:
-    given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-    return ", ".join(
-        "an array" if isinstance(source, np.ndarray) else printable(str(source)) for source in given
-    )
-
-
-def _model_sentence(detector: Detector, folder: str | Path | None) -> str:
-    info = detector.training_info
-    trained = []
-    for name, view in info["views"].items():
-        length = f" for {view['kimg']:g} kimg" if "kimg" in view else ""
-        minutes = f" ({view['seconds'] / 60:.1f} minutes)" if "seconds" in view else ""
-        trained.append(f"{name}{length}{minutes}")
-    by = "a model" if folder is None else printable(str(folder))
-    side = detector.preprocess.resolution
-    return (
-        f"Scored by {by}: trained on {info['images']} unlabeled images ({', '.join(trained)}); its views "
-        f"see {side}x{side} pixels."
-    )
+def _not_embedded(results: Results, embedded: Embedded) -> str:
+    count, shown = len(results.session), len(embedded.thumbnails)
+    text = f"This page has thumbnails of {shown:,} of the {count:,} images, and no originals"
+    if embedded.absent:
+        text += f"; {embedded.absent:,} pictures had no room in it"
+    return f"{text}. The links to files work on the machine that wrote it."

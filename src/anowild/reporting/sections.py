@@ -1,8 +1,10 @@
-"""The parts of a report: galleries, tables, notes and training curves."""
+"""The parts of a report: cards, findings, tables, notes and training curves."""
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,22 +14,32 @@ import numpy as np
 from markupsafe import Markup
 
 from anowild.arrays import Array
-from anowild.data.dataset.summary import quality_summary
-from anowild.data.image_set import ImageStream
-from anowild.evaluation.labels import FEW, UNKNOWN, counts, fewest
+from anowild.data.checks import KINDS
+from anowild.data.readers import Provenance
+from anowild.evaluation.labels import FEW, UNKNOWN, Labels, counts, fewest
 from anowild.evaluation.metrics import qualities
 from anowild.files import printable
-from anowild.reporting import charts, images
-from anowild.reporting.images import Picture
-from anowild.reporting.samples import ImageSample
-from anowild.scoring import Detector, Scores, Table
+from anowild.reporting import charts
+from anowild.reporting.embedding import Embedded, Thumbnail
+from anowild.reviewing import pictures as drawings
+from anowild.reviewing.images import ReviewImages
+from anowild.reviewing.pictures import Picture
+from anowild.reviewing.ranking import Query, Ranking
+from anowild.reviewing.session import ReviewSession
+from anowild.scoring import Detector
+from anowild.scoring.explain import Reason
+from anowild.scoring.scores import oddest_first
 from anowild.scoring.thresholds import Threshold
 
-#: Reference images beside each image of a gallery.
+#: Images of the strip at the top, at most; cards of flagged images; cards with pictures of the views.
+IN_STRIP, MOST_FLAGGED, EXPLAINED = 20, 200, 48
+#: Alike images on a card, images of a finding, and the most ordinary ones, at most.
+ALIKE, IN_FINDING, ORDINARY = 11, 12, 24
+#: Reasons for leaving files out that are listed, at most.
+MOST_REASONS = 12
+#: Reference images beside each image of a card.
 NEIGHBORS = 3
-#: Skipped images that are listed by name.
-MAX_SKIPPED_LISTED = 20
-#: Percentile of the maps of all images in a gallery that gets the brightest color.
+#: Percentile of the maps of all images on cards that gets the brightest color.
 BRIGHTEST = 99.5
 #: Labels in words.
 LABEL_WORDS = {0: "labeled normal", 1: "labeled anomalous", UNKNOWN: "without a label"}
@@ -35,33 +47,72 @@ LABEL_WORDS = {0: "labeled normal", 1: "labeled anomalous", UNKNOWN: "without a 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that one scoring pass found out about a source."""
+    """Everything that is known about the images of a session, N of them."""
 
     detector: Detector
-    stream: ImageStream
-    table: Table
-    scores: Scores
+    ranking: Ranking
     threshold: Threshold
     truth: Array | None  # [N], labels; None: not given
+
+    @property
+    def session(self) -> ReviewSession:
+        """The scored images."""
+        return self.ranking.session
 
 
 @dataclass(frozen=True)
 class Card:
-    """One image in a gallery."""
+    """An odd image, with others that are like it."""
 
-    rank: int
-    name: str
-    score: float
-    flagged: bool
+    image: Thumbnail
     label: str
-    reason: str
+    reasons: Sequence[Reason]
+    findings: Sequence[str]
+    views: Sequence[tuple[str, str]]  # name and score
     pictures: Sequence[Picture]
     neighbors: Sequence[Picture]
+    alike: Sequence[Thumbnail]
+    more: int  # alike images without a thumbnail
+
+    @property
+    def count(self) -> int:
+        """How many images the card stands for."""
+        return 1 + len(self.alike) + self.more
+
+
+@dataclass(frozen=True)
+class FoundKind:
+    """What one cheap check found."""
+
+    title: str
+    meaning: str
+    count: int
+    images: Sequence[tuple[Thumbnail, str]]  # the first ones, and what is said of each
+
+
+def labels_of(images: ReviewImages, labels: Labels) -> Array:
+    """Look up the labels of images, int64 [N], also by their positions in the source.
+
+    Raises:
+        UserError: an image has no label, or the labels are a list of another length.
+    """
+    table = images.packed.manifest(["index", "label", "anomaly"])
+    used = table["index"].is_valid().to_numpy()
+    rows = table.filter(table["index"].is_valid())
+    known = [
+        Provenance(label=label, anomaly=anomaly)
+        for label, anomaly in zip(
+            rows["label"].to_pylist(), rows["anomaly"].to_pylist(), strict=True
+        )
+    ]
+    labels.begin(len(table))
+    found = labels.of(images.names, np.flatnonzero(used).tolist(), known=known)
+    return labels.end([found], len(table) - len(rows))
 
 
 def score_histogram(results: Results) -> Markup:
     """Draw the histogram of the scores, by label where labels are given."""
-    scores, truth = results.table.score, results.truth
+    scores, truth = results.session.score, results.truth
     groups = {"images": scores}
     if truth is not None:
         groups = {title: scores[truth == value] for value, title in LABEL_WORDS.items()}
@@ -69,39 +120,96 @@ def score_histogram(results: Results) -> Markup:
     return charts.histogram(groups, results.threshold.score, "score")
 
 
-def gallery(results: Results, sample: ImageSample) -> list[Card]:
-    """Make a card for each image of a sample."""
-    if not len(sample.positions):
-        return []
-    detector, ranks = results.detector, results.scores.ranks()
-    flags = results.threshold.flags(sample.score)
-    names = [printable(results.table.name(position)) for position in sample.positions]
-    explanation = detector.explain(sample.images)
-    pictures = images.explanation_pictures(explanation, names, BRIGHTEST)
-    neighbors = detector.neighbors(sample.images, NEIGHBORS)
-    reasons = detector.reasons(results.scores.select(sample.positions))
-    cards = []
-    for i, (position, name) in enumerate(zip(sample.positions, names, strict=True)):
-        alt = f"Ordinary training image that is similar to {name}"
-        cards.append(
+def beyond_note(results: Results) -> str:
+    """Say from which score on the training images say no more; empty if no score is as high."""
+    count = results.detector.training_info.get("images")
+    if not count or results.session.score.max() <= math.log10(count):
+        return ""
+    return (
+        f"Beyond {math.floor(10 * math.log10(count)) / 10:.1f} the {count:,} training images say no more: "
+        "there the score ranks images, but is no share."
+    )
+
+
+def chosen(results: Results, shown: int, all_flagged: bool) -> Array:
+    """Choose the images that get a card, the oddest first: one of each group of alike images.
+
+    Args:
+        shown: cards.
+        all_flagged: more cards where more is flagged, up to ``MOST_FLAGGED``.
+    """
+    order = results.ranking.select(Query(group=True), [])
+    if all_flagged:
+        flagged = int(results.threshold.flags(results.session.score[order]).sum())
+        shown = max(shown, min(flagged, MOST_FLAGGED))
+    return order[:shown]
+
+
+def cards(results: Results, numbers: Array, embedded: Embedded) -> list[Card]:
+    """Make a card for each image, by its number."""
+    detector, ranking, session = results.detector, results.ranking, results.session
+    # Room is given to what matters most: first the images, then what the views make of them.
+    images = [embedded.thumbnail(number) for number in numbers.tolist()]
+    pictures, neighbors = _explained(results, images[:EXPLAINED], embedded)
+    scores = session.scores.select(numbers)
+    reasons = detector.reasons(scores)
+    made = []
+    for i, image in enumerate(images):
+        others = ranking.members(image.number)[1:].tolist()
+        made.append(
             Card(
-                rank=int(ranks[position]),
-                name=name,
-                score=float(sample.score[i]),
-                flagged=bool(flags[i]),
-                label="" if results.truth is None else LABEL_WORDS[results.truth[position]],
-                reason=reasons[i],
-                pictures=pictures[i],
-                neighbors=[Picture(images.image_url(image), "", alt) for image in neighbors[i]],
+                image=image,
+                label="" if results.truth is None else LABEL_WORDS[results.truth[image.number]],
+                reasons=reasons[i],
+                findings=list(map(printable, ranking.kinds_of.get(image.number, {}).values())),
+                views=[(name, f"{values[i]:.2f}") for name, values in scores.views.items()],
+                pictures=pictures[i] if i < len(pictures) else [],
+                neighbors=neighbors[i] if i < len(neighbors) else [],
+                alike=[embedded.thumbnail(number) for number in others[:ALIKE]],
+                more=len(others[ALIKE:]),
             )
         )
-    return cards
+    return made
+
+
+def _explained(
+    results: Results, images: Sequence[Thumbnail], embedded: Embedded
+) -> tuple[list[list[Picture]], list[list[Picture]]]:
+    """Return for each image the pictures that the views make of it, and ordinary images like it."""
+    if not images:
+        return [], []
+    numbers = [image.number for image in images]
+    stored = np.ascontiguousarray(results.session.images.pictures[numbers])
+    drawn = drawings.explanation_pictures(
+        results.detector.explain(stored), [image.name for image in images], BRIGHTEST
+    )
+    near = []
+    for image, found in zip(images, results.detector.neighbors(stored, NEIGHBORS), strict=True):
+        alt = f"Ordinary training image that is similar to {image.name}"
+        near.append([Picture(drawings.image_url(picture), "", alt) for picture in found])
+    return [embedded.pictures(d) for d in drawn], [embedded.pictures(n) for n in near]
 
 
 def picture_legend(cards: Sequence[Card]) -> str:
-    """Say in one sentence what the pictures of a card show."""
+    """Say in one sentence what the small pictures of a card show."""
     titles = [picture.title for picture in cards[0].pictures] if cards else []
-    return "; ".join(f"{title}: {images.MEANINGS[title]}" for title in titles)
+    return "; ".join(f"{title}: {drawings.MEANINGS[title]}" for title in titles)
+
+
+def findings(results: Results, embedded: Embedded) -> list[FoundKind]:
+    """Return what cheap checks of the originals found, by kind."""
+    found = []
+    for finding in results.session.images.findings:
+        first = zip(finding.numbers[:IN_FINDING], finding.texts, strict=False)
+        images = [(embedded.thumbnail(number), printable(text)) for number, text in first]
+        found.append(FoundKind(*KINDS[finding.kind], len(finding.numbers), images))
+    return found
+
+
+def ordinary(results: Results, shown: int, embedded: Embedded) -> list[Thumbnail]:
+    """Return the images with the lowest scores, the most ordinary first."""
+    order = oddest_first(-results.session.score)[: min(shown, ORDINARY)]
+    return [embedded.thumbnail(number) for number in order.tolist()]
 
 
 def quality_rows(results: Results, others: Mapping[str, Array]) -> list[list[str]] | None:
@@ -111,41 +219,50 @@ def quality_rows(results: Results, others: Mapping[str, Array]) -> list[list[str
     """
     assert results.truth is not None
     known = results.truth != UNKNOWN
-    truth, scores = results.truth[known], results.scores.select(known)
+    truth, scores = results.truth[known], results.session.scores.select(known)
     if len(np.unique(truth)) < 2:
         return None
     columns = scores.columns() | {name: values[known] for name, values in others.items()}
-    rows = [["", "AUROC", "average precision"]]
+    rows = [["ranked by", "AUROC", "average precision"]]
     rows += [
         [name.replace("_", " "), str(quality.auroc), str(quality.average_precision)]
         for name, quality in qualities(columns, truth).items()
     ]
-    flags = results.threshold.flags(scores.score)
-    hits = str(int((flags & (truth == 1)).sum()))
-    rows.append([f"anomalies among the {int(flags.sum())} flagged images", hits, ""])
-    rows.append([f"flagged images among the {counts(truth)[1]} anomalies", hits, ""])
-    if fewest(truth) < FEW:
-        rows.append([f"only {fewest(truth)} of one kind: these figures say little", "", ""])
-    if not known.all():
-        rows.append(["without a label", str(int((~known).sum())), ""])
     return rows
+
+
+def quality_notes(results: Results) -> list[str]:
+    """Say how many anomalies were flagged, and what the labels cannot say."""
+    assert results.truth is not None
+    known = results.truth != UNKNOWN
+    truth, flags = results.truth[known], results.threshold.flags(results.session.score[known])
+    hits, anomalies = int((flags & (truth == 1)).sum()), counts(truth)[1]
+    notes = [
+        f"{hits} of the {int(flags.sum())} flagged images are labeled anomalous.",
+        f"{hits} of the {anomalies} images that are labeled anomalous are flagged.",
+    ]
+    if fewest(truth) < FEW:
+        notes.append(f"There are only {fewest(truth)} of one kind: these figures say little.")
+    if not known.all():
+        notes.append(f"{int((~known).sum())} images are without a label, and do not count.")
+    return notes
 
 
 def cue_rows(results: Results) -> list[list[str]]:
     """Return a table of the detector's cues, with a header."""
     rows = [
-        ["view", "cue", "weight in the score", "odd side", "median here", "99th percentile here"]
+        ["cue", "view", "weight in the score", "odd side", "median here", "99th percentile here"]
     ]
-    known = results.detector.calibration.cues
+    known, cues = results.detector.calibration.cues, results.session.scores.cues
     for view in results.detector.views:
         for cue in view.cues:
             if cue.name not in known:
                 continue
-            fitted, values = known[cue.name], results.scores.cues[cue.name]
+            fitted, values = known[cue.name], cues[cue.name]
             weight = f"{fitted.weight:.2f}" if fitted.counts else "0"
             median, high = f"{np.median(values):.4g}", f"{np.percentile(values, 99):.4g}"
             name = cue.name.replace("_", " ")
-            rows.append([view.name, name, weight, fitted.side, median, high])
+            rows.append([name, view.name, weight, fitted.side, median, high])
     return rows
 
 
@@ -169,23 +286,31 @@ def odd_side_note(detector: Detector) -> str:
     return " ".join([*notes, f"{others} in the score, a higher value is odder."])
 
 
-def data_notes(stream: ImageStream) -> list[str]:
-    """Say what is known about the quality of the data, and which images were skipped."""
-    lines = [
-        line
-        for reader in stream.readers
-        if reader.packed is not None
-        for line in quality_summary(reader.packed)
-    ]
-    lines += [
-        f"left out {printable(image.name)}: {image.reason}"
-        for image in stream.left_out[:MAX_SKIPPED_LISTED]
-    ]
-    if len(stream.left_out) > MAX_SKIPPED_LISTED:
-        lines.append(f"and {len(stream.left_out) - MAX_SKIPPED_LISTED} more were left out")
-    return lines or [
-        "Every image could be read. `anowild prepare` also finds duplicates and leaks."
-    ]
+def table_beside(out: Path, results: Results) -> str | None:
+    """Return the name of a table of these scores that lies beside the report; None: there is none."""
+    path = out.with_name("scores.csv")
+    oddest = int(oddest_first(results.session.score)[0])
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            row = next(csv.DictReader(file))
+        same = row["path"] == results.session.names[oddest]
+        return path.name if same and float(row["score"]) == results.session.score[oddest] else None
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, csv.Error):
+        return None
+
+
+def training_notes(detector: Detector) -> list[str]:
+    """Say what the model was trained on, and for how long."""
+    info = detector.training_info
+    notes = [f"{info['images']} unlabeled images."]
+    for name, view in info["views"].items():
+        facts = []
+        if "seconds" in view:
+            facts.append(f"{view['seconds'] / 60:.1f} minutes")
+        if "kimg" in view:
+            facts.append(f"{view['kimg']:g} thousand images shown")
+        notes.append(f"{name}: {', '.join(facts) or 'at once'}")
+    return notes
 
 
 def loss_curves(path: Path) -> list[Markup]:
@@ -194,22 +319,33 @@ def loss_curves(path: Path) -> list[Markup]:
         ticks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
         return []
-    kimg = [tick["kimg"] for tick in ticks]
+    minutes = [tick.get("seconds", float("nan")) / 60 for tick in ticks]
     names = [name for name in dict.fromkeys(chain.from_iterable(ticks)) if name.endswith("_loss")]
     return [
-        charts.curve(kimg, [tick.get(name, float("nan")) for tick in ticks], name.replace("_", " "))
+        charts.curve(
+            minutes, [tick.get(name, float("nan")) for tick in ticks], name.replace("_", " ")
+        )
         for name in names
     ]
 
 
-def training_grids(folder: Path) -> list[Picture]:
+def training_grids(folder: Path, embedded: Embedded) -> list[Picture]:
     """Return the last image grids that the training wrote; none if the folder has none."""
-    grids = []
+    grids: list[Picture] = []
     for kind, title in (
         ("samples", "Images that the generator makes from noise, at the end of the training"),
         ("reconstructions", "Training images, each above its reconstruction"),
     ):
         found = sorted(folder.glob(f"{kind}-*.png"))
         if found:
-            grids.append(Picture(images.png_url(found[-1].read_bytes()), title, title))
+            grid = Picture(drawings.png_url(found[-1].read_bytes()), title, title)
+            grids += [grid] if embedded.takes(len(grid.url)) else []
     return grids
+
+
+def source_names(images: ReviewImages) -> str:
+    """Name the sources of images, for a title."""
+    return ", ".join(
+        "an array" if source.startswith("array ") else printable(source)
+        for source in images.originals.sources
+    )

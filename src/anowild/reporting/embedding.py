@@ -1,0 +1,142 @@
+"""The pictures of a report: each is embedded once, as long as there is room in the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from anowild.files import printable
+from anowild.reviewing.details import seen_box
+from anowild.reviewing.pictures import Picture
+from anowild.reviewing.session import ReviewSession
+from anowild.scoring import Detector
+from anowild.scoring.scores import shown_score
+
+#: Characters of all pictures of a page together: with its text it stays below 10 MB.
+ROOM = 9_000_000
+#: Bytes of a picture, at most; a larger one is encoded again, with these sides and qualities in turn.
+MOST_BYTES, SMALLER = 24_000, ((320, 80), (320, 60), (240, 60), (160, 60))
+#: Pictures with a shorter side are enlarged pixel by pixel, not blurred.
+PIXELATED = 160
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """An image of the report: its picture, and what is said of it wherever it is shown."""
+
+    number: int
+    name: str
+    path: str  # the name without the folder that all images lie in
+    rank: int
+    score: str
+    flagged: bool
+    size: str  # of the original, and how the views see it
+    link: str | None  # address of the file, where it is one
+    url: str | None  # None: there was no room
+    width: int
+    height: int
+    pixelated: bool
+    box: (
+        tuple[float, float, float, float] | None
+    )  # what the views see, unless it is all: x, y, w, h
+
+    @property
+    def short_name(self) -> str:
+        """The name without its folders."""
+        return self.name.rpartition("/")[2] or self.name
+
+
+class Embedded:
+    """The pictures that a page embeds.
+
+    Args:
+        session: the images.
+        detector: that scored them.
+        limit: score from which they are flagged; None: none is.
+        room: characters for all pictures together.
+    """
+
+    def __init__(
+        self, session: ReviewSession, detector: Detector, limit: float | None, room: int = ROOM
+    ) -> None:
+        self.thumbnails: dict[int, Thumbnail] = {}
+        self.absent = 0  # pictures for which there was no room
+        self._session, self._detector, self._limit = session, detector, limit
+        self._ranks = session.scores.ranks()
+        self._room = room
+        common = os.path.commonprefix(session.names)  # noqa: RUF071 - it is cut after a folder
+        self._root = common[: common.rfind("/") + 1]
+
+    def thumbnail(self, number: int) -> Thumbnail:
+        """Return an image of the session for the page; the same one wherever it is shown."""
+        if number not in self.thumbnails:
+            self.thumbnails[number] = self._made(number)
+        return self.thumbnails[number]
+
+    def pictures(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Return pictures small enough for the page; none if there is no room for all of them."""
+        urls = [_small_url(base64.b64decode(p.url.partition(",")[2])) for p in pictures]
+        if not self.takes(sum(map(len, urls)), len(urls)):
+            return []
+        return [replace(p, url=url) for p, url in zip(pictures, urls, strict=True)]
+
+    def takes(self, size: int, count: int = 1) -> bool:
+        """Reserve room for pictures of ``size`` characters; False if there is too little."""
+        if size > self._room:
+            self.absent += count
+            return False
+        self._room -= size
+        return True
+
+    def _made(self, number: int) -> Thumbnail:
+        images, score = self._session.images, float(self._session.score[number])
+        data = images.thumbnails[number]
+        url = _small_url(data)
+        with Image.open(io.BytesIO(data)) as picture:
+            width, height = picture.size
+        preprocess, size = self._detector.preprocess, images.sizes[number].tolist()
+        x, y, w, h = seen_box(preprocess, *size)
+        whole = x <= 0 and y <= 0
+        seen = "" if whole else f" its middle {round(w * size[0])}x{round(h * size[1])}"
+        side = preprocess.resolution
+        return Thumbnail(
+            number=number,
+            name=printable(images.names[number]),
+            path=printable(images.names[number].removeprefix(self._root)),
+            rank=int(self._ranks[number]),
+            score=shown_score(score, self._detector.training_info.get("images")),
+            flagged=self._limit is not None and score >= self._limit,
+            size=f"{size[0]}x{size[1]} pixels; the views see{seen} as {side}x{side}",
+            link=self._link(number),
+            url=url if self.takes(len(url), 1) else None,
+            width=width,
+            height=height,
+            pixelated=max(width, height) < PIXELATED,
+            box=None if whole else (x * width, y * height, w * width, h * height),
+        )
+
+    def _link(self, number: int) -> str | None:
+        path = self._session.images.path(number)
+        return path.absolute().as_uri() if path is not None and path.is_file() else None
+
+
+def _small_url(data: bytes) -> str:
+    """Return the data URL of a WebP or PNG file, encoded again if it is large."""
+    kind = "png" if data.startswith(b"\x89PNG") else "webp"
+    if len(data) > MOST_BYTES:
+        kind = "webp"
+        with Image.open(io.BytesIO(data)) as opened:
+            picture = opened.convert("RGB")
+        for side, quality in SMALLER:
+            picture.thumbnail((side, side), Image.Resampling.BOX)
+            file = io.BytesIO()
+            picture.save(file, "WEBP", quality=quality, method=4)
+            data = file.getvalue()
+            if len(data) <= MOST_BYTES:
+                break
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
