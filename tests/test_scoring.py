@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from anowild import api
 from anowild.arrays import Array
@@ -28,6 +30,7 @@ from anowild.data.readers import FolderReader
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.scoring import Detector, Scores, table
+from anowild.scoring.explain import Reason, one_line
 from anowild.scoring.table import Row, Table
 from anowild.views import gan
 from tests.conftest import PATIENCE, Run, wait_until
@@ -44,28 +47,38 @@ NAMES = (
 )
 
 CUES = [name for name, cue in gan.CUES.items() if not cue.retired]
-COLUMNS = ["view_gan", *CUES]
 
 
 def plain_csv(rows: list[Row]) -> bytes:
     """The table written at once, from memory."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["path", "score", "rank", *COLUMNS])
+    writer.writerow(["path", "score", "rank", "view_gan", "why", *CUES])
     writer.writerows(
-        [row.path, row.score, row.rank, *row.views.values(), *row.cues.values()] for row in rows
+        [row.path, row.score, row.rank, *row.views.values(), row.why, *row.cues.values()]
+        for row in rows
     )
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def plain_rows(names: list[str], scores: Scores) -> list[Row]:
+def plain_rows(
+    names: list[str], scores: Scores, reasons: Callable[[Scores], list[list[Reason]]] | None = None
+) -> list[Row]:
     """The rows, ranked by sorting them."""
     columns = np.stack([*scores.columns().values()], axis=1).tolist()
-    ranked = sorted(zip(names, columns, strict=True), key=lambda pair: -pair[1][0])
+    why = [""] * len(names) if reasons is None else [one_line(found) for found in reasons(scores)]
+    ranked = sorted(zip(names, columns, why, strict=True), key=lambda row: -row[1][0])
     return [
-        Row(name, row[0], i + 1, dict(zip(CUES, row[2:], strict=True)), {"gan": row[1]})
-        for i, (name, row) in enumerate(ranked)
+        Row(name, row[0], i + 1, dict(zip(CUES, row[2:], strict=True)), {"gan": row[1]}, text)
+        for i, (name, row, text) in enumerate(ranked)
     ]
+
+
+def some_reasons(scores: Scores) -> list[list[Reason]]:
+    """One or two for each image; texts with what CSV quotes and what is not ASCII."""
+    text = "{:g}, „more“ than 99 %\nof them"
+    found = [Reason(text.format(value), "gan", "a", "", 0.99, False) for value in scores.score]
+    return [[reason] * (1 + i % 2) for i, reason in enumerate(found)]
 
 
 def columns_of(rows: list[Row]) -> dict[str, list[Any]]:
@@ -74,6 +87,7 @@ def columns_of(rows: list[Row]) -> dict[str, list[Any]]:
         name: [getattr(row, name) for row in rows] for name in ("path", "score", "rank")
     }
     found["view_gan"] = [row.views["gan"] for row in rows]
+    found["why"] = [row.why for row in rows]
     return found | {cue: [row.cues[cue] for row in rows] for cue in CUES}
 
 
@@ -97,10 +111,10 @@ def test_a_table_is_written_as_from_memory(
     # What stands for no byte cannot be written as text, but as a printable name in Parquet.
     names = [f"{i}-{NAMES[i % (len(NAMES) - 1)]}" for i in range(200)]
     scores = some_scores(200)
-    expected = plain_rows(names, scores)
-    found = Table(CUES, tmp_path / "scores.csv" if on_disk else None, ["gan"])
-    for start in range(0, 200, 37):
-        part = slice(start, start + 37)
+    expected = plain_rows(names, scores, some_reasons)
+    found = Table(CUES, tmp_path / "scores.csv" if on_disk else None, ["gan"], some_reasons)
+    for start in range(0, 200, 38):  # even, as reasons alternate
+        part = slice(start, start + 38)
         found.append(names[part], part_of(scores, part))
     assert list(tmp_path.iterdir()) == []  # what waits on the disk has no name
     assert found.rows() == expected
@@ -138,7 +152,8 @@ def test_a_source_is_written_as_from_memory(
 ) -> None:
     np.save(tmp_path / "x.npy", digits)
     images = ImageSet.load(tmp_path / "x.npy", preprocess=detector.preprocess)
-    expected = plain_rows(list(images.names), detector.score(images))
+    expected = plain_rows(list(images.names), detector.score(images), detector.reasons)
+    assert all(row.why for row in expected)
     assert api.score(detector, tmp_path / "x.npy").rows() == expected
     api.score(detector, tmp_path / "x.npy", tmp_path / "scores.csv")
     assert (tmp_path / "scores.csv").read_bytes() == plain_csv(expected)
@@ -313,7 +328,7 @@ def test_reading_ahead_is_what_scoring_does(
 
 
 def odd_column(path: Path) -> list[tuple[float, int]]:
-    """Score and flag of each row of a table with a line through it."""
+    """Score and flag of each row of a table with a limit."""
     if path.suffix == ".csv":
         with path.open(newline="") as file:
             return [(float(row["score"]), int(row["odd"])) for row in csv.DictReader(file)]
@@ -321,7 +336,7 @@ def odd_column(path: Path) -> list[tuple[float, int]]:
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
-def test_a_line_is_drawn_through_the_table(
+def test_a_limit_flags_rows_of_the_table(
     anowild: Run, model_folder: Path, digits: Array, tmp_path: Path, name: str
 ) -> None:
     np.save(tmp_path / "images.npy", digits[:60])
@@ -340,11 +355,17 @@ def test_a_false_discovery_rate_is_kept_with_calibration_images(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
     np.save(tmp_path / "images.npy", np.concatenate([digits[:50], noise]))
-    np.save(tmp_path / "usual.npy", digits[50:300])
+    np.save(tmp_path / "trained.npy", digits[50:300])
+    others = load_digits().images[300:550] / 16.0 * 255
+    others = np.kron(others.round().astype(np.uint8), np.ones((1, 2, 2), np.uint8))
+    np.save(tmp_path / "usual.npy", others)
     path = tmp_path / "scores.csv"
     command = ["score", model_folder, tmp_path / "images.npy", "-o", path, "--fdr", "0.2"]
     code, _, err = anowild(*command)
     assert (code, "needs calibration images" in err) == (1, True)
+    code, _, err = anowild(*command, "--calibration", tmp_path / "trained.npy")
+    assert (code, "250 of the 250 calibration images (100 %) were trained on" in err) == (1, True)
+    assert not path.exists()
     code, out, err = anowild(*command, "--calibration", tmp_path / "usual.npy")
     assert code == 0, err
     flagged = {row["path"] for row in csv.DictReader(path.open(newline="")) if row["odd"] == "1"}
@@ -361,23 +382,22 @@ def test_what_lies_apart_is_flagged_or_nothing(
     path = tmp_path / "scores.csv"
     code, out, err = anowild("score", model_folder, tmp_path / "images.npy", "-o", path, "--auto")
     assert code == 0, err
-    assert "flagged: 0 (none)" in out
-    assert "Can't tell" in out
+    assert "flagged: none. Can't tell" in out
     assert not any(odd for _, odd in odd_column(path))
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--budget", "3", "--auto"], "one threshold at a time"),
-        (["--budget", "3", "--gap"], "one threshold at a time"),
+        (["--budget", "3", "--auto"], "one limit at a time"),
+        (["--budget", "3", "--gap"], "one limit at a time"),
         (["--budget", "0"], "budget of 0"),
         (["--expected", "2"], "expected share of 2"),
         (["--expected-share", "2"], "expected share of 2"),
         (["--calibration", "x"], "belong to a false discovery rate"),
     ],
 )
-def test_impossible_lines_get_a_sentence(
+def test_impossible_limits_get_a_sentence(
     anowild: Run, model_folder: Path, digits: Array, tmp_path: Path, options: list[str], sentence: str
 ) -> None:  # fmt: skip
     np.save(tmp_path / "images.npy", digits[:20])

@@ -74,6 +74,11 @@ def check_place(path: Path) -> None:
         raise UserError(f"{path}: cannot be written there; name a file in an existing folder")
 
 
+def absolute(path: str | Path) -> Path:
+    """Return an absolute path without ``..``; links are not followed."""
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
 def printable(name: str) -> str:
     """Return a file name or other text with what UTF-8 cannot encode written as escapes."""
     try:

@@ -1,8 +1,10 @@
-"""From views to scores, tables and lines through them. Imports `data` and `views`.
+"""From views to scores, tables and limits. Imports `data` and `views`.
 
 `calibration` turns cues into one score; `detector` holds preprocessing, views and calibration, and
 `persistence` its files; `stream` scores a source of any length, `table` ranks and writes the scores,
-`thresholds` and `threshold_rules` draw a line through them, `explain` puts cues into words, and
+`growing` adds what is new to a table. `thresholds` and `threshold_rules` choose the limit from which images are
+flagged, `saved_limit` keeps one with the model, `flagged_files` copies what it flags, and `unlike_training` warns
+of images unlike the training images, which `trained_on` knows again. `explain` puts cues into words, and
 `reference_images` are ordinary training images to show beside an odd one.
 """
 

@@ -34,10 +34,10 @@ class Sink(Protocol):
 
 
 class ThresholdRule(Protocol):
-    """A rule that draws a line through scores; see `anowild.scoring.threshold_rules`."""
+    """A rule that chooses the limit from which images are flagged; see `anowild.scoring.threshold_rules`."""
 
     def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
-        """Prepare the rule, before anything is scored, and return what draws the line."""
+        """Prepare the rule, before anything is scored, and return what finds the limit."""
 
 
 def open_stream(detector: Detector, sources: Source | Sequence[Source]) -> ImageStream:
@@ -87,11 +87,11 @@ def score(
         check_output(path)
     detector = model if isinstance(model, Detector) else Detector.load(model)
     stream = open_stream(detector, sources)
-    draw = None if rule is None else rule.fit(detector)
-    table = Table(detector.cue_names, path, detector.view_names)
+    find = None if rule is None else rule.fit(detector)
+    table = Table(detector.cue_names, path, detector.view_names, detector.reasons)
     score_pass(detector, stream, table)
-    if draw is not None:
-        table.threshold = draw(table)
+    if find is not None:
+        table.threshold = find(table)
     if path is not None:
         table.write(path)
     return table

@@ -8,11 +8,11 @@ import struct
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from anowild.arrays import Array
 from anowild.data.image_set import Batch
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, check_place, printable
+from anowild.scoring.explain import Reason, one_line
 from anowild.scoring.scores import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
 
@@ -36,32 +37,42 @@ class Row:
     rank: int
     cues: dict[str, float]
     views: dict[str, float] = field(default_factory=dict)
+    why: str = ""  # reasons in one line, where they were asked for
 
 
 class Table:
     """Scores of a source; a sink of the scoring pass, and ``rows()`` are ranked, the oddest first.
 
-    Memory holds the scores alone, and where the rest of an image stands: 16 bytes an image. Names and
-    cues are written away as they come, and read back when they are asked for.
+    Memory holds the scores alone, and where the rest of an image stands: 16 bytes an image. Names, cues
+    and reasons are written away as they come, and read back when they are asked for.
 
     Args:
         cues: names of the cues, in the order of the columns.
-        out: where the table will be written. Names and cues wait on the same disk, in a file without
-            a name, of which nothing can be left behind. None: they wait in memory.
+        out: where the table will be written. Names, cues and reasons wait on the same disk, in a file
+            without a name, of which nothing can be left behind. None: they wait in memory.
         views: names of the views that have scores of their own.
+        reasons: says why images rank where they do, as :meth:`Detector.reasons`; None: the table is
+            silent about it.
 
     Raises:
         UserError: that disk is full, or cannot be written.
     """
 
     def __init__(
-        self, cues: Sequence[str], out: Path | None = None, views: Sequence[str] = ()
+        self,
+        cues: Sequence[str],
+        out: Path | None = None,
+        views: Sequence[str] = (),
+        reasons: Callable[[Scores], list[list[Reason]]] | None = None,
     ) -> None:
         self.cue_names, self.view_names = tuple(cues), tuple(views)
         self.left_out = 0  # images of the source that could not be read
+        self.earlier = 0  # the last rows, which were scored earlier; see `append_rows`
         self.threshold: Threshold | None = None
         self._out = out
-        self._values = struct.Struct(f"={len(self.view_names) + len(self.cue_names)}d")
+        self._reasons = reasons
+        # An entry has the values, the bytes of the reasons, the reasons and the name.
+        self._values = struct.Struct(f"={len(self.view_names) + len(self.cue_names)}dI")
         self._score = array("d")
         self._ends = array("q", [0])
         self._file: IO[bytes] = io.BytesIO()
@@ -88,13 +99,39 @@ class Table:
         columns = [scores.views[view] for view in self.view_names]
         columns += [scores.cues[cue] for cue in self.cue_names]
         values = np.stack(columns, axis=1)
+        why = [""] * len(names)
+        if self._reasons is not None:
+            why = list(map(one_line, self._reasons(scores)))
+        self._append(names, scores.score.tolist(), values.tolist(), why)
+
+    def append_rows(self, rows: Iterable[Row]) -> None:
+        """Add images that were scored earlier, after all others; their ranks are found again."""
+        waiting = iter(rows)
+        while group := list(islice(waiting, ROW_GROUP)):
+            values = [
+                [*(row.views[v] for v in self.view_names), *(row.cues[c] for c in self.cue_names)]
+                for row in group
+            ]
+            names, why = [row.path for row in group], [row.why for row in group]
+            self._append(names, [row.score for row in group], values, why)
+            self.earlier += len(group)
+
+    def _append(
+        self,
+        names: Sequence[str],
+        scores: Sequence[float],
+        values: Sequence[Sequence[float]],
+        why: Sequence[str],
+    ) -> None:
         end, entries = self._ends[-1], []
-        for name, row in zip(names, values.tolist(), strict=True):
+        for name, row, reasons in zip(names, values, why, strict=True):
+            text = reasons.encode()
             # File names may hold lone surrogates, which UTF-8 does not know.
-            entries.append(self._values.pack(*row) + name.encode("utf-8", "surrogatepass"))
+            packed = self._values.pack(*row, len(text))
+            entries.append(packed + text + name.encode("utf-8", "surrogatepass"))
             end += len(entries[-1])
             self._ends.append(end)
-        self._score.frombytes(scores.score.astype(np.float64).tobytes())
+        self._score.extend(scores)
         try:
             self._file.write(b"".join(entries))
             self._file.flush()
@@ -104,6 +141,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self._score)
+
+    @property
+    def new(self) -> int:
+        """How many images were scored now; they are the first."""
+        return len(self) - self.earlier
 
     @property
     def score(self) -> Array:
@@ -126,68 +168,91 @@ class Table:
         """Return all rows, ranked, the oddest first."""
         return list(self.ranked())
 
-    def ranked(self) -> Iterator[Row]:
-        """Yield the same rows one by one, in memory that does not grow with them."""
+    def ranked(self, new_only: bool = False) -> Iterator[Row]:
+        """Yield the same rows one by one, in memory that does not grow with them.
+
+        Args:
+            new_only: only of images that were scored now; their ranks are those among all.
+        """
         for rank, i in enumerate(oddest_first(self.score), start=1):
-            values, name = self._read(i)
+            if new_only and i >= self.new:
+                continue
+            values, name, why = self._read(i)
             views = dict(zip(self.view_names, values, strict=False))
             cues = dict(zip(self.cue_names, values[len(views) :], strict=True))
-            yield Row(name, self._score[i], rank, cues, views)
+            yield Row(name, self._score[i], rank, cues, views, why)
 
-    def write(self, path: Path) -> None:
-        """Write the ranked rows as .csv or .parquet; with a threshold, ``odd`` is 1 where it flags.
+    def write(self, path: Path | TextIO) -> None:
+        """Write the ranked rows; see :func:`write_rows`.
 
         Raises:
             UserError: the file has another ending, or cannot be written.
         """
         write_rows(self.ranked(), self.cue_names, path, self.threshold, self.view_names)
 
-    def _read(self, i: int) -> tuple[tuple[float, ...], str]:
+    def _read(self, i: int) -> tuple[list[float], str, str]:
+        """Return the values, the name and the reasons of the image at place ``i`` of the source."""
         start, end = self._ends[i], self._ends[i + 1]
         self._file.seek(start)
         entry = self._file.read(end - start)
-        name = entry[self._values.size :].decode("utf-8", "surrogatepass")
-        return self._values.unpack_from(entry), name
+        *values, length = self._values.unpack_from(entry)
+        text = entry[self._values.size :]
+        return values, text[length:].decode("utf-8", "surrogatepass"), text[:length].decode()
 
 
 def write_rows(
     rows: Iterable[Row],
     cues: Sequence[str],
-    path: Path,
+    path: Path | TextIO,
     threshold: Threshold | None = None,
     views: Sequence[str] = (),
 ) -> None:
-    """Write a table of scores as .csv or .parquet; with a threshold, ``odd`` is 1 where it flags.
+    """Write a table of scores as .csv or .parquet, or as CSV into an open text file.
+
+    With a threshold, ``odd`` is 1 where it flags.
 
     Raises:
         UserError: the file has another ending, or cannot be written.
     """
-    check_output(path)
-    columns = ["path", "score", "rank", *(f"view_{view}" for view in views), *cues]
+    columns = columns_of(cues, views)
     columns += ["odd"] if threshold is not None else []
 
     def values(row: Row) -> list[Any]:
         found: list[Any] = [row.path, row.score, row.rank]
-        found += [*(row.views[view] for view in views), *(row.cues[cue] for cue in cues)]
+        found += [*(row.views[view] for view in views), row.why]
+        found += [row.cues[cue] for cue in cues]
         if threshold is not None:
-            found.append(int(threshold.score is not None and row.score >= threshold.score))
+            found.append(int(threshold.is_reached(row.score)))
         return found
 
+    if not isinstance(path, Path):
+        _write_csv(map(values, rows), path, columns)
+        return
+    check_output(path)
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".parquet":
             _write_parquet(map(values, rows), temporary, columns)
             return
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(map(values, rows))
+            _write_csv(map(values, rows), file, columns)
+
+
+def columns_of(cues: Sequence[str], views: Sequence[str]) -> list[str]:
+    """Return the columns of a table, but ``odd``, which only a table with a threshold has."""
+    return ["path", "score", "rank", *(f"view_{view}" for view in views), "why", *cues]
+
+
+def _write_csv(rows: Iterator[list[Any]], file: TextIO, columns: Sequence[str]) -> None:
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows(rows)
 
 
 def _write_parquet(rows: Iterator[list[Any]], path: Path, columns: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"path": pa.string(), "rank": pa.int64(), "odd": pa.int8()}
+    types = {"path": pa.string(), "rank": pa.int64(), "why": pa.string(), "odd": pa.int8()}
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns])
     with pq.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, ROW_GROUP)):

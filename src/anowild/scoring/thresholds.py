@@ -39,6 +39,10 @@ class Threshold:
         """Return which scores are flagged: bool [N]."""
         return np.zeros(len(scores), bool) if self.score is None else scores >= self.score
 
+    def is_reached(self, score: float) -> bool:
+        """Whether an image with this score is flagged."""
+        return self.score is not None and score >= self.score
+
 
 def check_budget(count: int) -> None:
     """Raise UserError unless ``count`` is 1 or more."""

@@ -1,0 +1,77 @@
+"""Copies of the image files that a limit flags."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from anowild.data import open_all
+from anowild.data.image_set import Source
+from anowild.data.readers import FolderReader
+from anowild.errors import UserError
+from anowild.files import absolute, atomic_write, printable
+
+log = logging.getLogger("anowild")
+
+
+class FlaggedFiles:
+    """A folder that flagged image files are copied into, by their names relative to what was scored.
+
+    Args:
+        sources: folders of image files, or image files.
+        folder: where the copies go; it may have copies of earlier days.
+
+    Raises:
+        UserError: a source does not consist of single image files, or ``folder`` lies within one.
+    """
+
+    def __init__(self, sources: Sequence[Source], folder: Path) -> None:
+        self.folder = folder
+        roots = []
+        for source, reader in zip(sources, open_all(sources), strict=True):
+            if not isinstance(reader, FolderReader):
+                raise UserError(
+                    f"{source}: its images are not single files, so flagged ones cannot be copied; give a "
+                    "folder of image files, or leave out --copy-flagged"
+                )
+            root = absolute(reader.root)
+            roots.append(root if root.is_dir() else root.parent)
+            if root.is_dir() and absolute(folder).is_relative_to(root):
+                raise UserError(
+                    f"{folder}: lies in {source}, so the copies would be scored as well; name another folder"
+                )
+        self.root = Path(os.path.commonpath(roots))
+
+    def copy(self, names: Iterable[str]) -> tuple[int, int]:
+        """Copy image files; return how many were copied, and how many were there already.
+
+        A file that is there with other content is left as it is, with a warning.
+
+        Raises:
+            UserError: a file cannot be read or written.
+        """
+        copied = there = 0
+        for source in dict.fromkeys(map(_file_of, names)):
+            if not source.is_file():
+                raise UserError(f"{printable(str(source))}: is not there any more")
+            target = self.folder / absolute(source).relative_to(self.root)
+            if target.exists():
+                there += 1
+                if not filecmp.cmp(source, target, shallow=False):
+                    log.warning("%s: is there with other content, and was not overwritten", target)
+                continue
+            with atomic_write(target) as temporary:
+                shutil.copy2(source, temporary)
+            copied += 1
+        return copied, there
+
+
+def _file_of(name: str) -> Path:
+    """Return the file of an image; pages of one file have its name and a number."""
+    path = Path(name)
+    return path if path.is_file() else Path(re.sub(r"\[\d+\]$", "", name))

@@ -1,0 +1,273 @@
+"""Tables of growing sources: only what is new is scored, and joined to what was scored before.
+
+An image is known where the table lists it and its file has the size and the time of change that it had when
+it was scored. The file is the image itself or, of other sources, all files that are read: an archive, array or
+video that has changed is scored again as a whole. Beside the table ``scores.csv``, the file
+``scores.csv.scored.json`` says which model made it, and from which files.
+
+Rows of images that are not in the source any more stay; those of files that have changed are replaced.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.data import ImageStream, open_all
+from anowild.data.image_set import Source
+from anowild.data.readers import FolderReader, ImageSource, Record, SkippedImage
+from anowild.data.readers.base import Shape
+from anowild.errors import UserError
+from anowild.files import absolute, printable, read_json, write_text
+from anowild.scoring.detector import Detector
+from anowild.scoring.stream import ThresholdRule, score_pass
+from anowild.scoring.table import Row, Table, check_output, columns_of
+
+FORMAT = 1
+
+#: Path, size and time of change of files.
+State = list[list[Any]]
+
+
+@dataclass
+class _Unit:
+    """Files that are scored together, and the names of their images."""
+
+    state: State
+    images: list[str] = field(default_factory=list)
+
+    def note(self, record: Record) -> None:
+        """Note that an image is read."""
+        self.images.append(record.name)
+
+
+def score_new(
+    model: Detector | str | Path,
+    sources: Source | Sequence[Source],
+    out: str | Path,
+    rule: ThresholdRule | None = None,
+) -> Table:
+    """Score what is new in a source, and write the table of all; see `anowild.score`.
+
+    ``Table.new`` of the result says how many images are new; they come first, and the limit is that of
+    all images.
+
+    Raises:
+        UserError: as for `anowild.score`; the table was made by another model, or otherwise.
+    """
+    out = Path(out)
+    check_output(out)
+    detector = model if isinstance(model, Detector) else Detector.load(model)
+    before = _Before(out, detector)
+    readers = before.only_new(sources)
+    find = None if rule is None else rule.fit(detector)
+    table = Table(detector.cue_names, out, detector.view_names, detector.reasons)
+    if readers:
+        stream = ImageStream(readers, detector.preprocess)
+        try:
+            score_pass(detector, stream, table)
+        except UserError:
+            # Damaged files alone, each named by a warning: nothing is new.
+            if len(table) or not stream.left_out or not before.units:
+                raise
+            table.left_out = len(stream.left_out)
+    new = {table.name(i) for i in range(len(table))}
+    table.append_rows(before.rows(new))
+    if find is not None:
+        table.threshold = find(table)
+    table.write(out)
+    before.save(new)
+    return table
+
+
+class _Before:
+    """What was scored before, and what is scored now.
+
+    Args:
+        out: the table.
+
+    Raises:
+        UserError: it cannot be read, or was made by another model, or without this record.
+    """
+
+    def __init__(self, out: Path, detector: Detector) -> None:
+        self.out, self.detector = out, detector
+        self.side = out.with_name(f"{out.name}.scored.json")
+        self.units: dict[str, _Unit] = {}  # as they were
+        self.now: dict[str, _Unit] = {}  # those that are scored now
+        self._listed: set[str] = set()  # names in the table
+        if out.exists():
+            self.units = self._load()
+            self._listed = {row.path for row in self._read()}
+
+    def only_new(self, sources: Source | Sequence[Source]) -> list[ImageSource]:
+        """Open sources, without the files that are known."""
+        listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+        found: list[ImageSource] = []
+        for source, reader in zip(listed, open_all(listed), strict=True):
+            if isinstance(reader, FolderReader):
+                reader.paths = [path for path in reader.paths if self._is_new(str(path), [path])]
+                if reader.paths:
+                    found.append(_Noted(reader, self._note_file))
+                continue
+            files = list(reader.files())
+            if not files:
+                raise UserError(
+                    "an array in memory is no file, so nobody can tell what is new in it; save it as "
+                    ".npy, or score it as a whole"
+                )
+            if self._is_new(str(source), files):
+                found.append(_Noted(reader, self.now[_key(str(source))].note))
+        return found
+
+    def rows(self, new: set[str]) -> Iterator[Row]:
+        """Yield the rows that stay, given the names of images that were scored now."""
+        if not self.out.exists():
+            return
+        replaced = {
+            name for key in self.now if key in self.units for name in self.units[key].images
+        }
+        gone = set(map(self._spelled, replaced | new))
+        yield from (row for row in self._read() if row.path not in gone)
+
+    def save(self, new: set[str]) -> None:
+        """Write which model made the table from which files, given the names of images that are new."""
+        units = {key: unit for key, unit in self.units.items() if key not in self.now}
+        for key, unit in self.now.items():
+            images = [name for name in unit.images if name in new]
+            if images:
+                units[key] = _Unit(unit.state, images)
+        value = {
+            "format": FORMAT,
+            "model": self.detector.checksum,
+            "files": {key: [unit.state, unit.images] for key, unit in units.items()},
+        }
+        write_text(self.side, json.dumps(value, separators=(",", ":")))
+
+    def _is_new(self, source: str, files: Sequence[Path]) -> bool:
+        """Whether something has to be scored; its files are noted as they are before they are read."""
+        key = _key(source)
+        state = [_state(path) for path in files]
+        known = self.units.get(key)
+        if (
+            known is not None
+            and known.state == state
+            and self._listed.issuperset(map(self._spelled, known.images))
+        ):
+            return False
+        self.now[key] = _Unit(state)
+        return True
+
+    def _note_file(self, record: Record) -> None:
+        assert record.origin.source is not None
+        self.now[_key(record.origin.source)].note(record)
+
+    def _spelled(self, name: str) -> str:
+        """Return a name as the table has it."""
+        return printable(name) if self.out.suffix.lower() == ".parquet" else name
+
+    def _load(self) -> dict[str, _Unit]:
+        if not self.side.exists():
+            raise UserError(
+                f"{self.out}: exists, but was not made with --new-only, so nobody knows which model made it; "
+                "name a new table, or delete this one"
+            )
+        value = read_json(self.side)
+        try:
+            if value["format"] != FORMAT:
+                raise ValueError(f"format {value['format']}")
+            model = value["model"]
+            units = {key: _Unit(state, images) for key, (state, images) in value["files"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{self.side}: is damaged ({error!r}); delete it and the table, and score all images again"
+            ) from error
+        if model != self.detector.checksum:
+            raise UserError(
+                f"{self.out}: was made by another model, whose scores do not compare; name a new table"
+            )
+        return units
+
+    def _read(self) -> Iterator[Row]:
+        """Yield the rows of the table.
+
+        Raises:
+            UserError: it cannot be read, or has other columns.
+        """
+        views, cues = self.detector.view_names, self.detector.cue_names
+        try:
+            for row in _values(self.out, columns_of(cues, views)):
+                yield Row(
+                    row["path"],
+                    float(row["score"]),
+                    0,
+                    {cue: float(row[cue]) for cue in cues},
+                    {view: float(row[f"view_{view}"]) for view in views},
+                    row["why"],
+                )
+        except (OSError, csv.Error, ValueError, TypeError) as error:
+            raise UserError(f"{self.out}: cannot be read as a table of scores ({error})") from error
+
+
+class _Noted(ImageSource):
+    """A source that reports each image that is read from it."""
+
+    def __init__(self, reader: ImageSource, note: Callable[[Record], None]) -> None:
+        self.reader, self.note = reader, note
+        self.packed = reader.packed
+
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
+        for record in self.reader.records(start):
+            if isinstance(record, Record):
+                self.note(record)
+            yield record
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        return self.reader.shapes(most)
+
+    def files(self) -> Iterable[Path]:
+        return self.reader.files()
+
+    def count(self) -> int | None:
+        return self.reader.count()
+
+
+def _key(source: str) -> str:
+    return str(absolute(source))
+
+
+def _state(path: Path) -> list[Any]:
+    try:
+        found = path.stat()
+    except OSError:
+        return [_key(str(path)), -1, -1]  # reading it reports the error
+    return [_key(str(path)), found.st_size, found.st_mtime_ns]
+
+
+def _values(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a .csv or .parquet file, which has to have these columns, and may have ``odd``."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            _check_columns(path, file.schema_arrow.names, columns)
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+        return
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as text:
+        reader = csv.DictReader(text)
+        _check_columns(path, reader.fieldnames or (), columns)
+        yield from reader
+
+
+def _check_columns(path: Path, found: Sequence[str], columns: Sequence[str]) -> None:
+    if [name for name in found if name != "odd"] != list(columns):
+        raise UserError(
+            f"{path}: has other columns than this model and version write; name a new table"
+        )

@@ -1,0 +1,174 @@
+"""A table of a growing folder: what is known is not scored again, and nothing is taken for known wrongly."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from anowild import api
+from anowild.arrays import Array
+from anowild.errors import UserError
+from anowild.scoring import Detector
+from anowild.scoring.threshold_rules import FixedScore
+
+
+def add(folder: Path, images: Array, first: int = 0) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{first + i:03}.png" for i in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    if path.suffix == ".parquet":
+        return {row["path"]: row for row in pq.read_table(path).to_pylist()}
+    with path.open(newline="") as file:
+        return {row["path"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.parquet"])
+def test_new_images_join_the_table_as_if_all_were_scored_at_once(
+    detector: Detector, digits: Array, tmp_path: Path, name: str
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / name
+    add(folder, digits[:20])
+    first = api.score(detector, folder, out, new_only=True)
+    assert (len(first), first.new) == (20, 20)
+    before = rows(out)
+    new = add(folder, digits[20:30], 20)
+    found = api.score(detector, folder, out, FixedScore(1.0), new_only=True)
+    assert (len(found), found.new) == (30, 10)
+    assert {row.path for row in found.ranked(new_only=True)} == {str(path) for path in new}
+    after = rows(out)
+    assert all(after[path]["score"] == row["score"] for path, row in before.items())
+    assert all(after[path]["why"] == row["why"] != "" for path, row in before.items())
+
+    api.score(detector, folder, tmp_path / f"whole-{name}", FixedScore(1.0))
+    whole = rows(tmp_path / f"whole-{name}")
+    assert after.keys() == whole.keys()
+    for path, row in whole.items():
+        assert float(after[path]["score"]) == pytest.approx(float(row["score"]), rel=1e-5)
+        assert int(after[path]["odd"]) == int(row["odd"])
+    assert sorted(int(row["rank"]) for row in after.values()) == list(range(1, 31))
+    scores = [float(row["score"]) for row in after.values()]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_nothing_new_scores_nothing_and_writes_the_same(
+    detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path / "images", digits[:10])
+    out = tmp_path / "s.csv"
+    api.score(detector, tmp_path / "images", out, new_only=True)
+    text = out.read_bytes()
+    monkeypatch.setattr(Detector, "score", lambda *_: pytest.fail("was scored again"))
+    assert api.score(detector, tmp_path / "images", out, new_only=True).new == 0
+    assert out.read_bytes() == text
+    # Named otherwise, they are the same files.
+    monkeypatch.chdir(tmp_path)
+    assert api.score(detector, "images", out, new_only=True).new == 0
+    assert out.read_bytes() == text
+
+
+def test_changed_files_are_scored_again_and_lost_ones_stay(
+    detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.csv"
+    paths = add(folder, digits[:10])
+    api.score(detector, folder, out, new_only=True)
+    before = rows(out)
+    paths[0].unlink()
+    Image.fromarray(255 - digits[1]).save(paths[1])
+    time = paths[2].stat().st_mtime_ns
+    os.utime(paths[2], ns=(time, time + 10**9))
+    found = api.score(detector, folder, out, new_only=True)
+    assert (len(found), found.new) == (10, 2)
+    after = rows(out)
+    assert after.keys() == before.keys()
+    assert after[str(paths[1])]["score"] != before[str(paths[1])]["score"]
+    for path in (paths[0], *paths[3:]):
+        assert after[str(path)]["score"] == before[str(path)]["score"]
+
+
+def test_a_row_that_was_deleted_is_scored_again(
+    detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.csv"
+    add(folder, digits[:5])
+    api.score(detector, folder, out, new_only=True)
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text("".join(lines[:-1]))
+    assert api.score(detector, folder, out, new_only=True).new == 1
+    assert out.read_text().splitlines(keepends=True) == lines
+
+
+def test_archives_and_arrays_are_known_as_a_whole(
+    detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    source, other, out = tmp_path / "a.npy", tmp_path / "b.npy", tmp_path / "s.csv"
+    np.save(source, digits[:8])
+    np.save(other, digits[8:12])
+    assert api.score(detector, [source, other], out, new_only=True).new == 12
+    assert api.score(detector, [source, other], out, new_only=True).new == 0
+    np.save(source, digits[:6])
+    found = api.score(detector, [source, other], out, new_only=True)
+    assert (len(found), found.new) == (10, 6)
+    with pytest.raises(UserError, match="an array in memory is no file"):
+        api.score(detector, digits, out, new_only=True)
+
+
+def test_damaged_files_are_tried_again_and_stop_nothing(
+    detector: Detector, digits: Array, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.csv"
+    paths = add(folder, digits[:5])
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[:-40])
+    assert api.score(detector, folder, out, new_only=True).new == 4
+    found = api.score(detector, folder, out, new_only=True)
+    assert (len(found), found.new, found.left_out) == (4, 0, 1)
+    assert caplog.text.count("left out") == 2
+    paths[0].write_bytes(whole)
+    assert api.score(detector, folder, out, new_only=True).new == 1
+
+
+def test_tables_that_cannot_grow_are_refused(
+    detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.csv"
+    add(folder, digits[:5])
+    with pytest.raises(UserError, match="give `out`"):
+        api.score(detector, folder, new_only=True)
+    api.score(detector, folder, out)
+    with pytest.raises(UserError, match="was not made with --new-only"):
+        api.score(detector, folder, out, new_only=True)
+    out.unlink()
+    api.score(detector, folder, out, new_only=True)
+    side = tmp_path / "s.csv.scored.json"
+    kept = side.read_text()
+    side.write_text(json.dumps(json.loads(kept) | {"model": "another"}))
+    with pytest.raises(UserError, match="was made by another model"):
+        api.score(detector, folder, out, new_only=True)
+    for text, sentence in (("{}", "is damaged"), ("{", "not valid JSON")):
+        side.write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            api.score(detector, folder, out, new_only=True)
+    side.write_text(kept)
+    shutil.copy(out, tmp_path / "kept.csv")
+    for text in ("path,score\n", "", "path,score,rank\nx"):
+        out.write_text(text)
+        with pytest.raises(UserError, match="has other columns"):
+            api.score(detector, folder, out, new_only=True)
+    lines = (tmp_path / "kept.csv").read_text().splitlines()
+    out.write_text("\n".join([lines[0], lines[1].replace(lines[1].split(",")[1], "x")]))
+    with pytest.raises(UserError, match="cannot be read as a table"):
+        api.score(detector, folder, out, new_only=True)

@@ -1,0 +1,116 @@
+"""A limit that is kept with a model, and rules and commands that use it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anowild import api
+from anowild.arrays import Array
+from anowild.errors import UserError
+from anowild.scoring.saved_limit import LIMIT, chosen_limit, load_limit, save_limit
+from anowild.scoring.threshold_rules import FixedScore
+from tests.conftest import Run
+
+
+@pytest.fixture
+def model(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the model, that may be changed."""
+    shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("training"))
+    return tmp_path / "model"
+
+
+def test_a_limit_is_kept_and_replaced(model: Path) -> None:
+    assert load_limit(model) is None
+    with pytest.raises(UserError, match="no limit is kept with this model"):
+        chosen_limit(model)
+    for score in (1.5, 2.25):
+        kept = save_limit(model, score)
+        assert load_limit(model) == kept
+        assert (kept.score, kept.training_images) == (score, 300)
+        assert chosen_limit(model) == score
+        assert FixedScore.saved(model) == FixedScore(score)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_limit_is_a_number(model: Path, score: float) -> None:
+    with pytest.raises(UserError, match="has to be a number"):
+        save_limit(model, score)
+    assert not (model / LIMIT).exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"score": "x"}', '{"score": null}', "{"])
+def test_a_damaged_limit_is_named(model: Path, text: str) -> None:
+    (model / LIMIT).write_text(text)
+    with pytest.raises(UserError, match=r"limit\.json: is damaged"):
+        load_limit(model)
+
+
+def test_a_limit_of_an_earlier_training_is_used_with_a_word(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_limit(model, 2.0)
+    value = json.loads((model / LIMIT).read_text())
+    (model / LIMIT).write_text(json.dumps(value | {"model": "another"}))
+    assert chosen_limit(model) == 2.0
+    assert "before the model was trained again" in caplog.text
+
+
+def test_a_limit_needs_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no trained model"):
+        save_limit(tmp_path, 2.0)
+
+
+def test_a_fixed_score_says_what_it_promises(model: Path, digits: Array) -> None:
+    table = api.score(model, digits, rule=FixedScore(1.0))
+    assert table.threshold is not None
+    assert table.threshold.flagged == (table.score >= 1.0).sum()
+    assert "about 10 % of the training images score as high" in table.threshold.promise
+    high = api.score(model, digits, rule=FixedScore(9.0)).threshold
+    assert high is not None
+    assert "hardly any of the 300 training images" in high.promise
+
+
+def test_the_command_keeps_a_limit_that_others_use(
+    anowild: Run, model: Path, digits: Array, tmp_path: Path
+) -> None:
+    images = tmp_path / "images.npy"
+    np.save(images, digits[:60])
+    saved = ("--threshold", "saved")
+    code, _, err = anowild("score", model, images, *saved)
+    assert (code, "choose one with `anowild limit" in err) == (1, True)
+    code, out, _ = anowild("limit", model)
+    assert (code, "no limit is kept" in out) == (0, True)
+    code, out, _ = anowild("limit", model, 1)
+    assert (code, "use it with --threshold saved" in out) == (0, True)
+    assert "1, kept on 20" in anowild("limit", model)[1]
+
+    code, out, err = anowild("score", model, images, *saved)
+    assert code == 0, err
+    assert "(score 1 or more)" in out
+    np.save(tmp_path / "truth.npy", np.arange(60) < 30)
+    labels = ("--labels", tmp_path / "truth.npy", "--json")
+    results = [
+        json.loads(anowild("evaluate", model, images, *labels, "--threshold", limit)[1])
+        for limit in ("saved", 1, 0)
+    ]
+    assert results[0] == results[1]
+    assert results[0]["threshold"] == 1
+    assert results[2]["flagged"] == 60
+
+
+@pytest.mark.parametrize(
+    ("threshold", "sentence"), [("much", "takes a score, such as 2.5, or saved"), ("nan", "has to be a number")]
+)  # fmt: skip
+def test_a_limit_that_is_no_score_is_refused(
+    anowild: Run, model_folder: Path, threshold: str, sentence: str
+) -> None:
+    for command in (("score",), ("report", "-o", "r.html"), ("evaluate", "--labels", "folders")):
+        code, _, err = anowild(
+            command[0], model_folder, "x", *command[1:], "--threshold", threshold
+        )
+        assert (code, sentence in err) == (1, True), err
