@@ -31,8 +31,8 @@ from anowild.settings import Settings
         ({"black": 3, "white": 3}, "less than it"),
         ({"simultaneous": True, "cycle_weight": 1}, "0 where simultaneous is true"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
-        ({"kimg": "soon"}, "cannot be 'soon': it takes float"),
-        ({"fit": "cut"}, "it takes .*letterbox"),
+        ({"kimg": "soon"}, "cannot be 'soon': it takes a number"),
+        ({"fit": "cut"}, "it takes crop, .* or "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )

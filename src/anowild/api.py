@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data import ImageSet, PackedSet, Preprocess, choose_preprocess, open_all
+from anowild.data import PackedSet, Preprocess, choose_preprocess, open_all
 from anowild.data.contamination import contaminate_set
 from anowild.data.crops import CropReader, CropSettings
 from anowild.data.dataset.build import build_set
@@ -290,6 +290,7 @@ def review(
     host: str = "127.0.0.1",
     port: int = 8765,
     again: bool = False,
+    folder: str | Path | None = None,
 ) -> None:
     """Serve a page on which people mark images, the oddest first, until Ctrl-C.
 
@@ -300,6 +301,7 @@ def review(
         host: address to listen on.
         port: 0 takes any free one.
         again: score once more, even if this model has scored these images; the marks stay.
+        folder: of the model, where ``model`` is a detector; a limit that is chosen on the page is kept there.
 
     Raises:
         UserError: the port is in use, another server runs in the folder, or as for :func:`score`.
@@ -307,9 +309,11 @@ def review(
     from anowild.reviewing.serve import serve
     from anowild.scoring import Detector
 
-    folder = Path(model) if not isinstance(model, Detector) else None
-    detector = model if isinstance(model, Detector) else Detector.load(model)
-    serve(detector, sources, Path(out), host, port, again, folder)
+    if isinstance(model, Detector):
+        detector, kept = model, folder
+    else:
+        detector, kept = Detector.load(model), model
+    serve(detector, sources, Path(out), host, port, again, None if kept is None else Path(kept))
 
 
 def clean(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -103,7 +104,8 @@ def run_demo(
     print(verdict)
     print(closing)
     print(f"report: {out / 'report.html'}   table: {out / 'scores.csv'}")
-    print(f"next: anowild review {model} {training} -o {out / 'review'}")
+    review = shlex.join(["anowild", "review", str(model), training, "-o", str(out / "review")])
+    print(f"next: {review}")
 
 
 def _claim_folder(out: Path, facts: dict[str, float]) -> None:

@@ -451,9 +451,9 @@ def _parse(name: str, value: Any) -> Any:
             raise ValueError
         return int(float(value)) if kind is int else float(value)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        allowed = typing.get_args(kind) if typing.get_origin(kind) is Literal else kind
-        expected = getattr(allowed, "__name__", None) or str(allowed)
-        raise UserError(f"setting '{name}' cannot be {value!r}: it takes {expected}") from None
+        raise UserError(
+            f"setting '{name}' cannot be {value!r}: it takes {_kind_in_words(kind)}"
+        ) from None
 
 
 def _check(s: Settings) -> None:
@@ -489,6 +489,17 @@ def _check(s: Settings) -> None:
         "minibatch",
         "a multiple of 4 (minibatch stddev's groups), or less than 4, at every resolution",
     )
+
+
+def _kind_in_words(kind: Any) -> str:
+    """Return what values of a type look like: ``crop, letterbox or stretch``."""
+    if typing.get_origin(kind) is Literal:
+        *first, last = typing.get_args(kind)
+        return f"{', '.join(first)} or {last}"
+    if typing.get_origin(kind) is dict:
+        return "a number, or numbers by resolution, as 32:64,64:32"
+    words = {int: "a whole number", float: "a number", bool: "true or false"}
+    return words.get(kind, "a text")
 
 
 def _in_words(bound: Any) -> str:

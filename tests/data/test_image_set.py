@@ -217,7 +217,7 @@ def test_sources_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match="its 1 files are of other kinds"):
         open_source(tmp_path)
-    with pytest.raises(UserError, match="cannot be read; give one of these"):
+    with pytest.raises(UserError, match="is of no kind that can be read"):
         open_source(tmp_path / "a.txt")
 
 

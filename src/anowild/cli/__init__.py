@@ -1,6 +1,7 @@
 """The command line: thin commands that call the public functions and print what they return.
 
-`options` has what commands share, `data`, `model`, `review`, `study` and `info` the commands by theme.
+`options` has what commands share, `help` the look of their help; `find`, `data`, `model`, `review`, `study` and
+`info` have the commands by theme.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Annotated
 
 import typer
 
-from anowild.cli import data, info, model, review
+from anowild.cli import data, find, info, model, review
 from anowild.cli.data import data_app
+from anowild.cli.help import Command, Group
 from anowild.cli.options import print_error
 from anowild.cli.study import study_app
 from anowild.errors import UserError
@@ -23,18 +25,25 @@ from anowild.version import VERSION
 app = typer.Typer(
     name="anowild",
     help="Finds the odd images in a folder that nobody has labeled.",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    data.prepare, data.contaminate, model.train, model.score, model.report, review.review,
-    review.marks, review.clean, model.evaluate, info.networks, info.settings, info.demo,
-):  # fmt: skip
-    app.command()(command)
-app.add_typer(data_app, name="data")
-app.add_typer(study_app, name="study")
+#: Commands by the panel of the help that lists them.
+PANELS = {
+    "Look": (
+        find.find, review.review, model.report, model.score, review.clean, review.marks, model.limit,
+    ),
+    "Train and prepare": (model.train, data.prepare),
+    "Measure": (model.evaluate, data.contaminate),
+    "More": (info.demo, info.settings, info.networks),
+}  # fmt: skip
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=panel)(command)
+app.add_typer(data_app, name="data", cls=Group, rich_help_panel="Train and prepare")
+app.add_typer(study_app, name="study", cls=Group, rich_help_panel="Measure")
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from anowild.cli.options import Changes, Sources, changed, two_numbers
+from anowild.cli.help import Command
+from anowild.cli.options import Changes, Sources, changed, command_line, new_name, two_numbers
 from anowild.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,17 +24,26 @@ def _crops(text: str, *names: str, **more: Any) -> Any:
 
 def prepare(
     sources: Sources,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the data set.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the data set.")
+    ],
     test: Annotated[
-        list[str] | None, typer.Option(help="A source of the test split; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="IMAGES", help="A source of the test split; may be repeated."),
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Side in pixels: 8, 16, ... 512.")] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="N", help="Side in pixels: 8, 16, ... 512.")
+    ] = None,
     changes: Changes = None,
     labels: Annotated[
-        str | None, typer.Option(help="CSV with path and label, or an array of labels.")
+        str | None,
+        typer.Option(metavar="FILE", help="CSV with path and label, or an array of labels."),
     ] = None,
     like: Annotated[
-        Path | None, typer.Option(help="Model whose preprocessing to use, so that it can score.")
+        Path | None,
+        typer.Option(
+            metavar="MODEL", help="Model whose preprocessing to use, so that it can score."
+        ),
     ] = None,
     leaks: Annotated[
         Literal["refuse", "drop", "keep"],
@@ -43,37 +53,52 @@ def prepare(
         bool, _crops("The images are frames: cut objects out of them.", "--crop-objects")
     ] = False,
     object_size: Annotated[
-        float | None, _crops("Typical diameter of an object, in pixels of the frame.")
+        float | None,
+        _crops("Typical diameter of an object, in pixels of the frame.", metavar="N"),
     ] = None,
     contrast: Annotated[
         float | None,
-        _crops("Least contrast of an object, in multiples of the noise; 4 by default."),
+        _crops(
+            "Least contrast of an object, in multiples of the noise; 4 by default.", metavar="N"
+        ),
     ] = None,
     crop_side: Annotated[
-        int | None, _crops("Side of a crop in pixels; else twice the object size.")
+        int | None, _crops("Side of a crop in pixels; else twice the object size.", metavar="N")
     ] = None,
     padding: Annotated[
         str | None,
-        _crops("At the frame's border: shift the crop (default), reflect, edge, zero, or skip it."),
+        _crops(
+            "At the frame's border: shift the crop (default), reflect, edge, zero, or skip it.",
+            metavar="HOW",
+        ),
     ] = None,
     levels: Annotated[
         str | None,
         _crops(
-            "Black and white by percentiles of each 'frame' (default) or the whole 'video', or LOW,HIGH."
+            "Black and white by percentiles of each 'frame' (default) or the whole 'video', or LOW,HIGH.",
+            metavar="HOW",
         ),
     ] = None,
-    percentiles: Annotated[str | None, _crops("The two percentiles; 0.1,99.9 by default.")] = None,
+    percentiles: Annotated[
+        str | None, _crops("The two percentiles; 0.1,99.9 by default.", metavar="LOW,HIGH")
+    ] = None,
     masks: Annotated[
         list[str] | None,
-        _crops("Instance masks instead of detection, a source for each of the others."),
+        _crops(
+            "Instance masks instead of detection, a source for each of the others.",
+            metavar="IMAGES",
+        ),
     ] = None,
     thin: Annotated[
         str | None,
         _crops(
-            "Drop crops that hardly moved and changed: SIZES,SHARE as 0.1,0.03 (default); 0: off."
+            "Drop crops that hardly moved and changed: SIZES,SHARE as 0.1,0.03 (default); 0: off.",
+            metavar="SIZES,SHARE",
         ),
     ] = None,
-    every: Annotated[int | None, _crops("Read only one frame in this many.", min=1)] = None,
+    every: Annotated[
+        int | None, _crops("Read only one frame in this many.", min=1, metavar="N")
+    ] = None,
 ) -> None:
     """Turn images, arrays, archives or videos into a packed data set that trains fast."""
     from anowild import api
@@ -99,20 +124,31 @@ def prepare(
     )  # fmt: skip
     for line in quality_summary(packed):
         print(line)
-    print(f"next: anowild train {out} -o model")
+    print(f"next: {command_line('train', out, '-o', new_name('model'))}")
 
 
 def contaminate(
-    dataset: Annotated[Path, typer.Argument(help="Packed data set with labels.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new data set.")],
-    rate: Annotated[float, typer.Option(help="Share of anomalies in the new training split.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="Packed data set with labels.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the new data set.")
+    ],
+    rate: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of anomalies in the new training split."),
+    ],
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the draw of anomalies.")] = 0,
     normal: Annotated[
-        list[str] | None, typer.Option(help="Label of normal images; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="Label of normal images; may be repeated."),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="cifar10-one-vs-rest, cifar10-vehicles-vs-animals, mnist-one-vs-rest."),
+        typer.Option(
+            metavar="NAME",
+            help="cifar10-one-vs-rest, cifar10-vehicles-vs-animals, mnist-one-vs-rest.",
+        ),
     ] = None,
 ) -> None:
     """Put known anomalies into the training split, for honest experiments."""
@@ -125,13 +161,20 @@ def contaminate(
         f"{out}: {counts} images; {len(facts['indices'])} of the training images are anomalies, "
         f"listed in {out / 'dataset.json'}"
     )
-    print(f"next: anowild train {out} -o model; anowild evaluate model {out}:test --labels source")
+    model = new_name("model")
+    train = command_line("train", out, "-o", model)
+    evaluate = command_line("evaluate", model, f"{out}:test", "--labels", "source")
+    print(f"next: {train} && {evaluate}")
 
 
-@data_app.command()
+@data_app.command(cls=Command)
 def fetch(
-    name: Annotated[str, typer.Argument(help="cifar10, cifar100, mnist or fashion-mnist.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to download into.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="cifar10, cifar100, mnist or fashion-mnist.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder to download into.")
+    ],
 ) -> None:
     """Download a known data set, or go on with the download; the checksums are verified."""
     from anowild.data.download import fetch as fetch_files
@@ -140,13 +183,15 @@ def fetch(
     for path in files:
         print(path)
     source = files[0] if len(files) == 1 else out
-    print(f"next: anowild prepare {source} -o {name}")
+    print(f"next: {command_line('prepare', source, '-o', new_name(name))}")
 
 
-@data_app.command()
+@data_app.command(cls=Command)
 def show(
-    dataset: Annotated[Path, typer.Argument(help="Packed data set.")],
-    listed: Annotated[int, typer.Option(min=0, help="Images named for each finding.")] = 20,
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Packed data set.")],
+    listed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Images named for each finding.")
+    ] = 20,
 ) -> None:
     """Say what a packed data set holds, and what its quality checks found."""
     from anowild.data import PackedSet

@@ -58,13 +58,21 @@ def settings(
 
 def demo(
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder of model, table, pictures.")
+        Path,
+        typer.Option("-o", "--out", metavar="FOLDER", help="Folder of model, table, pictures."),
     ] = Path("demo"),
-    kimg: Annotated[float | None, typer.Option(help="Length, in thousands of images.")] = None,
+    kimg: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Length of each training, in thousands of images shown; 12, about a minute, unless given.",
+        ),
+    ] = None,
     rate: Annotated[
-        float, typer.Option(help="Share of anomalies hidden in the training set.")
+        float,
+        typer.Option(metavar="SHARE", help="Share of anomalies hidden in the training set."),
     ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of everything that is drawn.")] = 0,
     threads: options.Threads = None,
 ) -> None:
     """Train on real digits with others hidden among them, and show what is found."""

@@ -1,42 +1,65 @@
-"""Commands about a model: train, score, report, evaluate."""
+"""Commands about a model: train, score, report, evaluate, limit."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
-import math
+import sys
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 
 from anowild.cli import options
-from anowild.cli.options import Budget, CalibrationSources, ExpectedShare, Fdr, Gap
+from anowild.cli.options import Budget, CalibrationSources, ExpectedShare, Fdr, Gap, Threshold
 from anowild.errors import UserError
 from anowild.presets import FAST, preset
+
+if TYPE_CHECKING:
+    from anowild.scoring import Detector, Table
+
+#: Exit code of `score --exit-code` where something is flagged.
+FLAGGED = 3
 
 
 def train(
     sources: options.Sources,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the model.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the model.")
+    ],
     preset_name: options.PresetName = "laptop",
     kimg: Annotated[
-        float | None, typer.Option(help="Length of each training, in thousands of images.")
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Length of each training, in thousands of images shown; 100 is about 10 minutes on two "
+            "cores.",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Side in pixels: 8, 16, ... 512.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of everything that is drawn.")
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(metavar="N", help="Side in pixels: 8, 16, ... 512.")
+    ] = None,
     views: Annotated[
         str | None,
-        typer.Option(help="Ways of looking at an image, with commas; all of the preset."),
+        typer.Option(
+            metavar="NAMES",
+            help="Ways of looking at an image, with commas; all of the preset unless given.",
+        ),
     ] = None,
     features: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="For the view pretrained: efficientnet-lite0, timm:NAME, FILE.onnx or "
-            "FILE.npy (vectors of the images)."
+            "FILE.npy (vectors of the images).",
         ),
     ] = None,
     fast: Annotated[
@@ -49,7 +72,9 @@ def train(
     changes: options.Changes = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the settings and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the settings and stop.")
+    ] = False,
 ) -> None:
     """Train a detector on unlabeled images, or go on with a training that was stopped."""
     settings = options.changed(
@@ -63,72 +88,192 @@ def train(
 
     detector = api.train(sources, out, settings, device, threads)
     for name, info in detector.training_info["views"].items():
-        length = f" for {info['kimg']:g} kimg" if "kimg" in info else ""
         minutes = f" in {info['seconds'] / 60:.1f} minutes" if "seconds" in info else ""
-        print(f"{out}: trained {name}{length}{minutes}")
+        length = f" ({info['kimg']:g} thousand images shown)" if "kimg" in info else ""
+        print(f"{out}: trained {name}{minutes}{length}")
     for name in detector.training_info["failed"]:
         print(f"{out}: went on without {name}, as said above")
     print(f"training images, the oddest first: {out / 'suspects.csv'}")
-    print(f"next: anowild score {out} IMAGES -o scores.csv")
+    table = options.new_name("scores.csv")
+    print(f"next: {options.command_line('score', out, *sources, '-o', table)}")
 
 
 def score(
     model: options.Model,
     sources: options.Sources,
-    out: Annotated[Path, typer.Option("-o", "--out", help="scores.csv or scores.parquet.")],
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    precision: options.Precision = "float32",
-    show: Annotated[int, typer.Option(min=0, help="Print the oddest images.")] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="Write a table: scores.csv, scores.parquet, or - for CSV on the standard output.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object a line for each image, the oddest first."
+        ),
+    ] = False,
+    new_only: Annotated[
+        bool,
+        typer.Option(
+            "--new-only",
+            help="Score only images that the table of -o does not list yet, or whose files have changed, and "
+            "add them to it. What is printed, copied and told by the exit code is about these alone.",
+        ),
+    ] = False,
+    copy_flagged: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Copy the files of flagged images into this folder; nothing there is overwritten.",
+        ),
+    ] = None,
+    exit_code: Annotated[
+        bool,
+        typer.Option(
+            "--exit-code", help=f"End with exit code {FLAGGED} if at least one image is flagged."
+        ),
+    ] = False,
+    show: Annotated[
+        int, typer.Option(min=0, metavar="N", help="How many of the oddest images are printed.")
+    ] = 10,
+    threshold: Threshold = None,
     budget: Budget = None,
     expected_share: ExpectedShare = None,
     fdr: Fdr = None,
     calibration: CalibrationSources = None,
     gap: Gap = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "float32",
 ) -> None:
-    """Score images and write a ranked table, the oddest first; draw a line through it if asked."""
+    """Score images, the oddest first: print them, write a table, flag what reaches a limit."""
     from anowild import api
+    from anowild.scoring.flagged_files import FlaggedFiles
+    from anowild.scoring.unlike_training import unlike_training
 
-    rule = options.threshold_rule(budget, expected_share, fdr, calibration, gap)
+    to_stdout = out == Path("-")
+    file = None if to_stdout else out
+    if to_stdout and as_json:
+        raise UserError("--json and -o - both print on the standard output; leave out one")
+    if new_only and file is None:
+        raise UserError("--new-only needs a table that grows (-o scores.csv)")
+    rule = options.threshold_rule(
+        model, threshold, budget, expected_share, fdr, calibration, gap
+    )  # fmt: skip
+    for given, option in ((copy_flagged, "--copy-flagged"), (exit_code, "--exit-code")):
+        if given and rule is None:
+            raise UserError(f"{option} needs a limit, such as --threshold saved or --budget 20")
+    copies = None if copy_flagged is None else FlaggedFiles(sources, copy_flagged)
     detector = options.load_detector(model, device, threads, precision)
-    table = api.score(detector, sources, out, rule)
-    for row in islice(table.ranked(), show):
-        print(f"{row.rank:6}  {row.score:8.3f}  {row.path!a}")
-    usual = detector.threshold()
-    share = (table.score >= usual).mean()
-    print(
-        f"{out}: {len(table)} images, {table.left_out} left out; {100 * share:.1f} % score {usual:.2f} "
-        "or more, as 5 % of the training images do"
+    table = api.score(detector, sources, file, rule, new_only)
+    say: Callable[[str], None] = options.print_error if to_stdout or as_json else print
+    if to_stdout:
+        _print_csv(table)
+    elif as_json:
+        _print_json(table)
+    else:
+        _print_oddest(table, detector, show)
+    _print_summary(table, file, say)
+    found = table.threshold
+    flagged = [
+        row.path
+        for row in table.ranked(new_only=True)
+        if found is not None and found.is_reached(row.score)
+    ]
+    if copies is not None:
+        copied, there = copies.copy(flagged)
+        say(f"{copy_flagged}: {copied} flagged images copied, {there} were there already")
+    unlike = unlike_training(table.score[: table.new])
+    if unlike is not None:
+        options.print_error(f"anowild: warning: {unlike}")
+    if exit_code and flagged:
+        raise typer.Exit(FLAGGED)
+
+
+def _print_oddest(table: Table, detector: Detector, count: int) -> None:
+    from anowild.files import printable
+    from anowild.scoring.scores import shown_score
+
+    images = detector.training_info.get("images")
+    for row in islice(table.ranked(new_only=True), count):
+        score = shown_score(row.score, images)
+        print(f"{row.rank:6}  {score:>7}  {printable(row.path)}  {row.why}".rstrip())
+
+
+def _print_csv(table: Table) -> None:
+    sys.stdout.flush()
+    # Bytes of file names are printed as they are, as in a file.
+    text = io.TextIOWrapper(
+        sys.stdout.buffer, "utf-8", errors="surrogateescape", newline="", write_through=True
     )
+    try:
+        table.write(text)
+    finally:
+        text.detach()
+
+
+def _print_json(table: Table) -> None:
+    for row in table.ranked(new_only=True):
+        value: dict[str, Any] = {"path": row.path, "score": row.score, "rank": row.rank}
+        if table.threshold is not None:
+            value["odd"] = table.threshold.is_reached(row.score)
+        print(json.dumps({**value, "why": row.why, "views": row.views}))
+
+
+def _print_summary(table: Table, file: Path | None, say: Callable[[str], None]) -> None:
+    from anowild.scoring import Detector
+
+    usual = Detector.threshold()
+    scores = table.score[: table.new]
+    where = "" if file is None else f"{file}: "
+    new = "" if table.new == len(table) else f", {table.new} of them new"
+    share = f"; {100 * (scores >= usual).mean():.1f} %" if table.new else ""
+    among = " of the new" if new else ""
+    told = (
+        f"{share}{among} score {usual:.2f} or more, as 5 % of the training images do"
+        if share
+        else ""
+    )
+    say(f"{where}{len(table)} images{new}, {table.left_out} left out{told}")
     if table.threshold is not None:
-        line = table.threshold
-        where = "none" if line.score is None else f"score {line.score:.4g} or more"
-        print(f"flagged: {line.flagged} ({where})")
-        print(f"promise: {line.promise}\nassumption: {line.assumption}")
+        limit = table.threshold
+        if limit.score is None:
+            say(f"flagged: none. {limit.promise}\nassumption: {limit.assumption}")
+        else:
+            say(f"flagged: {limit.flagged} (score {limit.score:.4g} or more)")
+            say(f"promise: {limit.promise}\nassumption: {limit.assumption}")
 
 
 def report(
     model: options.Model,
     sources: options.Sources,
-    out: Annotated[Path, typer.Option("-o", "--out", help="report.html.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="report.html.")],
     labels: Annotated[
-        str | None, typer.Option(help="As for `evaluate`: adds how good the ranking is.")
+        str | None,
+        typer.Option(metavar="FILE", help="As for `evaluate`: adds how good the ranking is."),
     ] = None,
     normal: options.Normal = None,
     partial: options.Partial = False,
-    show: Annotated[int, typer.Option(min=1, max=500, help="Images in each gallery.")] = 24,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
+    show: Annotated[
+        int, typer.Option(min=1, max=500, metavar="N", help="Images in each gallery.")
+    ] = 24,
+    threshold: Threshold = None,
     budget: Budget = None,
     expected_share: ExpectedShare = None,
     fdr: Fdr = None,
     calibration: CalibrationSources = None,
     gap: Gap = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
 ) -> None:
-    """Score images and write one page about them: the oddest, why they are, and where the line is."""
+    """Score images and write one page about them: the oddest, why they are, and what is flagged."""
     from anowild import api
 
-    rule = options.threshold_rule(budget, expected_share, fdr, calibration, gap)
+    rule = options.threshold_rule(model, threshold, budget, expected_share, fdr, calibration, gap)
     truth = options.labels_of(labels, normal, partial)
     detector = options.load_detector(model, device, threads)
     api.report(detector, sources, out, rule, truth, show, folder=model)
@@ -141,13 +286,18 @@ def evaluate(
     labels: Annotated[
         str,
         typer.Option(
-            help="CSV with path and label; .npy or file.npz:key of 0 and 1; 'folders' or 'source'."
+            metavar="FILE",
+            help="CSV with path and label; .npy or file.npz:key of 0 and 1; 'folders' or 'source'.",
         ),
     ],
     normal: options.Normal = None,
     partial: options.Partial = False,
     threshold: Annotated[
-        float | None, typer.Option(help="Score that flags; else what 5 % of training reach.")
+        str | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Limit from which images are flagged, or `saved`; else what 5 % of the training images reach.",
+        ),
     ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -157,16 +307,15 @@ def evaluate(
     """Measure a model on labeled images: AUROC, average precision, F1, with 95 % intervals."""
     from anowild import api
 
-    if threshold is not None and not math.isfinite(threshold):
-        raise UserError(f"--threshold {threshold}: has to be a number")
+    limit = None if threshold is None else options.limit_of(threshold, model)
     truth = options.labels_of(labels, normal, partial)
     assert truth is not None
     detector = options.load_detector(model, device, threads, precision)
-    result = api.evaluate(detector, sources, truth, threshold)
+    result = api.evaluate(detector, sources, truth, limit)
     if as_json:
         print(json.dumps(dataclasses.asdict(result), indent=2))
         return
-    table = Table("", "AUROC", "average precision", f"F1 at {result.threshold:.3f}")
+    table = Grid("", "AUROC", "average precision", f"F1 at {result.threshold:.3f}")
     for name, quality in result.columns.items():
         f1 = str(quality.f1) if quality.f1 else ""
         table.add_row(name, str(quality.auroc), str(quality.average_precision), f1)
@@ -175,3 +324,25 @@ def evaluate(
         f"{result.normal} normal images, {result.anomalous} anomalies, {result.flagged} flagged, "
         f"{result.left_out} left out, {result.unlabelled} without a label; intervals: 95 %, bootstrap"
     )
+
+
+def limit(
+    model: options.Model,
+    score: Annotated[
+        float | None,
+        typer.Argument(
+            metavar="SCORE",
+            help="From which images are flagged; without it, the kept one is printed.",
+        ),
+    ] = None,
+) -> None:
+    """Keep a limit with a model, for `--threshold saved`; 1.3 is what 5 % of the training images reach."""
+    from anowild.scoring.saved_limit import load_limit, save_limit
+
+    kept = load_limit(model) if score is None else save_limit(model, score)
+    if kept is None:
+        print(
+            f"{model}: no limit is kept; choose one with {options.command_line('limit', model, 2)}"
+        )
+        return
+    print(f"{model}: {kept.score:.4g}, kept on {kept.saved}; use it with --threshold saved")

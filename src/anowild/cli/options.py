@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,17 +21,25 @@ if TYPE_CHECKING:
 Sources = Annotated[
     list[str],
     typer.Argument(
+        metavar="IMAGES",
         help="Folders, zips and tars of images, arrays (file.npz:key), videos, packed data sets "
-        "(DATASET:test), ..."
+        "(DATASET:test), ...",
     ),
 ]
-Model = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
-PresetName = Annotated[str, typer.Option("--preset", help=", ".join(PRESETS))]
-PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help=", ".join(PRESETS))]
-Device = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a trained model.")]
+PresetName = Annotated[
+    str, typer.Option("--preset", metavar="NAME", help=f"One of {', '.join(PRESETS)}.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all unless given.")]
+PresetArgument = Annotated[
+    str, typer.Argument(metavar="PRESET", help=f"One of {', '.join(PRESETS)}.")
+]
+Device = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."),
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="CPU threads; all unless given.")
+]
 Precision = Annotated[
     Literal["float32", "bfloat16"],
     typer.Option(help="Of scoring; bfloat16 is faster on new devices, and nearly the same."),
@@ -40,7 +49,8 @@ Changes = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Change any setting; `anowild settings` lists them."),
 ]  # fmt: skip
 Normal = Annotated[
-    list[str] | None, typer.Option(help="With labels: one that is normal; may be repeated.")
+    list[str] | None,
+    typer.Option(metavar="LABEL", help="With labels: one that is normal; may be repeated."),
 ]
 Partial = Annotated[
     bool, typer.Option("--partial", help="Images without a label do not count, as in a review.")
@@ -48,28 +58,80 @@ Partial = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def _rule(text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel="Where to draw the line (one of these)")
+def _rule(text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="What is flagged (one of these)", **more)
 
 
-Budget = Annotated[int | None, _rule("Flag the oddest: as many as you can look at.")]
+Threshold = Annotated[
+    str | None,
+    _rule(
+        "Flag from this score on, the same limit every time; `saved` is the one that is kept with the "
+        "model (see `anowild limit`).",
+        metavar="SCORE",
+    ),
+]
+Budget = Annotated[int | None, _rule("Flag the oddest: as many as you can look at.", metavar="N")]
 ExpectedShare = Annotated[
     float | None,
-    _rule("Flag the share of anomalies that you expect.", "--expected-share", "--expected"),
-]
+    _rule(
+        "Flag the share of anomalies that you expect: 0.02 for 2 %.",
+        "--expected-share", "--expected", metavar="SHARE",
+    ),
+]  # fmt: skip
 Fdr = Annotated[
-    float | None, _rule("Flag so that at most this share of the flags is false, on average.")
+    float | None,
+    _rule(
+        "Flag so that at most this share of the flags is false, on average: 0.1 for 10 %.",
+        metavar="SHARE",
+    ),
 ]
 CalibrationSources = Annotated[
     list[str] | None,
-    _rule("For --fdr: images like the normal ones, not trained on; may be repeated."),
+    _rule(
+        "For --fdr: images like the normal ones, not trained on; may be repeated.", metavar="IMAGES"
+    ),
 ]
 Gap = Annotated[
-    bool, _rule("Flag what lies apart from the rest, if anything does.", "--gap", "--auto")
-]
+    bool,
+    _rule(
+        "Flag what lies apart from the rest; rarely anything does, and then it says so.",
+        "--gap", "--auto",
+    ),
+]  # fmt: skip
+
+
+def limit_of(threshold: str, model: Path | None) -> float:
+    """Return the score that ``--threshold`` names.
+
+    Args:
+        threshold: a number, or ``saved``.
+        model: folder of the model whose limit ``saved`` means.
+
+    Raises:
+        UserError: it is neither, or no limit is kept with the model.
+    """
+    from anowild.scoring.saved_limit import chosen_limit
+    from anowild.scoring.thresholds import check_score
+
+    if threshold == "saved":
+        if model is None:
+            raise UserError(
+                "--threshold saved needs the model that the limit is kept with (--model)"
+            )
+        return chosen_limit(model)
+    try:
+        score = float(threshold)
+    except ValueError:
+        raise UserError(
+            f"--threshold takes a score, such as 2.5, or saved, not '{threshold}'"
+        ) from None
+    check_score(score, "--threshold")
+    return score
 
 
 def threshold_rule(
+    model: Path,
+    threshold: str | None,
     budget: int | None,
     expected_share: float | None,
     fdr: float | None,
@@ -86,6 +148,8 @@ def threshold_rule(
     if fdr is None and calibration:
         raise UserError("calibration images belong to a false discovery rate (--fdr)")
     found: list[ThresholdRule] = []
+    if threshold is not None:
+        found.append(rules.FixedScore(limit_of(threshold, model)))
     if budget is not None:
         found.append(rules.Budget(budget))
     if expected_share is not None:
@@ -100,7 +164,9 @@ def threshold_rule(
     if gap:
         found.append(rules.Gap())
     if len(found) > 1:
-        raise UserError("one threshold at a time: a budget, an expected share, an fdr, or a gap")
+        raise UserError(
+            "one limit at a time: a threshold, a budget, an expected share, an fdr, or a gap"
+        )
     return found[0] if found else None
 
 
@@ -136,7 +202,7 @@ def load_detector(
     return Detector.load(model, device, precision)
 
 
-def settings_of(preset_name: str, changes: list[str] | None, **given: float | None) -> Settings:
+def settings_of(preset_name: str, changes: list[str] | None, **given: Any) -> Settings:
     """Return the settings of a preset with changes; see :func:`changed`."""
     return changed(preset(preset_name).settings(), changes, **given)
 
@@ -180,6 +246,20 @@ def two_numbers(text: str, option: str) -> tuple[float, float]:
     if len(found) != 2:
         raise UserError(f"{option} takes {what}, not '{text}'")
     return found[0], found[1]
+
+
+def command_line(*words: object) -> str:
+    """Return a command as a shell takes it: ``anowild train 'my images' -o model``."""
+    return shlex.join(["anowild", *map(str, words)])
+
+
+def new_name(path: str | Path) -> Path:
+    """Return ``path``, or with a number before its ending the first that does not exist yet."""
+    found, number = Path(path), 2
+    while found.exists():
+        found = Path(path).with_stem(f"{Path(path).stem}-{number}")
+        number += 1
+    return found
 
 
 def print_error(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,11 +14,20 @@ from anowild.errors import UserError
 def review(
     model: options.Model,
     sources: options.Sources,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the review.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the review.")
+    ],
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="0: any free one.")
+    ] = 8765,
     again: Annotated[
-        bool, typer.Option("--again", help="Score once more; the marks are kept.")
+        bool,
+        typer.Option(
+            "--again", help="Score the images even if this model has done so; marks are kept."
+        ),
     ] = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -27,12 +35,16 @@ def review(
     """Look at the images in a browser, the oddest first, and mark them; marks are kept in OUT."""
     from anowild import api
 
-    api.review(options.load_detector(model, device, threads), sources, out, host, port, again)
+    detector = options.load_detector(model, device, threads)
+    api.review(detector, sources, out, host, port, again, folder=model)
 
 
 def marks(
     out: Annotated[Path, typer.Argument(metavar="REVIEW", help="Folder of a review.")],
-    to: Annotated[Path, typer.Option("-o", "--out", help="marks.csv, .json or .parquet.")],
+    to: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="FILE", help="marks.csv, .json or .parquet."),
+    ],
 ) -> None:
     """Write the marks of a review, for a table or for `evaluate --labels marks.csv --partial`."""
     from anowild.reviewing.export import write_marks
@@ -56,8 +68,15 @@ def clean(
         ),
     ] = "links",
     threshold: Annotated[
-        float | None,
-        typer.Option(metavar="SCORE", help="Review only: unmarked images go from this score on."),
+        str | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Review only: unmarked images go from this score on; `saved` is the limit kept with --model.",
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="For --threshold saved: folder of the model."),
     ] = None,
     undo: Annotated[
         Path | None,
@@ -78,11 +97,12 @@ def clean(
         return
     if source is None or out is None:
         raise UserError("name a review and a new folder: anowild clean REVIEW -o OUT")
-    for reason, count in sorted(api.clean(source, out, how, threshold).items()):
+    limit = None if threshold is None else options.limit_of(threshold, model)
+    for reason, count in sorted(api.clean(source, out, how, limit).items()):
         print(f"{count:8}  {reason}")
     print(f"{out / cleaning.LOG}: each image, and why")
     if how == "quarantine":
-        print(f"to move them back: anowild clean --undo {shlex.quote(str(out))}")
+        print(f"to move them back: {options.command_line('clean', '--undo', out)}")
     elif how != "list":
-        images, model = out / cleaning.IMAGES, out.with_name(f"{out.name}_model")
-        print(f"next: anowild train {shlex.quote(str(images))} -o {shlex.quote(str(model))}")
+        trained = options.new_name(out.with_name(f"{out.name}_model"))
+        print(f"next: {options.command_line('train', out / cleaning.IMAGES, '-o', trained)}")

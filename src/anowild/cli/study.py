@@ -9,34 +9,45 @@ from typing import Annotated, Literal
 import typer
 
 from anowild.cli import options
+from anowild.cli.help import Command
 from anowild.cli.options import numbers, print_error
 
 study_app = typer.Typer(
     help="Experiments: how well methods find known anomalies at known contamination.",
     no_args_is_help=True,
 )
-Study = Annotated[Path, typer.Option("-o", "--out", help="Folder of the study.")]
+Study = Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the study.")]
 
 
-@study_app.command("run")
+@study_app.command("run", cls=Command)
 def study_run(
     out: Study,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the image sets; digits_* need none.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the image sets; digits_* need none."),
     ] = None,
     sets: Annotated[
-        str, typer.Option(help="With commas: see docs/results.md.")
+        str, typer.Option(metavar="NAMES", help="With commas: see docs/results.md.")
     ] = "digits_3,digits_blurred",
-    rates: Annotated[str, typer.Option(help="Contamination, with commas.")] = "0,0.05,0.1",
-    methods: Annotated[str, typer.Option(help="With commas.")] = "joint,untrained,pca,knn,contrast",
-    seeds: Annotated[int, typer.Option(min=1, help="How many, from 0.")] = 3,
-    kimg: Annotated[float | None, typer.Option(help="Length of each training.")] = None,
+    rates: Annotated[
+        str, typer.Option(metavar="SHARES", help="Contamination, with commas.")
+    ] = "0,0.05,0.1",
+    methods: Annotated[
+        str, typer.Option(metavar="NAMES", help="With commas.")
+    ] = "joint,untrained,pca,knn,contrast",
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="How many, from 0.")] = 3,
+    kimg: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Length of each training, in thousands of images shown."),
+    ] = None,
     preset_name: options.PresetName = "laptop",
     changes: options.Changes = None,
-    search_steps: Annotated[int, typer.Option(min=0, help="Of AnoGAN's latent search.")] = 0,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at a time.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = 1,
-    dry_run: Annotated[bool, typer.Option(help="Print the cost and stop.")] = False,
+    search_steps: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of AnoGAN's latent search.")
+    ] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials at a time.")] = None,
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="CPU threads of each.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cost and stop.")] = False,
 ) -> None:
     """Run what is not done yet of a study: sets x rates x methods x seeds."""
     from anowild.device import configure_process, gpus, select_device
@@ -58,27 +69,36 @@ def study_run(
     for folder in failed:
         reason = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
         print_error(f"anowild: {folder}: failed ({reason[-1] if reason else 'no reason given'})")
-    print(f"next: anowild study table -o {out}")
+    print(f"next: {options.command_line('study', 'table', '-o', out)}")
     if failed:
         raise typer.Exit(1)
 
 
-@study_app.command("table")
+@study_app.command("table", cls=Command)
 def study_table(
     out: Study,
     metric: Annotated[
         Literal["auroc", "average_precision"], typer.Option(help="What is tabulated.")
     ] = "auroc",
-    parquet: Annotated[Path | None, typer.Option(help="Also write all rows there.")] = None,
-    rates: Annotated[str, typer.Option(help="Of paired differences and overviews.")] = "0.05,0.1",
-    plots: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write all rows there.")
+    ] = None,
+    rates: Annotated[
+        str, typer.Option(metavar="SHARES", help="Of paired differences and overviews.")
+    ] = "0.05,0.1",
+    plots: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for the plots.")
+    ] = None,
     brief: Annotated[bool, typer.Option("--brief", help="One row for each method.")] = False,
     overview: Annotated[
         bool,
         typer.Option("--overview", help="Only a table of sets x methods, for each of --rates."),
     ] = False,
     sets: Annotated[
-        str | None, typer.Option(help="Columns of the overview, with commas; all unless given.")
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Columns of the overview, with commas; all unless given."
+        ),
     ] = None,
 ) -> None:
     """Print the results of a study as Markdown: tables, paired differences, lists of suspects."""

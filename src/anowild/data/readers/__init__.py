@@ -70,5 +70,7 @@ def open_source(source: str | Path) -> Reader:
             return reader(text)
     if not Path(text).exists():
         raise UserError(f"{text}: no such file or folder; check the path")
-    kinds = "; ".join(reader.KIND for reader in READERS)
-    raise UserError(f"{text}: cannot be read; give one of these: {kinds}")
+    raise UserError(
+        f"{text}: is of no kind that can be read; give a folder or archive of images, an array file or a "
+        "video (docs/data.md lists all kinds)"
+    )

@@ -104,8 +104,6 @@ class StackReader(Reader):
 class ArrayReader(StackReader):
     """Reader of a .npy file, mapped into memory, or of one array of a .npz file, unpacked as a stream."""
 
-    KIND: ClassVar[str] = ".npy or .npz array"
-
     def __init__(self, source: str) -> None:
         self.name = source
         self.path, key = split_key(source, SUFFIXES)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from anowild.arrays import Array
 from anowild.errors import UserError
@@ -97,8 +97,6 @@ class Reader(ImageSource):
     Raises:
         UserError: on construction, if nothing at the path can be read.
     """
-
-    KIND: ClassVar[str]  # what this reader opens, for messages
 
     @abstractmethod
     def __init__(self, source: str) -> None: ...

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -51,8 +51,6 @@ class CifarReader(Reader):
 
     The training batches come first, in order. Labels of CIFAR-100 are the fine ones.
     """
-
-    KIND: ClassVar[str] = "CIFAR-10 or CIFAR-100 archive (python version) or folder"
 
     def __init__(self, source: str) -> None:
         self.source = source

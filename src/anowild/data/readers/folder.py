@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, spread
@@ -26,8 +25,6 @@ class FolderReader(Reader):
     not, are skipped. Images in a folder ``train`` or ``test`` directly below the source belong to that
     split.
     """
-
-    KIND: ClassVar[str] = "folder of images, or an image file"
 
     def __init__(self, source: str) -> None:
         if not source:

@@ -15,7 +15,6 @@ SUFFIXES = (".h5", ".hdf5")
 class Hdf5Reader(StoreReader):
     """Reader of one dataset of an HDF5 file, in blocks of whole chunks."""
 
-    KIND: ClassVar[str] = "HDF5 file"
     SUFFIXES: ClassVar[tuple[str, ...]] = SUFFIXES
 
     @staticmethod

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any
 
 import numpy as np
 
@@ -47,8 +47,6 @@ class IdxReader(Reader):
 
     Labels come from the file of labels with the corresponding name beside it, if there is one.
     """
-
-    KIND: ClassVar[str] = "MNIST idx file, or a folder of them"
 
     def __init__(self, source: str) -> None:
         path = Path(source)

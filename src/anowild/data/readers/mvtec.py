@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from anowild.data.readers.base import Provenance
 from anowild.data.readers.folder import FolderReader, split_of
@@ -19,8 +18,6 @@ class MVTecReader(FolderReader):
     The label is the name of the folder: ``good`` or a defect. Masks are
     ``ground_truth/<defect>/<name>_mask.png`` or ``<name>.png``; they are not read as images.
     """
-
-    KIND: ClassVar[str] = "folder in the layout of MVTec AD"
 
     def __init__(self, source: str) -> None:
         # Number of folders above train and test.

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
@@ -35,8 +35,6 @@ class ParquetReader(Reader):
     schema may list names for its numbers. The name of the file may give the split
     (``train-00000-of-00002.parquet``). Only the first page of a TIFF is read.
     """
-
-    KIND: ClassVar[str] = "Parquet file of images, or a folder of them"
 
     def __init__(self, source: str) -> None:
         self.root, self._wanted = split_key(source, SUFFIXES)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO
 
 import numpy as np
 
@@ -43,8 +43,6 @@ class TFRecordReader(Reader):
     The checksums of all records are verified. Labels are the numbers of the classes, from a NumPy array
     ``name-*.labels`` beside the records.
     """
-
-    KIND: ClassVar[str] = "TFRecords of a progressive GAN, alone, in a folder or zipped"
 
     def __init__(self, source: str) -> None:
         self.path = Path(source)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,8 +28,6 @@ class VideoReader(Reader):
     Gray videos give the stored values [H, W, 1], uint8 or (above 8 bits) uint16. Color videos give RGB,
     uint8, in the default conversion of ffmpeg. GIFs give RGB, each frame drawn over the earlier ones.
     """
-
-    KIND: ClassVar[str] = "video (AVI, MP4, MOV, MKV, WebM) or GIF"
 
     def __init__(self, source: str) -> None:
         self.path = Path(source)

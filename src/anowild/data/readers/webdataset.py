@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
@@ -46,8 +46,6 @@ class WebDatasetReader(Reader):
     Consecutive members with the same key belong together: ``KEY.cls``, or ``label`` in ``KEY.json``, is
     the label. The first folder of the member, or the name of the shard, gives the split.
     """
-
-    KIND: ClassVar[str] = "tar file of images (WebDataset), or a folder of them"
 
     def __init__(self, source: str) -> None:
         self.root = Path(source)

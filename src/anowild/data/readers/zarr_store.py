@@ -19,7 +19,6 @@ class ZarrReader(StoreReader):
     A missing chunk has the fill value of the array, as the format defines.
     """
 
-    KIND: ClassVar[str] = "Zarr store"
     SUFFIXES: ClassVar[tuple[str, ...]] = SUFFIXES
 
     @staticmethod

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, ClassVar, cast
+from typing import BinaryIO, cast
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
@@ -37,8 +37,6 @@ class ZipReader(Reader):
     members with the same name, the last one is read, as in unpacking. Images in a folder ``train`` or
     ``test`` belong to that split; the folder may be in a folder that holds everything.
     """
-
-    KIND: ClassVar[str] = "zip file of images"
 
     def __init__(self, source: str) -> None:
         self.path = Path(source)
