@@ -60,6 +60,7 @@ function show() {
   for (const id of ["why", "detail-findings", "pictures", "near", "duplicates", "detail-marks"]) $(id).replaceChildren();
   for (const id of ["views", "cues"]) $(id).tBodies[0].replaceChildren();
   for (const id of ["path", "detail-seen", "file-facts"]) $(id).textContent = "";
+  $("near-part").hidden = $("duplicates-part").hidden = $("detail-findings-part").hidden = true;
   showMark();
   announce(label(review.place));
   ask(number, abort.signal).catch(() => {}); // the error is shown
@@ -126,7 +127,7 @@ function showFacts(found) {
       element("th", { scope: "row", textContent: cue.title }),
       element("td", { textContent: Number(cue.value.toPrecision(3)).toString() }),
       element("td", { textContent: cue.share === null ? "" : `higher than ${(100 * cue.share).toFixed(1)} %` }))));
-  $("detail-seen").textContent = `The networks see ${found.seen}.`;
+  $("detail-seen").textContent = found.seen;
   $("path").textContent = found.path;
   $("file-facts").textContent = `${found.size[0]} × ${found.size[1]} pixels, ${found.depth}`;
   $("detail-marks").replaceChildren(...found.marks.map((mark) =>

@@ -79,6 +79,13 @@ const isFiltered = () =>
 
 const titleOf = (kind, value) => review.info[kind].find((one) => (one.kind ?? one.name) === value)?.title ?? value;
 
+/** Says which images come first. */
+function orderText() {
+  const sort = review.info.sorts.find((one) => one.name === state.sort);
+  const titles = { view: `oddest to ${sort.title} first`, cue: `oddest ${sort.title} first` };
+  return (titles[sort.group] ?? sort.title) + (state.reverse ? ", reversed" : "");
+}
+
 async function describe() {
   const question = asked;
   const { info, order } = review;
@@ -96,7 +103,7 @@ async function describe() {
   if (state.group && state.members === null) {
     start = `${count(order.length)} groups of alike images${words.length ? `: ${words.join(", ")}` : ""}`;
   }
-  let end = `, ${titleOf("sorts", state.sort)}${state.reverse ? ", reversed" : ""}`;
+  let end = `, ${orderText()}`;
   if (state.members !== null) {
     start = `${images(order.length)} that ${order.length === 1 ? "looks" : "look"} alike`;
     end = "";

@@ -19,6 +19,8 @@ let anchor = 0; // place where a selection began
 
 export const thumbnail = (number) => address(`/api/thumbnail/${number}`, { run: review.info.run });
 
+const titleOf = (kind) => review.info.findings.find((finding) => finding.kind === kind)?.title ?? kind;
+
 /** Says everything about an image in one line, for a screen reader. */
 export function label(place) {
   const number = review.order[place];
@@ -30,7 +32,7 @@ export function label(place) {
   if (found.own) parts.push(`marked ${found.own}`);
   else parts.push(found.all ? `others: ${found.all}` : "not marked");
   if (found.tags.length) parts.push(`tags ${found.tags.join(", ")}`);
-  if (found.findings.length) parts.push(found.findings.join(", "));
+  if (found.findings.length) parts.push(found.findings.map(titleOf).join(", "));
   if (state.group && found.group > 1) parts.push(`a group of ${found.group}`);
   if (found.why) parts.push(found.why);
   return parts.join(", ");
@@ -48,8 +50,9 @@ function makeTile() {
   tile.root = element("div", { className: "tile", role: "option" },
     element("div", { className: "picture" }, tile.image, tile.seen, tile.badge, tile.mark),
     tile.name, tile.score, tile.chips);
-  // The label of the tile says all this to a screen reader.
   for (const part of tile.root.children) part.ariaHidden = true;
+  tile.said = element("span", { className: "said" }); // all this in one line, for a screen reader
+  tile.root.append(tile.said);
   return tile;
 }
 
@@ -85,7 +88,7 @@ function update(tile) {
   const found = row(number);
   root.classList.toggle("current", place === review.place);
   root.ariaSelected = review.chosen.has(number);
-  root.ariaLabel = label(place);
+  tile.said.textContent = label(place);
   root.classList.toggle("above", Boolean(found) && found.score >= state.limit);
   root.classList.toggle("loading", !found);
   if (!found) {
@@ -96,8 +99,9 @@ function update(tile) {
   root.title = `${found.name}\n${found.why}`;
   tile.name.textContent = found.name.split("/").pop();
   tile.score.textContent = `${found.score >= state.limit ? "▲ " : ""}${found.score.toFixed(2)} ${found.why}`;
+  root.classList.toggle("noted", found.findings.length + found.tags.length > 0);
   tile.chips.replaceChildren(
-    ...found.findings.map((text) => element("span", { className: "finding", textContent: text })),
+    ...found.findings.map((kind) => element("span", { className: "finding", textContent: titleOf(kind) })),
     ...found.tags.map((text) => element("span", { className: "tag", textContent: `#${text}` })));
   tile.mark.textContent = found.own || (found.all ? `others: ${found.all}` : "");
   tile.mark.dataset.verdict = found.own || "";
@@ -145,7 +149,7 @@ function draw() {
       spare.push(tile);
     }
   }
-  const shift = $("grid").scrollTop - now; // not 0 in very long lists only
+  const shift = $("grid").scrollTop - now; // changes with scrolling in very long lists only
   for (let place = first; place < last; place++) {
     let tile = shown.get(place);
     if (!tile) {
@@ -154,7 +158,7 @@ function draw() {
       shown.set(place, tile);
       fill(tile, place, fast);
       $("tiles").append(tile.root);
-    }
+    } else if (!shift) continue;
     const x = (place % columns) * step.x + GAP;
     const y = Math.floor(place / columns) * step.y + GAP + shift;
     tile.root.style.transform = `translate(${x}px, ${y}px)`;

@@ -105,10 +105,6 @@ function nearest(x, y) {
 
 const color = (kind) => getComputedStyle($("map-legend").querySelector(`[data-kind=${kind}]`), "::before").backgroundColor;
 
-function kindOf(number) {
-  return marks[number] || (scores[number] >= state.limit ? 1 : 0);
-}
-
 let waiting = false;
 
 function draw() {
@@ -122,36 +118,15 @@ function drawNow() {
   const ratio = devicePixelRatio;
   canvas.width = canvas.clientWidth * ratio;
   canvas.height = canvas.clientHeight * ratio;
-  if (!points) return;
+  if (!points || !canvas.width || !canvas.height) return;
   const pen = canvas.getContext("2d");
+  drawPoints(pen, ratio);
   pen.scale(ratio, ratio);
-  const side = Math.min(8, Math.max(2, 0.25 * view.scale / Math.sqrt(points.length / 2)));
-  const place = (number) => [view.x + points[2 * number] * view.scale, view.y + points[2 * number + 1] * view.scale];
-  const groups = KINDS.map(() => []);
-  const outside = [];
-  for (let number = 0; number < points.length / 2; number++) {
-    (shownOnly && !shownOnly[number] ? outside : groups[kindOf(number)]).push(number);
-  }
-  const paint = (found, name, size) => {
-    pen.fillStyle = color(name);
-    for (const number of found) {
-      const [x, y] = place(number);
-      pen.fillRect(x - size / 2, y - size / 2, size, size);
-    }
-  };
-  paint(outside, OUTSIDE, side / 2);
-  groups.forEach((found, kind) => paint(found, KINDS[kind], kind ? side + 2 : side));
-  pen.lineWidth = 2;
   pen.strokeStyle = getComputedStyle(canvas).color;
-  for (const number of review.chosen) {
-    const [x, y] = place(number);
-    pen.strokeRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
-  }
   if (review.order.length) {
-    const [x, y] = place(current());
     pen.lineWidth = 3;
     pen.beginPath();
-    pen.arc(x, y, side + 6, 0, 2 * Math.PI);
+    pen.arc(view.x + points[2 * current()] * view.scale, view.y + points[2 * current() + 1] * view.scale, 11, 0, 2 * Math.PI);
     pen.stroke();
   }
   if (lasso) {
@@ -162,6 +137,48 @@ function drawNow() {
     pen.closePath();
     pen.stroke();
   }
+}
+
+/** Draws squares straight into pixels: a hundred thousand have to be drawn between two frames. */
+function drawPoints(pen, ratio) {
+  const { width, height } = pen.canvas;
+  const picture = pen.createImageData(width, height);
+  const pixels = new Uint32Array(picture.data.buffer);
+  const total = points.length / 2;
+  const side = Math.min(8, Math.max(2, (0.25 * view.scale) / Math.sqrt(total)));
+  const paint = (number, value, size) => {
+    const half = Math.max(1, Math.round((size * ratio) / 2));
+    const x = Math.round((view.x + points[2 * number] * view.scale) * ratio);
+    const y = Math.round((view.y + points[2 * number + 1] * view.scale) * ratio);
+    const left = Math.max(0, x - half), right = Math.min(width, x + half);
+    if (left >= right) return;
+    for (let row = Math.max(0, y - half); row < Math.min(height, y + half); row++) {
+      pixels.fill(value, row * width + left, row * width + right);
+    }
+  };
+  const kinds = new Uint8Array(total);
+  const outside = packed(color(OUTSIDE));
+  for (let number = 0; number < total; number++) {
+    if (shownOnly && !shownOnly[number]) {
+      kinds[number] = KINDS.length;
+      paint(number, outside, side / 2);
+    } else kinds[number] = marks[number] || (scores[number] >= state.limit ? 1 : 0);
+  }
+  const chosen = packed(getComputedStyle(pen.canvas).color);
+  for (const number of review.chosen) paint(number, chosen, side + 6);
+  KINDS.forEach((name, kind) => {
+    const value = packed(color(name));
+    for (let number = 0; number < total; number++) {
+      if (kinds[number] === kind) paint(number, value, kind ? side + 2 : side);
+    }
+  });
+  pen.putImageData(picture, 0, 0);
+}
+
+/** Returns "rgb(r, g, b)" as a pixel. */
+function packed(text) {
+  const [red, green, blue] = text.match(/[0-9.]+/g).map(Number);
+  return new Uint32Array(new Uint8Array([red, green, blue, 255]).buffer)[0];
 }
 
 function fit() {

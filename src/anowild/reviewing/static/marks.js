@@ -142,11 +142,13 @@ export function listen() {
   });
   $("all-verdicts").replaceChildren(...review.info.marks.map((verdict) =>
     element("button", { textContent: verdict, "data-choice": verdict })));
+  $("choose-none").addEventListener("click", () => { choose([]); $("grid").focus(); });
   $("all-cancel").addEventListener("click", () => $("all-dialog").close());
   showTags();
   on("chosen", () => {
     const found = review.chosen.size;
-    $("chosen").textContent = found ? `${images(found)} selected: marks and tags apply to all (Esc: none)` : "";
+    $("chosen").textContent = found ? `${images(found)} selected: marks and tags apply to all` : "";
+    $("choose-none").hidden = !found;
   });
 }
 

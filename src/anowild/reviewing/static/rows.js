@@ -2,7 +2,7 @@
 
 import { json } from "./api.js";
 import { $ } from "./dom.js";
-import { emit, on, review } from "./state.js";
+import { emit, on, review, state } from "./state.js";
 
 export const CHUNK = 60; // images that are fetched at a time
 const HELD = 60 * CHUNK;
@@ -31,7 +31,8 @@ export function change(number, values) {
 export async function load(numbers, signal) {
   const sent = ++clock;
   const of = generation;
-  const found = await json("/api/rows", { images: numbers.join(","), reviewer: reviewer() }, signal);
+  const parameters = { images: numbers.join(","), reviewer: reviewer(), group: state.group ? 1 : "" };
+  const found = await json("/api/rows", parameters, signal);
   if (of !== generation) return;
   numbers.forEach((number, i) => {
     const fresh = {
@@ -82,9 +83,9 @@ export function want(first, last) {
   }
 }
 
-/** Fetches one row if it is missing. */
+/** Fetches one row if it is missing or old. */
 export async function rowOf(number) {
-  if (!rows.has(number)) await load([number]);
+  if (rows.get(number)?.generation !== generation) await load([number]);
   return rows.get(number);
 }
 
