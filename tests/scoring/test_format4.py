@@ -10,6 +10,8 @@ import numpy as np
 import anowild
 from anowild.arrays import Array
 from anowild.scoring import Detector
+from anowild.scoring.explain import one_line
+from anowild.scoring.scores import oddest_first
 
 MODEL = Path(__file__).parent / "files" / "format4"
 
@@ -26,7 +28,10 @@ def test_model_of_format_4_scores_as_before(digits: Array, tmp_path: Path) -> No
     # Where training scores lie close together, the score rises a hundred times faster than its cues,
     # whose rounding depends on the processor and on PyTorch.
     assert np.allclose(table.score, columns["score"], rtol=1e-4, atol=1e-4)
-    assert detector.reasons(table.scores) == expected["why"]
+    assert [one_line(found) for found in detector.reasons(table.scores)] == expected["why"]
+    assert [row.why for row in table.rows()] == [
+        expected["why"][i] for i in oddest_first(table.score)
+    ]
     assert detector.checksum == json.loads((MODEL / "model.json").read_text())["weights_id"]
     assert len(detector.reference_images.images) == 20
     assert detector.training_info["views"]["gan"]["kimg"] > 1
