@@ -8,6 +8,8 @@ import { reviewer, row, rowOf } from "./rows.js";
 import { current, hash, on, review, state, writeAddress, writeAddressNow } from "./state.js";
 import { setHeat, showFacts as showInViewer, showOriginal } from "./viewer.js";
 
+const LISTS = ["why", "detail-findings", "pictures", "near", "duplicates", "detail-marks"];
+
 let shown = -1; // number of the image
 let abort = new AbortController(); // ends what is asked about an image that is no longer shown
 
@@ -57,7 +59,7 @@ function show() {
   showOriginal(number, row(number)?.size);
   $("detail-name").textContent = row(number)?.name ?? "";
   $("original").alt = row(number)?.name ?? "";
-  for (const id of ["why", "detail-findings", "pictures", "near", "duplicates", "detail-marks"]) $(id).replaceChildren();
+  for (const id of LISTS) $(id).replaceChildren();
   for (const id of ["views", "cues"]) $(id).tBodies[0].replaceChildren();
   for (const id of ["path", "detail-seen", "file-facts"]) $(id).textContent = "";
   $("near-part").hidden = $("duplicates-part").hidden = $("detail-findings-part").hidden = true;
@@ -130,12 +132,14 @@ function showFacts(found) {
   $("detail-seen").textContent = found.seen;
   $("path").textContent = found.path;
   $("file-facts").textContent = `${found.size[0]} × ${found.size[1]} pixels, ${found.depth}`;
-  $("detail-marks").replaceChildren(...found.marks.map((mark) =>
-    element("li", { textContent: [`${mark.reviewer}: ${mark.verdict ?? "not marked"}`, ...mark.tags.map((tag) => `#${tag}`)].join(" ") })));
-  if (!found.marks.length) $("detail-marks").append(element("li", { textContent: "Nobody has marked it yet." }));
+  const said = found.marks.map(({ reviewer: who, verdict, tags }) =>
+    [`${who}: ${verdict ?? "not marked"}`, ...tags.map((tag) => `#${tag}`)].join(" "));
+  if (!said.length) said.push("Nobody has marked it yet.");
+  $("detail-marks").replaceChildren(...said.map((text) => element("li", { textContent: text })));
   $("duplicates-part").hidden = !found.duplicates.length;
   $("duplicates").replaceChildren(...found.duplicates.map((number) =>
-    element("button", { "data-number": number, title: "Go to this image" }, element("img", { src: thumbnail(number), alt: `image ${number}` }))));
+    element("button", { "data-number": number, title: "Go to this image" },
+      element("img", { src: thumbnail(number), alt: `image ${number}` }))));
 }
 
 /** Shows own mark and tags, which change while the detail is open. */

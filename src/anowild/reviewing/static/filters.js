@@ -232,7 +232,8 @@ export function fillControls() {
   $("seen").textContent = info.seen;
   const passed = info.left_out.reduce((sum, one) => sum + one.count, 0);
   $("left-out").hidden = !passed;
-  $("left-out").querySelector("summary").textContent = `${count(passed)} ${passed === 1 ? "file was" : "files were"} passed over`;
+  $("left-out").querySelector("summary").textContent =
+    `${count(passed)} ${passed === 1 ? "file was" : "files were"} passed over`;
   $("left-out").querySelector("ul").replaceChildren(...info.left_out.map((one) =>
     element("li", { textContent: `${count(one.count)}: ${one.reason}, e.g. ${one.first}` })));
   if (!info.sorts.some((sort) => sort.name === state.sort)) state.sort = "score";
@@ -281,7 +282,8 @@ export function listen() {
   on("tags", showControls);
   on("progress", (found) => {
     progress = found;
-    $("progress").textContent = `${count(found.all)} of ${count(review.info.count)} marked (${count(found.own)} by you)`;
+    $("progress").textContent =
+      `${count(found.all)} of ${count(review.info.count)} marked (${count(found.own)} by you)`;
     for (const chip of $("filter-mark").children) {
       chip.querySelector(".count").textContent = marked(chip.dataset.value);
     }

@@ -240,6 +240,10 @@ export function toggle(place) {
   announce(`${review.chosen.has(number) ? "selected" : "not selected"}, ${count(found)} in all`);
 }
 
+export function toggleCurrent() {
+  if (review.order.length) toggle(review.place);
+}
+
 export function choose(numbers) {
   review.chosen = new Set(numbers);
   emit("chosen");

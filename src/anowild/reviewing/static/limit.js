@@ -44,7 +44,8 @@ function showLimit() {
   $("limit").value = ((Math.min(limit, high) - low) / (high - low || 1)) * STEPS;
   const found = above(limit);
   const share = (100 * found) / (review.scores.length || 1);
-  const text = `${count(found)} of ${count(review.scores.length)} (${share.toFixed(1)} %) score ${limit.toFixed(2)} or more`;
+  const text =
+    `${count(found)} of ${count(review.scores.length)} (${share.toFixed(1)} %) score ${limit.toFixed(2)} or more`;
   $("counts").textContent = text;
   $("limit").ariaValueText = text;
   const { saved, score } = review.info.limit;

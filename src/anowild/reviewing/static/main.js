@@ -1,8 +1,9 @@
 // The page of a review: starts everything, and says which key does what.
 //
 // Elements that tests and other pages may rely on, by id:
-//   grid (listbox; options are .tile with data-place and data-number, in it .name .score .mark .badge .notes, and .said: all in one line),
-//   summary, show-all, chosen, choose-none, progress, empty; bar and detail-bar (button[data-verdict], button[data-action]);
+//   grid (listbox; options are .tile with data-place and data-number, in it .name .score .mark .badge .notes, and
+//   .said: all in one line), summary, show-all, chosen, choose-none, progress, empty;
+//   bar and detail-bar (button[data-verdict], button[data-action]);
 //   sort, reverse, rerank; limit, counts, keep-limit; filter-side, filter-mark, filter-finding, filter-tag
 //   (.chip[data-value]), disagree, folder, view, by; search, groups, map-button, size, reviewer, csv, json, parquet;
 //   detail (dialog), detail-name, detail-place, close, stage, original, placeholder, heat, box, zoom, spinner, missing,
@@ -22,6 +23,7 @@ import * as keys from "./keys.js";
 import * as limit from "./limit.js";
 import * as map from "./map.js";
 import * as marks from "./marks.js";
+import { load as loadRows } from "./rows.js";
 import { emit, readAddress, review, state, writeAddress } from "./state.js";
 import { watch } from "./training.js";
 import * as viewer from "./viewer.js";
@@ -39,6 +41,7 @@ function move(target) {
 }
 
 const steps = (by) => move(() => review.place + by);
+const screens = (by) => move(() => review.place + by * grid.columnCount() * grid.rowsInView());
 const rows = (by) => move(() => review.place + (state.detail ? Math.sign(by) : by * grid.columnCount()));
 
 function escape() {
@@ -71,13 +74,15 @@ const inDetail = (action) => () => (state.detail ? action() : false);
 const inGrid = (action) => () => (state.detail ? false : action());
 const quiet = (action) => () => { action().catch(() => {}); }; // the error is shown
 
+const askForAll = () => marks.askForAll(filters.query);
+
 const ACTIONS = [
   { name: "previous", keys: ["ArrowLeft"], modified: true, text: "previous image (Shift selects)", run: steps(-1) },
   { name: "next", keys: ["ArrowRight"], modified: true, text: "next image (Shift selects)", run: steps(1) },
   { name: "up", keys: ["ArrowUp"], modified: true, text: "one row up", run: rows(-1) },
   { name: "down", keys: ["ArrowDown"], modified: true, text: "one row down", run: rows(1) },
-  { name: "page-up", keys: ["PageUp"], text: "one screen up", run: move(() => review.place - grid.columnCount() * grid.rowsInView()) },
-  { name: "page-down", keys: ["PageDown"], text: "one screen down", run: move(() => review.place + grid.columnCount() * grid.rowsInView()) },
+  { name: "page-up", keys: ["PageUp"], text: "one screen up", run: screens(-1) },
+  { name: "page-down", keys: ["PageDown"], text: "one screen down", run: screens(1) },
   { name: "first", keys: ["Home"], text: "first image", run: move(() => 0) },
   { name: "last", keys: ["End"], text: "last image", run: move(() => review.order.length - 1) },
   { name: "keep", keys: ["k"], text: "mark: keep", run: () => { marks.mark("keep"); } },
@@ -87,9 +92,9 @@ const ACTIONS = [
   { name: "undo", keys: ["z"], text: "undo the last mark or tag", run: quiet(marks.undo) },
   { name: "tag", keys: ["t"], text: "type a tag", run: askForTag },
   { name: "tag-number", keys: [..."123456789"], text: "add or take away the most used tags", run: tagByNumber },
-  { name: "open", keys: ["Enter"], text: "look closer; show a group", run: inGrid(() => { open().catch(() => {}); }) },
-  { name: "select", keys: [" "], text: "select this image too, or not", run: inGrid(() => (review.order.length ? grid.toggle(review.place) : false)) },
-  { name: "all", keys: ["a"], text: "mark all above the limit (asks)", run: inGrid(() => { marks.askForAll(filters.query).catch(() => {}); }) },
+  { name: "open", keys: ["Enter"], text: "look closer; show a group", run: inGrid(quiet(open)) },
+  { name: "select", keys: [" "], text: "select this image too, or not", run: inGrid(grid.toggleCurrent) },
+  { name: "all", keys: ["a"], text: "mark all above the limit (asks)", run: inGrid(quiet(askForAll)) },
   { name: "like", keys: ["s"], text: "more like this", run: filters.moreLike },
   { name: "groups", keys: ["g"], text: "groups of alike images", run: inGrid(filters.toggleGroups) },
   { name: "map", keys: ["m"], text: "map of all images", run: inGrid(map.toggleMap) },
@@ -115,6 +120,7 @@ async function load() {
   filters.fillControls();
   limit.drawHistogram();
   await filters.reorder();
+  if (review.info.count) await loadRows([0]); // tells how many images are marked, also where no tile is shown
 }
 
 async function start() {
@@ -131,8 +137,8 @@ async function start() {
   $("open-file").hidden = !info.local;
 
   for (const part of [filters, limit, marks, detail]) part.listen();
-  grid.listen(() => { open().catch(() => {}); });
-  map.listen(() => { detail.openDetail(); });
+  grid.listen(quiet(open));
+  map.listen(detail.openDetail);
   viewer.listen(detail.go);
   keys.listen(ACTIONS);
   const sized = debounce(50, () => {

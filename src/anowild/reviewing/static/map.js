@@ -78,7 +78,9 @@ async function loadMarks() {
 
 function makeIndex() {
   cells = Array.from({ length: CELLS * CELLS }, () => []);
-  for (let number = 0; number < points.length / 2; number++) cells[cellOf(points[2 * number], points[2 * number + 1])].push(number);
+  for (let number = 0; number < points.length / 2; number++) {
+    cells[cellOf(points[2 * number], points[2 * number + 1])].push(number);
+  }
 }
 
 const clamp = (cell) => Math.min(CELLS - 1, Math.max(0, cell));
@@ -89,8 +91,9 @@ function nearest(x, y) {
   if (!points) return -1;
   const u = (x - view.x) / view.scale, v = (y - view.y) / view.scale, reach = NEAR / view.scale;
   let best = -1, least = reach * reach;
-  for (let row = clamp(Math.floor((v - reach) * CELLS)); row <= clamp(Math.floor((v + reach) * CELLS)); row++) {
-    for (let column = clamp(Math.floor((u - reach) * CELLS)); column <= clamp(Math.floor((u + reach) * CELLS)); column++) {
+  const [left, right, top, bottom] = [u - reach, u + reach, v - reach, v + reach].map((at) => clamp(Math.floor(at * CELLS)));
+  for (let row = top; row <= bottom; row++) {
+    for (let column = left; column <= right; column++) {
       for (const number of cells[row * CELLS + column]) {
         if (shownOnly && !shownOnly[number]) continue;
         const distance = (points[2 * number] - u) ** 2 + (points[2 * number + 1] - v) ** 2;
@@ -103,7 +106,8 @@ function nearest(x, y) {
 
 // Drawing
 
-const color = (kind) => getComputedStyle($("map-legend").querySelector(`[data-kind=${kind}]`), "::before").backgroundColor;
+const color = (kind) =>
+  getComputedStyle($("map-legend").querySelector(`[data-kind=${kind}]`), "::before").backgroundColor;
 
 let waiting = false;
 
@@ -126,7 +130,8 @@ function drawNow() {
   if (review.order.length) {
     pen.lineWidth = 3;
     pen.beginPath();
-    pen.arc(view.x + points[2 * current()] * view.scale, view.y + points[2 * current() + 1] * view.scale, 11, 0, 2 * Math.PI);
+    const [x, y] = [points[2 * current()], points[2 * current() + 1]];
+    pen.arc(view.x + x * view.scale, view.y + y * view.scale, 11, 0, 2 * Math.PI);
     pen.stroke();
   }
   if (lasso) {
@@ -229,7 +234,8 @@ async function hover(x, y) {
 const describe = debounce(60, async (number, asked) => {
   const found = await rowOf(number).catch(() => null);
   if (asked !== marker || !found) return;
-  $("map-hover").lastChild.textContent = [found.name.split("/").pop(), found.score.toFixed(2), found.own ?? ""].join(" ");
+  $("map-hover").lastChild.textContent =
+    [found.name.split("/").pop(), found.score.toFixed(2), found.own ?? ""].join(" ");
 });
 
 /** Listens to pointers; `open` is called for a second click on an image. */

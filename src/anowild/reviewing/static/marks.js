@@ -119,8 +119,9 @@ export async function askForAll(query) {
   };
   const show = async () => {
     const found = await ask();
+    const verb = found.length === 1 ? "scores" : "score";
     $("all-text").textContent = found.length
-      ? `${images(found.length)} of those shown ${found.length === 1 ? "scores" : "score"} ${state.limit.toFixed(2)} or more. Mark them as:`
+      ? `${images(found.length)} of those shown ${verb} ${state.limit.toFixed(2)} or more. Mark as:`
       : "No image of those shown is above the limit.";
     for (const button of $("all-verdicts").children) button.disabled = !found.length;
     return found;

@@ -29,7 +29,11 @@ export const current = () => review.order[review.place];
 
 const listeners = {};
 
-/** Calls `action` after each `emit(event)`. Events: order, place, rows, limit, chosen, progress, marked, changed, tags. */
+/**
+ * Calls `action` after each `emit(event)`.
+ *
+ * Events: order, place, rows, limit, chosen, progress, marked, changed, tags.
+ */
 export function on(event, action) {
   (listeners[event] ??= []).push(action);
 }

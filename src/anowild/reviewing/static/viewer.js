@@ -154,7 +154,7 @@ function showHeat() {
   $("heat").hidden = !heat || !heated;
   $("heat").style.opacity = $("heat-opacity").value;
   $("heat-button").ariaPressed = heated;
-  $("heat-opacity").disabled = !heated;
+  $("heat-opacity").hidden = !heated;
 }
 
 // Zoom and pan
