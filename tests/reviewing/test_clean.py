@@ -86,6 +86,19 @@ def test_clean_threshold_removes_unmarked_images(
         assert stays == str(int(expected)), number
 
 
+def test_clean_takes_the_limit_that_is_kept_with_a_model(
+    anowild: Run, review_folder: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("training"))
+    command = ["clean", review_folder, "-o", tmp_path / "clean", "--how", "list"]
+    code, _, err = anowild(*command, "--threshold", "saved")
+    assert (code, "needs the model" in err) == (1, True)
+    anowild("limit", tmp_path / "model", 1.5)
+    code, printed, err = anowild(*command, "--threshold", "saved", "--model", tmp_path / "model")
+    assert code == 0, err
+    assert "goes: not decided, and scores 1.5 or more" in printed
+
+
 def test_clean_accepts_table_with_threshold(
     anowild: Run, model_folder: Path, images: Path, tmp_path: Path
 ) -> None:

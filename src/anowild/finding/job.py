@@ -142,8 +142,8 @@ class Job:
         if not (folder / "model.json").exists():
             return None
         detector = Detector.load(folder, self.torch_device)
-        made = detector.training_info.get("settings")
-        return detector if made == settings.to_json() else None
+        made = Settings.from_json(detector.training_info["settings"])
+        return detector if made == settings else None
 
     def _ranked(self, name: str, settings: Settings) -> tuple[Detector, ReviewSession]:
         folder, features = self.out / name, None

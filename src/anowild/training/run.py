@@ -59,7 +59,7 @@ def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> Non
     tensors = {"score": scores.score}
     tensors |= {f"cue/{name}": np.ascontiguousarray(x) for name, x in scores.cues.items()}
     tensors |= {f"view/{name}": np.ascontiguousarray(x) for name, x in scores.views.items()}
-    facts = {"model": fitted.detector.checksum, "images": digest}
+    facts = {"model": fitted.detector.checksum, "images": digest, "order": [*tensors]}
     with atomic_write(out / TRAINING_SCORES) as temporary:
         save_file(tensors, temporary, metadata={"anowild": json.dumps(facts)})
 
@@ -79,8 +79,8 @@ def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
     try:
         with safe_open(path, framework="np") as file:
             facts = json.loads((file.metadata() or {})["anowild"])
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        if facts != {"model": checksum, "images": digest}:
+            found = {key: file.get_tensor(key) for key in facts["order"]}
+        if (facts["model"], facts["images"]) != (checksum, digest):
             raise ValueError("it is of another model, or of other images")
         groups: dict[str, dict[str, np.ndarray]] = {"cue": {}, "view": {}}
         score = found.pop("score")

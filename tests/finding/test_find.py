@@ -1,0 +1,229 @@
+"""`anowild find`: from a folder to a page, stopped and not, and what it leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anowild.arrays import Array
+from anowild.finding.job import MODEL, QUICK, REVIEW, Job
+from anowild.finding.serve import Training
+from anowild.reviewing.app import Review
+from anowild.reviewing.ranking import Ranking
+from anowild.reviewing.session import ReviewSession
+from anowild.reviewing.store import MARKS, Store
+from anowild.scoring import Detector
+from tests.conftest import PATIENCE, Run, tiny_settings
+
+#: All views but the pretrained network, which takes half a minute on a busy machine.
+TINY = [f"--set={change}" for change in (
+    "resolution=16", "fmap_base=64", "fmap_max=8", "minibatch=16", "tick_kimg=0.2", "kimg=0.4",
+    "transforms_kimg=0.4", "transforms_maps=4", "views=gan,transforms,pixels", "precision=float32",
+)]  # fmt: skip
+
+
+@pytest.fixture
+def photos(tmp_path: Path, digits: Array) -> Path:
+    """120 digits as files, one of them black, with a text file and a damaged image among them."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, image in enumerate(digits[:120]):
+        Image.fromarray(image if i else 0 * image).save(folder / f"{i:03}.png")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "broken.png").write_bytes(b"no image either")
+    return folder
+
+
+def scores_of(out: Path) -> dict[str, str]:
+    with (out / "scores.csv").open(newline="") as file:
+        return {row["path"]: row["score"] for row in csv.DictReader(file)}
+
+
+class Page:
+    """A process that runs `anowild find` and serves its page."""
+
+    def __init__(self, *arguments: object) -> None:
+        command = [sys.executable, "-m", "anowild", "find", *map(str, arguments), "--no-browser"]
+        self.process = subprocess.Popen(
+            [*command, "--port", "0", "--threads", "2"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.said: list[str] = []
+        while not self.said or "open http://" not in self.said[-1]:
+            line = self.process.stdout.readline()
+            assert line, (self.said, self.process.stderr and self.process.stderr.read())
+            self.said.append(line)
+        self.url = self.said[-1].rpartition("open ")[2].strip()
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path) as answer:
+            return json.load(answer)
+
+    def wait_for(self, stage: str) -> Any:
+        end = time.monotonic() + PATIENCE
+        while (status := self.get("api/status"))["stage"] != stage:
+            assert time.monotonic() < end, status
+            assert self.process.poll() is None
+            time.sleep(0.1)
+        return status
+
+    def stop(self, signum: int = signal.SIGINT) -> tuple[int, str]:
+        self.process.send_signal(signum)
+        out, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, "".join(self.said) + out
+
+
+def test_page_is_ranked_again_when_all_views_are_trained(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    page = Page(photos, "-o", out, *TINY)
+    try:
+        assert "120 images, gray, 16x16 pixels" in page.said[0]
+        info = page.get("api/info")
+        assert [view["name"] for view in info["views"]] == ["pixels"]
+        reasons = {left["reason"]: left["first"] for left in info["left_out"]}
+        assert any(".txt" in reason for reason in reasons)
+        assert any(name.endswith("broken.png") for name in reasons.values())
+        assert "constant" in {finding["kind"] for finding in info["findings"]}
+        assert page.wait_for("done")["version"] == 2
+        info = page.get("api/info")
+        assert [view["name"] for view in info["views"]] == ["gan", "transforms", "pixels"]
+        assert info["version"] == 2
+    finally:
+        code, said = page.stop()
+    assert code == 0
+    assert "ranked again by all views" in said
+    found = scores_of(out)
+    assert len(found) == 120
+    assert (out / "report.html").read_text().count("<img") > 20
+    assert Detector.load(out / MODEL).training_info["images"] == 120
+    # Once more: everything is there, so nothing is trained.
+    page = Page(photos, "-o", out, *TINY)
+    try:
+        assert page.get("api/status") == {
+            "version": 1, "stage": "done", "text": "", "fraction": None,
+        }  # fmt: skip
+    finally:
+        page.stop()
+    assert scores_of(out) == found
+
+
+def test_a_killed_search_goes_on_and_ends_in_the_same_bits(
+    anowild: Run, photos: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    longer = [*TINY, "--set=kimg=1.5", "--set=transforms_kimg=1.5"]
+    code, said, err = anowild("find", photos, "-o", whole, "--report", "--threads", 2, *longer)
+    assert code == 0, err
+    assert f"report: {whole / 'report.html'}" in said
+    page = Page(photos, "-o", killed, *longer)
+    end = time.monotonic() + PATIENCE
+    while not list((killed / MODEL / "training").rglob("settings.json")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    page.stop(signal.SIGKILL)
+    page = Page(photos, "-o", killed, *longer)
+    page.get("api/status")
+    assert page.stop()[0] == 0  # Ctrl-C, too, leaves what was trained
+    page = Page(photos, "-o", killed, *longer)
+    page.wait_for("done")
+    page.stop()
+    for name in ("model.safetensors", "training_scores.safetensors"):
+        assert (killed / MODEL / name).read_bytes() == (whole / MODEL / name).read_bytes()
+    assert scores_of(killed) == scores_of(whole)
+
+
+def test_marks_outlive_new_images(photos: Path, tmp_path: Path, digits: Array) -> None:
+    out = tmp_path / "out"
+    settings = tiny_settings(views=("pixels",))
+    detector, session = Job(str(photos), out, settings).finish()
+    store = Store(out / REVIEW / MARKS)
+    store.mark([session.names[3]], "Ada", "remove")
+    store.close()
+    Image.fromarray(digits[130]).save(photos / "new.png")
+    again, session = Job(str(photos), out, settings).finish()
+    assert len(session) == 121
+    assert again.checksum != detector.checksum
+    (mark,) = Store(out / REVIEW / MARKS).marks()
+    assert mark.image in session.numbers
+    assert len(scores_of(out)) == 121
+
+
+def test_the_table_has_the_scores_of_what_was_fitted_without_the_image(
+    photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    _, session = Job(str(photos), out, tiny_settings(views=("transforms", "pixels"))).finish()
+    with (out / MODEL / "suspects.csv").open(newline="") as file:
+        suspects = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
+    assert suspects == {
+        name: pytest.approx(score, abs=6e-4)
+        for name, score in zip(session.names, session.score, strict=True)
+    }
+
+
+def test_a_training_that_fails_leaves_the_first_ranking(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    job = Job(str(photos), out, tiny_settings(views=("transforms", "pixels")))
+    detector, session = job.quick()
+    review = Review(Ranking(session, detector), Store(tmp_path / MARKS), "photos")
+    monkeypatch.setattr("anowild.finding.serve.MODULE", "anowild.no_such_module")
+    with Training(job, review):
+        end = time.monotonic() + PATIENCE
+        while review.status.stage == "training":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert review.status.stage == "failed"
+        assert "The first ranking stays" in review.status.text
+    assert len(review.ranking.session) == 120
+    assert (out / QUICK / "model.json").exists()
+
+
+def test_other_folders_are_refused(anowild: Run, photos: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    code, _, err = anowild("find", photos, "-o", foreign, "--report", *TINY)
+    assert (code, "holds other files" in err) == (1, True)
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
+    out = tmp_path / "out"
+    Job(str(photos), out, tiny_settings(views=("pixels",)))
+    other = tmp_path / "other"
+    other.mkdir()
+    code, _, err = anowild("find", other, "-o", out, "--report", *TINY)
+    assert (code, "result for other images" in err) == (1, True)
+    code, _, err = anowild("find", other, "--report", "-o", tmp_path / "new")
+    assert (code, "holds no images" in err) == (1, True)
+
+
+def test_result_is_named_after_the_images(
+    anowild: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = anowild(
+        "find", "photos", "--report", "--views", "pixels", "--set", "resolution=16"
+    )
+    assert code == 0, err
+    assert (tmp_path / "photos.anowild" / "report.html").exists()
+
+
+def test_session_moves_with_its_folder(photos: Path, tmp_path: Path) -> None:
+    Job(str(photos), tmp_path / "out", tiny_settings(views=("pixels",))).finish()
+    os.rename(tmp_path / "out", tmp_path / "moved")  # noqa: PTH104
+    session = ReviewSession.load(tmp_path / "moved" / REVIEW)
+    assert np.isfinite(session.score).all()
+    assert session.images.thumbnails[0].startswith(b"RIFF")
