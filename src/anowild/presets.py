@@ -61,7 +61,7 @@ PRESETS: dict[str, Preset] = {
         {
             **_LAPTOP,
             "views": (("transforms", "pixels", "pretrained"), "cost"),
-            "transforms_kimg": (5, "cost"),
+            "transforms_kimg": (3, "cost"),
         },
     ),
     "paper-cifar10": Preset(

@@ -37,7 +37,7 @@ Side = Literal["upper", "lower", "both"]
 #: Skewness of a log cue at which either side is as likely to be the odd one, and the scale of the
 #: logistic curve around it.
 EVEN_SKEWNESS, SKEWNESS_SCALE = -0.5, 0.15
-#: The odds of a side are never longer than one in this many.
+#: Where the training set decides which side is odd, the odds are never longer than one in this many.
 LONGEST_ODDS = 1000
 #: Cues are raised to this before the logarithm.
 TINY = 1e-12
@@ -140,7 +140,7 @@ class CueCalibration:
             center = float(np.median(x))
             return CueCalibration(skew, 0.5, Tail.fit(np.abs(x - center)), counts, weight, center)
         if lower is None:
-            lower = 1 / LONGEST_ODDS if odd_side == "upper" else lower_side(skew)
+            lower = 0.0 if odd_side == "upper" else lower_side(skew)
         return CueCalibration(skew, lower, Tail.fit(x), counts, weight)
 
     @property
@@ -153,10 +153,10 @@ class CueCalibration:
         x = log_cue(values)
         if self.center is not None:
             return -self.training.log_upper(np.abs(x - self.center))
-        return np.logaddexp(
-            np.log1p(-self.lower) - self.training.log_upper(x),
-            np.log(self.lower) - self.training.log_lower(x),
-        )
+        upper = np.log1p(-self.lower) - self.training.log_upper(x)
+        if not self.lower:
+            return upper
+        return np.logaddexp(upper, np.log(self.lower) - self.training.log_lower(x))
 
     def odd_tail(self, values: Array) -> tuple[Array, Array]:
         """Return the share of training images as far out, and whether that is the lower side: each [N].
@@ -167,9 +167,11 @@ class CueCalibration:
         if self.center is not None:
             share, lower = self.training.log_upper(np.abs(x - self.center)), x < self.center
         else:
-            above, below = self.training.log_upper(x), self.training.log_lower(x)
-            lower = np.log(self.lower) - below > np.log1p(-self.lower) - above
-            share = np.where(lower, below, above)
+            share, lower = self.training.log_upper(x), np.zeros(len(x), bool)
+            if self.lower:
+                below = self.training.log_lower(x)
+                lower = np.log(self.lower) - below > np.log1p(-self.lower) - share
+                share = np.where(lower, below, share)
         return np.maximum(np.exp(share), np.finfo(np.float64).tiny), lower
 
 
