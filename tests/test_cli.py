@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from typer.main import get_command
 
+from anowild.cli import app
 from anowild.evaluation.metrics import auroc
 from tests.conftest import Run
 from tests.paper.test_tables import TOTALS
@@ -62,7 +66,7 @@ def test_a_folder_becomes_a_ranked_table(
     assert code == 0
     result = json.loads(out)
     assert (result["normal"], result["anomalous"]) == (60, 20)
-    assert set(result["columns"]) == rows[0].keys() - {"path", "rank"}
+    assert set(result["columns"]) == rows[0].keys() - {"path", "rank", "why"}
     quality = result["columns"]["score"]["auroc"]
     assert quality["low"] <= quality["value"] <= quality["high"]
     code, out, _ = anowild("evaluate", model, tmp_path / "set", *labels)
@@ -131,6 +135,163 @@ def test_mistakes_get_one_sentence(
         assert code == 1, arguments
         assert sentence in err, (arguments, err)
         assert len(err.strip().splitlines()) <= 2, err
+
+
+def commands() -> list[list[str]]:
+    """Every command, as words."""
+    found = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        found += [[name]] if inner is None else [[name, part] for part in inner]
+    return found
+
+
+@pytest.mark.parametrize("words", [[], *commands()], ids=" ".join)
+def test_help_is_in_words(anowild: Run, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    code, out, _ = anowild(*words, "--help")
+    assert code == 0
+    types = ["<str>", "<int", "<float>", "<bool>", "<path>", "list[", "range", "x>=", "{", "TEXT"]
+    assert [word for word in types if word in out] == []
+    for word in ("anew", "draw a line", "the line", "kimg)"):
+        assert word not in out
+
+
+def test_commands_are_listed_in_groups(anowild: Run) -> None:
+    _, out, _ = anowild("--help")
+    places = [
+        out.index(f"─ {panel} ─") for panel in ("Look", "Train and prepare", "Measure", "More")
+    ]
+    assert places == sorted(places)
+    assert places[0] < out.index(" find ") < out.index(" limit ") < places[1]
+    assert "--show-completion" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands(shell: str) -> None:
+    environment = os.environ | {
+        "_ANOWILD_COMPLETE": f"complete_{shell}", "COMP_WORDS": "anowild sc", "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "anowild sc", "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }  # fmt: skip
+    script = "import sys; from anowild import cli; sys.argv[0] = 'anowild'; cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
+    assert "score" in done.stdout, done
+    assert "train" not in done.stdout
+
+
+def test_what_comes_next_runs_as_printed(
+    anowild: Run,
+    folder_of: Callable[..., Path],
+    digits: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = folder_of(digits[:40], "it's a set; really")
+    monkeypatch.chdir(tmp_path)
+    Path("scores.csv").write_text("mine")
+    short = [f"--set={change}" for change in ("kimg=0", "transforms_kimg=0", "resolution=8")]
+    code, out, err = anowild("train", folder.name, "-o", "my model", "--views=gan", *short)
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if line.startswith("next: ")]
+    program, *words = shlex.split(line.removeprefix("next: "))
+    assert program == "anowild"
+    code, _, err = anowild(*words)
+    assert code == 0, err
+    assert Path("scores.csv").read_text() == "mine"
+    assert len(Path("scores-2.csv").read_text().splitlines()) == 41
+
+
+@pytest.fixture
+def belt(folder_of: Callable[..., Path], digits: np.ndarray) -> Path:
+    """A folder of 30 digits and 3 inverted ones."""
+    return folder_of(np.concatenate([digits[:30], 255 - digits[30:33]]), "belt")
+
+
+def test_scores_go_to_the_screen_to_a_pipe_or_to_programs(
+    anowild: Run, model_folder: Path, belt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    code, out, err = anowild("score", model_folder, belt, "--show", 3)
+    assert code == 0, err
+    listed = out.splitlines()[:3]
+    assert [int(line.split()[0]) for line in listed] == [1, 2, 3]
+    assert all(" than " in line or "unlike" in line for line in listed), listed
+    assert "33 images, 0 left out" in out
+    assert set(tmp_path.iterdir()) == before
+
+    code, out, err = anowild("score", model_folder, belt, "-o", "-", "--threshold", 1)
+    assert (code, "33 images" in err) == (0, True), err
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [int(row["rank"]) for row in rows] == list(range(1, 34))
+
+    code, out, err = anowild("score", model_folder, belt, "--json", "--threshold", 1)
+    assert (code, "flagged: " in err) == (0, True), err
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [value["path"] for value in found] == [row["path"] for row in rows]
+    for value, row in zip(found, rows, strict=True):
+        assert value["score"] == float(row["score"])
+        assert value["odd"] is (row["odd"] == "1")
+        assert value["why"] == row["why"]
+        assert value["views"] == {"gan": float(row["view_gan"])}
+    assert "odd" not in json.loads(
+        anowild("score", model_folder, belt, "--json")[1].splitlines()[0]
+    )
+
+
+def test_flagged_images_are_copied_and_told_by_the_exit_code(
+    anowild: Run, model_folder: Path, belt: Path, tmp_path: Path
+) -> None:
+    flagged = tmp_path / "flagged"
+    daily = ["score", model_folder, belt, "-o", tmp_path / "s.csv", "--new-only", "--exit-code",
+             "--copy-flagged", flagged]  # fmt: skip
+    code, out, err = anowild(*daily, "--threshold", 0.5)
+    assert code == 3, err
+    with (tmp_path / "s.csv").open(newline="") as file:
+        odd = {Path(row["path"]).name for row in csv.DictReader(file) if row["odd"] == "1"}
+    assert {path.name for path in flagged.iterdir()} == odd
+    assert f"{len(odd)} flagged images copied, 0 were there already" in out
+
+    # Nothing is new: nothing is flagged again.
+    code, out, err = anowild(*daily, "--threshold", 0.5)
+    assert code == 0, err
+    assert "33 images, 0 of them new, 0 left out" in out
+    (belt / "new.png").write_bytes((belt / min(odd)).read_bytes())
+    code, out, _ = anowild(*daily, "--threshold", 0.5)
+    assert (code, "34 images, 1 of them new" in out) == (3, True)
+    assert (flagged / "new.png").exists()
+    assert anowild("score", model_folder, belt, "--threshold", 99, "--exit-code")[0] == 0
+
+
+def test_images_unlike_the_training_images_get_a_warning(
+    anowild: Run, model_folder: Path, folder_of: Callable[..., Path], belt: Path
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+    code, out, err = anowild("score", model_folder, folder_of(noise, "noise"))
+    assert code == 0
+    assert "as odd as the oddest 5 % of the training images: another camera" in err
+    assert "> 2.4" in out  # of 300 training images
+    assert "warning" not in anowild("score", model_folder, belt)[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--json", "-o", "-"], "leave out one"),
+        (["--new-only"], "needs a table that grows"),
+        (["--new-only", "-o", "-"], "needs a table that grows"),
+        (["--exit-code"], "--exit-code needs a limit"),
+        (["--copy-flagged", "x"], "--copy-flagged needs a limit"),
+        (["--threshold", "2", "--budget", "3"], "one limit at a time"),
+    ],
+)
+def test_options_of_score_that_do_not_go_together(
+    anowild: Run, model_folder: Path, belt: Path, options: list[str], sentence: str
+) -> None:
+    code, _, err = anowild("score", model_folder, belt, *options)
+    assert (code, sentence in err) == (1, True), err
 
 
 @pytest.mark.parametrize("preset", ["paper-cifar10", "paper-kth-cells"])
