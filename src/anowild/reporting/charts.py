@@ -106,7 +106,10 @@ def curve(minutes: Sequence[float], y: Sequence[float], title: str) -> Markup:
         for a, b in zip(xs, ys, strict=True)
     ]
     parts = [
-        '<polyline class="curve" points="' + " ".join(f"{a:.1f},{b:.1f}" for a, b in places) + '"/>'
+        f'<path class="axis" d="M{_LEFT} 4V{_HEIGHT - _BOTTOM + 4}H{_CURVE_WIDTH - 10}"/>',
+        '<polyline class="curve" points="'
+        + " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+        + '"/>',
     ]
     if len(places) <= _FEW_POINTS:
         parts += [f'<circle class="point" cx="{a:.1f}" cy="{b:.1f}" r="3.5"/>' for a, b in places]

@@ -102,7 +102,7 @@ class Embedded:
         preprocess, size = self._detector.preprocess, images.sizes[number].tolist()
         x, y, w, h = seen_box(preprocess, *size)
         whole = x <= 0 and y <= 0
-        seen = "" if whole else f" its middle {round(w * size[0])}x{round(h * size[1])}"
+        seen = "" if whole else f"its middle {round(w * size[0])}x{round(h * size[1])} "
         side = preprocess.resolution
         return Thumbnail(
             number=number,
@@ -111,7 +111,7 @@ class Embedded:
             rank=int(self._ranks[number]),
             score=shown_score(score, self._detector.training_info.get("images")),
             flagged=self._limit is not None and score >= self._limit,
-            size=f"{size[0]}x{size[1]} pixels; the views see{seen} as {side}x{side}",
+            size=f"{size[0]}x{size[1]} pixels, {seen}seen as {side}x{side}",
             link=self._link(number),
             url=url if self.takes(len(url), 1) else None,
             width=width,

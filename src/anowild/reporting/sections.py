@@ -34,7 +34,7 @@ from anowild.scoring.thresholds import Threshold
 #: Images of the strip at the top, at most; cards of flagged images; cards with pictures of the views.
 IN_STRIP, MOST_FLAGGED, EXPLAINED = 20, 200, 48
 #: Alike images on a card, images of a finding, and the most ordinary ones, at most.
-ALIKE, IN_FINDING, ORDINARY = 11, 12, 24
+ALIKE, IN_FINDING, ORDINARY = 10, 12, 24
 #: Reasons for leaving files out that are listed, at most.
 MOST_REASONS = 12
 #: Reference images beside each image of a card.
@@ -302,13 +302,13 @@ def table_beside(out: Path, results: Results) -> str | None:
 def training_notes(detector: Detector) -> list[str]:
     """Say what the model was trained on, and for how long."""
     info = detector.training_info
-    notes = [f"{info['images']} unlabeled images."]
+    notes = [f"{info['images']} unlabeled images"]
     for name, view in info["views"].items():
         facts = []
         if "seconds" in view:
             facts.append(f"{view['seconds'] / 60:.1f} minutes")
         if "kimg" in view:
-            facts.append(f"{view['kimg']:g} thousand images shown")
+            facts.append(f"{view['kimg']:.3g} thousand images shown")
         notes.append(f"{name}: {', '.join(facts) or 'at once'}")
     return notes
 
