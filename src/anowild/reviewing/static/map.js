@@ -226,7 +226,7 @@ async function hover(x, y) {
   image.src = thumbnail(number);
   const canvas = $("map-canvas");
   $("map-hover").style.left = `${Math.min(x + 16, canvas.clientWidth - 180)}px`;
-  $("map-hover").style.top = `${Math.max(0, Math.min(y + 16, canvas.clientHeight - 220))}px`;
+  $("map-hover").style.top = `${canvas.offsetTop + Math.max(0, Math.min(y + 16, canvas.clientHeight - 220))}px`;
   caption.textContent = "";
   describe(number, asked);
 }
