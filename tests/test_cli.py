@@ -377,7 +377,7 @@ def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
         assert f"view {view}" in page
         assert f"AnoWild, {view} alone" in out
     assert "10 nearest neighbors, pretrained embeddings" in page
-    assert "flagged images among the 100 anomalies" in page
+    assert "of the 100 images that are labeled anomalous are flagged" in page
     digits = tmp_path / "demo" / "digits"
     assert len(list((digits / "training").iterdir())) == 421
     with (tmp_path / "demo" / "scores.csv").open(newline="") as file:
