@@ -258,6 +258,7 @@ def test_flagged_images_are_copied_and_told_by_the_exit_code(
     code, out, err = anowild(*daily, "--threshold", 0.5)
     assert code == 0, err
     assert "33 images, 0 of them new, 0 left out" in out
+    assert f"flagged: 0 of the new, {len(odd)} of all" in out
     (belt / "new.png").write_bytes((belt / min(odd)).read_bytes())
     code, out, _ = anowild(*daily, "--threshold", 0.5)
     assert (code, "34 images, 1 of them new" in out) == (3, True)

@@ -244,7 +244,12 @@ def _print_summary(table: Table, file: Path | None, say: Callable[[str], None]) 
         if limit.score is None:
             say(f"flagged: none. {limit.promise}\nassumption: {limit.assumption}")
         else:
-            say(f"flagged: {limit.flagged} (score {limit.score:.4g} or more)")
+            count = (
+                f"{limit.flags(scores).sum()} of the new, {limit.flagged} of all"
+                if new
+                else limit.flagged
+            )
+            say(f"flagged: {count} (score {limit.score:.4g} or more)")
             say(f"promise: {limit.promise}\nassumption: {limit.assumption}")
 
 
