@@ -124,6 +124,7 @@ def test_report_shows_all_sections_in_order(
     assert places == sorted(places)
     assert "101 images, 1 left out; 10 flagged. The views see 16x16 pixels" in page.text
     assert "You look at the 10 oddest images." in page.text
+    assert "Findings: constant 1" in page.text
     assert "Constant: 1" in page.text
     assert "all its pixels are 0 of 255 (black)" in page.text
     assert ".txt: not read as images: 1" in page.text
