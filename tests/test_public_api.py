@@ -117,14 +117,14 @@ def test_impossible_rules_are_refused(rule: Any, sentence: str) -> None:
         rule()
 
 
-def test_readme_example_runs(
+def test_example_in_the_docs_runs(
     digits: Array, folder_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = folder_of(digits[:60])
     rows = [f"{path.name},{int(i < 12)}" for i, path in enumerate(sorted(folder.iterdir()))]
     (folder.parent / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    page = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     small = "kimg=0.2, transforms_kimg=0.2, resolution=8, fmap_max=4"
     assert "kimg=100" in example
     monkeypatch.chdir(folder.parent)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from anowild import workers
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError, ViewUnavailable
@@ -80,13 +81,13 @@ def two_threads() -> None:
 def test_a_killed_piece_gets_a_sentence(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = side_by_side.Worker.__init__
+    started = workers.Worker.__init__
 
-    def kill(self: Any, job: dict[str, Any]) -> None:
-        started(self, job)
+    def kill(self: Any, *job: Any) -> None:
+        started(self, *job)
         os.kill(self.process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr(side_by_side.Worker, "__init__", kill)
+    monkeypatch.setattr(workers.Worker, "__init__", kill)
     with pytest.raises(UserError, match="was killed by signal 9; if memory ran out"):
         run_pieces(PIECES, image_set, SETTINGS, tmp_path, CPU)
     assert not (tmp_path / side_by_side.IMAGES).exists()
@@ -96,14 +97,14 @@ def test_a_killed_piece_gets_a_sentence(
 def test_a_piece_that_was_stopped_stops_the_others(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = side_by_side.Worker.__init__
+    started = workers.Worker.__init__
 
-    def stop(self: Any, job: dict[str, Any]) -> None:
-        started(self, job)
+    def stop(self: Any, *job: Any) -> None:
+        started(self, *job)
         wait_until((tmp_path / "settings.json").exists, self.process)
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(side_by_side.Worker, "__init__", stop)
+    monkeypatch.setattr(workers.Worker, "__init__", stop)
     with pytest.raises(Interrupted, match="the same command goes on"):
         run_pieces(PIECES[:2], image_set, SETTINGS, tmp_path, CPU)
 

@@ -139,6 +139,7 @@ class Job:
     def _made(self, name: str, settings: Settings) -> Detector | None:
         """Return a model that is there already; None: there is none of these settings and images."""
         folder = self.out / name
+        self.packed  # noqa: B018 - models of other images give way first
         if not (folder / "model.json").exists():
             return None
         detector = Detector.load(folder, self.torch_device)

@@ -16,6 +16,7 @@ from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.serve import ANOTHER_SERVER, Server, title_of
 from anowild.reviewing.session import warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store
+from anowild.scoring.saved_limit import load_limit, save_limit
 from anowild.signals import Interrupted
 from anowild.workers import Worker
 
@@ -125,9 +126,10 @@ class Training:
             self.review.status = Status("failed", f"The first ranking stays: {error}")
 
     def _rank_again(self) -> None:
-        if self.job.is_quick:
-            self.review.status = Status("training", "The report is being written.", None)
         detector, session = self.job.final()
+        kept = load_limit(self.job.out / QUICK)
+        if kept is not None and load_limit(self.job.out / MODEL) is None:
+            save_limit(self.job.out / MODEL, kept.score)  # scores of all models mean the same
         self.review.rerank(Ranking(session, detector), self.job.out / MODEL)
         self.review.status = Status("training", "Ranked by all views; the report is being written.")
         print("ranked again by all views", flush=True)

@@ -79,7 +79,7 @@ class Ranking:
         ]
         found += [(f"view_{name}", name, "view") for name in self.session.scores.views]
         found += [
-            (f"cue_{cue.name}", cue.name.replace("_", " "), "cue")
+            (f"cue_{cue.name}", cue.noun, "cue")
             for cue in self.detector.cues
             if cue.name in self.session.scores.cues
         ]

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -107,22 +107,34 @@ class Server:
 
     def run(self, review: Review, open_browser: bool = False) -> None:
         """Serve until Ctrl-C or SIGTERM."""
-        print(f"{len(review.ranking.session)} images; open {self.url}", flush=True)
-        if self.local and not os.environ.get("DISPLAY") and os.environ.get("SSH_CONNECTION"):
-            print(
-                f"on your own machine: ssh -L {self.port}:localhost:{self.port} {socket.gethostname()}",
-                flush=True,
-            )
-        print("Ctrl-C stops the server", flush=True)
-        if open_browser:
-            threading.Thread(target=webbrowser.open, args=[self.url], daemon=True).start()
         config = uvicorn.Config(
             review.app(self._hosts, self._token),
             log_level="warning", access_log=False, server_header=False, lifespan="off",
             timeout_graceful_shutdown=2,
         )  # fmt: skip
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[self._listening])
+            _Announced(config, lambda: self._announce(review, open_browser)).run([self._listening])
+
+    def _announce(self, review: Review, open_browser: bool) -> None:
+        print(f"{len(review.ranking.session)} images; open {self.url}", flush=True)
+        if self.local and not os.environ.get("DISPLAY") and os.environ.get("SSH_CONNECTION"):
+            forward = f"ssh -L {self.port}:localhost:{self.port} {socket.gethostname()}"
+            print(f"on your own machine first: {forward}", flush=True)
+        print("Ctrl-C stops the server", flush=True)
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=[self.url], daemon=True).start()
+
+
+class _Announced(uvicorn.Server):
+    """A server that says where it is once Ctrl-C stops it in an orderly way."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()
 
 
 def title_of(sources: Source | Sequence[Source]) -> str:

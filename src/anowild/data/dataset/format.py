@@ -171,8 +171,8 @@ class PackedSet:
                 )
         return table if columns is None else table.select(list(columns))
 
-    def thumbnails(self, split: str) -> Thumbnails:
-        """Open the thumbnails of the images of a split.
+    def thumbnails(self, split: str) -> Sequence[bytes]:
+        """Open the thumbnails of the images of a split, WebP files.
 
         Raises:
             UserError: the set was made without thumbnails.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import overload
 
 from anowild.arrays import Array
 from anowild.data import checks
@@ -77,8 +79,8 @@ class ThumbnailFile:
         self._file.close()
 
 
-class Thumbnails:
-    """Reader of thumbnails; safe in several threads.
+class Thumbnails(Sequence[bytes]):
+    """WebP files of all images, read when they are asked for; safe in several threads.
 
     Args:
         path: of the file.
@@ -101,6 +103,11 @@ class Thumbnails:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, i: int) -> bytes:
-        """Return the WebP file of image ``i``."""
+    @overload
+    def __getitem__(self, i: int) -> bytes: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[bytes]: ...
+    def __getitem__(self, i: int | slice) -> bytes | list[bytes]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
         return os.pread(self._file.fileno(), int(self.sizes[i]), int(self.starts[i]))
