@@ -21,10 +21,7 @@ TINY = [f"--set={change}" for change in (
 
 #: Commands by the extra that they need; all would write something that begins with "made".
 NEEDED = [
-    ("formats", ["prepare", "images", "-o", "made"]),
-    ("formats", ["score", "model", "images", "-o", "made.parquet"]),
     ("formats", ["train", "film.mp4", "-o", "made"]),
-    ("review", ["review", "model", "images", "-o", "made"]),
     ("demo", ["demo", "-o", "made"]),
     ("demo", ["study", "run", "--data", ".", "--sets", "digits_3", "-o", "made"]),
     ("study", ["study", "run", "--data", ".", "--methods", "ecod", "-o", "made"]),
@@ -66,6 +63,8 @@ def check(place: Path) -> None:
     for arguments in (
         ["--help"],
         ["--version"],
+        ["find", "images", "-o", "found", "--report", "--views", "pixels"],
+        ["clean", "found/review", "-o", "cleaned"],
         ["train", "images", "-o", "model", *TINY],
         ["score", "model", "images", "-o", "scores.csv"],
         ["report", "model", "images", "-o", "report.html"],

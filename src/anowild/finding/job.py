@@ -226,10 +226,10 @@ def _features(fitted: FittedDetector, images: Array) -> Array:
 
 
 def _cheap_features(detector: Detector, images: Array) -> Array:
-    """Return the features of the view `pixels`, or where it is missing those of the detector."""
-    for view in detector.views:
-        if view.name == "pixels":
-            found = view.features(images)
-            if found is not None:
-                return found
+    """Return features that need no pretrained network, as one takes minutes for many images."""
+    others = [view for view in detector.views if view.name != "pretrained"]
+    for view in sorted(others, key=lambda view: -view.likeness):
+        found = view.features(images)
+        if found is not None:
+            return found
     return detector.features(images)

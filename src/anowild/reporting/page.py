@@ -32,6 +32,7 @@ from anowild.scoring.detector import FLAGGED_SHARE
 from anowild.scoring.explain import TERMS
 from anowild.scoring.stream import ThresholdRule, open_stream
 from anowild.scoring.thresholds import Threshold
+from anowild.scoring.unlike_training import unlike_training
 from anowild.signals import Interrupted
 from anowild.version import VERSION
 
@@ -175,7 +176,7 @@ def _summary(results: Results, notes: Sequence[str]) -> dict[str, Any]:
             f"{len(session):,} images, {left_out:,} left out; {results.threshold.flagged:,} flagged. "
             f"{seen_in_all(results.detector.preprocess, images.sizes)}"
         ),
-        "notes": notes,
+        "notes": [*notes, *filter(None, [unlike_training(session.score)])],
         "left_out": images.left_out[: sections.MOST_REASONS],
         "more_left_out": sum(left.count for left in images.left_out[sections.MOST_REASONS :]),
         # Width of a thumbnail by its height, so that most images fill it.

@@ -44,6 +44,7 @@ from anowild.reviewing.store import (
 from anowild.scoring import Detector
 from anowild.scoring.explain import TERMS, one_line
 from anowild.scoring.saved_limit import load_limit, save_limit
+from anowild.scoring.unlike_training import unlike_training
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -197,6 +198,7 @@ class Review:
                 "fit": p.fit,
                 "local": self.local,
                 "left_out": [asdict(found) for found in session.images.left_out],
+                "warning": unlike_training(session.score),
                 "terms": [{"term": t, "meaning": meaning} for t, meaning in TERMS.items()],
             }
         )  # fmt: skip
@@ -226,6 +228,7 @@ class Review:
             {
                 "names": [printable(name) for name in names],
                 "scores": [float(np.float32(session.score[i])) for i in numbers],
+                "shown": [ranking.shown_score(float(session.score[i])) for i in numbers],
                 "own": [own.get(name) for name in names],
                 "all": [agreed.get(name) for name in names],
                 "tags": [tags.get(name, []) for name in names],

@@ -46,13 +46,19 @@ def facts(ranking: Ranking, number: int) -> dict[str, Any]:
             {"kind": kind, "text": text} for kind, text in ranking.kinds_of.get(number, {}).items()
         ],
         "score": float(session.score[number]),
+        "shown": ranking.shown_score(float(session.score[number])),
         "size": [width, height],
         "seen": f"{side}x{side} of {width}x{height}" + _middle(box, width, height),
         "box": box,
         "pages": pictures.pages(number),
         "page": pictures.page(number),
         "views": [
-            {"name": view, "title": view, "score": float(values[0])}
+            {
+                "name": view,
+                "title": view,
+                "score": float(values[0]),
+                "shown": ranking.shown_score(float(values[0])),
+            }
             for view, values in scores.views.items()
         ],
         "cues": cues,

@@ -17,7 +17,7 @@ from anowild.reviewing import alike
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import Mark, consensus, tags_of
 from anowild.scoring import Detector
-from anowild.scoring.scores import oddest_first
+from anowild.scoring.scores import oddest_first, shown_score
 
 #: Name of the order that is learned from the marks.
 RERANKED = "marks"
@@ -70,6 +70,10 @@ class Ranking:
         self._grouping, self._laying_out = Lock(), Lock()
         self._layout_thread: Thread | None = None
         self._layout: Array | None = None
+
+    def shown_score(self, score: float) -> str:
+        """Return a score as people are shown it, no higher than the training images support."""
+        return shown_score(score, self.detector.training_info.get("images"))
 
     def sorts(self) -> list[dict[str, str]]:
         """Return name, title and group of all orders; every one has the odd side first."""

@@ -126,9 +126,9 @@ class Detector:
     def features(self, images: Array) -> Array:
         """Return features of preprocessed images, float64 [N, D]; alike images are near to each other.
 
-        They come from the first view that offers any; if none does, D is 0.
+        They come from the view that knows likeness best of those that offer any; if none does, D is 0.
         """
-        for view in self.views:
+        for view in sorted(self.views, key=lambda view: -view.likeness):
             features = view.features(images)
             if features is not None:
                 return features

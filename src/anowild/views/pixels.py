@@ -182,6 +182,7 @@ class PixelsView(View):
     """
 
     name = "pixels"
+    likeness = 1
     batch_size = 256
 
     def __init__(

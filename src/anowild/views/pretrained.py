@@ -87,6 +87,7 @@ class PretrainedView(View):
     """
 
     name = "pretrained"
+    likeness = 2
     cues: tuple[Cue, ...] = CUES
 
     def __init__(

@@ -114,14 +114,14 @@ function showFacts(found) {
   $("views").tBodies[0].replaceChildren(
     element("tr", { className: "total" },
       element("th", { scope: "row", textContent: "all" }),
-      element("td", { textContent: found.score.toFixed(2) }),
+      element("td", { textContent: found.shown }),
       element("td", { textContent: found.score >= state.limit ? "above the limit" : "" })),
     ...found.views.map((view) => {
       const part = element("div", { className: "part" });
       part.style.width = `${(100 * Math.max(0, view.score)) / largest}%`;
       return element("tr", {},
         element("th", { scope: "row", textContent: view.title }),
-        element("td", { textContent: view.score.toFixed(2) }),
+        element("td", { textContent: view.shown }),
         element("td", {}, part));
     }));
   $("cues").tBodies[0].replaceChildren(...found.cues.map((cue) =>

@@ -229,7 +229,7 @@ export function fillControls() {
   fillSelect("folder", "all", info.folders.map((folder) => [folder, folder]));
   fillSelect("view", "any view", info.views.map((view) => [view.name, view.title]));
   fillSelect("by", "all reviewers", info.reviewers.map((name) => [name, name]));
-  $("seen").textContent = info.seen;
+  $("seen").textContent = [info.seen, info.warning].filter(Boolean).join(" ");
   const passed = info.left_out.reduce((sum, one) => sum + one.count, 0);
   $("left-out").hidden = !passed;
   $("left-out").querySelector("summary").textContent =

@@ -27,7 +27,7 @@ export function label(place) {
   const found = row(number);
   const start = `${count(place + 1)} of ${count(review.order.length)}`;
   if (!found) return start;
-  const parts = [start, found.name, `score ${found.score.toFixed(2)}`];
+  const parts = [start, found.name, `score ${found.shown}`];
   if (found.score >= state.limit) parts.push("above the limit");
   if (found.own) parts.push(`marked ${found.own}`);
   else parts.push(found.all ? `others: ${found.all}` : "not marked");
@@ -98,7 +98,7 @@ function update(tile) {
   }
   root.title = `${found.name}\n${found.why}`;
   tile.name.textContent = found.name.split("/").pop();
-  tile.score.textContent = `${found.score >= state.limit ? "▲ " : ""}${found.score.toFixed(2)} ${found.why}`;
+  tile.score.textContent = `${found.score >= state.limit ? "▲ " : ""}${found.shown} ${found.why}`;
   root.classList.toggle("noted", found.findings.length + found.tags.length > 0);
   tile.chips.replaceChildren(
     ...found.findings.map((kind) => element("span", { className: "finding", textContent: titleOf(kind) })),

@@ -235,7 +235,7 @@ const describe = debounce(60, async (number, asked) => {
   const found = await rowOf(number).catch(() => null);
   if (asked !== marker || !found) return;
   $("map-hover").lastChild.textContent =
-    [found.name.split("/").pop(), found.score.toFixed(2), found.own ?? ""].join(" ");
+    [found.name.split("/").pop(), found.shown, found.own ?? ""].join(" ");
 });
 
 /** Listens to pointers; `open` is called for a second click on an image. */
