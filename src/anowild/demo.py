@@ -104,8 +104,8 @@ def run_demo(
     print(verdict)
     print(closing)
     print(f"report: {out / 'report.html'}   table: {out / 'scores.csv'}")
-    review = shlex.join(["anowild", "review", str(model), training, "-o", str(out / "review")])
-    print(f"next: {review}")
+    find = shlex.join(["anowild", "find", training, "-o", str(out / "find"), "--preset", "quick"])
+    print(f"next: {find}")
 
 
 def _claim_folder(out: Path, facts: dict[str, float]) -> None:

@@ -69,6 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_all_parts_are_measured_once_on_a_bare_machine(data: Path, tmp_path: Path) -> None:
     given = ["--tiny", "--device", "cpu", "--data", str(data), "--sets", "mnist2", "-o"]
     command = [sys.executable, "-c", BLOCKED, *given, str(tmp_path)]

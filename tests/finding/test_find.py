@@ -124,7 +124,8 @@ def test_a_killed_search_goes_on_and_ends_in_the_same_bits(
     anowild: Run, photos: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    longer = [*TINY, "--set=kimg=1.5", "--set=transforms_kimg=1.5"]
+    # The GAN's training has tests of its own.
+    longer = [*TINY, "--set=transforms_kimg=1.5", "--set=views=transforms,pixels"]
     code, said, err = anowild("find", photos, "-o", whole, "--report", "--threads", 2, *longer)
     assert code == 0, err
     assert f"report: {whole / 'report.html'}" in said
@@ -134,9 +135,6 @@ def test_a_killed_search_goes_on_and_ends_in_the_same_bits(
         assert time.monotonic() < end
         time.sleep(0.05)
     page.stop(signal.SIGKILL)
-    page = Page(photos, "-o", killed, *longer)
-    page.get("api/status")
-    assert page.stop()[0] == 0  # Ctrl-C, too, leaves what was trained
     page = Page(photos, "-o", killed, *longer)
     page.wait_for("done")
     page.stop()

@@ -78,7 +78,8 @@ class Job:
                 )
         elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise UserError(f"{self.out}: holds other files; name a new folder with -o")
-        write_json(about, facts)
+        else:
+            write_json(about, facts)
 
     @cached_property
     def packed(self) -> PackedSet:
