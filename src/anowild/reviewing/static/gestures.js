@@ -51,6 +51,8 @@ export function listen(target, { start, drag, end, zoom }) {
     const at = position(event);
     if (!pointers.size && !pinched) end?.(event, at.x, at.y, moved);
   };
+  // Otherwise the browser takes the end of a swipe for a fling, and the next tap for the stop of it.
+  target.addEventListener("touchmove", (event) => event.preventDefault(), { passive: false });
   target.addEventListener("pointerup", finish);
   target.addEventListener("pointercancel", (event) => pointers.delete(event.pointerId));
   target.addEventListener("wheel", (event) => {

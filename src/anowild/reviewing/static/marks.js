@@ -61,7 +61,7 @@ export async function toggleTag(tag) {
   say(`${added ? "Tagged" : "No longer tagged"} #${text}${found.length > 1 ? `: ${images(found.length)}` : ""}.`);
 }
 
-/** Takes back the last change of this reviewer, and goes to its image. */
+/** Takes back the last change of this reviewer, and goes to its first image. */
 export async function undo() {
   const answer = await post("/api/undo", { reviewer: reviewer() });
   take(answer);
@@ -71,7 +71,8 @@ export async function undo() {
     return;
   }
   review.since = Math.max(0, review.since - undone.length);
-  const place = review.order.indexOf(undone[0]);
+  const known = new Set(undone);
+  const place = review.order.findIndex((number) => known.has(number));
   if (place >= 0) moveTo(place);
   else if (undone.length === 1) insert(undone[0]);
   say(undone.length > 1 ? `Undone: ${images(undone.length)}.` : "Undone.");

@@ -14,8 +14,9 @@ let number = -1;
 let size = [1, 1]; // of the original, in pixels
 let view = { x: 0, y: 0, scale: 1 };
 let fitted = true; // the image fits the window, and follows its size
-let page = 0;
+let page = 0; // of the file
 let pages = 1;
+let turned = false; // another page than the image itself was asked for
 let levels = null; // {low, high, min, max} of more than 8 bits
 let chosen = null; // {low, high} set by the user
 let heat = null; // address of the heat map
@@ -23,7 +24,7 @@ let heated = localStorage.getItem("heat") === "1";
 const prefetched = [];
 
 const original = (image) => address(`/api/original/${image}`, {
-  page: image === number && page ? page : "",
+  page: image === number && turned ? page : "",
   low: image === number ? chosen?.low : "",
   high: image === number ? chosen?.high : "",
   run: review.info.run,
@@ -34,6 +35,7 @@ export function showOriginal(image, knownSize) {
   number = image;
   page = 0;
   pages = 1;
+  turned = false;
   levels = chosen = heat = null;
   $("heat").hidden = $("box").hidden = $("missing").hidden = $("pages").hidden = $("levels").hidden = true;
   $("placeholder").src = thumbnail(image);
@@ -106,6 +108,7 @@ export function showFacts(found) {
   $("box").hidden = width > 0.999 && height > 0.999;
   if (found.missing) showMissing(found.missing);
   pages = found.pages;
+  if (!turned) ({ page } = found);
   showPage();
   levels = found.window;
   $("levels").hidden = !levels;
@@ -133,6 +136,7 @@ export function turnPage(by) {
   const next = Math.min(pages - 1, Math.max(0, page + by));
   if (next === page) return;
   page = next;
+  turned = true;
   showPage();
   loadOriginal();
 }
