@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint install lock wheel lowest clean
+.PHONY: demo test test-slow coverage browser lint install lock wheel lowest clean
 
 install: .venv/installed
 
@@ -23,7 +23,16 @@ lint: install
 
 # Two processes of one thread each: files are dealt out whole, as many share a trained model.
 test: install lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The same with the floor of branch coverage, which takes a quarter longer.
+coverage: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
+
+# A browser for the tests of pages, where there is none; they are skipped without it. Asks for root's rights
+# where libraries of the system are missing.
+browser: install
+	$(BIN)/python -m tests.browser || $(BIN)/python -m playwright install --with-deps chromium-headless-shell
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
