@@ -1,45 +1,47 @@
-"""Speed and memory of the page of `anowild review` with many images.
+"""Speed and memory of the page of a review with many images.
 
     python -m bench page [--images 100000] [--side 32]
 
-Needs Playwright and Chromium. Makes up images and scores, serves them as a review does, and opens
-the page in a headless browser: seconds to the first view, frames a second while it scrolls for five
-seconds and while the threshold is dragged, and the memory of the page (its process, and JavaScript's
-heap within).
+Needs a browser (`make browser`). Makes up images with thumbnails of 320 pixels and scores, serves them as
+a review does, and opens the page in a headless browser: seconds to the first view, frames a second
+while it scrolls for five seconds and while the limit is dragged, and the memory of the page (its
+process, and JavaScript's heap within).
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
-import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import uvicorn
+from PIL import Image
 
-from anowild.data import ImageSet
+from anowild.data import ImageSet, PackedSet
 from anowild.presets import preset
 from anowild.reviewing.app import Review
-from anowild.reviewing.security import access_rules
-from anowild.reviewing.serve import listen
+from anowild.reviewing.images import ReviewImages, prepare_images
+from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
+from anowild.scoring import Detector, Scores
 from anowild.training.fitting import fit_detector
-from anowild.views.gan import CUES
+from tests.browser import launch, served
 
-#: Counts the frames that are drawn while the page scrolls, or the threshold moves, for ``ms`` milliseconds.
+#: Images that differ, and their size in pixels.
+DIFFERENT, SIZE = 200, (480, 320)
+
+#: Counts the frames that are drawn while the page scrolls, or the limit moves, for ``ms`` milliseconds.
 _FRAMES = """async ([kind, ms]) => {
-  const scroller = document.querySelector("#scroller"), slider = document.querySelector("#threshold");
+  const grid = document.querySelector("#grid"), slider = document.querySelector("#limit");
+  const step = { scroll: 30, "fast scroll": 90 }[kind]; // pixels a frame
   const times = [], started = performance.now();
   await new Promise((done) => {
     const frame = (now) => {
       times.push(now);
-      if (kind === "scroll") scroller.scrollTop += 90;
+      if (step) grid.scrollTop += step;
       else { slider.value = (slider.valueAsNumber + 7) % 1000; slider.dispatchEvent(new Event("input")); }
       if (now - started < ms) requestAnimationFrame(frame); else done();
     };
@@ -50,23 +52,42 @@ _FRAMES = """async ([kind, ms]) => {
 }"""
 
 
-def made_up(count: int, side: int, folder: Path) -> ReviewSession:
-    """Make up images of soft blots, with scores distributed as a training set's."""
+class Repeated(ReviewImages):
+    """The images of a small data set, again and again, with names of their own."""
+
+    def __init__(self, packed: PackedSet, count: int) -> None:
+        super().__init__(packed, Path())
+        rows = np.arange(count) % len(self.names)
+        self._table = self._table.take(rows)
+        self._parts, self._positions = self._parts[rows], self._positions[rows]
+        few = list(self.thumbnails)
+        self.thumbnails = [few[row] for row in rows]
+        self.names = [f"folder/sub/image {i:07}.png" for i in range(count)]
+
+
+def write_images(folder: Path) -> None:
+    """Write soft blots of color with grain, whose thumbnails are as large as those of photographs."""
+    folder.mkdir()
     rng = np.random.default_rng(0)
-    pictures = np.lib.format.open_memmap(
-        folder / "pictures.npy", mode="w+", dtype=np.uint8, shape=(count, 1, side, side)
-    )
-    few = rng.integers(0, 256, (1000, 1, side // 4, side // 4), dtype=np.uint8)
-    blots = few.repeat(4, axis=2).repeat(4, axis=3)
-    for start in range(0, count, 1000):
-        part = pictures[start : start + 1000]
-        part[:] = blots[: len(part)]
+    for i in range(DIFFERENT):
+        blots = Image.fromarray(rng.integers(0, 256, (8, 12, 3), dtype=np.uint8))
+        soft = np.asarray(blots.resize(SIZE, Image.Resampling.BICUBIC))
+        grain = rng.normal(0, 6, (*soft.shape[:2], 1))
+        image = Image.fromarray((soft + grain).round().clip(0, 255).astype(np.uint8))
+        image.save(folder / f"{i:03}.jpg")
+
+
+def made_up(count: int, packed: PackedSet, detector: Detector) -> ReviewSession:
+    """Make up a review, with scores distributed as a training set's."""
+    rng = np.random.default_rng(0)
     score = rng.exponential(size=count) / np.log(10)
-    return ReviewSession(
-        [f"folder/sub/image {i:07}.png" for i in range(count)], score,
-        {cue: rng.lognormal(size=count) for cue in CUES},
-        rng.normal(size=(count, 32)).astype(np.float32), pictures,
-    )  # fmt: skip
+    scores = Scores(
+        score,
+        {cue: rng.lognormal(size=count) for cue in detector.cue_names},
+        dict.fromkeys(detector.view_names, score),
+    )
+    features = rng.normal(size=(count, 32)).astype(np.float32)
+    return ReviewSession(Repeated(packed, count), scores, features)
 
 
 def renderer_mb() -> float:
@@ -85,21 +106,19 @@ def renderer_mb() -> float:
 
 def measure(url: str) -> None:
     """Open the page, and print its speed and memory."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1400, "height": 1000}, bypass_csp=True)
-        page: Any = context.new_page()
+    with launch() as browser:
+        context = browser.new_context(viewport={"width": 1400, "height": 1000})
+        page = context.new_page()
         started = time.perf_counter()
         page.goto(url)
-        page.wait_for_selector(".tile .text:has-text('score')")
-        print(f"first view: {time.perf_counter() - started:.2f} s")
-        for kind in ("scroll", "threshold"):
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.tile img')].filter((i) => i.naturalWidth > 300).length > 20"
+        )
+        print(f"first view with its pictures: {time.perf_counter() - started:.2f} s")
+        for kind in ("scroll", "fast scroll", "limit"):
             rate, worst = page.evaluate(_FRAMES, [kind, 5000])
             print(f"{kind}: {rate:.1f} frames a second, 99th percentile of a frame {worst:.0f} ms")
-        page.evaluate("document.querySelector('#scroller').scrollTop = 1e9")
+        page.evaluate("document.querySelector('#grid').scrollTop = 1e9")
         page.wait_for_timeout(1000)
         client = context.new_cdp_session(page)
         client.send("Performance.enable")
@@ -108,7 +127,6 @@ def measure(url: str) -> None:
             f"memory of the page: {renderer_mb():.0f} MB, of which JavaScript "
             f"{metrics['JSHeapUsedSize'] / 2**20:.0f} MB; {metrics['Nodes']:.0f} nodes"
         )
-        browser.close()
 
 
 def main(arguments: list[str]) -> int:
@@ -118,27 +136,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--side", type=int, default=32)
     given = parser.parse_args(arguments)
     settings = preset("laptop").settings().replace(resolution=given.side, kimg=0, views="gan")
-    noise = np.random.default_rng(0).integers(0, 256, (64, given.side, given.side), dtype=np.uint8)
-    training = ImageSet.load(noise, settings)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        device = torch.device("cpu")
+        images, device = folder / "images", torch.device("cpu")
+        write_images(images)
+        training = ImageSet.load(str(images), settings)
         detector = fit_detector(training, settings, folder / "training", device).detector
-        scored = made_up(given.images, given.side, folder)
-        print(f"{given.images} images of {given.side}x{given.side}")
-        with listen("127.0.0.1", 0) as listening:
-            port = listening.getsockname()[1]
-            app = Review(scored, detector, Store(folder / MARKS), "made up").app(
-                *access_rules("127.0.0.1", port)
-            )
-            server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-            thread = threading.Thread(
-                target=server.run, kwargs={"sockets": [listening]}, daemon=True
-            )
-            thread.start()
-            try:
-                measure(f"http://127.0.0.1:{port}/")
-            finally:
-                server.should_exit = True
-                thread.join()
+        packed = prepare_images(str(images), folder / "set", detector.preprocess)
+        session = made_up(given.images, packed, detector)
+        size = np.mean([len(data) for data in session.images.thumbnails[:DIFFERENT]])
+        print(f"{given.images} images, thumbnails of {size / 1000:.1f} KB")
+        store = Store(folder / MARKS)
+        with served(Review(Ranking(session, detector), store, "made up")) as url:
+            measure(url)
+        store.close()
     return 0

@@ -212,12 +212,15 @@ def tile(page: Page, place: int) -> Locator:
 
 
 def place(page: Page) -> int:
-    """Return the place of the current image, which its tile and the list say alike."""
-    current = page.locator(".tile.current")
-    assert page.locator("#grid").get_attribute("aria-activedescendant") == current.get_attribute(
-        "id"
+    """Return the place of the current image, which its tile and the list say alike; -1: they do not."""
+    found: int = page.evaluate(
+        """() => {
+          const current = document.querySelector(".tile.current");
+          const said = document.getElementById("grid").getAttribute("aria-activedescendant");
+          return current?.id === said ? Number(current.dataset.place) : -1;
+        }"""
     )
-    return int(current.get_attribute("data-place") or -1)
+    return found
 
 
 def box_of(found: Locator) -> FloatRect:

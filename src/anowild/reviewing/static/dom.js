@@ -13,7 +13,9 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-export const count = (value) => value.toLocaleString("en-US");
+const numbers = new Intl.NumberFormat("en-US"); // many times faster than toLocaleString
+
+export const count = (value) => numbers.format(value);
 
 export const images = (value) => `${count(value)} ${value === 1 ? "image" : "images"}`;
 

@@ -8,6 +8,7 @@ import { current, emit, on, review, state, writeAddress } from "./state.js";
 const GAP = 8; // pixels between tiles
 const LINES = 3.9; // height of a tile's text, in units of the root's font size
 const TALLEST = 15e6; // pixels; browsers cannot scroll much more, so longer grids are scrolled faster
+const FAST = 3; // screens a second beyond which nobody recognizes pictures: they would only cost frames
 const SETTLED = 80; // milliseconds without scrolling until pictures are asked for in a fast scroll
 
 const shown = new Map(); // place -> tile
@@ -15,6 +16,7 @@ const spare = []; // tiles out of use
 let columns = 1;
 let step = { x: 0, y: 0 }; // from one tile to the next, in pixels
 let lastTop = 0;
+let lastDrawn = 0; // milliseconds
 let anchor = 0; // place where a selection began
 
 export const thumbnail = (number) => address(`/api/thumbnail/${number}`, { run: review.info.run });
@@ -139,8 +141,9 @@ function draw() {
   if (!step.y) return;
   const view = $("grid").clientHeight;
   const now = top();
-  const fast = Math.abs(now - lastTop) > view;
-  lastTop = now;
+  const time = performance.now();
+  const fast = Math.abs(now - lastTop) / view > Math.min(1, (FAST * (time - lastDrawn)) / 1000);
+  [lastTop, lastDrawn] = [now, time];
   const first = Math.max(0, Math.floor(now / step.y) - 1) * columns;
   const last = Math.min(review.order.length, (Math.ceil((now + view) / step.y) + 1) * columns);
   for (const [place, tile] of shown) {
@@ -293,7 +296,12 @@ export function listen(open) {
     }
   });
   on("rows", updateAll);
-  on("limit", updateAll);
+  on("limit", () => {
+    for (const tile of shown.values()) {
+      const found = row(tile.number);
+      if (found && tile.root.classList.contains("above") !== (found.score >= state.limit)) update(tile);
+    }
+  });
   on("chosen", updateAll);
   on("order", () => {
     const empty = !review.order.length;
