@@ -239,15 +239,15 @@ def chosen(page: Page) -> list[int]:
 
 
 def broken_pictures(page: Page, selector: str) -> list[str]:
-    """Return the addresses of pictures that do not show anything."""
-    pictures = page.locator(f"{selector} img")
-    page.wait_for_function(
-        "s => [...document.querySelectorAll(s + ' img')].every((image) => image.src && image.complete)",
+    """Wait until all pictures are there; return the addresses of those that do not show anything."""
+    found: list[str] = page.wait_for_function(
+        """selector => {
+          const pictures = [...document.querySelectorAll(`${selector} img`)];
+          if (pictures.some((image) => !image.src || !image.complete)) return null;
+          return pictures.filter((image) => !image.naturalWidth).map((image) => image.src);
+        }""",
         arg=selector,
-    )
-    found: list[str] = pictures.evaluate_all(
-        "all => all.filter((image) => !image.naturalWidth).map((image) => image.src)"
-    )
+    ).json_value()
     return found
 
 
@@ -656,7 +656,7 @@ def test_state_in_the_address_survives_a_reload(page: Page, site: Site) -> None:
     page.focus("#grid")
     for key in ("Home", "ArrowRight", "ArrowRight", "ArrowRight"):
         page.keyboard.press(key)
-    counts, side = page.inner_text("#counts"), box_of(tile(page, 3))
+    counts, width = page.inner_text("#counts"), box_of(tile(page, 3))["width"]
     page.keyboard.press("Enter")
     name = page.inner_text("#detail-name")
     original_of(page, order[3])
@@ -669,7 +669,7 @@ def test_state_in_the_address_survives_a_reload(page: Page, site: Site) -> None:
         shows(page, order)
         assert place(page) == 3
         assert page.inner_text("#counts") == counts
-        assert box_of(tile(page, 3)) == side
+        assert box_of(tile(page, 3))["width"] == width
         assert page.input_value("#sort") == "view_pixels"
 
     eventually(lambda: "detail=1" in address(page) and f"image={order[3]}" in address(page), True)
