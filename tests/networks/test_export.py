@@ -78,7 +78,7 @@ def relative(ours: Tensor, expected: Tensor) -> float:
     [
         pytest.param(1, 0.0, False, id="gray, trace"),
         pytest.param(3, 0.4, False, id="rgb, mid-fade, trace"),
-        pytest.param(3, 0.4, True, id="rgb, mid-fade, dynamo"),
+        pytest.param(3, 0.4, True, id="rgb, mid-fade, dynamo", marks=pytest.mark.slow),
         pytest.param(1, 0.0, True, id="gray, dynamo", marks=pytest.mark.slow),
     ],
 )

@@ -658,12 +658,13 @@ def test_state_in_the_address_survives_a_reload(page: Page, site: Site) -> None:
         page.keyboard.press(key)
     counts, width = page.inner_text("#counts"), box_of(tile(page, 3))["width"]
     page.keyboard.press("Enter")
-    name = page.inner_text("#detail-name")
     original_of(page, order[3])
+    expect(page.locator("#detail-name")).not_to_be_empty()
+    name = page.inner_text("#detail-name")
 
     def is_as_before(page: Page) -> None:
         original_of(page, order[3])
-        assert page.inner_text("#detail-name") == name
+        expect(page.locator("#detail-name")).to_have_text(name)
         page.go_back()
         expect(page.locator("#detail")).to_be_hidden()
         shows(page, order)

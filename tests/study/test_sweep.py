@@ -295,6 +295,7 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(anowild: Run, tmp_path:
     assert (tmp_path / "out/digits_3/10pct/joint/seed1" / RESULT).exists()
 
 
+@pytest.mark.slow
 def test_a_study_that_is_stopped_goes_on(tmp_path: Path) -> None:
     # So long that it is stopped before its end on any machine.
     command = [*arguments(tmp_path, tmp_path / "out"), "--kimg", "1000"]

@@ -81,7 +81,7 @@ def test_a_stopped_run_ends_in_the_same_bits(
     assert_same_bits(whole_run, tmp_path)
 
 
-@pytest.mark.parametrize("iteration", [30, 43])
+@pytest.mark.parametrize("iteration", [pytest.param(30, marks=pytest.mark.slow), 43])
 @pytest.mark.parametrize(
     "changes",
     [{"precision": "bfloat16"}, {"differentiable_augmentation": True, "regularizer": "r1"}],
