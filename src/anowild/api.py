@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from anowild.arrays import Array
 from anowild.data import PackedSet, Preprocess, choose_preprocess, open_all
 from anowild.data.contamination import contaminate_set
@@ -21,7 +19,7 @@ from anowild.data.dataset.build import build_set
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.dataset.finalize import Leaks
 from anowild.data.dataset.writer import Part
-from anowild.data.image_set import Source, source_name
+from anowild.data.image_set import Source, listed_sources, source_name
 from anowild.data.label_file import LabelFile
 from anowild.data.readers import ImageSource, open_source
 from anowild.errors import UserError
@@ -81,7 +79,7 @@ def prepare(
         UserError: nothing to prepare; leaks; another data set in ``out``; a full disk.
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
-    training, tests = _listed(sources), _listed(test)
+    training, tests = listed_sources(sources), listed_sources(test)
     names = [source_name(source) for source in (*training, *tests)]
     if len(set(names)) < len(names):
         raise UserError(f"{max(names, key=names.count)}: is given twice")
@@ -340,10 +338,6 @@ def clean(
     from anowild.reviewing.clean import clean as clean_images
 
     return clean_images(Path(source), Path(out), how, threshold)
-
-
-def _listed(sources: Source | Sequence[Source]) -> list[Source]:
-    return [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
 
 
 def _preprocess_of(model: Path) -> Preprocess:

@@ -48,7 +48,9 @@ def photos(tmp_path: Path, digits: Array) -> Path:
 
 def scores_of(out: Path) -> dict[str, str]:
     with (out / "scores.csv").open(newline="") as file:
-        return {row["path"]: row["score"] for row in csv.DictReader(file)}
+        rows = list(csv.DictReader(file))
+    assert all(row["why"] for row in rows)
+    return {row["path"]: row["score"] for row in rows}
 
 
 class Page:

@@ -29,12 +29,8 @@ def find(
     report: Annotated[
         bool, typer.Option("--report", help="No page: write report.html at the end, and stop.")
     ] = False,
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address that the page listens on.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="N", help="0: any free one.")
-    ] = 8765,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8765,
     views: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="Ways of looking at an image, with commas."),

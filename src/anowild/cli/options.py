@@ -37,6 +37,8 @@ Device = Annotated[
     str,
     typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."),
 ]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0: any free one.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="CPU threads; all unless given.")
 ]

@@ -17,12 +17,8 @@ def review(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the review.")
     ],
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="N", help="0: any free one.")
-    ] = 8765,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8765,
     again: Annotated[
         bool,
         typer.Option(

@@ -122,7 +122,7 @@ def open_all(
     Raises:
         UserError: a source cannot be opened.
     """
-    listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    listed = listed_sources(sources)
     readers: list[ImageSource] = []
     for source in listed:
         if isinstance(source, np.ndarray):
@@ -132,6 +132,11 @@ def open_all(
         else:
             readers.append(open_source(source))
     return readers
+
+
+def listed_sources(sources: Source | Sequence[Source]) -> list[Source]:
+    """Return one source or several as a list."""
+    return [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
 
 
 def source_name(source: Source) -> str:

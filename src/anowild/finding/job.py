@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from anowild.arrays import Array
 from anowild.data import PackedSet, choose_preprocess, open_all
-from anowild.data.image_set import ImageSet, Source, source_name
+from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.files import printable, read_json, write_json
 from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.images import ReviewImages, prepare_images
-from anowild.reviewing.session import ReviewSession, identity
+from anowild.reviewing.session import FACTS, ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
 from anowild.settings import Settings
 from anowild.training.fitting import FittedDetector, pieces_of
@@ -58,7 +57,7 @@ class Job:
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
-        self.sources = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+        self.sources = listed_sources(sources)
         self.out, self.settings, self.device = out, settings, device
         self.torch_device: torch.device = select_device(device)
         configure_process(threads)
@@ -163,7 +162,7 @@ class Job:
         known = None
         try:
             known = ReviewSession.load(folder)
-            if read_json(folder / "review.json").get("scored") == scored:
+            if read_json(folder / FACTS).get("scored") == scored:
                 return known
         except UserError:
             known = None
@@ -180,7 +179,7 @@ class Job:
         """Write the table of scores and the report."""
         from anowild.reporting.page import write_review_report
 
-        table = Table(detector.cue_names, views=detector.view_names)
+        table = Table(detector.cue_names, views=detector.view_names, reasons=detector.reasons)
         table.append(session.names, session.scores)
         table.write(self.out / SCORES)
         write_review_report(detector, session, self.out / REPORT, self.out / MODEL)

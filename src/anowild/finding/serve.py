@@ -13,7 +13,7 @@ from anowild.finding.worker import MODULE
 from anowild.progress import Bars
 from anowild.reviewing.app import Review, Status
 from anowild.reviewing.ranking import Ranking
-from anowild.reviewing.serve import ANOTHER_SERVER, Server, title_of
+from anowild.reviewing.serve import ANOTHER_SERVER, Server
 from anowild.reviewing.session import warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring.saved_limit import load_limit, save_limit
@@ -49,7 +49,7 @@ def serve(job: Job, host: str = "127.0.0.1", port: int = 8765, open_browser: boo
             warn_unmatched_marks(session, store)
             model = job.out / (MODEL if finished else QUICK)
             ranking = Ranking(session, detector)
-            review = Review(ranking, store, title_of(job.sources), model, server.local)
+            review = Review(ranking, store, session.images.title, model, server.local)
             if finished:
                 server.run(review, open_browser)
             else:

@@ -171,7 +171,7 @@ def _summary(results: Results, notes: Sequence[str]) -> dict[str, Any]:
     session, images = results.session, results.session.images
     left_out = images.packed.description["left_out"]
     return {
-        "title": f"Odd images in {sections.source_names(images)}",
+        "title": f"Odd images in {images.title}",
         "summary": (
             f"{len(session):,} images, {left_out:,} left out; {results.threshold.flagged:,} flagged. "
             f"{seen_in_all(results.detector.preprocess, images.sizes)}"

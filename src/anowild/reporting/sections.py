@@ -341,11 +341,3 @@ def training_grids(folder: Path, embedded: Embedded) -> list[Picture]:
             grid = Picture(drawings.png_url(found[-1].read_bytes()), title, title)
             grids += [grid] if embedded.takes(len(grid.url)) else []
     return grids
-
-
-def source_names(images: ReviewImages) -> str:
-    """Name the sources of images, for a title."""
-    return ", ".join(
-        "an array" if source.startswith("array ") else printable(source)
-        for source in images.originals.sources
-    )

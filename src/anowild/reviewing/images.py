@@ -16,7 +16,7 @@ from anowild.data import ImageStream, PackedSet, Preprocess, open_all
 from anowild.data.checks import MEASURES, Facts, Finding, find_findings
 from anowild.data.dataset.build import build_set
 from anowild.data.dataset.writer import Part
-from anowild.data.image_set import Source, source_name
+from anowild.data.image_set import Source, listed_sources, source_name
 from anowild.data.originals import Originals
 from anowild.errors import UserError
 from anowild.files import printable, read_json, write_json
@@ -70,6 +70,14 @@ class ReviewImages:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def title(self) -> str:
+        """Names of the sources, for a title."""
+        return ", ".join(
+            "an array" if source.startswith("array ") else printable(source)
+            for source in self.originals.sources
+        )
 
     def _column(self, name: str) -> list[Any]:
         values: list[Any] = self._table[name].to_pylist()
@@ -182,7 +190,7 @@ def prepare_images(
         UserError: no image could be read; a packed data set has another preprocessing; a full disk.
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
-    given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+    given = listed_sources(sources)
     names = [source_name(source) for source in given]
     if len(set(names)) < len(names):
         raise UserError(f"{max(names, key=names.count)}: is given twice")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import uvicorn
 
 from anowild.data.image_set import Source
@@ -62,7 +61,7 @@ def serve(
         try:
             warn_unmatched_marks(session, store)
             review = Review(
-                Ranking(session, detector), store, title_of(sources), model, server.local
+                Ranking(session, detector), store, session.images.title, model, server.local
             )
             print(f"marks are kept in {folder / MARKS}", flush=True)
             server.run(review, open_browser)
@@ -135,14 +134,6 @@ class _Announced(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._announce()
-
-
-def title_of(sources: Source | Sequence[Source]) -> str:
-    """Return a title that names the sources."""
-    given = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-    return ", ".join(
-        "an array" if isinstance(source, np.ndarray) else printable(str(source)) for source in given
-    )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -17,10 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from anowild.data import ImageStream, open_all
-from anowild.data.image_set import Source
+from anowild.data.image_set import Source, listed_sources
 from anowild.data.readers import FolderReader, ImageSource, Record, SkippedImage
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
@@ -108,7 +106,7 @@ class _Before:
 
     def only_new(self, sources: Source | Sequence[Source]) -> list[ImageSource]:
         """Open sources, without the files that are known."""
-        listed = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
+        listed = listed_sources(sources)
         found: list[ImageSource] = []
         for source, reader in zip(listed, open_all(listed), strict=True):
             if isinstance(reader, FolderReader):
