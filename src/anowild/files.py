@@ -9,11 +9,12 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from anowild.errors import UserError
 
@@ -74,6 +75,26 @@ def check_place(path: Path) -> None:
         raise UserError(f"{path}: cannot be written there; name a file in an existing folder")
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading; a pipe, a socket or a device is refused instead of waited for.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(
+            errno.EINVAL, "it is no regular file, but a pipe, device or folder", str(path)
+        )
+    return os.fdopen(descriptor, "rb")
+
+
+def check_regular(path: str | Path) -> None:
+    """Check that a library can open a file without waiting; errors as for :func:`open_regular`."""
+    open_regular(path).close()
+
+
 def absolute(path: str | Path) -> Path:
     """Return an absolute path without ``..``; links are not followed."""
     return Path(os.path.normpath(Path(path).absolute()))
@@ -105,7 +126,8 @@ def read_json(path: Path) -> Any:
         UserError: the file cannot be read, or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            return json.loads(file.read().decode("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:

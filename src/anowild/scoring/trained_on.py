@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from anowild.arrays import Array
-from anowild.files import atomic_write
+from anowild.files import atomic_write, check_regular
 
 log = logging.getLogger("anowild")
 
@@ -53,6 +53,7 @@ class TrainedOn:
         if not path.exists():
             return None
         try:
+            check_regular(path)
             with safe_open(path, framework="np") as file:
                 if (file.metadata() or {}).get("id") != checksum:
                     raise ValueError("it is of another model")

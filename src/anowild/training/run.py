@@ -15,7 +15,7 @@ from anowild.data import ImageSet
 from anowild.data.image_set import Source
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
-from anowild.files import atomic_write
+from anowild.files import atomic_write, check_regular
 from anowild.scoring import Scores
 from anowild.settings import Settings
 from anowild.training.fitting import FittedDetector, fit_detector
@@ -77,6 +77,7 @@ def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
     """
     path = folder / TRAINING_SCORES
     try:
+        check_regular(path)
         with safe_open(path, framework="np") as file:
             facts = json.loads((file.metadata() or {})["anowild"])
             found = {key: file.get_tensor(key) for key in facts["order"]}

@@ -21,7 +21,7 @@ from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.device import full_float32, training_dtype
 from anowild.errors import UserError, ViewUnavailable
-from anowild.files import atomic_write
+from anowild.files import atomic_write, check_regular
 from anowild.networks.residual import TransformClassifier
 from anowild.progress import bar
 from anowild.settings import Settings
@@ -232,6 +232,7 @@ class _Run:
         if not path.exists():
             return
         try:
+            check_regular(path)
             with safe_open(path, framework="pt") as file:
                 plain = json.loads((file.metadata() or {})["anowild"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
