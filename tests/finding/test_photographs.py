@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 
-from anowild.finding.job import Job
+from anowild.finding.job import SCORES, Job
 from anowild.reviewing.ranking import Ranking
 from anowild.scoring.explain import one_line
 from bench.photographs import make
 from tests.conftest import tiny_settings
 
+#: Words of the column `findings`, by the kind of a planted photograph; the page is no finding.
+WORDS = {
+    "blurred": "blurred",
+    "dark": "dark",
+    "black": "dark",
+    "overexposed": "overexposed",
+    "turned": "odd size",
+    "duplicate": "duplicate of ",
+    "near duplicate": "near duplicate of ",
+}
 #: What is said of a planted photograph, by its kind; any of these words.
 NAMED = {
     "blurred": ("blurred",),
@@ -48,6 +60,27 @@ def test_all_planted_oddities_are_findings_or_among_the_oddest_15(
         assert found or ranks[number] <= 15, (kind, ranks[number])
         said = "; ".join([*found.values(), one_line(reasons[number])])
         assert any(word in said for word in NAMED[kind]), (kind, said)
+
+
+def test_the_table_has_the_findings_in_words(ranking: tuple[Ranking, dict[str, str]]) -> None:
+    ranked, planted = ranking
+    names = ranked.session.names
+    # The packed data set lies beside the table.
+    with (ranked.session.images.packed.path.parent / SCORES).open(newline="") as file:
+        table = csv.DictReader(file)
+        assert table.fieldnames is not None
+        assert table.fieldnames.index("findings") == table.fieldnames.index("why") + 1
+        found = {row["path"]: row["findings"] for row in table}
+    assert found.keys() == set(names)
+    expected = {name: WORDS[kind] for name, kind in planted.items() if kind in WORDS}
+    for name, words in expected.items():
+        given = found.pop(name).split("; ")
+        if words.endswith(" of "):
+            (said,) = (one for one in given if one.startswith(words))
+            assert said.removeprefix(words) in names
+        else:
+            assert words in given
+    assert sum(map(bool, found.values())) <= 2
 
 
 def test_few_other_photographs_are_findings(ranking: tuple[Ranking, dict[str, str]]) -> None:

@@ -352,6 +352,7 @@ def test_export_formats_hold_all_marks(
         verdict="remove",
         reviewer="Bo",
     )
+    review.ranking.session.images.finding_words = {names.index("050.png"): "blurred"}
     rows = list(csv.DictReader(io.StringIO(client.get("/api/export?format=csv").text)))
     assert [(Path(r["path"]).name, r["label"], r["verdict"], r["agreed"]) for r in rows] == [
         (HOSTILE[0], "1", "remove", "remove"),
@@ -362,6 +363,8 @@ def test_export_formats_hold_all_marks(
     assert json.loads(client.get("/api/export?format=json").text)[0]["reviewer"] == "Ada"
     table = pq.read_table(io.BytesIO(client.get("/api/export?format=parquet").content))
     assert table.num_rows == 4
+    assert table["findings"].to_pylist() == ["", "", "blurred", "blurred"]
+    assert [r["findings"] for r in rows] == ["", "", "blurred", "blurred"]
 
 
 def test_the_marks_of_a_folder_are_written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.images import ReviewImages, prepare_images
 from anowild.reviewing.session import FACTS, ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
+from anowild.scoring.table import write_rows
 from anowild.settings import Settings
 from anowild.training.fitting import FittedDetector, pieces_of
 from anowild.training.run import load_training_scores, train
@@ -181,7 +183,9 @@ class Job:
 
         table = Table(detector.cue_names, views=detector.view_names, reasons=detector.reasons)
         table.append(session.names, session.scores)
-        table.write(self.out / SCORES)
+        words = {session.names[i]: said for i, said in session.images.finding_words.items()}
+        rows = (replace(row, findings=words.get(row.path, "")) for row in table.ranked())
+        write_rows(rows, table.cue_names, self.out / SCORES, views=table.view_names, checked=True)
         write_review_report(detector, session, self.out / REPORT, self.out / MODEL)
 
     def finish(self) -> tuple[Detector, ReviewSession]:

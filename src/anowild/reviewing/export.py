@@ -20,7 +20,7 @@ FORMATS = {
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
 }
-COLUMNS = ("path", "label", "verdict", "tags", "reviewer", "time", "agreed", "score")
+COLUMNS = ("path", "label", "verdict", "tags", "reviewer", "time", "agreed", "score", "findings")
 #: Value of the column ``label`` by verdict, as `anowild evaluate --labels` reads it.
 LABELS = {"keep": "0", "remove": "1", "interesting": "1", "unsure": "", None: ""}
 
@@ -28,7 +28,8 @@ LABELS = {"keep": "0", "remove": "1", "interesting": "1", "unsure": "", None: ""
 def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> bytes:
     """Encode marks as a file.
 
-    The column ``agreed`` is the consensus of all reviewers, and ``label`` its label.
+    The column ``agreed`` is the consensus of all reviewers, ``label`` its label, and ``findings`` names what
+    cheap checks of the original found.
 
     Args:
         session: gives the scores.
@@ -42,11 +43,14 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
     FORMATS[kind]
     scores = dict(zip(session.names, session.score.tolist(), strict=True))
     agreed = consensus(list(marks))
+    found = {session.names[i]: words for i, words in session.images.finding_words.items()}
+
+    def written(name: str) -> str:
+        return name if kind == "csv" and _has_bytes(name) else printable(name)
+
     rows: list[dict[str, Any]] = [
         {
-            "path": mark.image
-            if kind == "csv" and _has_bytes(mark.image)
-            else printable(mark.image),
+            "path": written(mark.image),
             "label": LABELS[agreed.get(mark.image)],
             "verdict": mark.verdict or "",
             "tags": ";".join(mark.tags),
@@ -54,6 +58,7 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
             "time": mark.time,
             "agreed": agreed.get(mark.image, ""),
             "score": scores.get(mark.image),
+            "findings": written(found.get(mark.image, "")),
         }
         for mark in marks
     ]

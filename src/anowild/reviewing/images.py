@@ -138,6 +138,17 @@ class ReviewImages:
         )
 
     @cached_property
+    def finding_words(self) -> dict[int, str]:
+        """The kinds of findings of an image, as "blurred; duplicate of a.png", by its number."""
+        of = dict(zip(("duplicate", "near duplicate"), self.duplicates, strict=True))
+        found: dict[int, list[str]] = {}
+        for finding in self.findings:
+            for i in finding.numbers:
+                other = f" of {self.names[of[finding.kind][i]]}" if finding.kind in of else ""
+                found.setdefault(i, []).append(finding.kind + other)
+        return {i: "; ".join(words) for i, words in found.items()}
+
+    @cached_property
     def left_out(self) -> list[LeftOut]:
         """What could not be used or was not read, by reason, the most frequent first."""
         reasons = [reason.partition(" (")[0] for reason in self._left_out["left_out"].to_pylist()]

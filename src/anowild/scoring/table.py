@@ -38,6 +38,7 @@ class Row:
     cues: dict[str, float]
     views: dict[str, float] = field(default_factory=dict)
     why: str = ""  # reasons in one line, where they were asked for
+    findings: str = ""  # kinds of findings in the original, where it was checked
 
 
 class Table:
@@ -206,20 +207,23 @@ def write_rows(
     path: Path | TextIO,
     threshold: Threshold | None = None,
     views: Sequence[str] = (),
+    checked: bool = False,
 ) -> None:
     """Write a table of scores as .csv or .parquet, or as CSV into an open text file.
 
-    With a threshold, ``odd`` is 1 where it flags.
+    With a threshold, ``odd`` is 1 where it flags. If the originals were ``checked``, ``findings`` says what
+    was found.
 
     Raises:
         UserError: the file has another ending, or cannot be written.
     """
-    columns = columns_of(cues, views)
+    columns = columns_of(cues, views, checked)
     columns += ["odd"] if threshold is not None else []
 
     def values(row: Row) -> list[Any]:
         found: list[Any] = [row.path, row.score, row.rank]
         found += [*(row.views[view] for view in views), row.why]
+        found += [row.findings] if checked else []
         found += [row.cues[cue] for cue in cues]
         if threshold is not None:
             found.append(int(threshold.is_reached(row.score)))
@@ -237,9 +241,10 @@ def write_rows(
             _write_csv(map(values, rows), file, columns)
 
 
-def columns_of(cues: Sequence[str], views: Sequence[str]) -> list[str]:
+def columns_of(cues: Sequence[str], views: Sequence[str], checked: bool = False) -> list[str]:
     """Return the columns of a table, but ``odd``, which only a table with a threshold has."""
-    return ["path", "score", "rank", *(f"view_{view}" for view in views), "why", *cues]
+    words = ["why", "findings"] if checked else ["why"]
+    return ["path", "score", "rank", *(f"view_{view}" for view in views), *words, *cues]
 
 
 def _write_csv(rows: Iterator[list[Any]], file: TextIO, columns: Sequence[str]) -> None:
@@ -252,12 +257,14 @@ def _write_parquet(rows: Iterator[list[Any]], path: Path, columns: Sequence[str]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"path": pa.string(), "rank": pa.int64(), "why": pa.string(), "odd": pa.int8()}
+    text = dict.fromkeys(("path", "why", "findings"), pa.string())
+    types = text | {"rank": pa.int64(), "odd": pa.int8()}
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns])
     with pq.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             arrays = dict(zip(columns, map(list, zip(*group, strict=True)), strict=True))
-            arrays["path"] = [printable(name) for name in arrays["path"]]
+            for column in arrays.keys() & {"path", "findings"}:  # both name files
+                arrays[column] = [printable(name) for name in arrays[column]]
             writer.write_table(pa.table(arrays, schema))
 
 
