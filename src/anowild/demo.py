@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import shlex
 import time
@@ -16,6 +15,7 @@ from rich.table import Table
 from anowild import api
 from anowild.arrays import Array
 from anowild.data import ImageSet
+from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError, ViewUnavailable
 from anowild.evaluation.labels import Labels
 from anowild.evaluation.metrics import Quality, qualities
@@ -129,15 +129,14 @@ def _claim_folder(out: Path, facts: dict[str, float]) -> None:
 def _write_digits(images: Array, odd: Array, folder: Path) -> str:
     """Write images as a folder of PNG files with a CSV of labels beside it; return the folder."""
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["path", "label"])
+    names = [f"{i:04}.png" for i in range(len(images))]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for i, (image, label) in enumerate(zip(images, odd, strict=True)):
-            Image.fromarray(image[0]).save(folder / f"{i:04}.png")
-            rows.writerow([f"{i:04}.png", int(label)])
+        for name, image in zip(names, images, strict=True):
+            Image.fromarray(image[0]).save(folder / name)
     except OSError as error:
         raise as_user_error(error, folder) from error
+    write_spreadsheet(text, ("path", "label"), zip(names, odd.astype(int).tolist(), strict=True))
     write_text(folder.with_suffix(".csv"), text.getvalue())
     return str(folder)
 

@@ -113,6 +113,38 @@ def test_clean_accepts_table_with_threshold(
         assert len((out / "kept.txt").read_bytes().splitlines()) >= 110
 
 
+def test_clean_accepts_table_saved_by_a_spreadsheet_program(
+    anowild: Run, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["sub/=1+1.png", "=2+2.png", "Zelle \u00fc.png", "plain.png"]
+    (tmp_path / "sub").mkdir()
+    for name, image in zip(names, digits, strict=False):
+        Image.fromarray(image).save(tmp_path / name)
+    cells = ["sub\\=1+1.png", "'=2+2.png", "Zelle u\u0308.png", "plain.png"]
+    text = "Path;Score ;odd\r\n" + "".join(
+        f"{cell};{i},25;{i // 3}\r\n" for i, cell in enumerate(cells)
+    )
+    for encoding in ("utf-8-sig", "utf-16"):
+        table, out = tmp_path / f"{encoding}.csv", tmp_path / encoding
+        table.write_bytes(text.encode(encoding))
+        code, _, err = anowild("clean", table, "-o", out)
+        assert code == 0, err
+        kept = {path.resolve() for path in (out / "images").rglob("*.png")}
+        assert kept == {tmp_path / name for name in names[:3]}
+        assert log_of(out)["plain.png"] == ("0", "above the limit (3.250)")
+        assert "'=2+2.png" in (out / "clean.csv").read_text()
+    table.write_text(text.replace("odd", "row"))
+    code, _, err = anowild("clean", table, "-o", tmp_path / "x")
+    assert (code, "no column 'odd'" in err) == (1, True)
+    table.write_text(text.replace("Path", "File"))
+    code, _, err = anowild("clean", table, "-o", tmp_path / "x")
+    assert (code, "'File;Score ;odd'" in err) == (1, True)
+    table.write_text(text.replace(";1\r", ";7\r"))
+    code, _, err = anowild("clean", table, "-o", tmp_path / "x")
+    assert (code, "odd is 7.0 for plain.png" in err) == (1, True)
+
+
 def test_clean_refuses_unusable_sources_and_leaves_nothing(
     anowild: Run, model_folder: Path, digits: Array, review_folder: Path, tmp_path: Path
 ) -> None:  # fmt: skip

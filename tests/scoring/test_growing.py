@@ -79,6 +79,17 @@ def test_nothing_new_scores_nothing_and_writes_the_same(
     assert out.read_bytes() == text
 
 
+def test_a_name_like_a_formula_is_known_again(
+    detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(digits[0]).save("=1+1.png")
+    for new in (1, 0):
+        found = api.score(detector, "=1+1.png", "s.csv", new_only=True)
+        assert (found.new, found.name(0)) == (new, "=1+1.png")
+        assert (tmp_path / "s.csv").read_text().splitlines()[1].startswith("'=1+1.png,")
+
+
 def test_changed_files_are_scored_again_and_lost_ones_stay(
     detector: Detector, digits: Array, tmp_path: Path
 ) -> None:
@@ -166,7 +177,7 @@ def test_tables_that_cannot_grow_are_refused(
     shutil.copy(out, tmp_path / "kept.csv")
     for text in ("path,score\n", "", "path,score,rank\nx"):
         out.write_text(text)
-        with pytest.raises(UserError, match="has other columns"):
+        with pytest.raises(UserError, match="has other columns|needs one column each of path"):
             api.score(detector, folder, out, new_only=True)
     lines = (tmp_path / "kept.csv").read_text().splitlines()
     out.write_text("\n".join([lines[0], lines[1].replace(lines[1].split(",")[1], "x")]))

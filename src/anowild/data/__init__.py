@@ -2,8 +2,9 @@
 
 `readers` decode sources, `crops` cuts objects out of frames, `preprocessing` brings an image to the
 form that the networks take. `image_set` loads or streams preprocessed images, and `prefetch` reads
-them in a thread ahead of their use. `dataset` packs sources into a data set on disk, `label_file`
-reads files of labels, `contamination` injects known anomalies, `download` fetches well-known sets.
+them in a thread ahead of their use. `dataset` packs sources into a data set on disk, `spreadsheet`
+reads and writes tables as CSV, `label_file` reads files of labels, `contamination` injects known
+anomalies, `download` fetches well-known sets.
 
 Imports only the modules beside it in `anowild` (settings, errors, files, progress, signals, arrays).
 """

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
+import re
+import unicodedata
+from bisect import bisect_left
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
 from anowild.data.readers.arrays import SUFFIXES, load_array
 from anowild.data.readers.base import split_key
+from anowild.data.spreadsheet import as_label, open_spreadsheet
 from anowild.errors import UserError
+from anowild.files import printable
 
 
 class LabelFile:
     """Labels by path, or by position among the images of the source.
 
+    Paths mean the same image if one ends with the other; of several, the one with the longest common end
+    counts. Backslashes are slashes, a drive is left out, composed and decomposed letters are equal
+    (Unicode NFC), and bytes that are no UTF-8 are letters of Windows-1252.
+
     Args:
-        source: a CSV file; or an array file (``labels.npy``, ``file.npz:key``) with one entry for each
+        source: a table as :func:`open_spreadsheet` reads it, with columns ``path`` and ``label``; or an array file (``labels.npy``, ``file.npz:key``) with one entry for each
             image of the source, in the same order.
 
     Raises:
@@ -40,7 +50,7 @@ class LabelFile:
         #: Hash of the file and its name.
         self.digest = hashlib.blake2b(os.fsencode(source) + data, digest_size=16).hexdigest()
         if path.suffix.lower() not in SUFFIXES:
-            self.by_path = _read_csv(path)
+            self.by_path = _read_table(path)
             return
         values = load_array(source)
         if values.ndim != 1 or values.dtype.kind not in "biuU":
@@ -117,15 +127,69 @@ class LabelFile:
                 )
             return name, name, self.by_position[position]
         assert self.by_path is not None
-        # The file may have been written in another folder: the longest suffix of the path matches. A crop
-        # without a label of its own has the label of its frame, and a frame that of its file.
+        # A crop without a label of its own has the label of its frame, and a frame that of its file.
         for whole in (name, name.rpartition("@")[0], name.rpartition("[")[0]):
-            parts = Path(whole).parts
-            for start in range(len(parts)):
-                path = str(Path(*parts[start:]))
-                if path in self.by_path:
-                    return str(Path(whole)), path, self.by_path[path][0]
+            path = self._path_of(whole)
+            if path is not None:
+                return str(Path(whole)), path, self.by_path[path][0]
         return None
+
+    def _path_of(self, name: str) -> str | None:
+        """Find the path in the file that means an image: the one with the longest common end.
+
+        Raises:
+            UserError: several do, and have different labels.
+        """
+        # The file may have been written in another folder, above or below this one.
+        parts = _spelling(name).split("/")
+        for start in range(len(parts)):
+            paths = self._spellings.get("/".join(parts[start:]), [])
+            if start == 0 and not paths:
+                paths = [path for path in self._longer(name) if not _are_two_files(name, path)]
+            if paths:
+                return self._agreeing(name, paths)
+        return None
+
+    def _agreeing(self, name: str, paths: list[str]) -> str:
+        """Return the one of some paths that is spelled as the image, or the first if their labels agree.
+
+        Raises:
+            UserError: they have different labels.
+        """
+        assert self.by_path is not None
+        spelled = f"/{Path(name)}"
+        for path in paths:
+            if spelled.endswith(f"/{path.lstrip('/')}"):
+                return path
+        for path in paths:
+            if self.by_path[path][0] != self.by_path[paths[0]][0]:
+                raise UserError(
+                    f"{self.source}: {printable(paths[0])} and {printable(path)} may both mean "
+                    f"{printable(name)}, and have different labels; give images and labels by full paths"
+                )
+        return paths[0]
+
+    @cached_property
+    def _spellings(self) -> dict[str, list[str]]:
+        """The paths in the file by what they have in common with other spellings."""
+        found: dict[str, list[str]] = {}
+        for path in self.by_path or ():
+            found.setdefault(_spelling(path), []).append(path)
+        return found
+
+    @cached_property
+    def _backwards(self) -> list[str]:
+        """The spellings, each from its last folder to its first, in order."""
+        return sorted(_backwards(spelling) for spelling in self._spellings)
+
+    def _longer(self, name: str) -> list[str]:
+        """Return the paths in the file that end with the name of an image."""
+        start = _backwards(_spelling(name)) + "/"
+        first = bisect_left(self._backwards, start)
+        ends = takewhile(
+            lambda i: self._backwards[i].startswith(start), range(first, len(self._backwards))
+        )
+        return [p for i in ends for p in self._spellings[_backwards(self._backwards[i])]]
 
     def check_count(self, images: int) -> None:
         """Check that an array has one label for each image.
@@ -149,21 +213,36 @@ def _are_two_files(one: str, other: str) -> bool:
         return False
 
 
-def _read_csv(path: Path) -> dict[str, tuple[str, int]]:
+def _spelling(path: str) -> str:
+    """Return what the spellings of a path on other systems and from other folders have in common."""
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            if not {"path", "label"} <= set(rows.fieldnames or ()):
-                raise UserError(f"{path}: has no header with 'path' and 'label'; add one")
-            found: dict[str, tuple[str, int]] = {}
-            for row in rows:
-                image, label = str(Path(row["path"] or "")), (row["label"] or "").strip()
-                before = found.setdefault(image, (label, rows.line_num))
-                if before[0] != label:
-                    raise UserError(
-                        f"{path}: lines {before[1]} and {rows.line_num} give {image} different labels; "
-                        "remove one"
-                    )
-            return found
-    except (OSError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as labels ({error})") from error
+        path = os.fsencode(path).decode()
+    except UnicodeError:  # bytes that are no UTF-8
+        path = re.sub("[\udc80-\udcff]", lambda byte: _letter(byte[0]), path)
+    path = os.path.normpath(re.sub("^[A-Za-z]:", "", path.replace("\\", "/")))
+    return unicodedata.normalize("NFC", re.sub(r"^(\.\.(/|$)|/)+", "", path))
+
+
+def _letter(byte: str) -> str:
+    """Return the letter of Windows-1252 that a byte stands for, where it stands for one."""
+    return os.fsencode(byte).decode("cp1252", "surrogateescape")
+
+
+def _backwards(path: str) -> str:
+    return "/".join(reversed(path.split("/")))
+
+
+def _read_table(path: Path) -> dict[str, tuple[str, int]]:
+    found: dict[str, tuple[str, int]] = {}
+    with open_spreadsheet(path, ("path", "label"), "labels") as rows:
+        for row in rows:
+            if not row["path"]:
+                raise UserError(f"{path}, line {rows.line}: has no path; add it or remove the line")
+            image, label = str(Path(row["path"])), as_label(row["label"])
+            before = found.setdefault(image, (label, rows.line))
+            if before[0] != label:
+                raise UserError(
+                    f"{path}: lines {before[1]} and {rows.line} give {image} different labels; "
+                    "remove one"
+                )
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,8 @@ from markupsafe import Markup
 from anowild.arrays import Array
 from anowild.data.checks import KINDS
 from anowild.data.readers import Provenance
+from anowild.data.spreadsheet import open_spreadsheet
+from anowild.errors import UserError
 from anowild.evaluation.labels import FEW, UNKNOWN, Labels, counts, fewest
 from anowild.evaluation.metrics import qualities
 from anowild.files import printable
@@ -291,12 +292,13 @@ def table_beside(out: Path, results: Results) -> str | None:
     path = out.with_name("scores.csv")
     oddest = int(oddest_first(results.session.score)[0])
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            row = next(csv.DictReader(file))
-        same = row["path"] == results.session.names[oddest]
-        return path.name if same and float(row["score"]) == results.session.score[oddest] else None
-    except (OSError, ValueError, KeyError, TypeError, StopIteration, csv.Error):
+        with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
+            row = next(iter(table))
+            score = table.number(row["score"])
+    except (UserError, StopIteration):
         return None
+    same = row["path"] == results.session.names[oddest] and score == results.session.score[oddest]
+    return path.name if same else None
 
 
 def training_notes(detector: Detector) -> list[str]:

@@ -6,7 +6,6 @@ back.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import shutil
@@ -14,7 +13,9 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
+from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import as_user_error, printable, read_json, write_json
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
@@ -206,21 +207,32 @@ def _of_table(path: Path) -> list[Decision]:
             import pyarrow.parquet as pq
 
             rows = pq.read_table(path).to_pylist()
-        else:
-            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                rows = list(csv.DictReader(file))
-        return [
-            Decision(str(row["path"]), int(row["odd"]) == 0, f"{'below' if int(row['odd']) == 0 else 'above'} "
-                     f"the limit ({float(row['score']):.3f})")
-            for row in rows
-        ]  # fmt: skip
+            return [_decision(str(row["path"]), row["score"], row["odd"]) for row in rows]
+        with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
+            return [
+                _decision(row["path"], table.number(row["score"]), table.number(row["odd"]))
+                for row in table
+            ]
     except KeyError as error:
         raise UserError(
             f"{path}: has no column {error}; make the table with `anowild score --budget` or "
             "another limit"
         ) from error
+    except UserError:
+        raise
     except Exception as error:  # files of other kinds raise many different exceptions
         raise UserError(f"{path}: cannot be read as a table of scores ({error})") from error
+
+
+def _decision(path: str, score: float, odd: float) -> Decision:
+    """Return the decision of a row of a table of scores.
+
+    Raises:
+        ValueError: ``odd`` is neither 0 nor 1.
+    """
+    if odd not in (0, 1):
+        raise ValueError(f"odd is {odd} for {printable(path)}")
+    return Decision(path, odd == 0, f"{'above' if odd else 'below'} the limit ({score:.3f})")
 
 
 def _write_lists(folder: Path, found: list[Decision]) -> None:
@@ -228,9 +240,8 @@ def _write_lists(folder: Path, found: list[Decision]) -> None:
         paths = (decision.path for decision in found if decision.stays == stays)
         (folder / name).write_bytes(b"".join(_bytes(path) + b"\n" for path in paths))
     with (folder / LOG).open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(("path", "stays", "why"))
-        table.writerows((printable(d.path), int(d.stays), d.why) for d in found)
+        rows = ((printable(d.path), int(d.stays), d.why) for d in found)
+        write_spreadsheet(file, ("path", "stays", "why"), rows)
 
 
 def _files(paths: list[str], base_dir: Path) -> list[Path]:
@@ -239,14 +250,20 @@ def _files(paths: list[str], base_dir: Path) -> list[Path]:
     Raises:
         UserError: an image is no file.
     """
-    sources = [Path(os.path.normpath(base_dir / path)) for path in paths]
-    for source, path in zip(sources, paths, strict=True):
-        if not source.is_file():
-            raise UserError(
-                f"{printable(path)}: there is no such file in {base_dir}; run this command in the folder "
-                "where the images were scored, or with --how list if images are not single files"
-            )
-    return sources
+    return [_file(path, base_dir) for path in paths]
+
+
+def _file(path: str, base_dir: Path) -> Path:
+    """Return the file of an image, whose path may have got backslashes, or letters composed otherwise."""
+    slashes = path.replace("\\", "/")
+    for spelling in (path, slashes, *(normalize(form, slashes) for form in ("NFC", "NFD"))):
+        file = Path(os.path.normpath(base_dir / spelling))
+        if file.is_file():
+            return file
+    raise UserError(
+        f"{printable(path)}: there is no such file in {base_dir}; run this command in the folder "
+        "where the images were scored, or with --how list if images are not single files"
+    )
 
 
 def _targets(sources: list[Path], folder: Path) -> list[tuple[Path, Path]]:

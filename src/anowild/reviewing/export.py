@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable
 from anowild.reviewing.session import ReviewSession
@@ -38,7 +38,6 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
 
     Raises:
         KeyError: ``kind`` is another one.
-        UserError: ``kind`` is parquet, and pyarrow is not installed.
     """
     FORMATS[kind]
     scores = dict(zip(session.names, session.score.tolist(), strict=True))
@@ -66,18 +65,12 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
         return json.dumps(rows, indent=1).encode()
     if kind == "csv":
         text = io.StringIO(newline="")
-        table = csv.DictWriter(text, COLUMNS)
-        table.writeheader()
-        table.writerows(rows)
+        write_spreadsheet(text, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
         # As in tables of scores: names are written as the bytes of the file system.
         return text.getvalue().encode("utf-8", "surrogateescape")
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UserError(
-            "Parquet needs pyarrow; pip install 'anowild[formats]', or export CSV"
-        ) from None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     types = {"score": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     data = io.BytesIO()

@@ -10,7 +10,6 @@ Rows of images that are not in the source any more stay; those of files that hav
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from anowild.data import ImageStream, open_all
 from anowild.data.image_set import Source, listed_sources
 from anowild.data.readers import FolderReader, ImageSource, Record, SkippedImage
 from anowild.data.readers.base import Shape
+from anowild.data.spreadsheet import open_spreadsheet
 from anowild.errors import UserError
 from anowild.files import absolute, printable, read_json, write_text
 from anowild.scoring.detector import Detector
@@ -209,7 +209,7 @@ class _Before:
                     {view: float(row[f"view_{view}"]) for view in views},
                     row["why"],
                 )
-        except (OSError, csv.Error, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{self.out}: cannot be read as a table of scores ({error})") from error
 
 
@@ -258,10 +258,13 @@ def _values(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
         return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as text:
-        reader = csv.DictReader(text)
-        _check_columns(path, reader.fieldnames or (), columns)
-        yield from reader
+    with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
+        _check_columns(path, table.columns, columns)
+        for row in table:
+            yield {
+                name: cell if name in ("path", "why") else table.number(cell)
+                for name, cell in row.items()
+            }
 
 
 def _check_columns(path: Path, found: Sequence[str], columns: Sequence[str]) -> None:

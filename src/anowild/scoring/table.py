@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import struct
 import tempfile
@@ -18,6 +17,7 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.image_set import Batch
+from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, check_place, printable
 from anowild.scoring.explain import Reason, one_line
@@ -230,7 +230,7 @@ def write_rows(
         return found
 
     if not isinstance(path, Path):
-        _write_csv(map(values, rows), path, columns)
+        write_spreadsheet(path, columns, map(values, rows))
         return
     check_output(path)
     with atomic_write(path) as temporary:
@@ -238,19 +238,13 @@ def write_rows(
             _write_parquet(map(values, rows), temporary, columns)
             return
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            _write_csv(map(values, rows), file, columns)
+            write_spreadsheet(file, columns, map(values, rows))
 
 
 def columns_of(cues: Sequence[str], views: Sequence[str], checked: bool = False) -> list[str]:
     """Return the columns of a table, but ``odd``, which only a table with a threshold has."""
     words = ["why", "findings"] if checked else ["why"]
     return ["path", "score", "rank", *(f"view_{view}" for view in views), *words, *cues]
-
-
-def _write_csv(rows: Iterator[list[Any]], file: TextIO, columns: Sequence[str]) -> None:
-    writer = csv.writer(file)
-    writer.writerow(columns)
-    writer.writerows(rows)
 
 
 def _write_parquet(rows: Iterator[list[Any]], path: Path, columns: Sequence[str]) -> None:
@@ -272,15 +266,8 @@ def check_output(path: Path) -> None:
     """Check, before the work, that a table can be written to ``path``.
 
     Raises:
-        UserError: it has another ending, lies in no folder, or a library is missing.
+        UserError: it has another ending, or lies in no folder.
     """
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{path}: a table is written as .csv or .parquet; give it such an ending")
     check_place(path)
-    if path.suffix.lower() == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError:
-            raise UserError(
-                f"{path}: Parquet needs pyarrow: pip install 'anowild[formats]', or write .csv"
-            ) from None

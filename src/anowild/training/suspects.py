@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from anowild.data import ImageSet
+from anowild.data.spreadsheet import write_spreadsheet
 from anowild.files import atomic_write, printable
 from anowild.scoring.explain import one_line
 from anowild.scoring.scores import oddest_first
@@ -29,17 +30,19 @@ def write_suspects(path: Path, images: ImageSet, fitted: FittedDetector) -> None
     columns = ["rank", "path", "score", *views, "why"]
     if suspects is not None:
         columns += ["left_out", "times_left_out", "oddness"]
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.writer(file)
-        table.writerow(columns)
+
+    def rows() -> Iterator[list[object]]:
         for rank, i in enumerate(oddest_first(scores.score), 1):
-            row = [rank, printable(images.names[i]), f"{scores.score[i]:.3f}"]
+            row: list[object] = [rank, printable(images.names[i]), f"{scores.score[i]:.3f}"]
             row += [*(f"{values[i]:.3f}" for values in views.values()), one_line(reasons[i])]
             if suspects is not None:
                 row += [
                     int(suspects.dropped[i]), suspects.times_dropped[i], f"{suspects.oddness[i]:.3f}"
                 ]  # fmt: skip
-            table.writerow(row)
+            yield row
+
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        write_spreadsheet(file, columns, rows())
