@@ -177,7 +177,7 @@ def test_tables_that_cannot_grow_are_refused(
     shutil.copy(out, tmp_path / "kept.csv")
     for text in ("path,score\n", "", "path,score,rank\nx"):
         out.write_text(text)
-        with pytest.raises(UserError, match="has other columns|needs one column each of path"):
+        with pytest.raises(UserError, match=r"has other columns|needs one column each of path"):
             api.score(detector, folder, out, new_only=True)
     lines = (tmp_path / "kept.csv").read_text().splitlines()
     out.write_text("\n".join([lines[0], lines[1].replace(lines[1].split(",")[1], "x")]))

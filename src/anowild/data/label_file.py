@@ -17,7 +17,7 @@ from anowild.data.readers.arrays import SUFFIXES, load_array
 from anowild.data.readers.base import split_key
 from anowild.data.spreadsheet import as_label, open_spreadsheet
 from anowild.errors import UserError
-from anowild.files import printable
+from anowild.files import open_regular, printable
 
 
 class LabelFile:
@@ -42,7 +42,8 @@ class LabelFile:
         self._matched: dict[str, str] = {}  # path in the file -> the image that it labels
         path, _ = split_key(source, SUFFIXES)
         try:
-            data = path.read_bytes()
+            with open_regular(path) as file:
+                data = file.read()
         except OSError as error:
             raise UserError(
                 f"{source}: cannot be read as a file of labels ({error.strerror})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,10 @@ from pathlib import Path
 from typing import TextIO
 
 from anowild.errors import UserError
-from anowild.files import printable
+from anowild.files import open_regular, printable
 
 #: What may stand between cells.
 DELIMITERS = ",;\t"
-#: Bytes from which the encoding is told.
-_START = 4096
 #: Text that spreadsheet programs take as a formula (OWASP, "CSV Injection"), perhaps escaped already.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
@@ -116,10 +115,11 @@ def open_spreadsheet(path: Path, needed: Sequence[str], what: str) -> Iterator[S
             read.
     """
     try:
-        with path.open("rb") as raw:
-            encoding = _encoding(raw.read(_START))
-        errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
-        with path.open(newline="", encoding=encoding, errors=errors) as file:
+        with open_regular(path) as data:
+            encoding = _encoding(data.read(2))
+            data.seek(0)
+            errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+            file = io.TextIOWrapper(data, encoding, errors, newline="")
             yield Spreadsheet(path, file, needed)
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
@@ -156,6 +156,6 @@ def _encoding(start: bytes) -> str:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     # Without a byte order mark: letters of a header have a zero byte each.
-    if b"\0" in start[:2]:
+    if b"\0" in start:
         return "utf-16-be" if start[0] == 0 else "utf-16-le"
     return "utf-8-sig"

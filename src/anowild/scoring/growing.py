@@ -261,10 +261,8 @@ def _values(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
         _check_columns(path, table.columns, columns)
         for row in table:
-            yield {
-                name: cell if name in ("path", "why") else table.number(cell)
-                for name, cell in row.items()
-            }
+            words = {"path": row["path"], "why": row["why"]}
+            yield words | {c: table.number(row[c]) for c in columns if c not in words}
 
 
 def _check_columns(path: Path, found: Sequence[str], columns: Sequence[str]) -> None:
