@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from anowild.data import Preprocess
+from anowild.data import Preprocess, preprocessing
 
 RNG = np.random.default_rng(0)
 
@@ -128,3 +130,47 @@ def test_gray_of_a_color_image_is_pillow_s() -> None:
 def test_what_cannot_be_used_is_said(image: np.ndarray, clause: str) -> None:
     with pytest.raises(ValueError, match=clause):
         Preprocess(16, 1)(image)
+
+
+@pytest.mark.parametrize("size", [(40, 33), (16, 40), (16, 16)])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "bool"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("levels", [None, (10.0, 90.0)])
+@pytest.mark.parametrize("contrast", ["kept", "normalize"])
+def test_large_images_give_the_same_bits_in_blocks(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], kind: str, channels: int,
+    levels: tuple[float, float] | None, contrast: str,
+) -> None:  # fmt: skip
+    full = {"uint16": 65535, "float32": 1}.get(kind, 255)
+    image = (np.random.default_rng(1).random((*size, channels)) * full).astype(kind)
+    black, white = levels or (None, None)
+    for wanted in (1, 3):
+        for fit in ("crop", "letterbox", "pad", "stretch"):
+            rule = Preprocess(16, wanted, fit, black=black, white=white, contrast=contrast)
+            whole = rule(image)
+            monkeypatch.setattr(preprocessing, "_BLOCK", 7 * size[1])
+            assert np.array_equal(rule(image), whole)
+            monkeypatch.undo()
+
+
+def test_a_large_image_takes_little_more_memory_than_its_pixels() -> None:
+    image = np.zeros((3000, 4000, 3), np.uint8)
+    tracemalloc.start()
+    Preprocess(16, 1)(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4.5 * image[:, :, 0].size + (160 << 20)  # all in 64 bits would be 384 MB
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint32", "uint64", "float64"])
+def test_black_and_white_map_numbers_of_any_type(kind: str) -> None:
+    image = np.linspace(-50 if kind[0] != "u" else 0, 100, 64).astype(kind).reshape(8, 8, 1)
+    rule = Preprocess(8, 1, black=-50, white=100)
+    expected = np.rint((image[:, :, 0].astype(np.float64) + 50) / 150 * 255).astype(np.uint8)
+    assert np.array_equal(rule(image)[0], expected)
+
+
+def test_other_types_need_black_and_white() -> None:
+    image = np.array([[-5] * 4, [7] * 4] * 2, np.int16)[:, :, None]
+    with pytest.raises(ValueError, match=r"type int16, from -5 to 7; give .* --set white="):
+        Preprocess(4, 1)(image)

@@ -20,6 +20,7 @@ from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage, open_source
 from anowild.data.readers.arrays import to_images
 from anowild.data.readers.base import Shape
+from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 from anowild.settings import Settings
 
@@ -247,8 +248,8 @@ class ImageStream:
                 continue
             try:
                 image = self._preprocessed(reader, record)
-            except ValueError as error:
-                self._leave_out(SkippedImage(record.name, str(error)))
+            except (ValueError, MemoryError) as error:
+                self._leave_out(SkippedImage(record.name, failure_reason(error)))
                 continue
             waiting.append((record.name, position, image, record.origin))
             used += 1

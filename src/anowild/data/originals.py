@@ -76,7 +76,7 @@ class Originals:
 
 def _read_page(path: Path, page: int) -> Array:
     try:
-        for number, _, pixels in encoded.decode(path):
+        for number, _, pixels in encoded.decode(path, animated=True):
             if number == page:
                 return pixels
     # Decoders raise errors of many kinds on damaged files.

@@ -16,13 +16,16 @@ MIN_SIDE = 4
 #: Weights of red, green and blue in the luma of ITU-R BT.601, as in Pillow's conversion to mode L.
 LUMA = np.array([0.299, 0.587, 0.114])
 
+#: Pixels that are converted at a time, in 64 bits.
+_BLOCK = 1 << 21
+
 
 @dataclass(frozen=True)
 class Preprocess:
     """Rule that turns any image into [channels, resolution, resolution]; saved with data sets and models.
 
-    1. Depth and range: ``black`` and ``white``, values of the source, become 0 and full; values beyond
-       them are clipped. Without them, 8- and 16-bit values are scaled by the range of their type,
+    1. Depth and range: ``black`` and ``white``, values of the source of any type, become 0 and full; values
+       beyond them are clipped. Without them, 8- and 16-bit values are scaled by the range of their type,
        floats from [0, 1], and booleans become 0 and full. Full is 255, or 65535 with ``bits`` 16.
     2. Channels: color becomes gray by ITU-R BT.601 luma, gray becomes color by repetition.
     3. Square: ``crop`` scales the shorter side to the resolution and keeps the center; ``letterbox``
@@ -66,7 +69,7 @@ class Preprocess:
         """Preprocess one image.
 
         Args:
-            pixels: [H, W, C], uint8, uint16, bool or float.
+            pixels: [H, W, C], uint8, uint16, bool or float; any numbers if black and white are given.
 
         Returns:
             uint8 or uint16 [channels, resolution, resolution].
@@ -80,20 +83,16 @@ class Preprocess:
                 f"{MIN_SIDE}x{MIN_SIDE} is the least"
             )
         native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-        return self._to_square(self._to_channels(self._to_depth(native)))
+        self._check_values(native)
+        return self._to_square(self._to_values(native))
 
-    def _to_depth(self, pixels: Array) -> Array:
-        """Scale values to 0 to full; not rounded yet where depth or range changes."""
+    def _check_values(self, pixels: Array) -> None:
+        """Raise ValueError if the values of an image cannot be scaled."""
         kind = pixels.dtype
         if kind.kind == "f" and not np.isfinite(pixels).all():
             raise ValueError("it holds NaN or infinite values")
-        if kind not in (np.uint8, np.uint16, np.bool_) and kind.kind != "f":
-            raise ValueError(f"its values are of type {kind}; uint8, uint16 or float can be used")
         if self.black is not None and self.white is not None:
-            scaled = (pixels.astype(np.float64) - self.black) / (self.white - self.black)
-            return scaled.clip(0, 1) * self.full
-        if kind == self.dtype:
-            return pixels
+            return
         if kind.kind == "f":
             low, high = float(pixels.min()), float(pixels.max())
             if low < 0 or high > 1:
@@ -101,6 +100,40 @@ class Preprocess:
                     f"its floating-point values run from {low:.4g} to {high:.4g}; they have to "
                     "lie in [0, 1], or black and white have to be given"
                 )
+        elif kind not in (np.uint8, np.uint16, np.bool_):
+            raise ValueError(
+                f"its values are of type {kind}, from {pixels.min()} to {pixels.max()}; give those that "
+                "become black and white (--set black=... --set white=...)"
+            )
+
+    def _to_values(self, pixels: Array) -> Array:
+        """Convert depth and channels, of a large image in blocks of rows, to save memory."""
+        height, width, channels = pixels.shape
+        if self.black is None and pixels.dtype == self.dtype and channels == self.channels:
+            return pixels
+        step = max(1, _BLOCK // width)
+        first = self._to_channels(self._to_depth(pixels[:step]))
+        if step >= height:
+            return first
+        # Scaling takes float32 anyway; the values of images that are not scaled are kept exactly.
+        scaled = self.resolution not in (height, width) and max(height, width) > self.resolution
+        dtype = np.float32 if scaled and first.dtype == np.float64 else first.dtype
+        out = np.empty((height, width, first.shape[2]), dtype)
+        out[:step] = first
+        for start in range(step, height, step):
+            rows = slice(start, start + step)
+            out[rows] = self._to_channels(self._to_depth(pixels[rows]))
+        return out
+
+    def _to_depth(self, pixels: Array) -> Array:
+        """Scale values to 0 to full; not rounded yet where depth or range changes."""
+        if self.black is not None and self.white is not None:
+            scaled = (pixels.astype(np.float64) - self.black) / (self.white - self.black)
+            return scaled.clip(0, 1) * self.full
+        kind = pixels.dtype
+        if kind == self.dtype:
+            return pixels
+        if kind.kind == "f":
             return pixels.astype(np.float64) * self.full
         if kind == np.bool_:
             return pixels.astype(self.dtype) * self.dtype.type(self.full)

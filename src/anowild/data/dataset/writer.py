@@ -20,6 +20,7 @@ from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource, Record, SkippedImage
 from anowild.data.readers.base import library
+from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, printable
 from anowild.progress import bar
@@ -217,8 +218,8 @@ class PackedSetWriter:
         p = self.preprocess
         try:
             image = np.moveaxis(pixels, -1, 0) if prepared else p(pixels)
-        except ValueError as error:
-            row["left_out"] = str(error)
+        except (ValueError, MemoryError) as error:
+            row["left_out"] = failure_reason(error)
             return
         if p.black is not None and p.white is not None and not prepared:
             row["clipped"] = float(((pixels < p.black) | (pixels > p.white)).mean())

@@ -21,6 +21,8 @@ Shape = tuple[int, int, int]
 
 #: Size of an image in bytes, encoded or not, beyond which it is taken for damage and not unpacked.
 MAX_IMAGE_BYTES = 1 << 30
+#: Most pixels of an image or a video frame, the bound of Pillow against decompression bombs.
+MAX_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,25 @@ def library(name: str, source: object) -> Any:
             f"{source}: reading it needs the library {name.partition('.')[0]}: "
             "pip install 'anowild[formats]'"
         ) from None
+
+
+def check_pixels(height: int, width: int, size: int = 0) -> None:
+    """Check the size that an image claims.
+
+    Args:
+        height: in pixels.
+        width: in pixels.
+        size: in bytes, decoded.
+
+    Raises:
+        ValueError: it is beyond ``MAX_PIXELS`` or ``MAX_IMAGE_BYTES``.
+    """
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"it claims {width}x{height} pixels, more than the limit of {MAX_PIXELS:,}"
+        )
+    if size > MAX_IMAGE_BYTES:
+        raise ValueError(f"it claims {size:,} bytes of pixels, more than {MAX_IMAGE_BYTES:,}")
 
 
 def spread(count: int, most: int) -> range:

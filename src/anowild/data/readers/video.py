@@ -1,41 +1,55 @@
-"""Reader of videos and animated GIFs, frame by frame."""
+"""Reader of videos and animated images, frame by frame."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from anowild.arrays import Array
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
+from anowild.data.readers import encoded, normal_form
+from anowild.data.readers.base import (
+    MAX_PIXELS,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    library,
+)
 from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 
-SUFFIXES = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm", ".gif"})
+_VIDEOS = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm"})
+SUFFIXES = _VIDEOS | {".gif"}
 
-#: Most pixels of a frame; Pillow has the same limit.
-MAX_PIXELS = 178_956_970
+#: Signs of a, b, c, d in the display matrix of ffmpeg, and the orientation of EXIF that they mean.
+_ORIENTATIONS = {
+    (-1, 0, 0, 1): 2, (-1, 0, 0, -1): 3, (1, 0, 0, -1): 4, (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6, (0, -1, -1, 0): 7, (0, -1, 1, 0): 8,
+}  # fmt: skip
 
 
 class VideoReader(Reader):
-    """Reader of every frame of the first video stream, as stored: neither rotated nor mirrored.
+    """Reader of every frame of the first video stream, turned and mirrored as its display matrix says.
 
     Gray videos give the stored values [H, W, 1], uint8 or (above 8 bits) uint16. Color videos give RGB,
-    uint8, in the default conversion of ffmpeg. GIFs give RGB, each frame drawn over the earlier ones.
+    uint8, in the default conversion of ffmpeg. Animated images (GIF, PNG, WebP) give RGB, each frame drawn
+    over the earlier ones, and what stays transparent over white.
     """
 
     def __init__(self, source: str) -> None:
         self.path = Path(source)
-        self._is_gif = self.path.suffix.lower() == ".gif"
-        # Pillow decodes GIFs exactly, and is always installed.
-        self._av = None if self._is_gif else library("av", source)
+        # Pillow decodes animated images exactly, and is always installed.
+        self._is_image = self.path.suffix.lower() not in _VIDEOS
+        self._av = None if self._is_image else library("av", source)
         try:
-            self._shape, self._count = self._probe_gif() if self._is_gif else self._probe_video()
+            self._shape, self._count = (
+                self._probe_image() if self._is_image else self._probe_video()
+            )
         except UserError:
             raise
         except Exception as error:  # of many kinds, on damaged files
@@ -46,7 +60,10 @@ class VideoReader(Reader):
     @staticmethod
     def takes(source: str) -> bool:
         path = Path(source)
-        return path.suffix.lower() in SUFFIXES and path.is_file()
+        suffix = path.suffix.lower()
+        if not path.is_file():
+            return False
+        return suffix in SUFFIXES or (suffix in encoded.SUFFIXES and encoded.is_animation(path))
 
     def count(self) -> int | None:
         return self._count
@@ -58,7 +75,7 @@ class VideoReader(Reader):
         return repeat(self._shape, min(most, self._count or most))
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
-        return self._gif(start) if self._is_gif else self._video(start)
+        return self._frames_of_image(start) if self._is_image else self._video(start)
 
     def _name(self, number: int) -> tuple[str, Provenance]:
         return f"{self.path}[{number}]", Provenance(source=str(self.path), frame=number)
@@ -71,25 +88,22 @@ class VideoReader(Reader):
         name, origin = self._name(number)
         return Record(name, pixels, origin)
 
-    def _probe_gif(self) -> tuple[Shape, int]:
-        with _open_gif(self.path) as image:
-            return (image.height, image.width, 3), getattr(image, "n_frames", 1)
+    def _probe_image(self) -> tuple[Shape, int]:
+        count = encoded.page_count(self.path)
+        return encoded.shape(self.path, animated=True), count
 
-    def _gif(self, start: int) -> Iterator[Record | SkippedImage]:
+    def _frames_of_image(self, start: int) -> Iterator[Record | SkippedImage]:
         assert self._count is not None
-        with _open_gif(self.path) as image:
-            for number in range(start, self._count):
-                try:
-                    image.seek(number)
-                    pixels = np.array(image.convert("RGB"))
-                except Exception as error:
-                    # Later frames are drawn over this one, so they are lost too.
-                    yield from (
-                        self._unreadable(lost, failure_reason(error))
-                        for lost in range(number, self._count)
-                    )
-                    return
-                yield self._record(number, pixels)
+        number = 0
+        try:
+            for number, _, pixels in encoded.decode(self.path, animated=True):
+                if number >= start:
+                    yield self._record(number, pixels)
+                number += 1
+        except Exception as error:  # of many kinds, on damaged files
+            # Later frames are drawn over this one, so they are lost too.
+            for lost in range(max(number, start), self._count):
+                yield self._unreadable(lost, failure_reason(error))
 
     def _open(self) -> Any:
         assert self._av is not None
@@ -119,8 +133,14 @@ class VideoReader(Reader):
                     f"{self.path}: claims frames of {context.width}x{context.height} pixels; "
                     "convert it to a smaller size"
                 )
+            height, width, frames = context.height, context.width, stream.frames or None
             channels = 1 if _is_gray(context.pix_fmt or "") else 3
-            return (context.height, context.width, channels), stream.frames or None
+            first = next(
+                (f for f in self._frames(container, stream) if not isinstance(f, str)), None
+            )
+            if first is not None and _orientation(first) in (5, 6, 7, 8):
+                height, width = width, height
+            return (height, width, channels), frames
 
     def _video(self, start: int) -> Iterator[Record | SkippedImage]:
         number = 0
@@ -130,7 +150,8 @@ class VideoReader(Reader):
                     if isinstance(frame, str):
                         yield self._unreadable(number, frame)
                     else:
-                        yield self._record(number, _pixels(frame))
+                        pixels = normal_form.upright(_pixels(frame), _orientation(frame))
+                        yield self._record(number, pixels)
                 number += 1
         if self._count is not None and number < self._count and number >= start:
             yield self._unreadable(
@@ -157,15 +178,18 @@ class VideoReader(Reader):
                 yield "its data are damaged" if frame.is_corrupt else frame
 
 
-def _open_gif(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(path, formats=["GIF"])
-
-
 def _clause(error: Exception) -> str:
     """Return why a video cannot be read, without the number and function that ffmpeg adds."""
     return getattr(error, "strerror", None) or failure_reason(error)
+
+
+def _orientation(frame: Any) -> int:
+    """Return the orientation of EXIF that the display matrix of a frame says."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 1
+    matrix = np.frombuffer(bytes(data), np.int32)
+    return _ORIENTATIONS.get(tuple(np.sign(matrix[[0, 1, 3, 4]]).tolist()), 1)
 
 
 def _is_gray(pixel_format: str) -> bool:
