@@ -118,6 +118,12 @@ class Settings:
     fit: Literal["crop", "pad", "letterbox", "stretch"] = setting(
         "crop", "how an image is made square: see anowild.data.Preprocess", source=OURS
     )
+    tiles: int = setting(
+        0,
+        "side of the tiles that an image is cut into and scored by, the oddest of them deciding; 0: it is "
+        "seen whole. For images far larger than what the networks see, where small things matter",
+        unit="pixels of the original", source=OURS, at_least=0, at_most=4096,
+    )  # fmt: skip
     bits: int = setting(8, "depth that is kept: 8 or 16", unit="bits", source=OURS, choices=(8, 16))
     black: float | None = setting(
         None, "value of the source that becomes black; none: by its type", source=OURS
@@ -474,6 +480,7 @@ def _check(s: Settings) -> None:
     both = s.black is not None and s.white is not None and s.black < s.white
     neither = s.black is None and s.white is None
     need(both or neither, "black", "given together with white, and less than it")
+    need(s.tiles == 0 or s.tiles >= 8, "tiles", "0, or at least 8")
     need(len({*s.transforms}) == len(s.transforms), "transforms", "each once")
     need(len(s.views) > 0 and len({*s.views}) == len(s.views), "views", "one or more, each once")
     need(

@@ -57,9 +57,9 @@ def test_session_keeps_images_and_scores(scored_folder: Path, detector: Detector
     session = ReviewSession.load(scored_folder)
     assert len(session) == 120
     assert {Path(name).name for name in session.names} >= set(HOSTILE)
-    again = detector.score(np.array(session.images.pictures))
+    again = detector.score(np.array(session.images.squares))
     assert np.allclose(again.score, session.score, atol=1e-6)
-    assert session.images.pictures.shape == (120, 1, 16, 16)
+    assert session.images.squares.shape == (120, 1, 16, 16)
     assert session.features.shape[0] == 120
     assert session.images.sizes.tolist() == [[16, 16]] * 120
 
@@ -119,7 +119,7 @@ def test_original_of_an_image_that_is_no_file(
     session = ReviewSession.make(tmp_path / "review", detector, str(source))
     for number in (0, 17, 29):
         pixels = session.images.original(number)
-        assert np.array_equal(pixels[:, :, 0], session.images.pictures[number, 0])
+        assert np.array_equal(pixels[:, :, 0], session.images.squares[number, 0])
 
 
 @pytest.mark.parametrize("name", [FACTS, SCORES, "images/dataset.json", "images/manifest.parquet"])

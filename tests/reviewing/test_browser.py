@@ -1150,7 +1150,7 @@ def test_ranked_again_while_the_page_is_open(
 ) -> None:
     session = photos.ranking.session
     quick = api.train(str(photos.images), tmp_path / "quick", tiny_settings(views=("pixels",)))
-    pictures = np.array(session.images.pictures)
+    pictures = np.array(session.images.squares)
     features = quick.features(pictures).astype(np.float32)
     first = Ranking(ReviewSession(session.images, quick.score(pictures), features), quick)
     training = Status("training", "The other views are being trained.", 0.5)

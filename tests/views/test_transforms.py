@@ -76,7 +76,7 @@ def test_a_training_image_is_judged_by_the_other_network(
     view, cues = found.view, found.training_cues
     assert isinstance(view, TransformsView)
     assert cues is not None
-    halves = transforms.split(len(odd), 0)
+    halves = transforms.split(np.arange(len(odd)), 0)
     assert sorted(np.concatenate(halves)) == list(range(len(odd)))
     sevens = enlarged(np.flatnonzero(load_digits().target == 7))
     stored = torch.from_numpy(np.where(odd[:, None, None], sevens[:, ::-1, ::-1], sevens)[:, None])

@@ -39,6 +39,7 @@ def find(
         str | None,
         typer.Option(metavar="NAME", help="Another pretrained network; see `anowild train`."),
     ] = None,
+    tiles: options.Tiles = None,
     changes: options.Changes = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -51,7 +52,9 @@ def find(
     from anowild.finding.serve import find as find_without_page
     from anowild.finding.serve import serve
 
-    settings = options.settings_of(preset_name, changes, views=views, features=features)
+    settings = options.settings_of(
+        preset_name, changes, views=views, features=features, tiles=tiles
+    )
     job = Job(sources, out or _named_after(sources[0]), settings, device, threads)
     if not report:
         serve(job, host, port, browser)

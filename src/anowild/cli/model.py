@@ -69,6 +69,7 @@ def train(
         bool,
         typer.Option("--robust", help="Leave out training images that the GAN finds odd."),
     ] = False,
+    tiles: options.Tiles = None,
     changes: options.Changes = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -80,6 +81,7 @@ def train(
     settings = options.changed(
         preset(preset_name).settings().replace(**(FAST if fast else {}), robust=robust), changes,
         kimg=kimg, transforms_kimg=kimg, seed=seed, resolution=resolution, views=views, features=features,
+        tiles=tiles,
     )  # fmt: skip
     if dry_run:
         print(json.dumps(settings.to_json(), indent=2))

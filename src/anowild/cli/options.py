@@ -46,6 +46,14 @@ Precision = Annotated[
     Literal["float32", "bfloat16"],
     typer.Option(help="Of scoring; bfloat16 is faster on new devices, and nearly the same."),
 ]
+Tiles = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="PIXELS",
+        help="Score images by their oddest tiles, squares of so many pixels: for small things in large images.",
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change any setting; `anowild settings` lists them."),

@@ -35,16 +35,32 @@ _MAX_SHAPES = 2000
 
 @dataclass
 class ImageSet:
-    """Preprocessed images, uint8 or uint16 [N, C, R, R], with their names and what was left out."""
+    """Preprocessed images, with their names and what was left out.
+
+    Attributes:
+        images: the squares that the views see, uint8 or uint16 [M, C, R, R]: one for each of the N images,
+            or all of their tiles. The length of the set is M.
+        names: of the N images.
+        preprocess: that made the squares.
+        left_out: images that could not be used.
+        known_digest: what tells this set from others, where that is known without reading it.
+        owners: number of the image that each square is of, int [M], ascending; None: each is one.
+    """
 
     images: Array
     names: Sequence[str]
     preprocess: Preprocess
     left_out: list[SkippedImage] = field(default_factory=list)
     known_digest: str | None = None
+    owners: Array | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def groups(self) -> Array:
+        """Number of the image that each square is of, int [M]."""
+        return np.arange(len(self)) if self.owners is None else self.owners
 
     @property
     def digest(self) -> str:
@@ -79,15 +95,22 @@ class ImageSet:
         parts = list(stream.batches(256))
         images = np.concatenate([part.images for part in parts])
         names = list(chain.from_iterable(part.names for part in parts))
-        return ImageSet(images, names, preprocess, stream.left_out)
+        counts = np.concatenate([np.bincount(part.owners) for part in parts])
+        owners = np.repeat(np.arange(len(names)), counts) if preprocess.tiles else None
+        return ImageSet(images, names, preprocess, stream.left_out, owners=owners)
 
 
 def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
     """Map a split of a packed data set into memory, without reading it."""
     packed, split = reader.packed, reader.splits[0]
     preprocess = choose_preprocess([reader], settings)
+    images, owners = packed.squares(split)
     return ImageSet(
-        packed.images(split), packed.names(split), preprocess, known_digest=f"{packed.id}:{split}"
+        images,
+        packed.names(split),
+        preprocess,
+        known_digest=f"{packed.id}:{split}",
+        owners=owners,
     )
 
 
@@ -166,13 +189,14 @@ def choose_preprocess(readers: Iterable[ImageSource], settings: Settings) -> Pre
         shapes = list(chain.from_iterable(reader.shapes(_MAX_SHAPES) for reader in readers))
         if resolution is None:
             side = statistics.median_low([min(s[:2]) for s in shapes]) if shapes else 8
+            side = min(side, settings.tiles or side)
             fitting = 1 << max(3, int(side - 1).bit_length())
             resolution = min(fitting, settings.max_resolution, 512)
         if channels is None:
             channels = max((s[2] for s in shapes), default=1)
     return Preprocess(
         resolution, channels, settings.fit, settings.bits,
-        settings.black, settings.white, settings.contrast,
+        settings.black, settings.white, settings.contrast, settings.tiles,
     )  # fmt: skip
 
 
@@ -196,17 +220,19 @@ def _agreed(packed: Sequence[PackedSet], settings: Settings) -> Preprocess:
 
 
 class Batch(NamedTuple):
-    """Images of a stream, [n, C, R, R]; ``positions`` also count the images that were left out."""
+    """Some images of a stream, n of them."""
 
     names: list[str]
-    positions: list[int]
-    images: Array
+    positions: list[int]  # these also count the images that were left out
+    images: Array  # the squares that the views see, [m, C, R, R]
     origins: list[Provenance]
+    owners: Array  # number, in the batch, of the image that each square is of, int [m]
 
 
 def _batch(parts: list[tuple[str, int, Array, Provenance]]) -> Batch:
     names, positions, images, origins = zip(*parts, strict=True)
-    return Batch(list(names), list(positions), np.stack(images), list(origins))
+    owners = np.repeat(np.arange(len(names)), [len(squares) for squares in images])
+    return Batch(list(names), list(positions), np.concatenate(images), list(origins), owners)
 
 
 class ImageStream:
@@ -233,13 +259,13 @@ class ImageStream:
         return None if None in counts else sum(count or 0 for count in counts)
 
     def batches(self, size: int) -> Generator[Batch, None, None]:
-        """Yield all images that can be used, ``size`` at a time.
+        """Yield all images that can be used: as many at a time as have ``size`` squares together.
 
         Raises:
             UserError: at the end, if there was none.
         """
         waiting: list[tuple[str, int, Array, Provenance]] = []
-        used = 0
+        used = squares = 0
         for position, (reader, record) in enumerate(self._records()):
             if self._stopped:
                 return
@@ -253,9 +279,10 @@ class ImageStream:
                 continue
             waiting.append((record.name, position, image, record.origin))
             used += 1
-            if len(waiting) == size:
+            squares += len(image)
+            if squares >= size:
                 yield _batch(waiting)
-                waiting = []
+                waiting, squares = [], 0
         if waiting:
             yield _batch(waiting)
         if not used:
@@ -271,9 +298,11 @@ class ImageStream:
         return ((reader, record) for reader in self.readers for record in reader)
 
     def _preprocessed(self, reader: ImageSource, record: Record) -> Array:
-        if reader.packed is not None:
-            return np.moveaxis(record.pixels, -1, 0)
-        return self.preprocess(record.pixels)
+        """Return the squares of an image, [n, C, R, R]."""
+        if reader.packed is None:
+            return self.preprocess.squares(record.pixels)
+        prepared = np.moveaxis(record.pixels, -1, -3)
+        return prepared if prepared.ndim == 4 else prepared[None]
 
     def _leave_out(self, image: SkippedImage) -> None:
         self.left_out.append(image)

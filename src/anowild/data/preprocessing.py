@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from anowild.arrays import Array
+
+#: Top, left, height and width of a part of an image, in pixels.
+Box = tuple[int, int, int, int]
 
 #: Smallest side of an image that can be used, in pixels.
 MIN_SIDE = 4
@@ -36,6 +39,9 @@ class Preprocess:
     5. ``contrast`` ``normalize``: the mean of the image becomes mid-gray, and four of its standard
        deviations reach from there to black and to white. A constant image becomes mid-gray.
 
+    With ``tiles``, an image is cut into tiles of that side first, which cover all of it and may overlap,
+    and each becomes a square of its own: see :meth:`squares`.
+
     Filled areas are black, or mid-gray after normalization. The networks take ``value * 2 / full - 1``,
     in [-1, 1].
     """
@@ -47,12 +53,19 @@ class Preprocess:
     black: float | None = None
     white: float | None = None
     contrast: str = "kept"
+    tiles: int = 0
 
     def __post_init__(self) -> None:
         if self.contrast == "normalise":  # in models and data sets of earlier versions
             object.__setattr__(self, "contrast", "normalize")
-        whole = isinstance(self.resolution, int) and isinstance(self.channels, int)
-        if not whole or self.bits not in (8, 16) or (self.black is None) != (self.white is None):
+        sizes = (self.resolution, self.channels, self.tiles)
+        whole = all(isinstance(size, int) for size in sizes)
+        if (
+            not whole
+            or self.tiles < 0
+            or self.bits not in (8, 16)
+            or (self.black is None) != (self.white is None)
+        ):
             raise ValueError(f"no such preprocessing: {asdict(self)}")
 
     @property
@@ -65,8 +78,38 @@ class Preprocess:
         """Value of white in the result."""
         return 255 if self.bits == 8 else 65535
 
+    def boxes(self, height: int, width: int) -> list[Box]:
+        """Return the parts that an image is cut into, row by row: its tiles, or all of it."""
+        if not self.tiles:
+            return [(0, 0, height, width)]
+        side = min(self.tiles, height), min(self.tiles, width)
+        rows, columns = (
+            np.linspace(0, length - part, -(-length // part)).round().astype(int).tolist()
+            for length, part in zip((height, width), side, strict=True)
+        )
+        return [(top, left, *side) for top in rows for left in columns]
+
+    def squares(self, pixels: Array) -> Array:
+        """Preprocess one image to the squares that the views see: one, or one for each tile.
+
+        Args:
+            pixels: [H, W, C], as for a call.
+
+        Returns:
+            uint8 or uint16 [n, channels, resolution, resolution], in the order of :meth:`boxes`.
+
+        Raises:
+            ValueError: as for a call.
+        """
+        boxes = self.boxes(*pixels.shape[:2])
+        return np.stack([self(pixels[y : y + h, x : x + w]) for y, x, h, w in boxes])
+
+    def whole(self) -> Preprocess:
+        """Return the same preprocessing without tiles."""
+        return replace(self, tiles=0)
+
     def __call__(self, pixels: Array) -> Array:
-        """Preprocess one image.
+        """Preprocess one image, or one tile.
 
         Args:
             pixels: [H, W, C], uint8, uint16, bool or float; any numbers if black and white are given.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from anowild.arrays import Array
@@ -23,7 +24,7 @@ from anowild.reviewing.session import FACTS, ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
 from anowild.scoring.table import write_rows
 from anowild.settings import Settings
-from anowild.training.fitting import FittedDetector, pieces_of
+from anowild.training.fitting import pieces_of
 from anowild.training.run import load_training_scores, train
 
 log = logging.getLogger("anowild")
@@ -153,7 +154,9 @@ class Job:
         detector = self._made(name, settings)
         if detector is None:
             fitted = train(str(self.packed.path), folder, settings, self.device, self.threads)
-            detector, features = fitted.detector, _features(fitted, self.image_set.images)
+            detector, features = fitted.detector, fitted.features
+            if features is None and not self.settings.tiles:
+                features = _cheap_features(detector, self.pictures.squares)
         scores = load_training_scores(folder, detector.checksum, self.image_set.digest)
         return detector, self._session(detector, scores, features)
 
@@ -169,13 +172,17 @@ class Job:
         except UserError:
             known = None
         if features is None:
-            same = known is not None and len(known) == len(scores.score)
-            features = (
-                known.features
-                if same and known is not None
-                else _cheap_features(detector, self.image_set.images)
-            )
+            features = self._features(detector, scores, known)
         return ReviewSession.write(folder, self.packed, scored, scores, features)
+
+    def _features(self, detector: Detector, scores: Scores, known: ReviewSession | None) -> Array:
+        """Return features of all images, if possible those of the ranking before."""
+        count = len(scores.score)
+        if scores.tile is not None:  # another tile may decide
+            return detector.features(self.pictures.deciding(np.arange(count), scores.tile))
+        if known is not None and len(known) == count:
+            return known.features
+        return _cheap_features(detector, self.pictures.squares)
 
     def leave(self, detector: Detector, session: ReviewSession) -> None:
         """Write the table of scores and the report."""
@@ -210,7 +217,7 @@ class Job:
 
     def minutes(self, settings: Settings) -> float:
         """Estimate how long the views of some settings take here, in minutes."""
-        count, side = len(self.packed), self.packed.preprocess.resolution
+        count, side = len(self.pictures.squares), self.packed.preprocess.resolution
         scale = (min(side, settings.max_network_resolution or side) / 32) ** 2
         seconds = sum(SECONDS_PER_IMAGE.get(view, 0.0) * count for view in settings.views)
         length = {"transforms": 2 * settings.transforms_kimg, "gan": settings.kimg}
@@ -220,13 +227,6 @@ class Job:
             if view in length
         )
         return (seconds + networks / min(2, self.threads)) / 60
-
-
-def _features(fitted: FittedDetector, images: Array) -> Array:
-    """Return features of the training images: those that the fit had at hand, else cheap ones."""
-    if fitted.features is not None:
-        return fitted.features
-    return _cheap_features(fitted.detector, images)
 
 
 def _cheap_features(detector: Detector, images: Array) -> Array:

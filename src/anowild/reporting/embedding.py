@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from anowild.files import printable
-from anowild.reviewing.details import seen_box
+from anowild.reviewing.details import seen_box, seen_text
 from anowild.reviewing.pictures import Picture
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector
@@ -99,11 +99,9 @@ class Embedded:
         url = _small_url(data)
         with Image.open(io.BytesIO(data)) as picture:
             width, height = picture.size
-        preprocess, size = self._detector.preprocess, images.sizes[number].tolist()
-        x, y, w, h = seen_box(preprocess, *size)
-        whole = x <= 0 and y <= 0
-        seen = "" if whole else f"its middle {round(w * size[0])}x{round(h * size[1])} "
-        side = preprocess.resolution
+        preprocess, (wide, tall) = self._detector.preprocess, images.sizes[number].tolist()
+        x, y, w, h = seen_box(preprocess, wide, tall, self._session.tile(number))
+        whole = x <= 0 and y <= 0 and w >= 1 and h >= 1
         return Thumbnail(
             number=number,
             name=printable(images.names[number]),
@@ -111,7 +109,7 @@ class Embedded:
             rank=int(self._ranks[number]),
             score=shown_score(score, self._detector.training_info.get("images")),
             flagged=self._limit is not None and score >= self._limit,
-            size=f"{size[0]}x{size[1]} pixels, {seen}seen as {side}x{side}",
+            size=f"{wide}x{tall} pixels, seen: {seen_text(preprocess, wide, tall)}",
             link=self._link(number),
             url=url if self.takes(len(url), 1) else None,
             width=width,

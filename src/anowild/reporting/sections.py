@@ -179,8 +179,7 @@ def _explained(
     """Return for each image the pictures that the views make of it, and ordinary images like it."""
     if not images:
         return [], []
-    numbers = [image.number for image in images]
-    stored = np.ascontiguousarray(results.session.images.pictures[numbers])
+    stored = results.session.deciding(np.array([image.number for image in images]))
     drawn = drawings.explanation_pictures(
         results.detector.explain(stored), [image.name for image in images], BRIGHTEST
     )

@@ -10,6 +10,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data import Preprocess
 from anowild.data.display import display, encoded_picture, window
+from anowild.data.preprocessing import resize
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.reviewing import pictures as drawings
@@ -18,6 +19,8 @@ from anowild.reviewing.ranking import Ranking
 
 #: Reference images beside an image, and duplicates that are listed.
 NEIGHBORS, MOST_DUPLICATES = 5, 24
+#: Longer side of a heat map over a picture that was seen in tiles, in pixels.
+MAP_SIDE = 512
 
 
 def facts(ranking: Ranking, number: int) -> dict[str, Any]:
@@ -28,8 +31,7 @@ def facts(ranking: Ranking, number: int) -> dict[str, Any]:
     (why,) = detector.reasons(scores)
     path = pictures.path(number)
     width, height = pictures.sizes[number].tolist()
-    side = detector.preprocess.resolution
-    box = seen_box(detector.preprocess, width, height)
+    box = seen_box(detector.preprocess, width, height, session.tile(number))
     cues = []
     for cue in detector.cues:
         value = float(scores.cues[cue.name][0])
@@ -48,8 +50,9 @@ def facts(ranking: Ranking, number: int) -> dict[str, Any]:
         "score": float(session.score[number]),
         "shown": ranking.shown_score(float(session.score[number])),
         "size": [width, height],
-        "seen": f"{side}x{side} of {width}x{height}" + _middle(box, width, height),
+        "seen": seen_text(detector.preprocess, width, height),
         "box": box,
+        "tiled": detector.preprocess.tiles > 0,  # then the heat map covers all of the original
         "pages": pictures.pages(number),
         "page": pictures.page(number),
         "views": [
@@ -120,10 +123,10 @@ def original(
 def explanation(ranking: Ranking, number: int) -> dict[str, Any]:
     """Return the pictures that the views make of an image: what they see, rebuild, and find odd."""
     session, detector = ranking.session, ranking.detector
-    stored = np.ascontiguousarray(session.images.pictures[[number]])
+    stored = session.deciding(np.array([number]))
     made = detector.explain(stored)
     (drawn,) = drawings.explanation_pictures(made, [printable(session.names[number])])
-    heat = made.heat_map()
+    heat = heat_of(ranking, number)
     return {
         "pictures": [
             {
@@ -133,22 +136,57 @@ def explanation(ranking: Ranking, number: int) -> dict[str, Any]:
             }
             for picture in drawn
         ],
-        "heat": None if heat is None else drawings.overlay_url(heat[0]),
+        "heat": None if heat is None else drawings.overlay_url(heat),
         "near": [drawings.image_url(near) for near in detector.neighbors(stored, NEIGHBORS)[0]],
     }
 
 
-def seen_box(preprocess: Preprocess, width: int, height: int) -> list[float]:
+def heat_of(ranking: Ranking, number: int) -> Array | None:
+    """Return a heat map of what the views see of an image, [h, w] from 0 to 1: of all tiles where there are any."""
+    pictures = ranking.session.images
+    heat = ranking.detector.explain(pictures.squares_of(number)).heat_map()
+    preprocess = ranking.detector.preprocess
+    if heat is None or not preprocess.tiles:
+        return None if heat is None else np.asarray(heat[0])
+    width, height = pictures.sizes[number].tolist()
+    scale = min(1.0, MAP_SIDE / max(width, height))
+    whole = np.zeros((max(1, round(height * scale)), max(1, round(width * scale))), np.float32)
+    for values, box in zip(heat, preprocess.boxes(height, width), strict=True):
+        top, left, tall, wide = (round(length * scale) for length in box)
+        area = whole[top : top + max(1, tall), left : left + max(1, wide)]
+        np.maximum(area, resize(values, *area.shape), out=area)
+    return whole
+
+
+def seen_box(
+    preprocess: Preprocess, width: int, height: int, tile: int | None = None
+) -> list[float]:
     """Return the part of an original that the views see: left, top, width and height from 0 to 1.
 
     Where the square reaches beyond the original, as of ``letterbox``, they lie outside of 0 to 1.
+
+    Args:
+        tile: number of the tile that decides; the views have seen all of them.
     """
+    if tile is not None:
+        y, x, tall, wide = preprocess.boxes(height, width)[tile]
+        return [x / width, y / height, wide / width, tall / height]
     if preprocess.fit == "stretch":
         return [0.0, 0.0, 1.0, 1.0]
     edge = min(width, height) if preprocess.fit == "crop" else max(width, height)
     if preprocess.fit == "pad":
         edge = max(edge, preprocess.resolution)
     return [(1 - edge / width) / 2, (1 - edge / height) / 2, edge / width, edge / height]
+
+
+def seen_text(preprocess: Preprocess, width: int, height: int) -> str:
+    """Say how the views see an original: ``32x32 of 300x200, the middle 200x200``."""
+    side = preprocess.resolution
+    if preprocess.tiles:
+        boxes = preprocess.boxes(height, width)
+        return f"{len(boxes)} tiles of {boxes[0][3]}x{boxes[0][2]}, each seen as {side}x{side}"
+    box = seen_box(preprocess, width, height)
+    return f"{side}x{side} of {width}x{height}" + _middle(box, width, height)
 
 
 def _middle(box: Sequence[float], width: int, height: int) -> str:
@@ -162,17 +200,27 @@ def _middle(box: Sequence[float], width: int, height: int) -> str:
 def seen_in_all(preprocess: Preprocess, sizes: Array) -> str:
     """Say how the views see originals of some sizes, [N, 2], in one sentence."""
     side = preprocess.resolution
+    if preprocess.tiles:
+        counts = [len(preprocess.boxes(height, width)) for width, height in sizes.tolist()]
+        return (
+            f"The views see each picture as tiles of {preprocess.tiles} pixels, usually {np.median(counts):.0f} "
+            f"of them, at {side}x{side} pixels; the oddest tiles decide."
+        )
     text = f"The views see {side}x{side} pixels"
     short, long = sizes.min(axis=1), sizes.max(axis=1)
     if preprocess.fit == "crop":
         unseen = float(np.mean(1 - short / np.maximum(long, 1)))
         if unseen >= 0.01:
-            text += f", the middle cut out: {100 * unseen:.0f} % of the pictures is not looked at"
+            text += f", the middle cut out: {100 * unseen:.0f} % of the pictures is not looked at (--set fit=letterbox looks at all of it)"
     elif preprocess.fit == "stretch":
         text += ", stretched to a square"
     else:
         text += ", the whole picture with a margin"
     usual = float(np.median(short))
     if usual >= 4 * side:
-        text += f"; the pictures are usually {usual:.0f} pixels wide or high, so that finer things are not seen"
+        tiles = 1 << max(3, round(np.log2(usual / 4)))
+        text += (
+            f"; the pictures are usually {usual:.0f} pixels wide or high, so that finer things are not seen "
+            f"(--tiles {tiles} looks for them, tile by tile)"
+        )
     return text + "."

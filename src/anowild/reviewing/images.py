@@ -49,7 +49,8 @@ class ReviewImages:
 
     def __init__(self, packed: PackedSet, base_dir: Path) -> None:
         self.packed, self.base_dir = packed, base_dir
-        self.pictures = packed.images(SPLIT)  # [N, C, R, R], mapped
+        #: What the views see, [M, C, R, R], mapped; and the image that each tile is of, or None.
+        self.squares, self._owners = packed.squares(SPLIT)
         self.thumbnails = packed.thumbnails(SPLIT)
         table = packed.manifest()
         parts = table["part"].to_numpy()
@@ -70,6 +71,24 @@ class ReviewImages:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def squares_of(self, i: int) -> Array:
+        """Return what the views see of an image, [n, C, R, R]: all of it, or its tiles."""
+        if self._owners is None:
+            return np.ascontiguousarray(self.squares[i : i + 1])
+        start, stop = np.searchsorted(self._owners, [i, i + 1])
+        return np.ascontiguousarray(self.squares[start:stop])
+
+    def deciding(self, numbers: Array, tile: Array | None) -> Array:
+        """Return the squares that decide the scores of some images, [n, C, R, R].
+
+        Args:
+            numbers: of the images, int [n].
+            tile: number of the oddest tile of every image, int [N], if there are any.
+        """
+        if self._owners is None or tile is None:
+            return np.ascontiguousarray(self.squares[numbers])
+        return self.squares[np.searchsorted(self._owners, numbers) + tile[numbers]]
 
     @property
     def title(self) -> str:

@@ -58,6 +58,14 @@ class ReviewSession:
         """The folder that relative names refer to."""
         return self.images.base_dir
 
+    def deciding(self, numbers: Array) -> Array:
+        """Return the squares that decide the scores of some images, [n, C, R, R]."""
+        return self.images.deciding(numbers, self.scores.tile)
+
+    def tile(self, number: int) -> int | None:
+        """Return the number of the oddest tile of an image; None where it is seen whole."""
+        return None if self.scores.tile is None else int(self.scores.tile[number])
+
     @property
     def score(self) -> Array:
         """Scores of all views together, [N]."""
@@ -134,6 +142,8 @@ class ReviewSession:
             arrays = {f"cue_{name}": values for name, values in scores.cues.items()}
             arrays |= {f"view_{name}": values for name, values in scores.views.items()}
             arrays |= {"score": scores.score, "features": compacted(features)}
+            if scores.tile is not None:
+                arrays["tile"] = scores.tile
             np.savez(file, **arrays)  # type: ignore[arg-type]
         facts = {
             "format": FORMAT, "scored": scored, "images": len(scores.score),
@@ -164,7 +174,8 @@ class ReviewSession:
                     kind, _, name = key.partition("_")
                     if kind in groups:
                         groups[kind][name] = arrays[key]
-                scores = Scores(arrays["score"], groups["cue"], groups["view"])
+                tile = arrays.get("tile")
+                scores = Scores(arrays["score"], groups["cue"], groups["view"], tile)
                 features = arrays["features"]
             packed = PackedSet(_moved_along(Path(facts["set"]), folder))
             whole = (
@@ -197,7 +208,12 @@ class _Collector:
     def take(self, batch: Batch, scores: Scores) -> None:
         """Keep the scores, and compute the features."""
         self.scores.append(scores)
-        features = self.detector.features(np.ascontiguousarray(batch.images))
+        squares = batch.images
+        if scores.tile is not None:
+            squares = squares[
+                np.searchsorted(batch.owners, np.arange(len(scores.tile))) + scores.tile
+            ]
+        features = self.detector.features(np.ascontiguousarray(squares))
         self.features.append(features.astype(np.float32))
 
     def end(self, left_out: int) -> None:

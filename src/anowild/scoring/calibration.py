@@ -15,6 +15,8 @@
    do counts little: nobody says that it is right. The sum is held against its own
    distribution over the training set: a score of s says that about one in 10^s training images is as
    odd, or odder.
+4. An image that is cut into tiles is scored by its oddest ones: the mean of their scores is held against
+   its own distribution over the training images.
 
 docs/results.md says on which image sets this was chosen, and on which it was measured.
 """
@@ -39,6 +41,8 @@ Side = Literal["upper", "lower", "both"]
 EVEN_SKEWNESS, SKEWNESS_SCALE = -0.5, 0.15
 #: Where the training set decides which side is odd, the odds are never longer than one in this many.
 LONGEST_ODDS = 1000
+#: Tiles of an image whose scores are averaged: its oddest. One alone is more often odd by chance.
+ODDEST_TILES = 3
 #: Cues are raised to this before the logarithm.
 TINY = 1e-12
 
@@ -192,6 +196,8 @@ class Calibration:
     cues: Mapping[str, CueCalibration]  # of all cues of the model, those that do not count as well
     views: Mapping[str, ViewCalibration]  # of the views that have a counting cue
     combined: Tail  # of the sum of the views' surprises over the training set
+    #: Of the mean score of an image's oddest tiles over the training images; None: images are seen whole.
+    tiles: Tail | None = None
 
     @staticmethod
     def fit(
@@ -286,6 +292,24 @@ class Calibration:
         }
         return Scores(self.score(cues), dict(cues), alone)
 
+    def with_tiles(self, scores: Scores, owners: Array) -> Calibration:
+        """Return a calibration that scores images by their tiles.
+
+        Args:
+            scores: of the M tiles of the training images.
+            owners: number of the image that each tile is of, int [M], ascending.
+        """
+        mean, _ = _oddest_tiles(scores.score, owners)
+        return replace(self, tiles=Tail.fit(mean))
+
+    def of_images(self, scores: Scores, owners: Array) -> Scores:
+        """Join the scores of tiles, [M], to those of images, [N]; `owners` as for :meth:`with_tiles`."""
+        if self.tiles is None:
+            return scores
+        mean, oddest = _oddest_tiles(scores.score, owners)
+        joined = replace(scores.select(oddest), score=-self.tiles.log_upper(mean) / np.log(10.0))
+        return replace(joined, tile=oddest - np.searchsorted(owners, owners[oddest]))
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads."""
         return asdict(self)
@@ -309,7 +333,20 @@ class Calibration:
             )
             for name, given in value["views"].items()
         }
-        return Calibration(cues, views, Tail(**value["combined"]))
+        tiles = value.get("tiles")
+        return Calibration(
+            cues, views, Tail(**value["combined"]), None if tiles is None else Tail(**tiles)
+        )
+
+
+def _oddest_tiles(score: Array, owners: Array) -> tuple[Array, Array]:
+    """Return the mean score of each image's oddest tiles, [N], and the number of the oddest, int [N]."""
+    order = np.lexsort((-score, owners))
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    rank = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    among = rank < ODDEST_TILES
+    sums = np.add.reduceat(np.where(among, score[order], 0.0), starts)
+    return sums / np.add.reduceat(among.astype(float), starts), order[starts]
 
 
 def _largest_surprise(

@@ -15,7 +15,7 @@ from anowild.arrays import Array
 from anowild.data import ImageSet, Preprocess
 from anowild.scoring import persistence
 from anowild.scoring.calibration import Calibration
-from anowild.scoring.explain import Reason, reasons
+from anowild.scoring.explain import Reason, of_tile, reasons
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.scores import Scores
 from anowild.scoring.trained_on import TrainedOn
@@ -96,20 +96,32 @@ class Detector:
             measured |= view.measure(images)
         return {name: measured[name] for name in self.cue_names}
 
-    def score(self, images: Array | ImageSet) -> Scores:
-        """Score preprocessed images [N, C, R, R], of the preprocessing's type (uint8 or uint16)."""
+    def score(self, images: Array | ImageSet, owners: Array | None = None) -> Scores:
+        """Score preprocessed images.
+
+        Args:
+            images: a set, or [M, C, R, R] of the preprocessing's type (uint8 or uint16).
+            owners: of an array of tiles, the number of the image that each is of, int [M], ascending;
+                None: each is an image. Every image has to be there with all of its tiles.
+        """
         array = images.images if isinstance(images, ImageSet) else images
+        if isinstance(images, ImageSet):
+            owners = images.owners
         p = self.preprocess
         expected = (p.channels, p.resolution, p.resolution)
         if array.dtype != p.dtype or array.shape[1:] != expected:
             raise ValueError(f"expected {p.dtype} [N, {expected}], not {array.dtype} {array.shape}")
-        return self.calibration.scores(self.measure(array))
+        scores = self.calibration.scores(self.measure(array))
+        return self.calibration.of_images(
+            scores, np.arange(len(array)) if owners is None else owners
+        )
 
     def reasons(self, scores: Scores) -> list[list[Reason]]:
         """Say what is unusual about each image, the strongest first; at least what comes nearest to it."""
-        found = self.training_info.get("images")
+        found = self.training_info.get("tiles" if self.preprocess.tiles else "images")
         count = found if isinstance(found, int) and found > 0 else None
-        return reasons(self.views, self.calibration, scores.cues, count)
+        said = reasons(self.views, self.calibration, scores.cues, count)
+        return [of_tile(each) for each in said] if self.preprocess.tiles else said
 
     def explain(self, images: Array) -> Explanation:
         """Return pictures of where preprocessed images [N, C, R, R], at least one, are odd.

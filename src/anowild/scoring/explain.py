@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,8 @@ TERMS: Mapping[str, str] = {
     "training images": "The images that the model has learned from. All percentages compare with them.",
     "score": "How odd an image is: 1 is as odd as the oddest tenth of the training images, 2 as the oddest "
     "hundredth, 3 as the oddest thousandth.",
+    "tile": "A part of a large image, where images are scored by their oddest parts. Percentages then compare with "
+    "the tiles of all training images.",
     "limit": "The score from which images are flagged. You choose it: odd is a matter of degree.",
     "reason": "What is most unusual about an image, the strongest first: darker than 99 % means that 99 of 100 "
     "training images are less dark.",
@@ -139,6 +141,13 @@ def _of_image(
         found.append(Reason(text, view.name, cue.name, cue.meaning, shares[k], lower[k]))
         after = ""
     return found
+
+
+def of_tile(reasons: Sequence[Reason]) -> list[Reason]:
+    """Word the reasons of an image's oddest tile."""
+    first, *others = reasons
+    text = first.text.replace("training images", "training tiles")
+    return [replace(first, text=f"its oddest tile: {text}"), *others]
 
 
 def _chosen(cues: Sequence[tuple[View, Cue]], unusual: Sequence[int]) -> list[int]:

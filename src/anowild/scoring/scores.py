@@ -16,19 +16,24 @@ class Scores:
     """Scores and cues of some images, each float64 [N]; higher scores are odder.
 
     A score of s says that about one in 10^s training images is as odd, or odder: for all views
-    together, and for each view alone.
+    together, and for each view alone. Of an image that is scored by tiles, cues and views are those of
+    its oddest tile.
     """
 
     score: Array
     cues: dict[str, Array]
     views: dict[str, Array] = field(default_factory=dict)
+    #: Number of the oddest tile among those of its image, int [N]; None: images are not cut into tiles.
+    tile: Array | None = None
 
     @staticmethod
     def concatenate(parts: Sequence[Scores]) -> Scores:
         """Join the scores of several batches, at least one."""
         cues = {cue: np.concatenate([part.cues[cue] for part in parts]) for cue in parts[0].cues}
         views = {v: np.concatenate([part.views[v] for part in parts]) for v in parts[0].views}
-        return Scores(np.concatenate([part.score for part in parts]), cues, views)
+        tiles = [part.tile for part in parts if part.tile is not None]
+        tile = np.concatenate(tiles) if tiles else None
+        return Scores(np.concatenate([part.score for part in parts]), cues, views, tile)
 
     def select(self, chosen: Array) -> Scores:
         """Return the scores of some images, by their numbers or a mask."""
@@ -36,7 +41,8 @@ class Scores:
             {name: values[chosen] for name, values in group.items()}
             for group in (self.cues, self.views)
         )
-        return Scores(self.score[chosen], cues, views)
+        tile = None if self.tile is None else self.tile[chosen]
+        return Scores(self.score[chosen], cues, views, tile)
 
     def ranks(self) -> Array:
         """Rank the images, 1 for the oddest; equal scores are ranked in the order they came in."""

@@ -148,7 +148,10 @@ class _TrainedOn:
         """Look for training images in a batch."""
         self.count += len(batch.names)
         if self.trained_on is not None:
-            places = np.flatnonzero(self.trained_on.contains(batch.images))
+            known = self.trained_on.contains(batch.images)
+            # Of tiles all have to be known: plain ones may equal those of any image.
+            whole = np.bincount(batch.owners, known) == np.bincount(batch.owners)
+            places = np.flatnonzero(whole)
             if len(places) and not self.found:
                 self.first = batch.names[int(places[0])]
             self.found += len(places)

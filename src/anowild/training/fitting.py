@@ -186,8 +186,12 @@ def _joined(
     reference_images = ReferenceImages.choose(
         images.images, scores.score, settings.reference_images, settings.seed
     )
+    if images.owners is not None:
+        calibration = calibration.with_tiles(scores, images.owners)
+        scores = calibration.of_images(scores, images.owners)
     info = {
-        "images": len(images),
+        "images": len(scores.score),
+        **({"tiles": len(images)} if images.owners is not None else {}),
         "settings": settings.to_json(),
         "views": {part.view.name: dict(part.info) for part in fitted},
         "failed": dict(failed),
@@ -198,7 +202,18 @@ def _joined(
     )  # fmt: skip
     suspects = next((part.suspects for part in fitted if part.suspects is not None), None)
     features = next((part.features for part in fitted if part.features is not None), None)
+    if images.owners is not None:
+        suspects = None  # robust training suspects tiles
+        if features is not None:
+            features = features[deciding_squares(images, scores)]
     return FittedDetector(detector, scores, suspects, features)
+
+
+def deciding_squares(images: ImageSet, scores: Scores) -> Array:
+    """Return the numbers of the squares that decide the scores of images, int [N]: their oddest tiles."""
+    if images.owners is None or scores.tile is None:
+        return np.arange(len(images))
+    return np.searchsorted(images.owners, np.arange(len(scores.tile))) + scores.tile
 
 
 def check_finite(cues: Mapping[str, Array], view: str) -> None:

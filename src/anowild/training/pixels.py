@@ -32,10 +32,11 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
         images.images[chosen], PixelsView.batch_size, device,
         lambda stored: {"descriptors": descriptors(x := to_unit(stored)), "coarse": coarse(x)},
     )  # fmt: skip
-    reference, distances = fit_trimmed(found["descriptors"], settings.seed)
+    groups = images.groups[chosen]
+    reference, distances = fit_trimmed(found["descriptors"], settings.seed, groups)
     rows = found["coarse"].astype(np.float64)
     center, components = trimmed_components(rows)
-    residuals = cross_fitted(rows, settings.seed, _components_residual)
+    residuals = cross_fitted(rows, settings.seed, _components_residual, groups)
     view = PixelsView(reference.mean, reference.whitening, center, components, device)
     cues = view.measure(images.images)
     cues["descriptors"][chosen] = distances

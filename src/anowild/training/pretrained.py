@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from anowild.networks.efficientnet import EfficientNetLite0
 from anowild.progress import bar
 from anowild.settings import Settings
 from anowild.training.fitting import FittedView
+from anowild.training.references import folds_of
 from anowild.views.features import (
     LITE0,
     TIMM,
@@ -34,6 +36,8 @@ from anowild.views.pretrained import Gaussians, PretrainedView
 
 #: Training images that Gaussians are fitted to, and among which neighbors are looked for, at most.
 SAMPLE = 10_000
+#: Tiles that are measured at a time.
+CHUNK = 1024
 
 #: Of the Gaussians: weight of the identity (on the sets for choosing, early features have a mean AUROC of 0.84, 0.86 and
 #: 0.87 at 0.003, 0.01 and 0.1; late ones do not mind), and share of the images that is kept.
@@ -63,11 +67,12 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
     with bar("pretrained network, images", len(rows)) as shown:
         batches = shown.counting(view.batches(images.images[rows]), view.batch_size)
         sample = Features.join(list(batches)).rows(0, len(rows))
-    gaussians = {name: gaussians_of(vectors) for name, vectors in sample.compared.items()}
-    view = PretrainedView(extractor, gaussians, sample.near)
-    features = None
-    if len(rows) == len(images):
-        cues, features = left_out_cues(view, sample), sample.near.cpu().numpy()
+    view = view_of(extractor, sample)
+    features = sample.near.cpu().numpy() if len(rows) == len(images) else None
+    if images.owners is not None:
+        cues = cues_by_folds(extractor, sample, rows, images, settings.seed)
+    elif len(rows) == len(images):
+        cues = left_out_cues(view, sample)
     else:
         # Leaving an image out changes little where so many are left.
         with bar("pretrained network, all images", len(images)) as shown:
@@ -75,6 +80,42 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
             cues = view.measure_batches(batches, len(images))
     info = {"features": settings.features, "seconds": round(time.perf_counter() - started, 1)}
     return FittedView(view, info, cues, features=features)
+
+
+def view_of(extractor: Extractor, sample: Features) -> PretrainedView:
+    """Make the view of the vectors of some images."""
+    gaussians = {name: gaussians_of(vectors) for name, vectors in sample.compared.items()}
+    return PretrainedView(extractor, gaussians, sample.near)
+
+
+def cues_by_folds(
+    extractor: Extractor, sample: Features, rows: Array, images: ImageSet, seed: int
+) -> dict[str, Array]:
+    """Measure tiles by what was fitted to tiles of other images: float64 [M] by cue.
+
+    Tiles of one image are alike. Next to each other, those of an odd image would look usual.
+
+    Args:
+        sample: vectors of some of the M tiles.
+        rows: their numbers, ascending.
+    """
+    folds = folds_of(images.groups, seed)
+    found: dict[str, Array] = {}
+    done = 0
+    with bar("pretrained network, all tiles", len(images)) as shown:
+        for fold in np.unique(folds):
+            view = view_of(extractor, sample.select(torch.from_numpy(folds[rows] != fold)))
+            inside = np.flatnonzero(folds == fold)
+            for numbers in np.split(inside, np.arange(CHUNK, len(inside), CHUNK)):
+                if len(rows) == len(images):
+                    batches: Iterable[Features] = [sample.select(torch.from_numpy(numbers))]
+                else:
+                    batches = view.batches(images.images[numbers])
+                for name, values in view.measure_batches(batches, len(numbers)).items():
+                    found.setdefault(name, np.empty(len(images)))[numbers] = values
+                done += len(numbers)
+                shown.update(done)
+    return found
 
 
 def gaussians_of(vectors: Tensor) -> Gaussians:

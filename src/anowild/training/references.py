@@ -23,30 +23,43 @@ def chosen_for_fitting(count: int, seed: int) -> Array:
     return np.sort(np.random.default_rng(seed).permutation(count)[:MOST_FITTED])
 
 
+def folds_of(groups: Array, seed: int) -> Array:
+    """Deal out rows in folds, all rows of a group in the same one; a single group is divided: int [N]."""
+    names, places = np.unique(groups, return_inverse=True)
+    if len(names) == 1:
+        places = np.arange(len(groups))
+    count = int(places.max()) + 1
+    folds: Array = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
+    return folds[places]
+
+
 def cross_fitted(
-    features: Array, seed: int, fit: Callable[[Array], Callable[[Array], Array]]
+    features: Array, seed: int, fit: Callable[[Array], Callable[[Array], Array]], groups: Array
 ) -> Array:
     """Measure each row by what was fitted to the other folds: [N, D] -> [N].
 
     Args:
-        features: of the training images.
+        features: of the training images, or of their tiles.
         seed: of the folds.
         fit: features [n, D] -> a function from features [m, D] to values [m].
+        groups: number of the image that each row is of, int [N].
     """
-    count = len(features)
-    folds = np.random.default_rng(seed).permutation(count) % min(FOLDS, count)
-    found = np.empty(count)
+    folds = folds_of(groups, seed)
+    found = np.empty(len(features))
     for fold in np.unique(folds):
         inside = folds == fold
         found[inside] = fit(features[~inside])(features[inside])
     return found
 
 
-def fit_trimmed(features: Array, seed: int) -> tuple[GaussianReference, Array]:
-    """Fit a trimmed reference to features [N, D]; also return the distances of the rows, cross-fitted."""
+def fit_trimmed(features: Array, seed: int, groups: Array) -> tuple[GaussianReference, Array]:
+    """Fit a trimmed reference to features [N, D]; also return the distances of the rows, cross-fitted.
+
+    ``groups`` as for :func:`cross_fitted`.
+    """
 
     def fit(rows: Array) -> Callable[[Array], Array]:
         reference = GaussianReference.fit_trimmed(rows)
         return lambda others: reference(torch.from_numpy(others)).numpy()
 
-    return GaussianReference.fit_trimmed(features), cross_fitted(features, seed, fit)
+    return GaussianReference.fit_trimmed(features), cross_fitted(features, seed, fit, groups)

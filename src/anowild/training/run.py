@@ -42,8 +42,9 @@ def train(
     images = ImageSet.load(sources, settings)
     p = images.preprocess
     log.info(
-        "training on %d images of %dx%d, %d channel(s); %d left out",
-        len(images), p.resolution, p.resolution, p.channels, len(images.left_out),
+        "training on %d %s of %dx%d, %d channel(s); %d left out",
+        len(images), "tiles" if p.tiles else "images", p.resolution, p.resolution, p.channels,
+        len(images.left_out),
     )  # fmt: skip
     if len(images) < FEW_IMAGES:
         log.warning("only %d images: little can be learned from them", len(images))
@@ -59,6 +60,8 @@ def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> Non
     tensors = {"score": scores.score}
     tensors |= {f"cue/{name}": np.ascontiguousarray(x) for name, x in scores.cues.items()}
     tensors |= {f"view/{name}": np.ascontiguousarray(x) for name, x in scores.views.items()}
+    if scores.tile is not None:
+        tensors["tile"] = scores.tile
     facts = {"model": fitted.detector.checksum, "images": digest, "order": [*tensors]}
     with atomic_write(out / TRAINING_SCORES) as temporary:
         save_file(tensors, temporary, metadata={"anowild": json.dumps(facts)})
@@ -84,7 +87,7 @@ def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
         if (facts["model"], facts["images"]) != (checksum, digest):
             raise ValueError("it is of another model, or of other images")
         groups: dict[str, dict[str, np.ndarray]] = {"cue": {}, "view": {}}
-        score = found.pop("score")
+        score, tile = found.pop("score"), found.pop("tile", None)
         for key, values in found.items():
             kind, _, name = key.partition("/")
             groups[kind][name] = values
@@ -92,4 +95,4 @@ def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
         raise UserError(
             f"{path}: cannot be used ({error}); delete {folder} and train again"
         ) from error
-    return Scores(score, groups["cue"], groups["view"])
+    return Scores(score, groups["cue"], groups["view"], tile)

@@ -48,6 +48,7 @@ def run_pieces(
             "preprocess": images.preprocess.to_json(),
             "images": stored,
             "digest": images.digest,
+            "tiles": None if images.owners is None else np.bincount(images.owners).tolist(),
             "folder": str(folder),
             "threads": threads // at_a_time,
         }
@@ -92,7 +93,9 @@ def _run_piece(job: dict[str, Any]) -> None:
     stored = {**job["images"], "shape": tuple(job["images"]["shape"])}
     array = np.memmap(mode="r", **stored)
     preprocess = Preprocess(**job["preprocess"])
-    images = ImageSet(array, range(len(array)), preprocess, known_digest=job["digest"])  # type: ignore[arg-type]
+    tiles = job["tiles"]
+    owners = None if tiles is None else np.repeat(np.arange(len(tiles)), tiles)
+    images = ImageSet(array, [], preprocess, known_digest=job["digest"], owners=owners)
     pieces = {k: v for view in settings.views for k, v in pieces_of(view, settings).items()}
     try:
         pieces[job["piece"]](images, settings, Path(job["folder"]), torch.device("cpu"))

@@ -59,7 +59,7 @@ def pieces(settings: Settings) -> Mapping[str, Piece]:
 
 def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device) -> FittedView:
     """Train the networks, or go on, then fit the references of their features; see `fitting.Fit`."""
-    halves = split(len(images), settings.seed)
+    halves = split(images.groups, settings.seed)
     trained = [train(i, images, settings, folder, device) for i in range(NETWORKS)]
     shrink = network_halvings(images.preprocess.resolution, settings)
     view = TransformsView([n for n, _ in trained], [], architecture(images, settings), shrink)
@@ -73,7 +73,8 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
             cues[TASKS[task].cue.name][others] = found[task]
             right[task].append(float(found[f"right {task}"].mean()))
         features = found["features"]
-        reference, distances = fit_trimmed(features[:MOST_FITTED], settings.seed)
+        groups = images.groups[others][:MOST_FITTED]
+        reference, distances = fit_trimmed(features[:MOST_FITTED], settings.seed, groups)
         rest = reference(torch.from_numpy(features[MOST_FITTED:])).numpy()
         view.references.append(reference.to(device))
         cues[FEATURES.name][others] = np.concatenate([distances, rest])
@@ -97,10 +98,20 @@ def _held_out(view: TransformsView, number: int, images: Array) -> dict[str, Arr
     return by_batches(images, view.batch_size, view.device, compute)
 
 
-def split(count: int, seed: int) -> tuple[Array, Array]:
-    """Return the numbers of the images that each network is trained on: int [n] twice, ascending."""
-    order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
+def split(groups: Array, seed: int) -> tuple[Array, Array]:
+    """Return the numbers of the squares that each network is trained on: int [n] twice, ascending.
+
+    All tiles of an image are in the same half; those of a single image are divided.
+
+    Args:
+        groups: number of the image that each square is of, int [M].
+    """
+    names, places = np.unique(groups, return_inverse=True)
+    if len(names) == 1:
+        names, places = np.arange(len(groups)), np.arange(len(groups))
+    order = np.random.default_rng(seed).permutation(len(names))
+    first = np.isin(places, order[: len(names) // 2])
+    return np.flatnonzero(first), np.flatnonzero(~first)
 
 
 def architecture(images: ImageSet, settings: Settings) -> dict[str, object]:
@@ -152,7 +163,7 @@ class _Run:
         self.sampler = MinibatchSampler(
             images.images, settings.seed, rank=number, mirror=settings.mirror,
             shrink=network_halvings(images.preprocess.resolution, settings),
-            chosen=split(len(images), settings.seed)[number], device=device,
+            chosen=split(images.groups, settings.seed)[number], device=device,
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_torch_seed(self.seed))

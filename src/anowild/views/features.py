@@ -46,6 +46,11 @@ class Features:
         compared = {name: vectors[start:stop] for name, vectors in self.compared.items()}
         return Features(self.near[start:stop], compared)
 
+    def select(self, chosen: Tensor) -> Features:
+        """Return the vectors of some of the images, by their numbers or a mask."""
+        compared = {name: vectors[chosen] for name, vectors in self.compared.items()}
+        return Features(self.near[chosen], compared)
+
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
         """Join the vectors of batches."""

@@ -57,6 +57,15 @@ def build_set(
             changed since the build began.
         Interrupted: by Ctrl-C or SIGTERM; the same call resumes the build.
     """
+    if preprocess.tiles and not pictures:
+        raise UserError(
+            "a packed data set holds whole images, and no tiles; give --tiles to `anowild find` or "
+            "`anowild train`, with the images themselves"
+        )
+    readers = [reader for part in parts for reader in part.readers]
+    for packed in (reader.packed for reader in readers if reader.packed is not None):
+        if packed.preprocess.tiles:
+            raise UserError(f"{packed.path}: holds tiles of images; give the images themselves")
     if pictures:
         how = {**how, "pictures": True}
     recipe = {
@@ -64,7 +73,7 @@ def build_set(
         "how": json.loads(json.dumps(dict(how))),
         "preprocess": preprocess.to_json(),
         "labels": None if labels is None else labels.digest,
-        "sources": _fingerprint([reader for part in parts for reader in part.readers]),
+        "sources": _fingerprint(readers),
     }
     out = _resolve(out)
     if replace:

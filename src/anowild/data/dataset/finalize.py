@@ -306,7 +306,9 @@ def _with_quality_columns(
 def _identity(rows: _ManifestColumns, preprocess: Preprocess) -> str:
     """Hash the preprocessing, and the images in order."""
     words = preprocess.to_json()
-    if preprocess.contrast == "normalize":  # its spelling when format 1 was fixed
+    if not preprocess.tiles:  # as when format 1 was fixed
+        del words["tiles"]
+    if preprocess.contrast == "normalize":
         words["contrast"] = "normalise"
     digest = hashlib.blake2b(json.dumps(words).encode(), digest_size=16)
     for split in range(len(SPLITS)):

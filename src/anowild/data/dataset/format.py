@@ -5,6 +5,7 @@
       manifest.parquet    a row for each image of the sources, also for those left out (`COLUMNS`)
       images/train.npy    uint8 or uint16 [N, C, R, R], readable by NumPy
       images/test.npy     if there is a test split
+      images/tiles.npy    their tiles, [M, C, R, R], if images are scored by tiles; there is no test split then
       thumbnails.bin      WebP files one after the other, if the set was made to be looked at
       contact_sheet.png   frames and crops, if objects were cut out of frames
 
@@ -30,7 +31,7 @@ from anowild.errors import UserError
 from anowild.files import read_json
 
 FORMAT = 1
-DESCRIPTION, MANIFEST, IMAGES = "dataset.json", "manifest.parquet", "images"
+DESCRIPTION, MANIFEST, IMAGES, TILES = "dataset.json", "manifest.parquet", "images", "tiles.npy"
 THUMBNAILS = "thumbnails.bin"
 SPLITS = ("train", "test")
 
@@ -51,7 +52,10 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "anomaly": ("bool_", "whether a protocol calls the class anomalous"),
     "injected": ("bool_", "whether it was injected into training (anowild contaminate)"),
     "mask": ("string", "file of the ground-truth mask"),
-    "hash": ("uint64", "BLAKE2b of the packed pixels; equal images have equal hashes"),
+    "hash": (
+        "uint64",
+        "BLAKE2b of the packed pixels (of the tiles, if there are any); equal images have equal hashes",
+    ),
     "perceptual": ("uint64", "sign hash of low frequencies; near-equal images differ in few bits"),
     "mean": ("float32", "mean of the packed pixels, from 0 to 255 or 65535"),
     "deviation": ("float32", "standard deviation of the packed pixels"),
@@ -63,6 +67,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "raw_name": ("binary", "bytes of the name, where it is no valid text"),
     "part": ("int16", "number of the source that it is from, as they were given"),
     **{name: ("float32", f"of the original: {meaning}") for name, meaning in MEASURES.items()},
+    "tiles": ("int32", "number of its tiles in tiles.npy"),
     "thumbnail": ("int64", "first byte in thumbnails.bin"),
     "thumbnail_bytes": ("int32", "length in thumbnails.bin"),
 }
@@ -122,7 +127,22 @@ class PackedSet:
 
     def images(self, split: str) -> Array:
         """Map the images of a split into memory: uint8 or uint16 [N, C, R, R]."""
-        path = self.path / IMAGES / f"{split}.npy"
+        return self._mapped(self.path / IMAGES / f"{split}.npy", self.counts[split])
+
+    def squares(self, split: str) -> tuple[Array, Array | None]:
+        """Map what the views see of the images of a split: their tiles, or the images themselves.
+
+        Returns:
+            uint8 or uint16 [M, C, R, R]; and the number of the image that each tile is of, int [M],
+            ascending, or None where there are no tiles.
+        """
+        if not self.preprocess.tiles:
+            return self.images(split), None
+        counts = self.manifest(["tiles"], split)["tiles"].to_numpy()
+        owners = np.repeat(np.arange(len(counts)), counts)
+        return self._mapped(self.path / IMAGES / TILES, len(owners)), owners
+
+    def _mapped(self, path: Path, count: int) -> Array:
         p = self.preprocess
         try:
             # Copy on write, because PyTorch warns about read-only arrays.
@@ -133,7 +153,7 @@ class PackedSet:
             ) from error
         except (ValueError, EOFError) as error:
             raise UserError(f"{path}: is damaged; prepare the data set again") from error
-        expected = (self.counts[split], p.channels, p.resolution, p.resolution)
+        expected = (count, p.channels, p.resolution, p.resolution)
         if images.shape != expected or images.dtype != p.dtype:
             raise UserError(
                 f"{path}: holds {images.dtype} {list(images.shape)} where {DESCRIPTION} says "
@@ -214,6 +234,8 @@ class _Column(Sequence[str]):
 class PackedReader(Reader):
     """Images of a packed data set, ``DATASET`` or ``DATASET:test``, train before test.
 
+    Of a set with tiles, the pixels of an image are all of its tiles, [n, R, R, C].
+
     Args:
         source: folder of the data set, with or without a split.
         splits: splits to read if the source names none; None: all.
@@ -250,21 +272,29 @@ class PackedReader(Reader):
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for split in self.splits:
-            images = self.packed.images(split)
-            first = min(start, len(images))
+            first = min(start, self.packed.counts[split])
             start -= first
-            if first == len(images):
+            if first == self.packed.counts[split]:
                 continue
+            images = self._images(split, first)
             columns = ["name", "source", "frame", "top", "left", "label", "anomaly", "mask"]
             table = self.packed.manifest(columns, split).slice(first)
             rows = (row for part in table.to_batches(4096) for row in part.to_pylist())
-            for image, row in zip(images[first:], rows, strict=True):
+            for image, row in zip(images, rows, strict=True):
                 position = None if row["top"] is None else (row["top"], row["left"])
                 origin = Provenance(
                     row["source"], row["frame"], position, split, row["label"], row["mask"],
                     row["anomaly"],
                 )  # fmt: skip
-                yield Record(row["name"], np.moveaxis(image, 0, -1), origin)
+                yield Record(row["name"], np.moveaxis(image, -3, -1), origin)
+
+    def _images(self, split: str, first: int) -> Iterable[Array]:
+        squares, owners = self.packed.squares(split)
+        if owners is None:
+            return squares[first:]
+        ends = np.searchsorted(owners, np.arange(first, self.packed.counts[split]), "right")
+        start = np.searchsorted(owners, first)
+        return np.split(squares[start:], ends[:-1] - start)
 
 
 def _split_off(source: str) -> tuple[Path, str | None]:

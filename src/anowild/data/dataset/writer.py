@@ -14,7 +14,7 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.dataset import quality
-from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, THUMBNAILS, schema
+from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, THUMBNAILS, TILES, schema
 from anowild.data.dataset.thumbnails import ThumbnailFile
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
@@ -77,19 +77,26 @@ class ImageFile:
             raise as_user_error(error, path) from error
 
     def append(self, images: Array) -> None:
-        """Append images [n, C, R, R], and flush them to the disk."""
+        """Append images [n, C, R, R]; a kill may lose them until :meth:`flush`."""
         try:
             self._file.write(np.ascontiguousarray(images, self._dtype).data)
+        except OSError as error:
+            raise as_user_error(error, self.path) from error
+        self.count += len(images)
+
+    def flush(self) -> None:
+        """Write everything to the disk."""
+        try:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise as_user_error(error, self.path) from error
-        self.count += len(images)
 
     def close(self) -> None:
         """Write the final count, and close the file."""
         try:
             self._write_header()
+            self.flush()
             self._file.close()
         except OSError as error:
             raise as_user_error(error, self.path) from error
@@ -130,7 +137,7 @@ class PackedSetWriter:
         size = p.resolution**2 * p.channels * p.dtype.itemsize
         self.chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // size))
         done = segments(folder)
-        reached = [int(n) for n in done[-1].stem.split("-")[1:]] if done else [0] * 7
+        reached = [int(n) for n in done[-1].stem.split("-")[1:]] if done else [0] * 8
         self.number, self.reader, self.position, self.total = reached[:4]
         self.files = {
             split: ImageFile(folder / IMAGES / f"{split}.npy", preprocess, count)
@@ -138,6 +145,9 @@ class PackedSetWriter:
         }
         self.thumbnails = (
             ThumbnailFile(folder / THUMBNAILS, preprocess, reached[6]) if pictures else None
+        )
+        self.tiles = (
+            ImageFile(folder / IMAGES / TILES, preprocess, reached[7]) if preprocess.tiles else None
         )
         self.rows: list[dict[str, Any]] = []
         self.flushed = time.monotonic()
@@ -179,6 +189,8 @@ class PackedSetWriter:
                 file.path.unlink()
         if self.thumbnails is not None:
             self.thumbnails.close()
+        if self.tiles is not None:
+            self.tiles.close()
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
         if stop.signum is not None:
@@ -217,7 +229,8 @@ class PackedSetWriter:
         row["height"], row["width"], row["channels"] = pixels.shape
         p = self.preprocess
         try:
-            image = np.moveaxis(pixels, -1, 0) if prepared else p(pixels)
+            image = np.moveaxis(pixels, -1, 0) if prepared else p.whole()(pixels)
+            tiles = p.squares(pixels) if self.tiles is not None else None
         except (ValueError, MemoryError) as error:
             row["left_out"] = failure_reason(error)
             return
@@ -228,6 +241,10 @@ class PackedSetWriter:
         waiting.append(image)
         if self.thumbnails is not None:
             self.thumbnails.add(pixels)
+        if self.tiles is not None and tiles is not None:
+            self.tiles.append(tiles)
+            row["tiles"] = len(tiles)
+            row["hash"] = int(quality.content_hashes(tiles[None])[0])
 
     def _flush(self) -> None:
         """Write the waiting images, and then the segment of the manifest that lists them."""
@@ -238,12 +255,14 @@ class PackedSetWriter:
             shown = [row for row in self.rows if row["index"] is not None]
             for row, found in zip(shown, self.thumbnails.flush(), strict=True):
                 row |= found
+        if self.tiles is not None:
+            self.tiles.flush()
         for split, waiting in self.waiting.items():
             if not waiting:
                 continue
             images = np.stack(waiting)
-            measured = {
-                "hash": quality.content_hashes(images),
+            measured = {} if self.tiles is not None else {"hash": quality.content_hashes(images)}
+            measured |= {
                 "perceptual": quality.perceptual_hashes(images),
                 "mean": images.mean(axis=(1, 2, 3), dtype=np.float64),
                 "deviation": images.std(axis=(1, 2, 3), dtype=np.float64),
@@ -253,11 +272,13 @@ class PackedSetWriter:
                 for row, value in zip(rows, values.tolist(), strict=True):
                     row[name] = value
             self.files[split].append(images)
+            self.files[split].flush()
             waiting.clear()
         self.number += 1
         counts = [self.files[split].count for split in SPLITS]
         reached = [self.number, self.reader, self.position, self.total, *counts]
         reached.append(0 if self.thumbnails is None else self.thumbnails.size)
+        reached.append(0 if self.tiles is None else self.tiles.count)
         name = f"segment-{'-'.join(f'{n:010d}' for n in reached)}.parquet"
         pa, parquet = library("pyarrow", self.folder), library("pyarrow.parquet", self.folder)
         table = pa.Table.from_pylist(self.rows, schema=schema(_STREAMED_COLUMNS))

@@ -99,12 +99,9 @@ function showMissing(text) {
 /** Shows what the server says of the image: pages, gray values, and what the networks saw. */
 export function showFacts(found) {
   setSize(found.size);
-  const [x, y, width, height] = found.box;
-  for (const part of [$("box"), $("heat")]) {
-    Object.assign(part.style, {
-      left: `${100 * x}%`, top: `${100 * y}%`, width: `${100 * width}%`, height: `${100 * height}%`,
-    });
-  }
+  const [, , width, height] = found.box;
+  place($("box"), found.box);
+  place($("heat"), found.tiled ? [0, 0, 1, 1] : found.box);
   $("box").hidden = width > 0.999 && height > 0.999;
   if (found.missing) showMissing(found.missing);
   pages = found.pages;
@@ -119,6 +116,13 @@ export function showFacts(found) {
     }
     showLevels();
   }
+}
+
+/** Lays a part over the original: left, top, width and height from 0 to 1. */
+function place(part, [x, y, width, height]) {
+  Object.assign(part.style, {
+    left: `${100 * x}%`, top: `${100 * y}%`, width: `${100 * width}%`, height: `${100 * height}%`,
+  });
 }
 
 function showLevels() {
