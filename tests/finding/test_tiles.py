@@ -117,7 +117,7 @@ def test_the_page_shows_the_oddest_tile_and_a_map_of_all(ranked: tuple[Path, Ran
 
 
 def test_a_heat_map_lays_the_maps_of_tiles_over_the_picture(folder: Path, tmp_path: Path) -> None:
-    settings = tiny_settings(views=("gan",), tiles=TILE, resolution=16, kimg=0.4)
+    settings = SETTINGS.replace(views="gan", kimg=0.3, initial_resolution=None)
     detector, session = Job(str(folder), tmp_path / "out", settings).finish()
     heat = details.heat_of(Ranking(session, detector), ODD)
     assert heat is not None
