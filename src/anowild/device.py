@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from anowild.errors import UserError
 
@@ -37,10 +39,15 @@ def configure_process(threads: int | None = None) -> None:
     For commands and trainings, which own their process. Loading and scoring never call it.
 
     Args:
-        threads: of PyTorch on the CPU; None: as it is.
+        threads: of PyTorch and of NumPy's and SciPy's products on the CPU; None: as PyTorch has now.
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    # Products of another number of threads round otherwise, and a run that goes on has to end in the same
+    # bits, in whichever process. SciPy's library may be loaded only later: it reads the environment then.
+    threads = torch.get_num_threads()
+    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+    threadpool_limits(threads, "blas")
     _keep_freed_memory()
 
 
