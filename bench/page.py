@@ -112,7 +112,7 @@ def measure(url: str) -> None:
         started = time.perf_counter()
         page.goto(url)
         page.wait_for_function(
-            "() => [...document.querySelectorAll('.tile img')].filter((i) => i.naturalWidth > 300).length > 20"
+            "() => [...document.querySelectorAll('.tile img')].filter((i) => i.naturalWidth > 100).length > 20"
         )
         print(f"first view with its pictures: {time.perf_counter() - started:.2f} s")
         for kind in ("scroll", "fast scroll", "limit"):

@@ -20,6 +20,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from anowild.arrays import Array
+from anowild.data.display import thumbnail
 from anowild.errors import UserError
 from anowild.reviewing.app import MAX_IMAGES, Review
 from anowild.reviewing.export import write_marks
@@ -30,7 +31,7 @@ from anowild.reviewing.session import FACTS, SCORES, ReviewSession, warn_unmatch
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 from tests.conftest import PATIENCE, Run
-from tests.reviewing.conftest import HOSTILE
+from tests.reviewing.browsing import HOSTILE
 
 HERE = "http://127.0.0.1:8765"
 HOSTS = frozenset({"127.0.0.1:8765"})
@@ -326,6 +327,24 @@ def test_learned_order_changes_with_marks(client: TestClient, review: Review) ->
     after = client.get("/api/order?sort=marks").content
     assert after != before
     assert sorted(np.frombuffer(after, "<i4")) == list(range(120))
+
+
+def test_thumbnails_are_scaled_down_but_never_up(client: TestClient, review: Review) -> None:
+    pixels = np.add.outer(np.arange(240) % 256, np.arange(320) % 256).astype(np.uint8)[:, :, None]
+    large = thumbnail(pixels)
+    thumbnails = review.ranking.session.images.thumbnails
+    review.ranking.session.images.thumbnails = [large, thumbnails[1]]  # type: ignore[assignment]
+    answer = client.get("/api/thumbnail/0?side=128")
+    assert answer.headers["content-type"] == "image/jpeg"
+    small = Image.open(io.BytesIO(answer.content))
+    assert (small.format, small.size) == ("JPEG", (128, 96))
+    expected = Image.open(io.BytesIO(large)).convert("RGB").resize((128, 96), Image.Resampling.BOX)
+    difference = np.asarray(small, float) - np.asarray(expected, float)
+    assert np.abs(difference).mean() < 3
+    assert client.get("/api/thumbnail/0?side=320").content == large
+    assert client.get("/api/thumbnail/1?side=128").content == thumbnails[1]
+    for side in ("0", "321", "-1", "x"):
+        assert client.get(f"/api/thumbnail/0?side={side}").status_code == 400
 
 
 def test_export_formats_hold_all_marks(

@@ -17,6 +17,8 @@ PERCENTILES = (0.1, 99.9)
 _SAMPLE = 1 << 18
 #: Quality of thumbnails as WebP; images that are no larger than a thumbnail are kept without loss.
 _QUALITY = 80
+#: Quality of smaller ones as JPEG.
+_SMALL_QUALITY = 85
 #: Pixels beyond which a picture is sent as JPEG, of this quality: PNG takes too long then.
 _MOST_PNG, _JPEG_QUALITY = 3_000_000, 95
 
@@ -68,6 +70,22 @@ def thumbnail(pixels: Array, levels: tuple[float, float] | None = None) -> bytes
     data = io.BytesIO()
     image.save(data, "WEBP", lossless=small, quality=50 if small else _QUALITY, method=1)
     return data.getvalue()
+
+
+def smaller_thumbnail(data: bytes, side: int) -> tuple[bytes, str]:
+    """Scale a thumbnail down, its longest side to at most ``side`` pixels.
+
+    Returns:
+        The file, as JPEG, which is decoded several times as fast, or as it is if it is no larger; and its
+        media type.
+    """
+    image = Image.open(io.BytesIO(data))
+    if max(image.size) <= side:
+        return data, "image/webp"
+    image.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=2.0)
+    scaled = io.BytesIO()
+    image.save(scaled, "JPEG", quality=_SMALL_QUALITY)
+    return scaled.getvalue(), "image/jpeg"
 
 
 def encoded_picture(pixels: Array) -> tuple[bytes, str]:

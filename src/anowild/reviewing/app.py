@@ -26,6 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from anowild.data.checks import KINDS
+from anowild.data.display import THUMBNAIL, smaller_thumbnail
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.reviewing import details
@@ -196,6 +197,7 @@ class Review:
                 "limit": self._limit(),
                 "seen": details.seen_in_all(p, session.images.sizes),
                 "fit": p.fit,
+                "thumbnail": THUMBNAIL,
                 "local": self.local,
                 "left_out": [asdict(found) for found in session.images.left_out],
                 "warning": unlike_training(session.score),
@@ -251,9 +253,14 @@ class Review:
         ]
 
     def thumbnail(self, request: Request, body: dict[str, Any]) -> Response:
+        """Return a thumbnail; ``side`` asks for one of at most so many pixels."""
         number = self._number(request.path_params["number"])
-        data = self.ranking.session.images.thumbnails[number]
-        return Response(data, media_type="image/webp", headers={"Cache-Control": _CACHED})
+        data, kind = self.ranking.session.images.thumbnails[number], "image/webp"
+        if side := request.query_params.get("side"):
+            if not 1 <= int(side) <= THUMBNAIL:
+                raise ValueError("side")
+            data, kind = smaller_thumbnail(data, int(side))
+        return Response(data, media_type=kind, headers={"Cache-Control": _CACHED})
 
     def original(self, request: Request, body: dict[str, Any]) -> Response:
         """Return an original at full size, or another page of its file."""

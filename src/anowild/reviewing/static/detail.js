@@ -139,7 +139,7 @@ function showFacts(found) {
   $("duplicates-part").hidden = !found.duplicates.length;
   $("duplicates").replaceChildren(...found.duplicates.map((number) =>
     element("button", { "data-number": number, title: "Go to this image" },
-      element("img", { src: thumbnail(number), alt: `image ${number}` }))));
+      element("img", { src: thumbnail(number, 128), alt: `image ${number}` }))));
 }
 
 /** Shows own mark and tags, which change while the detail is open. */

@@ -14,12 +14,15 @@ const SETTLED = 80; // milliseconds without scrolling until pictures are asked f
 const shown = new Map(); // place -> tile
 const spare = []; // tiles out of use
 let columns = 1;
+let view = 0; // height of the window onto the list, in pixels
+let wanted = ""; // side of the pictures that the server is asked for, in pixels; empty: as it has them
 let step = { x: 0, y: 0 }; // from one tile to the next, in pixels
 let lastTop = 0;
 let lastDrawn = 0; // milliseconds
 let anchor = 0; // place where a selection began
 
-export const thumbnail = (number) => address(`/api/thumbnail/${number}`, { run: review.info.run });
+/** Returns the address of a thumbnail, its longest side at most `side` pixels: the memory of large ones adds up. */
+export const thumbnail = (number, side = "") => address(`/api/thumbnail/${number}`, { side, run: review.info.run });
 
 const titleOf = (kind) => review.info.findings.find((finding) => finding.kind === kind)?.title ?? kind;
 
@@ -41,11 +44,11 @@ export function label(place) {
 }
 
 function makeTile() {
-  const tile = { place: -1, number: -1, pictured: -1 };
-  tile.image = element("img", { alt: "" });
+  const tile = { place: -1, number: -1, pictured: -1, side: "", texts: {} };
+  tile.image = element("img", { alt: "", decoding: "async", draggable: false });
   tile.seen = element("span", { className: "seen" });
   tile.mark = element("span", { className: "mark" });
-  tile.badge = element("span", { className: "badge" });
+  tile.badge = element("span", { className: "badge", title: "Images that look alike: click to see all" });
   tile.name = element("div", { className: "name" });
   tile.score = element("div", { className: "score" });
   tile.chips = element("div", { className: "notes" });
@@ -58,19 +61,28 @@ function makeTile() {
   return tile;
 }
 
+/** Whether a tile has its picture, as sharp as the size of tiles asks for. */
+const isPictured = (tile) => tile.pictured === tile.number
+  && (tile.side === "" || (wanted !== "" && tile.side >= wanted));
+
 function showPicture(tile) {
-  tile.image.removeAttribute("src"); // stops a download that nobody waits for
-  const fresh = element("img", { alt: "", decoding: "async", draggable: false });
-  fresh.src = thumbnail(tile.number);
-  tile.image.replaceWith(fresh);
-  tile.image = fresh;
+  tile.image.src = thumbnail(tile.number, wanted);
   tile.pictured = tile.number;
+  tile.side = wanted;
+}
+
+/** Changes a text of a tile if it is another one: every change of an element costs a layout. */
+function write(tile, part, text) {
+  if (tile.texts[part] === text) return false;
+  tile.texts[part] = text;
+  tile[part].textContent = text;
+  return true;
 }
 
 function fill(tile, place, fast) {
   const number = review.order[place];
   if (tile.pictured !== number) {
-    tile.image.removeAttribute("src");
+    tile.image.removeAttribute("src"); // stops a download that nobody waits for, and hides the picture before
     tile.pictured = -1;
   }
   tile.place = place;
@@ -81,7 +93,7 @@ function fill(tile, place, fast) {
   tile.root.style.order = place; // printed in this order
   tile.root.ariaSetSize = review.order.length;
   tile.root.ariaPosInSet = place + 1;
-  if (!fast && tile.pictured !== number) showPicture(tile);
+  if (!fast && !isPictured(tile)) showPicture(tile);
   update(tile);
 }
 
@@ -90,25 +102,29 @@ function update(tile) {
   const found = row(number);
   root.classList.toggle("current", place === review.place);
   root.ariaSelected = review.chosen.has(number);
-  tile.said.textContent = label(place);
+  write(tile, "said", label(place));
   root.classList.toggle("above", Boolean(found) && found.score >= state.limit);
   root.classList.toggle("loading", !found);
   if (!found) {
-    for (const part of [tile.name, tile.score, tile.chips, tile.mark, tile.badge]) part.replaceChildren();
+    for (const part of ["name", "score", "chips", "mark", "badge"]) write(tile, part, "");
     tile.seen.hidden = true;
     return;
   }
-  root.title = `${found.name}\n${found.why}`;
-  tile.name.textContent = found.name.split("/").pop();
-  tile.score.textContent = `${found.score >= state.limit ? "▲ " : ""}${found.shown} ${found.why}`;
-  root.classList.toggle("noted", found.findings.length + found.tags.length > 0);
-  tile.chips.replaceChildren(
-    ...found.findings.map((kind) => element("span", { className: "finding", textContent: titleOf(kind) })),
-    ...found.tags.map((text) => element("span", { className: "tag", textContent: `#${text}` })));
-  tile.mark.textContent = found.own || (found.all ? `others: ${found.all}` : "");
+  if (write(tile, "name", found.name.split("/").pop()) || tile.texts.why !== found.why) {
+    root.title = `${found.name}\n${found.why}`;
+    tile.texts.why = found.why;
+  }
+  write(tile, "score", `${found.score >= state.limit ? "▲ " : ""}${found.shown} ${found.why}`);
+  const notes = [...found.findings.map(titleOf), ...found.tags.map((text) => `#${text}`)];
+  root.classList.toggle("noted", notes.length > 0);
+  if (write(tile, "chips", notes.join("\n"))) {
+    tile.chips.replaceChildren(...notes.map((text, i) => element("span", {
+      className: i < found.findings.length ? "finding" : "tag", textContent: text,
+    })));
+  }
+  write(tile, "mark", found.own || (found.all ? `others: ${found.all}` : ""));
   tile.mark.dataset.verdict = found.own || "";
-  tile.badge.textContent = state.group && found.group > 1 ? count(found.group) : "";
-  tile.badge.title = "Images that look alike: click to see all";
+  write(tile, "badge", state.group && found.group > 1 ? count(found.group) : "");
   const [width, height] = found.size;
   const long = Math.max(width, height), short = Math.min(width, height);
   const side = step.x - GAP;
@@ -130,17 +146,16 @@ const height = () => Math.ceil(review.order.length / columns) * step.y + GAP;
 
 /** Returns how much further the list moves than the scroll bar. */
 function speed() {
-  const view = $("grid").clientHeight;
   const full = height();
   return full <= TALLEST ? 1 : (full - view) / (TALLEST - view);
 }
 
-const top = () => $("grid").scrollTop * speed();
+const top = (scrolled = $("grid").scrollTop) => scrolled * speed();
 
 function draw() {
   if (!step.y) return;
-  const view = $("grid").clientHeight;
-  const now = top();
+  const scrolled = $("grid").scrollTop;
+  const now = top(scrolled);
   const time = performance.now();
   const fast = Math.abs(now - lastTop) / view > Math.min(1, (FAST * (time - lastDrawn)) / 1000);
   [lastTop, lastDrawn] = [now, time];
@@ -152,7 +167,7 @@ function draw() {
       spare.push(tile);
     }
   }
-  const shift = $("grid").scrollTop - now; // changes with scrolling in very long lists only
+  const shift = scrolled - now; // changes with scrolling in very long lists only
   for (let place = first; place < last; place++) {
     let tile = shown.get(place);
     if (!tile) {
@@ -160,7 +175,7 @@ function draw() {
       tile = (same >= 0 ? spare.splice(same, 1)[0] : spare.pop()) ?? makeTile();
       shown.set(place, tile);
       fill(tile, place, fast);
-      $("tiles").append(tile.root);
+      if (!tile.root.isConnected) $("tiles").append(tile.root); // moving it would lay it out again
     } else if (!shift) continue;
     const x = (place % columns) * step.x + GAP;
     const y = Math.floor(place / columns) * step.y + GAP + shift;
@@ -172,7 +187,7 @@ function draw() {
 }
 
 const settle = debounce(SETTLED, () => {
-  for (const tile of shown.values()) if (tile.pictured !== tile.number) showPicture(tile);
+  for (const tile of shown.values()) if (!isPictured(tile)) showPicture(tile);
   lastTop = top();
   draw();
 });
@@ -181,12 +196,15 @@ const settle = debounce(SETTLED, () => {
 export function layout() {
   const grid = $("grid");
   if (!grid.clientWidth) return;
+  view = grid.clientHeight;
   const inner = grid.clientWidth - GAP;
   columns = Math.max(1, Math.floor(inner / (state.size + GAP)));
   if (inner < 480) columns = Math.max(columns, state.size > 200 ? 1 : 2);
   const font = parseFloat(getComputedStyle(document.documentElement).fontSize);
   step.x = inner / columns;
   const side = Math.floor(step.x - GAP);
+  const sharp = 32 * Math.ceil((side * devicePixelRatio) / 32); // in steps: each size is made, and kept, anew
+  wanted = sharp < review.info.thumbnail ? sharp : "";
   step.y = side + Math.round(LINES * font) + GAP;
   grid.style.setProperty("--side", `${side}px`);
   grid.style.setProperty("--text", `${Math.round(LINES * font)}px`);
@@ -209,8 +227,8 @@ function reveal(place) {
   const y = Math.floor(place / columns) * step.y;
   const now = top();
   if (y < now) grid.scrollTop = y / speed();
-  else if (y + step.y + GAP > now + grid.clientHeight) {
-    grid.scrollTop = (y + step.y + GAP - grid.clientHeight) / speed();
+  else if (y + step.y + GAP > now + view) {
+    grid.scrollTop = (y + step.y + GAP - view) / speed();
   }
 }
 
@@ -252,7 +270,7 @@ export function choose(numbers) {
   emit("chosen");
 }
 
-export const rowsInView = () => Math.max(1, Math.floor($("grid").clientHeight / step.y));
+export const rowsInView = () => Math.max(1, Math.floor(view / step.y));
 export const columnCount = () => columns;
 
 /** Listens to pointers; `open` is called for a second click on an image. */
