@@ -23,11 +23,11 @@ lint: install
 
 # Two processes of one thread each: files are dealt out whole, as many share a trained model.
 test: install lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The same with the floor of branch coverage, which takes a quarter longer.
 coverage: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 
 # A browser for the tests of pages, where there is none; they are skipped without it. Asks for root's rights
 # where libraries of the system are missing.
@@ -61,7 +61,7 @@ lowest:
 	python3.11 -m venv .venv-lowest
 	python3.11 .ci/lowest.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python $(PIP) install -c .venv-lowest/constraints.txt -e '.[dev]'
-	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf .venv .venv-* demo build dist

@@ -22,13 +22,14 @@ from anowild import api
 from anowild.arrays import Array
 from anowild.cli import main
 from anowild.data import ImageSet
+from anowild.device import configure_process
 from anowild.presets import preset
 from anowild.scoring import Detector
 from anowild.settings import Settings
 
 #: Nothing here is large enough for two threads, and on a busy machine they wait for each other.
 THREADS = 1
-torch.set_num_threads(THREADS)
+configure_process(THREADS)
 
 #: Seconds until a test gives up on another process: a guard against hangs, not a limit of speed.
 PATIENCE = 600.0
@@ -50,8 +51,17 @@ SHARED = Path(
 SHARED_EXPECTED = SHARED.is_dir() or bool(os.environ.get("ANOWILD_SHARED"))
 
 
+#: Files that take longest; they are dealt out first, so that no process has a long one left at the end.
+LONGEST = (
+    "test_find", "test_loop", "test_browser_pages", "test_browser_detail", "test_browser_grid", "test_cli",
+    "test_methods", "test_side_by_side", "test_photographs", "test_detector",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests marked `shared` where nobody promised the sets or asked for these tests."""
+    """Deal out long files first; deselect tests marked `shared` where nobody promised the sets or asked."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
     if SHARED_EXPECTED or "shared" in config.option.markexpr:
         return
     without = [item for item in items if item.get_closest_marker("shared")]
@@ -93,9 +103,10 @@ def tiny_settings(**changes: Any) -> Settings:
 
 @pytest.fixture(autouse=True)
 def _same_threads() -> Iterator[None]:
-    """Restore the number of threads: rounding depends on it, and a command may set it."""
+    """Restore the numbers of threads: rounding depends on them, and a command may set them."""
     yield
-    torch.set_num_threads(THREADS)
+    if torch.get_num_threads() != THREADS:
+        configure_process(THREADS)
 
 
 @pytest.fixture(autouse=True)

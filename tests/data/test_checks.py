@@ -196,6 +196,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], F
     return kinds, Facts(**(vars(known) | others))
 
 
+@pytest.mark.slow  # tests/finding/test_photographs.py has the quick one
 def test_every_planted_oddity_of_a_cheap_check_is_found(
     planted: tuple[dict[str, str], Facts],
 ) -> None:
@@ -219,6 +220,7 @@ def test_every_planted_oddity_of_a_cheap_check_is_found(
         assert found[finding][path].startswith(begins), path
 
 
+@pytest.mark.slow
 def test_few_other_photographs_have_findings(planted: tuple[dict[str, str], Facts]) -> None:
     kinds, known = planted
     named = {name for of_kind in texts(known).values() for name in of_kind}
@@ -226,12 +228,11 @@ def test_few_other_photographs_have_findings(planted: tuple[dict[str, str], Fact
 
 
 def test_photographs_are_the_same_for_a_seed(
-    planted: tuple[dict[str, str], Facts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds, _ = planted
     monkeypatch.setattr(photographs, "SIZE", (150, 100))  # the same draws, in a moment
-    for name in ("one", "two"):
-        assert photographs.make(tmp_path / name) == kinds
+    kinds = photographs.make(tmp_path / "one")
+    assert photographs.make(tmp_path / "two") == kinds
     for path in kinds:
         one, two = ((tmp_path / name / path).read_bytes() for name in ("one", "two"))
         assert one == two

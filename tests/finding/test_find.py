@@ -25,7 +25,7 @@ from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
-from tests.conftest import PATIENCE, Run, tiny_settings
+from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
 
 #: All views but the pretrained network, which takes half a minute on a busy machine.
 TINY = [f"--set={change}" for change in (
@@ -59,8 +59,7 @@ class Page:
     def __init__(self, *arguments: object) -> None:
         command = [sys.executable, "-m", "anowild", "find", *map(str, arguments), "--no-browser"]
         self.process = subprocess.Popen(
-            [*command, "--port", "0", "--threads", "2"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )  # fmt: skip
         assert self.process.stdout is not None
         self.said: list[str] = []
@@ -88,11 +87,29 @@ class Page:
         return self.process.returncode, "".join(self.said) + out
 
 
-def test_page_is_ranked_again_when_all_views_are_trained(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    page = Page(photos, "-o", out, *TINY)
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_killed_search_goes_on_ranks_again_and_ends_in_the_same_bits(
+    anowild: Run, photos: Path, tmp_path: Path, threads: int
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    given = [*TINY, "--threads", threads]
+    code, said, err = anowild("find", photos, "-o", whole, "--report", *given)
+    assert code == 0, err
+    assert f"report: {whole / 'report.html'}" in said
+
+    # Killed after the GAN, while a network of the view `transforms` is trained.
+    page = Page(photos, "-o", out, *given)
     try:
         assert "120 images, gray, 16x16 pixels" in page.said[0]
+        wait_until(
+            (out / MODEL / "training" / "transforms" / "0" / "settings.json").exists, page.process
+        )
+    finally:
+        page.stop(signal.SIGKILL)
+    assert not (out / MODEL / "model.json").exists()
+
+    page = Page(photos, "-o", out, *given)
+    try:
         info = page.get("api/info")
         assert [view["name"] for view in info["views"]] == ["pixels"]
         reasons = {left["reason"]: left["first"] for left in info["left_out"]}
@@ -107,42 +124,33 @@ def test_page_is_ranked_again_when_all_views_are_trained(photos: Path, tmp_path:
         code, said = page.stop()
     assert code == 0
     assert "ranked again by all views" in said
-    found = scores_of(out)
-    assert len(found) == 120
     assert (out / "report.html").read_text().count("<img") > 20
     assert Detector.load(out / MODEL).training_info["images"] == 120
-    # Once more: everything is there, so nothing is trained.
-    page = Page(photos, "-o", out, *TINY)
-    try:
-        assert page.get("api/status") == {
-            "version": 1, "stage": "done", "text": "", "fraction": None,
-        }  # fmt: skip
-    finally:
-        page.stop()
-    assert scores_of(out) == found
-
-
-def test_a_killed_search_goes_on_and_ends_in_the_same_bits(
-    anowild: Run, photos: Path, tmp_path: Path
-) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    # The GAN's training has tests of its own.
-    longer = [*TINY, "--set=transforms_kimg=1.5", "--set=views=transforms,pixels"]
-    code, said, err = anowild("find", photos, "-o", whole, "--report", "--threads", 2, *longer)
-    assert code == 0, err
-    assert f"report: {whole / 'report.html'}" in said
-    page = Page(photos, "-o", killed, *longer)
-    end = time.monotonic() + PATIENCE
-    while not list((killed / MODEL / "training").rglob("settings.json")):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    page.stop(signal.SIGKILL)
-    page = Page(photos, "-o", killed, *longer)
-    page.wait_for("done")
-    page.stop()
     for name in ("model.safetensors", "training_scores.safetensors"):
-        assert (killed / MODEL / name).read_bytes() == (whole / MODEL / name).read_bytes()
-    assert scores_of(killed) == scores_of(whole)
+        assert (out / MODEL / name).read_bytes() == (whole / MODEL / name).read_bytes()
+    found = scores_of(out)
+    assert len(found) == 120
+    assert found == scores_of(whole)
+
+
+def test_what_is_done_is_shown_at_once(
+    anowild: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    given = ("find", photos, "-o", out, *TINY, "--views", "transforms,pixels", "--threads", 1)
+    assert anowild(*given, "--report")[0] == 0
+    found = scores_of(out)
+    shown: list[Review] = []
+    monkeypatch.setattr("anowild.finding.serve.Training", None)  # nothing is trained
+    monkeypatch.setattr(
+        "anowild.finding.serve.Server.run", lambda self, review, browse: shown.append(review)
+    )
+    code, _, err = anowild(*given, "--no-browser", "--port", 0)
+    assert code == 0, err
+    (review,) = shown
+    assert review.status.stage == "done"
+    assert list(review.ranking.session.scores.views) == ["transforms", "pixels"]
+    assert scores_of(out) == found
 
 
 def test_marks_outlive_new_images(photos: Path, tmp_path: Path, digits: Array) -> None:

@@ -6,13 +6,13 @@ from anowild.arrays import Array
 from anowild.reviewing.alike import compacted, groups, layout, nearest_first
 
 
-def scene() -> tuple[Array, Array]:
-    """Return features of 400 different images and of 40 that hardly differ, which score highest."""
+def scene(different: int = 400, alike: int = 40) -> tuple[Array, Array]:
+    """Return features of different images and of some that hardly differ, which score highest."""
     rng = np.random.default_rng(0)
-    different = rng.normal(size=(400, 8))
-    alike = rng.normal(size=8) * 3 + 0.01 * rng.normal(size=(40, 8))
-    score = np.concatenate([rng.random(400), 2 + rng.random(40)])
-    return np.concatenate([different, alike]).astype(np.float32), score
+    others = rng.normal(size=(different, 8))
+    same = rng.normal(size=8) * 3 + 0.01 * rng.normal(size=(alike, 8))
+    score = np.concatenate([rng.random(different), 2 + rng.random(alike)])
+    return np.concatenate([others, same]).astype(np.float32), score
 
 
 def test_alike_odd_images_are_one_group() -> None:
@@ -39,13 +39,13 @@ def test_nearest_first_begins_with_the_image_itself() -> None:
 
 
 def test_map_keeps_alike_images_together() -> None:
-    features, score = scene()
+    features, score = scene(120, 20)
     places = layout(features, score)
-    assert places.shape == (440, 2)
+    assert places.shape == (140, 2)
     assert places.min() >= 0
     assert places.max() <= 1
-    together = np.linalg.norm(places[400:] - places[400:].mean(axis=0), axis=1)
-    apart = np.linalg.norm(places[:400] - places[:400].mean(axis=0), axis=1)
+    together = np.linalg.norm(places[120:] - places[120:].mean(axis=0), axis=1)
+    apart = np.linalg.norm(places[:120] - places[:120].mean(axis=0), axis=1)
     assert np.median(together) < 0.25 * np.median(apart)
     assert np.array_equal(places, layout(features, score))
     assert layout(features[:3], score[:3]).shape == (3, 2)

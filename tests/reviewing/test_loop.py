@@ -56,7 +56,7 @@ def test_review_clean_train_and_review_again(
     # A model that is trained on the kept images scores all images, and the marks are still there.
     clean, model = tmp_path / "clean", tmp_path / "model"
     assert anowild("clean", review, "-o", clean)[0] == 0
-    code, _, err = anowild("train", clean / "images", "-o", model, *TINY)
+    code, _, err = anowild("train", clean / "images", "-o", model, *TINY, "--views", "pixels")
     assert code == 0, err
     detector = Detector.load(model)
     assert detector.training_info["images"] == 90

@@ -141,7 +141,8 @@ def test_a_saved_detector_scores_the_same(
 
 
 def test_raw_weights_can_be_chosen_afterwards(image_set: ImageSet, tmp_path: Path) -> None:
-    averaged, raw = (tiny_settings(scoring_weights=w) for w in ("averaged", "raw"))
+    short = {"kimg": 0.3, "initial_resolution": None}
+    averaged, raw = (tiny_settings(**short, scoring_weights=w) for w in ("averaged", "raw"))
     scores = [
         fit_detector(image_set, s, tmp_path, CPU).detector.score(image_set).score
         for s in (averaged, raw)

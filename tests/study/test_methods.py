@@ -27,11 +27,17 @@ CPU = torch.device("cpu")
 LEARNING = [name for name, t in methods.TRAININGS.items() if "kimg" not in t.changes]
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("joint", "sequential") else pytest.mark.slow)
+        for name in LEARNING
+    ],
+)
 def test_all_parameters_move_and_scores_differ(
     name: str, image_set: ImageSet, tmp_path: Path
 ) -> None:
-    small = tiny_settings(kimg=0.3, initial_resolution=None, tick_kimg=0.1)
+    small = tiny_settings(kimg=0.2, initial_resolution=None, tick_kimg=0.1)
     settings = methods.settings_of(name, small, 0.1)
     scorer = anomaly_scorer(image_set, settings) if settings.robust else None
     trained = train(image_set, settings, tmp_path, judge=scorer)

@@ -283,6 +283,7 @@ def test_a_dry_run_runs_nothing(anowild: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_named_and_the_others_go_on(anowild: Run, tmp_path: Path) -> None:
     command = arguments(tmp_path, tmp_path / "out")
     place = tmp_path / "out/digits_3/10pct/joint/seed0/training"

@@ -64,7 +64,12 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, iteration: int, signum: int) -
 
 @pytest.mark.parametrize(
     ("iteration", "signum"),
-    [(7, signal.SIGINT), (26, signal.SIGTERM), (33, signal.SIGINT), (51, signal.SIGTERM)],
+    [
+        pytest.param(7, signal.SIGINT, marks=pytest.mark.slow),
+        (26, signal.SIGTERM),  # in the fade
+        pytest.param(33, signal.SIGINT, marks=pytest.mark.slow),
+        (51, signal.SIGINT),
+    ],
 )
 def test_a_stopped_run_ends_in_the_same_bits(
     whole_run: Path, image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -108,8 +113,9 @@ def _metadata(path: Path) -> str:
         return metadata["anowild"]
 
 
-def test_killed_three_times_at_random_points_ends_in_the_same_bits(
-    whole_run: Path, image_set: ImageSet, tmp_path: Path
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_at_random_points_ends_in_the_same_bits(
+    whole_run: Path, image_set: ImageSet, tmp_path: Path, kills: int
 ) -> None:
     script = (
         "import sys, numpy as np\n"
@@ -131,7 +137,7 @@ def test_killed_three_times_at_random_points_ends_in_the_same_bits(
     command = [sys.executable, "-c", script, str(tmp_path / "images.npy"), str(folder)]
     rng = random.Random(0)
     reached = []
-    for _ in range(3):  # of 87 steps or more, at most 3 x 26 are done before the last kill
+    for _ in range(kills):  # of 87 steps or more, at most 3 x 26 are done before the last kill
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
         for _ in range(rng.randint(8, 26)):
@@ -140,7 +146,7 @@ def test_killed_three_times_at_random_points_ends_in_the_same_bits(
         process.wait()
         process.stdout.close()
         reached += [path.name for path in checkpoint.checkpoints(folder)[:1]]
-    subprocess.run(command, check=True, capture_output=True)
+    train(image_set, tiny_settings(), folder)
     assert_same_bits(whole_run, folder)
     assert list(folder.glob("*.part")) == []
     kimgs = [json.loads(line)["kimg"] for line in (folder / "log.jsonl").read_text().splitlines()]

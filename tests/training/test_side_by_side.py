@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from anowild import workers
+from anowild import api, workers
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError, ViewUnavailable
@@ -33,42 +33,55 @@ SETTINGS = tiny_settings(
     views=("gan", "transforms", "pixels"), kimg=0.4, transforms_kimg=0.4, initial_resolution=None
 )
 PIECES = ["gan", "transforms 1/2", "transforms 2/2"]
+#: What trains in a process that is stopped: images, folder, settings.
 SCRIPT = """
-import sys, numpy as np, torch, anowild
-from tests.training.test_side_by_side import SETTINGS
-anowild.train(np.load(sys.argv[1]), sys.argv[2], SETTINGS, threads=2)
+import json, sys, numpy as np, anowild
+settings = anowild.Settings.from_json(json.loads(sys.argv[3]))
+anowild.train(np.load(sys.argv[1]), sys.argv[2], settings, threads=2)
 """
 
 
-def start(tmp_path: Path, digits: Array, out: Path) -> subprocess.Popen[bytes]:
-    np.save(tmp_path / "images.npy", digits)
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "images.npy"), str(out)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+@pytest.mark.parametrize(
+    ("views", "moments"),
+    [
+        # Killed while the first process trains.
+        (("transforms", "pixels"), [("transforms/0/settings.json", signal.SIGKILL)]),
+        # Killed while both processes train; and stopped after the GAN, before the second network.
+        pytest.param(
+            SETTINGS.views,
+            [
+                ("settings.json", signal.SIGKILL),
+                ("transforms/1/settings.json", signal.SIGTERM),
+            ],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_killed_and_stopped_runs_end_in_the_same_bits(
+    digits: Array, tmp_path: Path, views: tuple[str, ...], moments: list[tuple[str, int]]
+) -> None:
+    settings = SETTINGS.replace(views=views)
+    whole, broken, images = (tmp_path / name for name in ("whole", "broken", "images.npy"))
+    api.train(digits, whole, settings, threads=2)
 
-
-def test_killed_and_stopped_runs_end_in_the_same_bits(digits: Array, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(tmp_path, digits, whole).wait() == 0
-
-    # Killed while both processes train; and stopped after the GAN, before the second network.
+    np.save(images, digits)
+    given = [str(images), str(broken), json.dumps(settings.to_json())]
     training = broken / "training"
-    moments = [
-        (training / "settings.json", signal.SIGKILL),
-        (training / "transforms" / "1" / "settings.json", signal.SIGTERM),
-    ]
     for path, number in moments:
-        process = start(tmp_path, digits, broken)
-        wait_until(path.exists, process)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *given], stderr=subprocess.DEVNULL
+        )
+        wait_until((training / path).exists, process)
         process.send_signal(number)
         assert process.wait() == -number or number == signal.SIGTERM
         assert not (broken / "model.json").exists()
-    assert start(tmp_path, digits, broken).wait() == 0
+    api.train(digits, broken, settings, threads=2)
 
     assert not (training / side_by_side.IMAGES).exists()
     one, other = Detector.load(whole), Detector.load(broken)
     assert one.checksum == other.checksum
-    images = ImageSet.load(digits, preprocess=one.preprocess)
-    assert np.array_equal(one.score(images).score, other.score(images).score)
+    seen = ImageSet.load(digits, preprocess=one.preprocess)
+    assert np.array_equal(one.score(seen).score, other.score(seen).score)
     assert (whole / "suspects.csv").read_bytes() == (broken / "suspects.csv").read_bytes()
 
 
