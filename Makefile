@@ -21,7 +21,8 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-# Two processes of one thread each: files are dealt out whole, as many share a trained model.
+# Two processes of one thread each: files are dealt out whole, as many share a trained model, and the longest
+# first (tests/conftest.py).
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -333,7 +333,7 @@ def test_thumbnails_are_scaled_down_but_never_up(client: TestClient, review: Rev
     pixels = np.add.outer(np.arange(240) % 256, np.arange(320) % 256).astype(np.uint8)[:, :, None]
     large = thumbnail(pixels)
     thumbnails = review.ranking.session.images.thumbnails
-    review.ranking.session.images.thumbnails = [large, thumbnails[1]]  # type: ignore[assignment]
+    review.ranking.session.images.thumbnails = [large, thumbnails[1]]
     answer = client.get("/api/thumbnail/0?side=128")
     assert answer.headers["content-type"] == "image/jpeg"
     small = Image.open(io.BytesIO(answer.content))
