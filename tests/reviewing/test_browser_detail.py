@@ -12,11 +12,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from anowild.reviewing.ranking import Query
+from anowild.finding.job import Job
+from anowild.reviewing.app import Review
+from anowild.reviewing.ranking import Query, Ranking
+from anowild.reviewing.store import MARKS, Store
 from anowild.scoring.saved_limit import load_limit
+from tests.browser import new_page, served
+from tests.conftest import tiny_settings
 from tests.reviewing.browsing import (
+    DESKTOP,
     LARGE,
     PAGES,
     Scene,
@@ -184,6 +190,33 @@ def test_heat_map_lies_over_what_the_networks_saw(page: Page, site: Site) -> Non
     expect(heat).to_have_css("opacity", "0.3")
     page.click("#heat-button")
     expect(heat).to_be_hidden()
+
+
+def test_tiles_of_a_large_image(browser: Browser, photos: Scene, tmp_path: Path) -> None:
+    settings = tiny_settings(views=("gan", "pixels"), kimg=0.3, initial_resolution=None, tiles=250)
+    summer = photos.images / "summer"
+    sources = [str(path) for path in (*sorted(summer.glob("large-*")), *sorted(summer.glob("03*")))]
+    detector, session = Job(sources, tmp_path / "out", settings, threads=1).finish()
+    store = Store(tmp_path / MARKS)
+    review = Review(Ranking(session, detector), store, "photos")
+    with served(review) as url, new_page(browser, url, viewport=DESKTOP) as page:
+        site = Site(url, review, store)
+        open_review(page, url)
+        open_detail(page, site, "large-2.jpg")
+        expect(page.locator("#detail")).to_contain_text("24 tiles of 250x250, each seen as 16x16")
+        expect(page.locator("#detail")).to_contain_text("its oddest tile: ")
+        page.keyboard.press("h")
+        expect(page.locator("#heat")).to_be_visible()
+        assert broken_pictures(page, "#sheet") == []
+        sheet, heat, box = (box_of(page.locator(name)) for name in ("#sheet", "#heat", "#box"))
+        assert heat == pytest.approx(sheet, abs=1)
+        boxes = detector.preprocess.boxes(LARGE[1], LARGE[0])
+        top, left, _, _ = boxes[session.tile(site.number("large-2.jpg")) or 0]
+        scale = sheet["width"] / LARGE[0]
+        assert box["width"] == pytest.approx(250 * scale, abs=3)
+        assert box["x"] - sheet["x"] == pytest.approx(left * scale, abs=3)
+        assert box["y"] - sheet["y"] == pytest.approx(top * scale, abs=3)
+    store.close()
 
 
 def test_marks_and_moves_inside_the_detail(page: Page, site: Site) -> None:

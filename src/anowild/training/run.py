@@ -41,13 +41,13 @@ def train(
     configure_process(threads)
     images = ImageSet.load(sources, settings)
     p = images.preprocess
+    what = "tiles" if p.tiles else "images"
     log.info(
         "training on %d %s of %dx%d, %d channel(s); %d left out",
-        len(images), "tiles" if p.tiles else "images", p.resolution, p.resolution, p.channels,
-        len(images.left_out),
+        len(images), what, p.resolution, p.resolution, p.channels, len(images.left_out),
     )  # fmt: skip
     if len(images) < FEW_IMAGES:
-        log.warning("only %d images: little can be learned from them", len(images))
+        log.warning("only %d %s: little can be learned from them", len(images), what)
     fitted = fit_detector(images, settings, out / "training", torch_device)
     fitted.detector.save(out)
     write_suspects(out / SUSPECTS, images, fitted)
