@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -26,8 +25,7 @@ from playwright.sync_api import (
 )
 
 from anowild.reviewing.app import Review
-from anowild.reviewing.security import access_rules
-from anowild.reviewing.serve import listen
+from anowild.reviewing.serve import Server
 
 #: Milliseconds until a test gives up on a page: a guard against hangs, not a limit of speed.
 PATIENCE = 120_000
@@ -102,7 +100,11 @@ def new_page(browser: Browser, url: str, expected: str = "", **options: Any) -> 
     page.on("dialog", refuse)
     page.on(
         "request",
-        lambda r: None if r.url.startswith((url, "data:")) else wrong.append(f"asked for {r.url}"),
+        lambda r: (
+            None
+            if r.url.startswith((url.partition("?")[0], "data:"))
+            else wrong.append(f"asked for {r.url}")
+        ),
     )
     yield page
     context.close()
@@ -111,20 +113,15 @@ def new_page(browser: Browser, url: str, expected: str = "", **options: Any) -> 
 
 @contextmanager
 def served(review: Review) -> Iterator[str]:
-    """Serve a review from a thread of this process; yield the address of its page."""
-    with listen("127.0.0.1", 0) as listening:
-        port = listening.getsockname()[1]
-        app = review.app(*access_rules("127.0.0.1", port))
-        config = uvicorn.Config(
-            app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
+    """Serve a review from a thread of this process; yield the address of its page, with its token."""
+    with Server("127.0.0.1", 0) as server:
+        running = server.of(review)
+        thread = threading.Thread(target=running.run, args=[[server.listening]], daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{port}/"
+            yield server.url
         finally:
-            server.should_exit = True
+            running.should_exit = True
             thread.join()
 
 

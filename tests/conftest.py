@@ -117,12 +117,14 @@ def _same_seeds() -> None:
     torch.manual_seed(0)
 
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[Any]) -> None:
+def wait_until(
+    condition: Callable[[], object], process: subprocess.Popen[Any] | None = None
+) -> None:
     """Wait until ``condition`` holds; fail if ``process`` ends before it does."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        ended = process.poll() is not None
-        assert not ended or condition(), f"the process ended with {process.returncode}"
+        ended = process is not None and process.poll() is not None
+        assert not ended or condition(), f"the process ended with {process and process.returncode}"
         assert time.monotonic() < end, "the process hangs"
         time.sleep(0.02)
 

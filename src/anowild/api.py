@@ -289,6 +289,7 @@ def review(
     port: int = 8765,
     again: bool = False,
     folder: str | Path | None = None,
+    token: bool = True,
 ) -> None:
     """Serve a page on which people mark images, the oddest first, until Ctrl-C.
 
@@ -300,6 +301,7 @@ def review(
         port: 0 takes any free one.
         again: score once more, even if this model has scored these images; the marks stay.
         folder: of the model, where ``model`` is a detector; a limit that is chosen on the page is kept there.
+        token: whether the page can only be opened with the token in the address that is printed.
 
     Raises:
         UserError: the port is in use, another server runs in the folder, or as for :func:`score`.
@@ -311,7 +313,8 @@ def review(
         detector, kept = model, folder
     else:
         detector, kept = Detector.load(model), model
-    serve(detector, sources, Path(out), host, port, again, None if kept is None else Path(kept))
+    model_folder = None if kept is None else Path(kept)
+    serve(detector, sources, Path(out), host, port, again, model_folder, token=token)
 
 
 def clean(

@@ -70,7 +70,7 @@ class Page:
         self.url = self.said[-1].rpartition("open ")[2].strip()
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path) as answer:
+        with urllib.request.urlopen(self.url.replace("?", f"{path}?")) as answer:
             return json.load(answer)
 
     def wait_for(self, stage: str) -> Any:

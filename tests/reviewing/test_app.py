@@ -26,9 +26,9 @@ from anowild.reviewing.app import MAX_IMAGES, Review
 from anowild.reviewing.export import write_marks
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.security import access_rules
-from anowild.reviewing.serve import serve
+from anowild.reviewing.serve import Server, serve
 from anowild.reviewing.session import FACTS, SCORES, ReviewSession, warn_unmatched_marks
-from anowild.reviewing.store import MARKS, Store
+from anowild.reviewing.store import MARKS, VERDICTS, Store, consensus
 from anowild.scoring import Detector
 from tests.conftest import PATIENCE, Run
 from tests.reviewing.browsing import HOSTILE
@@ -497,10 +497,12 @@ def test_guard_refuses_foreign_host_names(client: TestClient) -> None:
     assert client.get("/").status_code == 200
 
 
-def test_guard_requires_token_from_network(review: Review) -> None:
-    hosts, token = access_rules("0.0.0.0", 8765)
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_guard_requires_token(review: Review, host: str) -> None:
+    hosts, token = access_rules(host, 8765)
     assert token is not None
-    client = TestClient(review.app(hosts, token), base_url="http://192.0.2.1:8765")
+    shown = "192.0.2.1" if host == "0.0.0.0" else host
+    client = TestClient(review.app(hosts, token), base_url=f"http://{shown}:8765")
     for path in ("/", "/api/info", "/static/main.js", "/?token=guess"):
         assert client.get(path).status_code == 403
     answer = client.get(f"/?token={token}")
@@ -509,8 +511,69 @@ def test_guard_requires_token_from_network(review: Review) -> None:
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert client.get("/api/info").status_code == 200  # with the cookie
-    assert access_rules("127.0.0.1", 1)[1] is None
+    assert client.get("/", headers={"host": "evil.example"}).status_code == (
+        200 if host == "0.0.0.0" else 403
+    )
     assert "localhost" in access_rules("127.0.0.1", 80)[0]  # browsers omit this port
+
+
+def test_only_this_machine_can_do_without_a_token(
+    anowild: Run, model_folder: Path, images: Path, tmp_path: Path
+) -> None:
+    assert access_rules("127.0.0.1", 1, token=False)[1] is None
+    with Server("127.0.0.1", 0) as server, Server("localhost", 0, token=False) as other:
+        assert (server.local, other.local) == (True, True)
+        assert "?token=" in server.url
+        assert other.url == f"http://localhost:{other.port}/"
+    for command in (["review", model_folder, images], ["find", images]):
+        code, _, err = anowild(
+            *command, "-o", tmp_path / command[0], "--no-token", "--host", "0.0.0.0"
+        )
+        assert (code, "--no-token is for this machine alone" in err) == (1, True), err
+
+
+def test_progress_counts_the_images_of_the_review(client: TestClient, review: Review) -> None:
+    names = review.ranking.session.names
+    rng = np.random.default_rng(0)
+    review.store.mark(["gone.png"], "Ada", "remove")
+    for i in range(60):
+        reviewer = ["Ada", "Bo"][i % 2]
+        numbers = rng.choice(12, 3, replace=False).tolist()
+        kind = rng.integers(5)
+        if kind == 0:
+            found = post(client, review, "/api/undo", reviewer=reviewer)
+        elif kind == 1:
+            found = post(
+                client, review, "/api/tag", images=numbers, tag="x", on=True, reviewer=reviewer
+            )
+        else:
+            verdict = [None, "keep", "remove", "unsure"][rng.integers(4)]
+            found = post(
+                client, review, "/api/mark", images=numbers, verdict=verdict, reviewer=reviewer
+            )
+        if i == 30:  # somebody else changes the marks
+            Store(review.store.path).mark([names[3]], "Cy", "interesting")
+        marks = [mark for mark in review.store.marks() if mark.image != "gone.png"]
+        agreed = consensus(marks)
+        if i != 30:
+            assert found["progress"] == {
+                "own": sum(mark.reviewer == reviewer and mark.verdict is not None for mark in marks),
+                "all": len(agreed), **{v: list(agreed.values()).count(v) for v in VERDICTS},
+            }  # fmt: skip
+        assert found["all"] == [agreed.get(names[n]) for n in found["images"]] or i == 30
+
+
+def test_a_mark_reads_the_marks_of_its_image_alone(
+    client: TestClient, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.get("/api/rows?images=5&reviewer=Ada")
+    monkeypatch.setattr(review.store, "marks", None)
+    for verdict in ("keep", "remove", None):
+        post(client, review, "/api/mark", images=[5], verdict=verdict, reviewer="Ada")
+        assert client.get("/api/rows?images=5&reviewer=Ada").json()["own"] == [verdict]
+    post(client, review, "/api/tag", images=[5], tag="dust", on=True, reviewer="Ada")
+    assert post(client, review, "/api/undo", reviewer="Ada")["images"] == [5]
+    assert client.get("/api/detail?image=5&reviewer=Ada").json()["tags"] == []
 
 
 @pytest.mark.parametrize(
@@ -556,7 +619,9 @@ def test_listen_reports_unusable_address(detector: Detector, images: Path, tmp_p
         serve(detector, str(images), tmp_path / "review", host="999.1.1.1")
 
 
-@pytest.mark.parametrize("reviewer", [None, 3, "", "x" * 65, "two\nlines", "\u0000"])
+@pytest.mark.parametrize(
+    "reviewer", [None, 3, "", "x" * 65, "two\nlines", "\u0000", "=1+1", " ", "\u202eadA"]
+)
 def test_changes_require_valid_reviewer_name(
     client: TestClient, review: Review, reviewer: Any
 ) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -105,7 +106,9 @@ class Process:
 
     @property
     def port(self) -> int:
-        return int(self.url.rpartition(":")[2].strip("/"))
+        found = urlsplit(self.url).port
+        assert found
+        return found
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

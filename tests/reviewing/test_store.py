@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from anowild.errors import UserError
-from anowild.reviewing.store import Store, consensus, tags_of
+from anowild.reviewing.store import VERDICTS, Mark, Store, consensus, tags_of
 
 NAMES = (
     "a.png",
@@ -69,7 +70,22 @@ def test_version_differs_after_each_change(tmp_path: Path) -> None:
     assert len(set(seen)) == len(seen)
 
 
-@pytest.mark.parametrize("reviewer", ["", "x" * 65, "two\nlines"])
+@pytest.mark.parametrize(
+    "reviewer",
+    [
+        "",
+        "x" * 65,
+        "two\nlines",
+        " ",
+        " Ada",
+        "Ada\u00a0",
+        "\u202eadA",
+        "A\u2066b",
+        "=1+1",
+        "@Ada",
+        "+A",
+    ],
+)
 def test_mark_refuses_invalid_values(tmp_path: Path, reviewer: str) -> None:
     store = Store(tmp_path / "marks.sqlite")
     with pytest.raises(ValueError, match="reviewer"):
@@ -131,6 +147,121 @@ def test_store_refuses_other_files(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(UserError, match="newer version"):
         Store(newer)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE events SET image = CAST(image AS TEXT)", "table events: image"),
+        ("UPDATE events SET reviewer = x'ff'", "table events: reviewer"),
+        ("UPDATE events SET verdict = 'great'", "table events: verdict"),
+        ("UPDATE events SET verdict = 1.5", "table events: verdict"),
+        ("UPDATE events SET time = x'00'", "table events: time"),
+        ("UPDATE events SET undone = 'no'", "table events: undone"),
+        ("UPDATE events SET tag = 5", None),  # SQLite makes a text of it
+        ("UPDATE events SET tag = x'05'", "table events: tag"),
+        ("UPDATE events SET step = 'x'", "table events: step"),
+        ("UPDATE events SET image = x'ff'", "name of an image is no text"),
+        ("UPDATE events SET reviewer = CAST(x'ff' AS TEXT)", "cannot be used"),
+        ("ALTER TABLE events DROP COLUMN time", "table events: time"),
+        ("ALTER TABLE events ADD COLUMN other", "table events: other"),
+        ("ALTER TABLE events RENAME TO other", "table events: id, image"),
+        ("DROP TABLE events; CREATE VIEW events AS SELECT 1 AS id", "table events: image"),
+        ("DROP TABLE events; PRAGMA user_version = 0; CREATE TABLE mine (x)", "table events: id"),
+        ("PRAGMA user_version = -1", "newer version"),
+    ],
+)
+def test_store_refuses_another_schema_with_a_sentence(
+    tmp_path: Path, change: str, said: str | None
+) -> None:
+    path = tmp_path / "marks.sqlite"
+    store = Store(path)
+    store.mark(["a"], "Ada", "remove")
+    store.close()
+    database = sqlite3.connect(path)
+    database.executescript(change)
+    database.close()
+    before = path.read_bytes()
+    if said is None:
+        assert Store(path).marks()[0].tags == ("5",)
+        return
+    with pytest.raises(UserError, match=said):
+        Store(path).marks()
+    if "no text" not in said and "cannot" not in said:
+        assert path.read_bytes() == before
+
+
+def test_what_is_in_force_is_the_same_as_from_all_events(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    path = tmp_path / "marks.sqlite"
+    store, other = Store(path), Store(path)
+    for _ in range(300):
+        images = rng.sample("abcde", rng.randint(1, 3))
+        reviewer, by = rng.choice(["Ada", "Bo"]), rng.choice([store, store, other])
+        action = rng.randrange(4)
+        if action == 0:
+            by.undo(reviewer, rng.choice([None, {"a", "b"}]))
+        elif action == 1:
+            by.tag(images, reviewer, rng.choice(["dust", "edge"]), rng.random() < 0.5)
+        else:
+            by.mark(images, reviewer, rng.choice([*VERDICTS, None]))
+        expected = by_hand(path)
+        assert store.marks() == expected
+        assert store.marks_of("abcde") == sorted(expected, key=lambda mark: mark.image)
+    assert len(Store(path).marks()) > 3
+
+
+def by_hand(path: Path) -> list[Mark]:
+    """What is in force, by going through all events."""
+    last: dict[tuple[str, str, str | None], tuple[int, str | None, str]] = {}
+    database = sqlite3.connect(path)
+    for number, image, reviewer, verdict, time, tag in database.execute(
+        "SELECT id, image, reviewer, verdict, time, tag FROM events WHERE undone = 0 ORDER BY id"
+    ):
+        last[image.decode(), reviewer, tag] = (number, verdict, time)
+    database.close()
+    found: dict[tuple[str, str], list[tuple[int, str, str, str | None]]] = {}
+    for (image, reviewer, tag), (number, verdict, time) in last.items():
+        if verdict is not None:
+            found.setdefault((image, reviewer), []).append((number, time, verdict, tag))
+    marks = []
+    for (image, reviewer), parts in found.items():
+        parts.sort()
+        verdicts_given = [verdict for *_, verdict, tag in parts if tag is None]
+        tags = tuple(tag for *_, tag in parts if tag is not None)
+        mark = Mark(
+            image, reviewer, verdicts_given[0] if verdicts_given else None, parts[-1][1], tags
+        )
+        marks.append((parts[-1][0], mark))
+    return [mark for _, mark in sorted(marks, key=lambda pair: pair[0])]
+
+
+@pytest.mark.parametrize("images", [20, 60_000])
+def test_a_mark_costs_the_same_whatever_there_is_already(tmp_path: Path, images: int) -> None:
+    steps = {}
+    for events in (500, 100_000):
+        path = tmp_path / f"{events}.sqlite"
+        Store(path).close()
+        database = sqlite3.connect(path)
+        with database:
+            database.executemany(
+                "INSERT INTO events (image, reviewer, verdict, time) VALUES (?, ?, 'remove', 't')",
+                ((b"%d.png" % (i % images), f"r{i % 5}") for i in range(events)),
+            )
+        database.close()
+        store, count = Store(path), [0]
+
+        def step(count: list[int] = count) -> int:
+            count[0] += 1
+            return 0
+
+        store._db.set_progress_handler(step, 1)
+        store.mark(["7.png"], "r2", "keep")
+        store.version()
+        store.marks_of(["7.png"])
+        store.undo("r2")
+        steps[events] = count[0]
+    assert steps[100_000] < 2 * steps[500], steps
 
 
 def test_marks_of_earlier_versions_are_read(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def find(
     ] = False,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8765,
+    token: options.Token = True,
     views: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="Ways of looking at an image, with commas."),
@@ -57,7 +58,7 @@ def find(
     )
     job = Job(sources, out or _named_after(sources[0]), settings, device, threads)
     if not report:
-        serve(job, host, port, browser)
+        serve(job, host, port, browser, token)
         return
     print(f"report: {find_without_page(job)}")
 

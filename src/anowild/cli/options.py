@@ -39,6 +39,13 @@ Device = Annotated[
 ]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0: any free one.")]
+Token = Annotated[
+    bool,
+    typer.Option(
+        "--token/--no-token",
+        help="Without a token every account of this machine sees the images and can mark.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="CPU threads; all unless given.")
 ]

@@ -19,6 +19,7 @@ def review(
     ],
     host: options.Host = "127.0.0.1",
     port: options.Port = 8765,
+    token: options.Token = True,
     again: Annotated[
         bool,
         typer.Option(
@@ -32,7 +33,7 @@ def review(
     from anowild import api
 
     detector = options.load_detector(model, device, threads)
-    api.review(detector, sources, out, host, port, again, folder=model)
+    api.review(detector, sources, out, host, port, again, folder=model, token=token)
 
 
 def marks(

@@ -142,10 +142,13 @@ def as_label(text: str) -> str:
     return whole[1] if whole else text
 
 
+def starts_formula(text: str) -> bool:
+    """Return whether a spreadsheet program may take a text as a formula."""
+    return _FORMULA.match(text) is not None and not _NUMBER.fullmatch(text)
+
+
 def _escaped(cell: object) -> object:
-    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    return f"'{cell}" if isinstance(cell, str) and starts_formula(cell) else cell
 
 
 def _unescaped(cell: str) -> str:

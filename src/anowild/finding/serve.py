@@ -23,7 +23,13 @@ from anowild.workers import Worker
 log = logging.getLogger("anowild")
 
 
-def serve(job: Job, host: str = "127.0.0.1", port: int = 8765, open_browser: bool = True) -> None:
+def serve(
+    job: Job,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    open_browser: bool = True,
+    token: bool = True,
+) -> None:
     """Rank by the quick views, show the page, and train the other views meanwhile, until Ctrl-C.
 
     Args:
@@ -31,13 +37,14 @@ def serve(job: Job, host: str = "127.0.0.1", port: int = 8765, open_browser: boo
         host: address to listen on.
         port: 0 takes any free port.
         open_browser: whether to open the page in this machine's browser.
+        token: whether the page can only be opened with the token in the address that is printed.
 
     Raises:
         UserError: the port is in use, another server runs in the folder, or the quick views fail.
         Interrupted: by Ctrl-C or SIGTERM before the page is there; the same job goes on.
     """
     folder = job.out / REVIEW
-    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port) as server:
+    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port, token) as server:
         for line in job.announcement():
             print(line, flush=True)
         finished = job.finished()

@@ -9,8 +9,10 @@ import json
 import secrets
 import subprocess
 import sys
+import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -38,6 +40,7 @@ from anowild.reviewing.store import (
     VERDICTS,
     Mark,
     Store,
+    Tally,
     consensus,
     is_valid_reviewer,
     tags_of,
@@ -69,7 +72,7 @@ class Status:
 
 
 class InvalidReviewerName(ValueError):
-    """The name of a reviewer has the wrong length, or contains control characters."""
+    """The name of a reviewer is not as :func:`is_valid_reviewer` wants it."""
 
 
 class Review:
@@ -98,12 +101,17 @@ class Review:
         self._run = secrets.token_hex(4)
         self._version = 0
         self._marks = lru_cache(maxsize=1)(lambda version: store.marks())
+        self._lock = threading.RLock()  # of changes and the tally
+        self._tally = Tally()
+        self._tallied: tuple[int, int] | None = None  # version of the marks that it counts
         self.rerank(ranking, model)
 
     def rerank(self, ranking: Ranking, model: Path | None) -> None:
         """Show other scores of the same images from now on."""
-        self.ranking, self.model = ranking, model
-        self._version += 1
+        with self._lock:
+            self.ranking, self.model = ranking, model
+            self._version += 1
+            self._tallied = None
         # The last orders that do not depend on marks.
         self._selected = lru_cache(maxsize=16)(lambda query: ranking.select(query, []))
 
@@ -140,9 +148,12 @@ class Review:
                 response = await run_in_threadpool(answer, request, body)
             except UserError as error:
                 response = PlainTextResponse(printable(str(error)), 500)
+            except ClientDisconnect:
+                response = Response(status_code=400)  # nobody reads it
             except InvalidReviewerName:
                 response = PlainTextResponse(
-                    f"The name of a reviewer has 1 to {MAX_REVIEWER_LENGTH} characters and no control characters.",
+                    f"The name of a reviewer has 1 to {MAX_REVIEWER_LENGTH} characters, no blanks at its "
+                    "ends, no control characters, and begins with none of = + - @.",
                     400,
                 )
             except (KeyError, ValueError, TypeError, IndexError, RecursionError):
@@ -224,21 +235,17 @@ class Review:
         numbers = self._numbers(request)
         ranking, session = self.ranking, self.ranking.session
         sizes = ranking.group_sizes if request.query_params.get("group") == "1" else None
-        own, agreed, tags = self._said(request.query_params["reviewer"])
         names = [session.names[i] for i in numbers]
         return JSONResponse(
             {
                 "names": [printable(name) for name in names],
                 "scores": [float(np.float32(session.score[i])) for i in numbers],
                 "shown": [ranking.shown_score(float(session.score[i])) for i in numbers],
-                "own": [own.get(name) for name in names],
-                "all": [agreed.get(name) for name in names],
-                "tags": [tags.get(name, []) for name in names],
                 "why": self._why(numbers),
                 "findings": [list(ranking.kinds_of.get(i, ())) for i in numbers],
                 "sizes": session.images.sizes[numbers].tolist(),
                 "group": [1 if sizes is None else int(sizes[i]) for i in numbers],
-                **self._progress(own, agreed),
+                **self._said(request.query_params["reviewer"], names, self.store.marks_of(names)),
             }
         )
 
@@ -278,7 +285,7 @@ class Review:
         number = self._number(int(request.query_params["image"]))
         name = self.ranking.session.names[number]
         me = request.query_params.get("reviewer", "")
-        marks = [mark for mark in self._all_marks() if mark.image == name]
+        marks = self.store.marks_of([name])
         own = next((mark for mark in marks if mark.reviewer == me), None)
         found = details.facts(self.ranking, number)
         found["marks"] = [
@@ -311,24 +318,22 @@ class Review:
     # Requests that change something
 
     def mark(self, request: Request, body: dict[str, Any]) -> Response:
-        numbers = self._listed(body["images"])
-        names = self.ranking.session.names
-        reviewer = _reviewer(body)
-        self.store.mark([names[i] for i in numbers], reviewer, body["verdict"])
-        return self._marked(reviewer, numbers)
+        reviewer, names = _reviewer(body), self._named(body)
+        with self._changing():
+            self.store.mark(names, reviewer, body["verdict"])
+            return self._changed(reviewer, names)
 
     def tag(self, request: Request, body: dict[str, Any]) -> Response:
-        numbers = self._listed(body["images"])
-        names = self.ranking.session.names
-        reviewer = _reviewer(body)
-        self.store.tag([names[i] for i in numbers], reviewer, body["tag"], bool(body["on"]))
-        return self._marked(reviewer, numbers)
+        reviewer, names = _reviewer(body), self._named(body)
+        with self._changing():
+            self.store.tag(names, reviewer, body["tag"], bool(body["on"]))
+            return self._changed(reviewer, names)
 
     def undo(self, request: Request, body: dict[str, Any]) -> Response:
         reviewer = _reviewer(body)
-        known = self.ranking.session.numbers
-        names = self.store.undo(reviewer, known)
-        return self._marked(reviewer, [known[name] for name in names])
+        with self._changing():
+            names = self.store.undo(reviewer, self.ranking.session.numbers)
+            return self._changed(reviewer, names)
 
     def limit(self, request: Request, body: dict[str, Any]) -> Response:
         """Keep a limit with the model."""
@@ -357,35 +362,58 @@ class Review:
             raise UserError(f"{program} cannot be run ({error.strerror}); open {path}") from error
         return JSONResponse({})
 
-    def _marked(self, reviewer: str, numbers: list[int]) -> Response:
-        own, agreed, tags = self._said(reviewer)
-        names = [self.ranking.session.names[i] for i in numbers]
+    # Helpers
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold off other changes, with the tally in step."""
+        with self._lock:
+            self._count()
+            yield
+
+    def _changed(self, reviewer: str, names: list[str]) -> Response:
+        """Count the marks of images that were changed, and answer what is said of them."""
+        marks = self.store.marks_of(dict.fromkeys(names))
+        of_image: dict[str, list[Mark]] = {name: [] for name in names}
+        for mark in marks:
+            of_image[mark.image].append(mark)
+        for name, its_marks in of_image.items():
+            self._tally.take(name, its_marks)
+        self._tallied = self.store.version()
+        numbers = self.ranking.session.numbers
         return JSONResponse(
-            {
-                "images": numbers,
-                "own": [own.get(name) for name in names],
-                "all": [agreed.get(name) for name in names],
-                "tags": [tags.get(name, []) for name in names],
-                **self._progress(own, agreed),
-            }
+            {"images": [numbers[name] for name in names], **self._said(reviewer, names, marks)}
         )
 
-    # Helpers
+    def _count(self) -> None:
+        """Count all marks of the images, unless they are counted already."""
+        version = self.store.version()
+        if version == self._tallied:
+            return
+        self._tally = Tally()
+        of_image: dict[str, list[Mark]] = {}
+        for mark in self.store.marks():
+            of_image.setdefault(mark.image, []).append(mark)
+        for name in of_image.keys() & self.ranking.session.numbers.keys():
+            self._tally.take(name, of_image[name])
+        self._tallied = version
 
     def _all_marks(self) -> list[Mark]:
         return self._marks(self.store.version())
 
-    def _said(self, reviewer: str) -> tuple[dict[str, str], dict[str, str], dict[str, list[str]]]:
-        """Return the verdicts of one reviewer, the consensus of all, and all tags, by image name."""
-        known = self.ranking.session.numbers
-        marks = [m for m in self._all_marks() if m.image in known]
-        own = {m.image: m.verdict for m in marks if m.reviewer == reviewer and m.verdict}
-        return own, consensus(marks), tags_of(marks)
-
-    def _progress(self, own: dict[str, str], agreed: dict[str, str]) -> dict[str, Any]:
-        count = Counter(agreed.values())
+    def _said(self, reviewer: str, names: list[str], marks: list[Mark]) -> dict[str, Any]:
+        """Return what a reviewer and all say of images, by their marks, and how far the review is."""
+        own = {m.image: m.verdict for m in marks if m.reviewer == reviewer}
+        agreed, tags = consensus(marks), tags_of(marks)
+        with self._lock:
+            self._count()
+            progress = {"own": self._tally.by_reviewer[reviewer], "all": len(self._tally)}
+            progress |= {verdict: self._tally.by_verdict[verdict] for verdict in VERDICTS}
         return {
-            "progress": {"own": len(own), "all": len(agreed), **{v: count[v] for v in VERDICTS}}
+            "own": [own.get(name) for name in names],
+            "all": [agreed.get(name) for name in names],
+            "tags": [tags.get(name, []) for name in names],
+            "progress": progress,
         }
 
     def _limit(self) -> dict[str, Any]:
@@ -398,6 +426,10 @@ class Review:
         if len(numbers) > MAX_IMAGES:
             raise ValueError("images")
         return self._listed(numbers)
+
+    def _named(self, body: dict[str, Any]) -> list[str]:
+        """Return the names of the images of a change."""
+        return [self.ranking.session.names[i] for i in self._listed(body["images"])]
 
     def _listed(self, numbers: Sequence[object]) -> list[int]:
         if not isinstance(numbers, list) or not numbers:

@@ -74,14 +74,24 @@ def cookie_name(token: str | None) -> str:
     return f"anowild-{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
 
 
-def access_rules(host: str, port: int) -> tuple[frozenset[str], str | None]:
+#: Addresses that only this machine reaches.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def access_rules(host: str, port: int, token: bool = True) -> tuple[frozenset[str], str | None]:
     """Return the allowed hosts and the token of a server, as :class:`Guard` takes them.
 
-    On a loopback address only this machine's names are allowed, without a token. Any other address is
-    reachable from the network, so it gets a random token.
+    On a loopback address only this machine's names are allowed. The token is random: other accounts of
+    this machine reach a loopback address too.
+
+    Args:
+        host: address that the server listens on.
+        port: of the server.
+        token: whether one is required.
     """
-    if host in ("127.0.0.1", "localhost", "::1"):
-        names = ("127.0.0.1", "localhost", "[::1]")
-        own = {f"{name}:{port}" for name in names}
-        return frozenset(own | set(names) if port == 80 else own), None
-    return frozenset(), secrets.token_urlsafe(16)
+    drawn = secrets.token_urlsafe(16) if token else None
+    if host not in LOOPBACK:
+        return frozenset(), drawn
+    names = ("127.0.0.1", "localhost", "[::1]")
+    own = {f"{name}:{port}" for name in names}
+    return frozenset(own | set(names) if port == 80 else own), drawn

@@ -16,8 +16,14 @@ from anowild.data.image_set import Source
 from anowild.errors import UserError
 from anowild.files import exclusive_lock, printable
 from anowild.reviewing.app import Review
+from anowild.reviewing.limits import (
+    ACCEPTED_AT_ONCE,
+    LimitedProtocol,
+    most_connections,
+    one_line_a_minute,
+)
 from anowild.reviewing.ranking import Ranking
-from anowild.reviewing.security import access_rules
+from anowild.reviewing.security import LOOPBACK, access_rules
 from anowild.reviewing.session import (
     FACTS,
     IMAGES,
@@ -38,6 +44,7 @@ def serve(
     again: bool = False,
     model: Path | None = None,
     open_browser: bool = False,
+    token: bool = True,
 ) -> None:
     """Serve the review in ``folder``, after scoring the images unless this model has scored them already.
 
@@ -50,12 +57,13 @@ def serve(
         again: score in any case. The marks are kept, since they belong to the names of images.
         model: folder of the model, which keeps the limit.
         open_browser: whether to open the page in this machine's browser.
+        token: whether the page can only be opened with the token in the address that is printed.
 
     Raises:
         UserError: the port is in use, another server runs in the folder, or the source cannot be scored.
     """
     refuse_foreign_folder(folder)
-    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port) as server:
+    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port, token) as server:
         session = ReviewSession.make(folder, detector, sources, again)
         store = Store(folder / MARKS)
         try:
@@ -69,6 +77,8 @@ def serve(
             store.close()
 
 
+#: Connections that wait to be accepted, at most.
+WAITING = 128
 ANOTHER_SERVER = "another server uses this folder; use or stop that server"
 
 
@@ -78,23 +88,28 @@ class Server:
     Args:
         host: address to listen on.
         port: 0 takes any free port.
+        token: whether requests need the token that is part of the printed address.
 
     Raises:
-        UserError: the address cannot be used.
+        UserError: the address cannot be used, or other machines reach it and no token is required.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self._listening = host, listen(host, port)
-        self.port: int = self._listening.getsockname()[1]
-        self._hosts, self._token = access_rules(host, self.port)
-        #: Whether only browsers on this machine reach it.
-        self.local = self._token is None
+    def __init__(self, host: str, port: int, token: bool = True) -> None:
+        #: Whether only this machine reaches it.
+        self.local = host in LOOPBACK
+        if not token and not self.local:
+            raise UserError(
+                f"--no-token is for this machine alone, and others reach {host}; leave one of the two out"
+            )
+        self.host, self.listening = host, listen(host, port)
+        self.port: int = self.listening.getsockname()[1]
+        self._hosts, self._token = access_rules(host, self.port, token)
 
     def __enter__(self) -> Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listening.close()
+        self.listening.close()
 
     @property
     def url(self) -> str:
@@ -106,13 +121,24 @@ class Server:
 
     def run(self, review: Review, open_browser: bool = False) -> None:
         """Serve until Ctrl-C or SIGTERM."""
+        running = self.of(review, lambda: self._announce(review, open_browser))
+        with suppress(KeyboardInterrupt), one_line_a_minute():
+            running.run([self.listening])
+
+    def of(self, review: Review, announce: Callable[[], None] = lambda: None) -> uvicorn.Server:
+        """Return the server of a review, to be run with :attr:`listening`.
+
+        Args:
+            review: what is served.
+            announce: called once the server answers.
+        """
         config = uvicorn.Config(
             review.app(self._hosts, self._token),
-            log_level="warning", access_log=False, server_header=False, lifespan="off",
-            timeout_graceful_shutdown=2,
+            http=LimitedProtocol, ws="none", loop="asyncio", lifespan="off",
+            limit_concurrency=most_connections(), backlog=ACCEPTED_AT_ONCE,
+            log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2,
         )  # fmt: skip
-        with suppress(KeyboardInterrupt):
-            _Announced(config, lambda: self._announce(review, open_browser)).run([self._listening])
+        return _Announced(config, announce)
 
     def _announce(self, review: Review, open_browser: bool) -> None:
         print(f"{len(review.ranking.session)} images; open {self.url}", flush=True)
@@ -133,6 +159,8 @@ class _Announced(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(WAITING)  # asyncio has set it to the number that it accepts at once
         self._announce()
 
 
@@ -149,7 +177,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        listening.listen(128)
+        listening.listen(WAITING)
     except (OSError, OverflowError) as error:
         listening.close()
         reason = getattr(error, "strerror", None) or error
