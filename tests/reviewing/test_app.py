@@ -525,9 +525,9 @@ def test_only_this_machine_can_do_without_a_token(
         assert (server.local, other.local) == (True, True)
         assert "?token=" in server.url
         assert other.url == f"http://localhost:{other.port}/"
-    for command in (["review", model_folder, images], ["find", images]):
+    for name, *given in (("review", model_folder, images), ("find", images)):
         code, _, err = anowild(
-            *command, "-o", tmp_path / command[0], "--no-token", "--host", "0.0.0.0"
+            name, *given, "-o", tmp_path / name, "--no-token", "--host", "0.0.0.0"
         )
         assert (code, "--no-token is for this machine alone" in err) == (1, True), err
 

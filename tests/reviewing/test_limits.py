@@ -147,7 +147,7 @@ def test_log_has_one_line_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(limits.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     logger = logging.getLogger("uvicorn.error")
     with one_line_a_minute():
         for now[0] in range(130):
