@@ -7,36 +7,52 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
+import math
 import os
+import re
+import shutil
+import socket
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from anowild.errors import UserError
 
 #: Suffix of files being written. A killed process may leave them behind; they are never read.
 PART = ".part"
+#: Ending of a temporary name: machine and process that write it.
+_PART_OF = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)\.part$")
+#: Seconds after which a folder is looked through for leftovers again.
+SWEEP_EVERY = 10.0
+#: Bytes of a JSON file that is read, at most.
+LARGEST_JSON = 256 << 20
+
+_swept: dict[Path, float] = {}
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Replace a file atomically.
+    """Replace a file atomically; what killed processes left of earlier attempts is removed.
 
     Yields:
-        A temporary path, to be written. On success it is moved over ``path``, otherwise removed.
+        A temporary path of an empty file, to be written. On success it is moved over ``path``, otherwise
+        removed.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    temporary = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode & 0o777  # as the umask wants it
         yield temporary
-        temporary.chmod(0o644)  # some libraries choose another mode
+        temporary.chmod(mode)  # some libraries choose another one
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -127,11 +143,33 @@ def read_json(path: Path) -> Any:
     """
     try:
         with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > LARGEST_JSON:
+                raise UserError(f"{path}: is damaged, larger than any such file can be")
             return json.loads(file.read().decode("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is damaged, not valid JSON ({error})") from error
+
+
+def read_tensors(
+    path: Path, framework: Literal["pt", "np"]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Read the metadata and all tensors of a safetensors file.
+
+    Raises:
+        ValueError: the file cannot be read, or is damaged; the message is a clause that says why.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_regular(path)
+        with safe_open(path, framework=framework) as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (
+        SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError
+    ) as error:  # fmt: skip
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 @contextmanager
@@ -165,8 +203,46 @@ def exclusive_lock(folder: Path, otherwise: str, patience: float = 0.0) -> Itera
         yield
 
 
+def part_of(path: Path) -> Path:
+    """Return the temporary name under which this process writes a file or folder.
+
+    What killed processes left in the same folder is removed, if that was not looked for just now.
+    """
+    folder = path.parent.absolute()
+    now = time.monotonic()
+    if now - _swept.get(folder, -math.inf) > SWEEP_EVERY:
+        _swept[folder] = now
+        remove_leftovers(folder)
+    return path.with_name(f"{path.name}.{_machine()}-{os.getpid()}{PART}")
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove files in ``folder`` that a killed process was writing."""
-    for path in folder.glob(f"*.[0-9]*{PART}"):  # as `atomic_write` names them, after its process
-        with suppress(OSError):
-            path.unlink()
+    """Remove files and folders that killed processes of this machine were writing in ``folder``."""
+    with suppress(OSError):
+        for path in folder.glob(f"*{PART}"):
+            found = _PART_OF.search(path.name)
+            if (
+                found is None
+                or found["machine"] != _machine()
+                or _is_running(int(found["process"]))
+            ):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """Return a digest of this machine's name: numbers of processes say nothing on another one."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # of another user
+    return True

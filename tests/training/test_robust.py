@@ -58,7 +58,7 @@ def test_reassess_drops_the_highest_scores_within_the_limit() -> None:
 def test_suspects_round_trip_through_tensors() -> None:
     suspects = Suspects.empty(50)
     suspects.reassess(np.random.default_rng(2).gamma(3, 1, 50), 123, 0.2)
-    again = Suspects.from_tensors(suspects.tensors())
+    again = Suspects.from_tensors(suspects.tensors(), 50)
     assert (again.reassessments, again.reassessed_nimg, again.rate) == (1, 123, suspects.rate)
     assert np.array_equal(again.oddness, suspects.oddness)
     assert np.array_equal(again.dropped, suspects.dropped)

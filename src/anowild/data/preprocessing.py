@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,6 +16,11 @@ Box = tuple[int, int, int, int]
 
 #: Smallest side of an image that can be used, in pixels.
 MIN_SIDE = 4
+
+#: Largest side and most channels of a result.
+LARGEST_SIDE, MOST_CHANNELS = 4096, 4096
+#: Ways to make an image square, and what becomes of its contrast.
+FITS, CONTRASTS = ("crop", "pad", "letterbox", "stretch"), ("kept", "normalize")
 
 #: Weights of red, green and blue in the luma of ITU-R BT.601, as in Pillow's conversion to mode L.
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -58,13 +64,17 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.contrast == "normalise":  # in models and data sets of earlier versions
             object.__setattr__(self, "contrast", "normalize")
-        sizes = (self.resolution, self.channels, self.tiles)
-        whole = all(isinstance(size, int) for size in sizes)
-        if (
-            not whole
-            or self.tiles < 0
-            or self.bits not in (8, 16)
-            or (self.black is None) != (self.white is None)
+        both = self.black is not None and self.white is not None
+        range_given = both and math.isfinite(self.white - self.black) and self.black < self.white  # type: ignore[operator]
+        if not (
+            all(type(size) is int for size in (self.resolution, self.channels, self.tiles))
+            and 1 <= self.resolution <= LARGEST_SIDE
+            and 1 <= self.channels <= MOST_CHANNELS
+            and 0 <= self.tiles <= 1 << 16
+            and self.bits in (8, 16)
+            and self.fit in FITS
+            and self.contrast in CONTRASTS
+            and (range_given or (self.black is None and self.white is None))
         ):
             raise ValueError(f"no such preprocessing: {asdict(self)}")
 

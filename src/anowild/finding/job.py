@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from anowild.arrays import Array
+from anowild.checked import checked
 from anowild.data import PackedSet, choose_preprocess, open_all
 from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.device import configure_process, select_device
@@ -22,7 +23,7 @@ from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.images import ReviewImages, prepare_images
 from anowild.reviewing.session import FACTS, ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
-from anowild.scoring.table import write_rows
+from anowild.scoring.description import DESCRIPTION
 from anowild.settings import Settings
 from anowild.training.fitting import pieces_of
 from anowild.training.run import load_training_scores, train
@@ -36,6 +37,14 @@ SCORES, REPORT, ABOUT = "scores.csv", "report.html", "find.json"
 #: image that a view without a network of its own looks at (docs/results.md, "Time and memory").
 SECONDS_PER_KIMG = {"transforms": 4.0, "gan": 5.0}
 SECONDS_PER_IMAGE = {"pixels": 0.001, "pretrained": 0.004}
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a folder holds."""
+
+    sources: tuple[str, ...]
+    images: str | None = None  # identity of the data set
 
 
 class Job:
@@ -72,16 +81,24 @@ class Job:
         facts = {"sources": [source_name(source) for source in self.sources]}
         about = self.out / ABOUT
         if about.exists():
-            before = read_json(about)
-            if not isinstance(before, dict) or before.get("sources") != facts["sources"]:
+            before = self._about()
+            if list(before.sources) != facts["sources"]:
                 raise UserError(
                     f"{self.out}: holds the result for other images "
-                    f"({printable(', '.join(map(str, before.get('sources', []))))}); name another folder with -o"
+                    f"({printable(', '.join(before.sources))}); name another folder with -o"
                 )
         elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise UserError(f"{self.out}: holds other files; name a new folder with -o")
         else:
             write_json(about, facts)
+
+    def _about(self) -> _About:
+        """Read what the folder says of itself."""
+        path = self.out / ABOUT
+        try:
+            return checked(_About, read_json(path), "the file")
+        except ValueError as error:
+            raise UserError(f"{path}: is damaged ({error}); name another folder with -o") from error
 
     @cached_property
     def packed(self) -> PackedSet:
@@ -93,12 +110,12 @@ class Job:
         """
         preprocess = choose_preprocess(open_all(self.sources), self.settings)
         packed = prepare_images(self.sources, self.out / IMAGES, preprocess)
-        about = read_json(self.out / ABOUT)
-        if about.get("images") not in (None, packed.id):
+        about = self._about()
+        if about.images not in (None, packed.id):
             log.warning("the images or how they are read changed: everything is looked at again")
             for name in (QUICK, MODEL):
                 shutil.rmtree(self.out / name, ignore_errors=True)
-        write_json(self.out / ABOUT, about | {"images": packed.id})
+        write_json(self.out / ABOUT, asdict(replace(about, images=packed.id)))
         return packed
 
     @cached_property
@@ -143,10 +160,15 @@ class Job:
         """Return a model that is there already; None: there is none of these settings and images."""
         folder = self.out / name
         self.packed  # noqa: B018 - models of other images give way first
-        if not (folder / "model.json").exists():
+        if not (folder / DESCRIPTION).exists():
             return None
         detector = Detector.load(folder, self.torch_device)
-        made = Settings.from_json(detector.training_info["settings"])
+        try:
+            made = Settings.from_json(detector.training_info["settings"])
+        except (UserError, TypeError) as error:
+            raise UserError(
+                f"{folder / DESCRIPTION}: is damaged (training.settings: {error}); delete {folder} to train again"
+            ) from error
         return detector if made == settings else None
 
     def _ranked(self, name: str, settings: Settings) -> tuple[Detector, ReviewSession]:

@@ -57,6 +57,8 @@ class TransformClassifier(nn.Module):
         self.blocks = nn.ModuleList(
             ResidualBlock(widths[stage], widths[stage + 1]) for stage in range(depth)
         )
+        #: Length of the features that :meth:`with_features` returns.
+        self.features = sum(widths)
         self.heads = nn.ModuleDict({task: nn.Linear(widths[-1], k) for task, k in classes.items()})
 
     def stages(self, images: Tensor) -> list[Tensor]:

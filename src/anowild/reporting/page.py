@@ -222,7 +222,7 @@ def _details(results: Results, others: Mapping[str, Array]) -> dict[str, Any]:
 
 def _training(detector: Detector, folder: str | Path | None, embedded: Embedded) -> dict[str, Any]:
     training = None if folder is None else Path(folder) / "training"
-    settings = detector.training_info["settings"]
+    settings = detector.training_info.get("settings", {})
     return {
         "model": None if folder is None else printable(str(folder)),
         "trained": sections.training_notes(detector),

@@ -303,8 +303,8 @@ def table_beside(out: Path, results: Results) -> str | None:
 def training_notes(detector: Detector) -> list[str]:
     """Say what the model was trained on, and for how long."""
     info = detector.training_info
-    notes = [f"{info['images']} unlabeled images"]
-    for name, view in info["views"].items():
+    notes = [f"{info['images']} unlabeled images"] if info.get("images") else []
+    for name, view in info.get("views", {}).items():
         facts = []
         if "seconds" in view:
             facts.append(f"{view['seconds'] / 60:.1f} minutes")

@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from anowild.arrays import Array
+from anowild.checked import Count, checked
 from anowild.data import ImageStream, PackedSet
 from anowild.data.dataset.format import PackedReader
 from anowild.data.image_set import Batch, Source
@@ -161,13 +162,15 @@ class ReviewSession:
         Raises:
             UserError: they are missing or damaged.
         """
-        facts = read_json(folder / FACTS)
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        value = read_json(folder / FACTS)
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise UserError(
                 f"{folder / FACTS}: is of an earlier version; give the command that made it again, the "
                 "marks are kept"
             )
         try:
+            place, base = (checked(str, value[name], name) for name in ("set", "from"))
+            count = checked(Count, value["images"], "images")
             with np.load(folder / SCORES, allow_pickle=False) as arrays:
                 groups: dict[str, dict[str, Array]] = {"cue": {}, "view": {}}
                 for key in arrays.files:
@@ -177,12 +180,23 @@ class ReviewSession:
                 tile = arrays.get("tile")
                 scores = Scores(arrays["score"], groups["cue"], groups["view"], tile)
                 features = arrays["features"]
-            packed = PackedSet(_moved_along(Path(facts["set"]), folder))
+            packed = PackedSet(_moved_along(Path(place), folder))
             whole = (
-                len(scores.score) == len(features) == packed.counts.get(SPLIT) == facts["images"]
-            )
-            images = ReviewImages(packed, Path(facts["from"]))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+                all(v.shape == (count,) and v.dtype == np.float64 and np.isfinite(v).all()
+                    for v in scores.columns().values())
+                and features.shape[:1] == (count,) and features.ndim == 2 and features.dtype.kind == "f"
+                and packed.counts.get(SPLIT) == count
+            )  # fmt: skip
+            images = ReviewImages(packed, Path(base))
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            MemoryError,
+            BadZipFile,
+        ) as error:
             raise UserError(
                 f"{folder}: damaged review ({error}); score again with --again, the marks are kept"
             ) from error

@@ -31,6 +31,7 @@ import numpy as np
 from scipy import stats
 
 from anowild.arrays import Array
+from anowild.checked import Amount, Share, checked
 from anowild.scoring.scores import Scores
 from anowild.views.base import Cue, OddSide
 
@@ -60,8 +61,14 @@ class Tail:
 
     knots: list[float]  # increasing
     laplace: list[float]  # increasing; 0 at the median
-    lower_rate: float  # of the exponential tails, per unit of the values
-    upper_rate: float
+    lower_rate: Amount  # of the exponential tails, per unit of the values
+    upper_rate: Amount
+
+    def __post_init__(self) -> None:
+        if not self.knots or len(self.knots) != len(self.laplace):
+            raise ValueError(f"{len(self.knots)} knots and {len(self.laplace)} values of laplace")
+        if min(np.diff(self.knots), default=0) < 0 or min(np.diff(self.laplace), default=0) < 0:
+            raise ValueError("knots or laplace do not increase")
 
     @staticmethod
     def fit(sample: Array) -> Tail:
@@ -117,10 +124,10 @@ class CueCalibration:
     """The distribution of one cue over the training set, and on which side of it the odd images lie."""
 
     skewness: float  # of the log cue over the training set
-    lower: float  # probability that the lower side is the odd one
+    lower: Share  # probability that the lower side is the odd one
     training: Tail  # of the log cue; where ``center`` is given, of its distance from there
     counts: bool = True  # whether the cue enters the score
-    weight: float = 1.0  # of its surprise, from 0 to 1
+    weight: Share = 1.0  # of its surprise
     center: float | None = None  # median of the log cue, where both sides are odd
 
     @staticmethod
@@ -184,7 +191,7 @@ class ViewCalibration:
     """The counting cues of one view, and the distribution of the largest of their surprises."""
 
     cues: tuple[str, ...]
-    weight: float  # of the view's surprise in the sum, from 0 to 1
+    weight: Share  # of the view's surprise in the sum
     #: Of the largest surprise over the training set; None: it is added as it is (models up to format 5).
     training: Tail | None = None
 
@@ -315,28 +322,20 @@ class Calibration:
         return asdict(self)
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Calibration:
+    def from_json(value: Any, where: str = "calibration") -> Calibration:
         """Rebuild a calibration, with the cues that it names.
 
         Raises:
-            KeyError, TypeError: something is missing, or of another type.
+            ValueError: something is missing, unknown, of another type or out of bounds; the message says what.
         """
-        cues = {
-            name: CueCalibration(**{**given, "training": Tail(**given["training"])})
-            for name, given in value["cues"].items()
-        }
-        views = {
-            name: ViewCalibration(
-                tuple(given["cues"]),
-                given["weight"],
-                None if given["training"] is None else Tail(**given["training"]),
-            )
-            for name, given in value["views"].items()
-        }
-        tiles = value.get("tiles")
-        return Calibration(
-            cues, views, Tail(**value["combined"]), None if tiles is None else Tail(**tiles)
-        )
+        found = checked(Calibration, value, where)
+        for name, view in found.views.items():
+            for cue in view.cues:
+                if cue not in found.cues:
+                    raise ValueError(
+                        f"{where}.views.{name}.cues names '{cue}', which is not in {where}.cues"
+                    )
+        return found
 
 
 def _oddest_tiles(score: Array, owners: Array) -> tuple[Array, Array]:

@@ -13,6 +13,8 @@ import torch
 
 from anowild.arrays import Array
 from anowild.data import ImageSet, Preprocess
+from anowild.errors import UserError
+from anowild.files import printable
 from anowild.scoring import persistence
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.explain import Reason, of_tile, reasons
@@ -42,6 +44,7 @@ class Detector:
         reference_images: ordinary training images; pages show them.
         checksum: of the weights, where it is known from a file.
         trained_on: hashes of the training images; None: not known.
+        folder: that it was loaded from, for messages.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Detector:
         reference_images: ReferenceImages,
         checksum: str | None = None,
         trained_on: TrainedOn | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.views = tuple(views)
         self.preprocess = preprocess
@@ -60,6 +64,7 @@ class Detector:
         self.training_info = training_info
         self.reference_images = reference_images
         self.trained_on = trained_on
+        self.folder = folder
         self._checksum = checksum
 
     @property
@@ -96,25 +101,50 @@ class Detector:
             measured |= view.measure(images)
         return {name: measured[name] for name in self.cue_names}
 
-    def score(self, images: Array | ImageSet, owners: Array | None = None) -> Scores:
+    def score(
+        self,
+        images: Array | ImageSet,
+        owners: Array | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Scores:
         """Score preprocessed images.
 
         Args:
             images: a set, or [M, C, R, R] of the preprocessing's type (uint8 or uint16).
             owners: of an array of tiles, the number of the image that each is of, int [M], ascending;
                 None: each is an image. Every image has to be there with all of its tiles.
+            names: of the N images, for messages.
+
+        Raises:
+            ValueError: the images are of another shape or type.
+            UserError: a score is not finite.
         """
-        array = images.images if isinstance(images, ImageSet) else images
         if isinstance(images, ImageSet):
-            owners = images.owners
+            array, owners, names = images.images, images.owners, images.names
+        else:
+            array = images
         p = self.preprocess
         expected = (p.channels, p.resolution, p.resolution)
         if array.dtype != p.dtype or array.shape[1:] != expected:
             raise ValueError(f"expected {p.dtype} [N, {expected}], not {array.dtype} {array.shape}")
-        scores = self.calibration.scores(self.measure(array))
-        return self.calibration.of_images(
-            scores, np.arange(len(array)) if owners is None else owners
-        )
+        with np.errstate(all="ignore"):  # what is not finite is an error below
+            tiles = self.calibration.scores(self.measure(array))
+            scores = self.calibration.of_images(
+                tiles, np.arange(len(array)) if owners is None else owners
+            )
+        self._check_finite(scores, names)
+        return scores
+
+    def _check_finite(self, scores: Scores, names: Sequence[str] | None) -> None:
+        for column, values in scores.columns().items():
+            wrong = np.flatnonzero(~np.isfinite(values))
+            if len(wrong):
+                image = f"image {wrong[0]}" if names is None else printable(names[wrong[0]])
+                model = "the model" if self.folder is None else f"the model {self.folder}"
+                raise UserError(
+                    f"{image}: {column.replace('_', ' ')} is {values[wrong[0]]}, which is no number to rank by; "
+                    f"{model} is damaged or was trained badly: train again"
+                )
 
     def reasons(self, scores: Scores) -> list[list[Reason]]:
         """Say what is unusual about each image, the strongest first; at least what comes nearest to it."""

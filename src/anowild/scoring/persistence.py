@@ -10,18 +10,26 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from anowild.data import Preprocess
 from anowild.device import select_device
 from anowild.errors import UserError
-from anowild.files import atomic_write, read_json, write_json
+from anowild.files import atomic_write, read_tensors, write_json
 from anowild.scoring.calibration import Calibration
+from anowild.scoring.description import (
+    DESCRIPTION,
+    FORMAT,
+    MEND,
+    WEIGHTS,
+    Description,
+    StoredView,
+)
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.trained_on import TrainedOn
 from anowild.version import VERSION
@@ -33,10 +41,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("anowild")
 
-FORMAT = 6  # 4 had the GAN alone; 5 added the surprises of all cues
-FORMATS = (4, 5, FORMAT)
-DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+#: Types that weights have.
+TYPES = (torch.float32, torch.float64, torch.int64, torch.uint8)
 
 
 def save(detector: Detector, folder: Path) -> None:
@@ -77,32 +84,31 @@ def load(folder: Path, device: torch.device | str, precision: Precision) -> Dete
         raise UserError(f"precision '{precision}': has to be {' or '.join(PRECISIONS)}")
     _check_files(folder)
     path = folder / DESCRIPTION
-    value = read_json(path)
-    known = isinstance(value, dict) and value.get("format") in FORMATS
-    if not known:
-        raise UserError(f"{path}: is not of format 4 to {FORMAT}, which this version reads")
+    described = Description.read(path)
     device = select_device(str(device))
-    tensors = _read_tensors(folder / WEIGHTS, value.get("weights_id"))
-    try:
-        if value["format"] == 4:
-            value, tensors = _from_format_4(value, tensors)
-        if value["format"] <= 5:
-            value = _from_format_5(value)
-        views = [
-            _load_view(stored, tensors, folder, device, precision)
-            for stored in value["views"]
-            if stored["name"] in view_names()  # the cues of others are missed below
-        ]
-        preprocess = Preprocess(**value["preprocess"])
-        calibration = Calibration.from_json(value["calibration"])
-        _check_cues(views, calibration, path)
-        shape = preprocess.channels, preprocess.resolution, preprocess.resolution
-        checksum = value["weights_id"]
-        images = ReferenceImages.load(folder, checksum, shape, preprocess.dtype)
-        hashes = TrainedOn.load(folder, checksum)
-        return Detector(views, preprocess, calibration, value["training"], images, checksum, hashes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: is damaged ({error!r})") from error
+    tensors = _read_tensors(folder / WEIGHTS, described.weights_id)
+    if described.format == 4:
+        tensors = {f"gan/{key}": tensor for key, tensor in tensors.items()}
+    views = [
+        _load_view(stored, tensors, described.preprocess, path, device, precision)
+        for stored in described.views
+        if stored.name in view_names()  # the cues of others are missed below
+    ]
+    _check_cues(views, described.calibration, path)
+    preprocess, checksum = described.preprocess, described.weights_id
+    shape = preprocess.channels, preprocess.resolution, preprocess.resolution
+    images = ReferenceImages.load(folder, checksum, shape, preprocess.dtype)
+    hashes = TrainedOn.load(folder, checksum)
+    return Detector(
+        views,
+        preprocess,
+        described.calibration,
+        described.training,
+        images,
+        checksum,
+        hashes,
+        folder,
+    )
 
 
 def checksum_of(views: Sequence[View]) -> str:
@@ -128,42 +134,52 @@ def _check_files(folder: Path) -> None:
             raise UserError(f"{folder}: {name} is missing; {mend}")
 
 
-def _read_tensors(path: Path, checksum: str | None) -> dict[str, Tensor]:
+def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
+    """Read the weights, which have to be those that were saved, bit by bit."""
     try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("id") != checksum:
-                raise UserError(
-                    f"{path}: belongs to another model than {DESCRIPTION} beside it; "
-                    "copy the folder again, or give the train command again"
-                )
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is damaged ({error})") from error
+        metadata, tensors = read_tensors(path, "pt")
+        if metadata.get("id") != checksum:
+            raise UserError(
+                f"{path}: belongs to another model than {DESCRIPTION} beside it; "
+                "copy the folder again, or give the train command again"
+            )
+        for name, tensor in tensors.items():
+            if tensor.dtype not in TYPES:
+                raise ValueError(f"{name} is of type {tensor.dtype}")
+        if _digest(tensors) != checksum:
+            raise ValueError("its values are not those that were saved")
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged ({error}); {MEND}") from error
+    return tensors
 
 
 def _load_view(
-    stored: Mapping[str, Any],
+    stored: StoredView,
     tensors: Mapping[str, Tensor],
-    folder: Path,
+    preprocess: Preprocess,
+    path: Path,
     device: torch.device,
     precision: Precision,
 ) -> View:
-    prefix = f"{stored['name']}/"
+    prefix = f"{stored.name}/"
     own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    view = view_class(stored["name"])
     try:
-        return view.load(stored["facts"], own, stored["cues"], device, precision)
-    except RuntimeError as error:
+        view = view_class(stored.name).load(stored.facts, own, stored.cues, device, precision)
+        view.check_input(preprocess.channels, preprocess.resolution)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise UserError(
-            f"{folder / WEIGHTS}: does not fit what {DESCRIPTION} says of the view '{view.name}'"
+            f"{path}: is damaged, or does not fit {WEIGHTS} (view '{stored.name}': {reason}); {MEND}"
         ) from error
+    return view
 
 
 def _check_cues(views: Sequence[View], calibration: Calibration, path: Path) -> None:
     """Warn of cues that count but cannot be measured; raise UserError where none is left."""
     measured = {cue.name for view in views for cue in view.cues}
-    unknown = [name for name in calibration.counted if name not in measured]
-    if len(unknown) == len(calibration.counted):
+    counted = [cue for view in calibration.views.values() for cue in view.cues]
+    unknown = [name for name in counted if name not in measured]
+    if len(unknown) == len(counted):
         raise UserError(f"{path}: this version knows none of the model's cues; update anowild")
     if unknown:
         log.warning(
@@ -173,42 +189,9 @@ def _check_cues(views: Sequence[View], calibration: Calibration, path: Path) -> 
         )  # fmt: skip
 
 
-#: The cues that made the score of models of format 4.
-_COUNTED_4 = ("relative_residual", "latent_distance", "hidden_distance", "contrast")
-
-
-def _from_format_4(
-    value: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Bring a model of format 4 into the form of format 5: one view, the GAN."""
-    cues = value["calibration"]["cues"]
-    calibration = {
-        "cues": {name: {**cue, "counts": name in _COUNTED_4} for name, cue in cues.items()},
-        "combined": value["calibration"]["combined"],
-    }
-    facts = {"networks": value["networks"], "lod": value["lod"]}
-    view = {"name": "gan", "cues": list(cues), "facts": facts}
-    training = value["training"]
-    info = {name: training[name] for name in ("images", "settings") if name in training}
-    info["views"] = {"gan": {k: v for k, v in training.items() if k not in info}}
-    converted = {"views": [view], "calibration": calibration, "training": info}
-    return {**value, **converted}, {f"gan/{key}": tensor for key, tensor in tensors.items()}
-
-
-def _from_format_5(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring a model of format 5 into the form of format 6: each counting cue is a view of its own."""
-    calibration = value["calibration"]
-    views = {
-        name: {"cues": [name], "weight": 1.0, "training": None}
-        for name, cue in calibration["cues"].items()
-        if cue["counts"]
-    }
-    return {**value, "calibration": {**calibration, "views": views}}
-
-
 def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].numpy().tobytes())
+        digest.update(np.ascontiguousarray(tensors[name].numpy()).data)
     return digest.hexdigest()

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from anowild.arrays import Array
-from anowild.files import atomic_write, check_regular
+from anowild.files import atomic_write, read_tensors
 
 log = logging.getLogger("anowild")
 
@@ -63,14 +62,13 @@ class ReferenceImages:
         if not path.exists():
             return none
         try:
-            check_regular(path)
-            with safe_open(path, framework="np") as file:
-                if (file.metadata() or {}).get("id") != checksum:
-                    raise ValueError("it is of another model")
-                images = file.get_tensor("images")
+            metadata, tensors = read_tensors(path, "np")
+            if metadata.get("id") != checksum:
+                raise ValueError("it is of another model")
+            images = tensors["images"]
             if images.shape[1:] != shape or images.dtype != dtype:
                 raise ValueError("it does not fit the model")
-        except (SafetensorError, OSError, TypeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             log.warning("%s: cannot be used (%s); no ordinary images are shown", path, error)
             return none
         return ReferenceImages(images)

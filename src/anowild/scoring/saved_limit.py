@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from anowild.checked import Count, checked
 from anowild.errors import UserError
 from anowild.files import read_json, write_json
-from anowild.scoring.persistence import DESCRIPTION
+from anowild.scoring.description import DESCRIPTION
 from anowild.scoring.thresholds import check_score
 
 log = logging.getLogger("anowild")
@@ -24,7 +25,7 @@ class SavedLimit:
 
     score: float
     saved: str  # when, in ISO 8601, UTC
-    training_images: int | None  # None: a model that does not know how many
+    training_images: Count | None  # None: a model that does not know how many
     model: str  # checksum of its weights
 
 
@@ -53,18 +54,11 @@ def load_limit(folder: Path) -> SavedLimit | None:
         return None
     value = read_json(path)
     try:
-        limit = SavedLimit(
-            float(value["score"]),
-            str(value["saved"]),
-            value["training_images"],
-            str(value["model"]),
-        )
-        check_score(limit.score)
-    except (KeyError, TypeError, ValueError, UserError) as error:
+        return checked(SavedLimit, value, "the limit")
+    except ValueError as error:
         raise UserError(
-            f"{path}: is damaged; choose the limit again with `anowild limit {folder} SCORE`"
+            f"{path}: is damaged ({error}); choose the limit again with `anowild limit {folder} SCORE`"
         ) from error
-    return limit
 
 
 def chosen_limit(folder: Path) -> float:
@@ -98,6 +92,9 @@ def _facts(folder: Path) -> tuple[str, int | None]:
         raise UserError(f"{folder}: there is no trained model; give the folder of one")
     value: Any = read_json(path)
     try:
-        return str(value["weights_id"]), value["training"].get("images")
-    except (KeyError, TypeError, AttributeError) as error:
+        images = value["training"].get("images")
+        if images is not None:
+            checked(Count, images, "training.images")
+        return checked(str, value["weights_id"], "weights_id"), images
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: is no description of a model ({error!r})") from error

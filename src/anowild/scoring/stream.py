@@ -64,7 +64,7 @@ def score_pass(detector: Detector, stream: ImageStream, *sinks: Sink) -> None:
         prefetch(batches, AHEAD, stream.stop) as read,
     ):
         for batch in read:
-            scores = detector.score(batch.images, batch.owners)
+            scores = detector.score(batch.images, batch.owners, batch.names)
             for sink in sinks:
                 sink.take(batch, scores)
             shown.update(batch.positions[-1] + 1)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from anowild.arrays import Array
-from anowild.files import atomic_write, check_regular
+from anowild.files import atomic_write, read_tensors
 
 log = logging.getLogger("anowild")
 
@@ -53,14 +52,13 @@ class TrainedOn:
         if not path.exists():
             return None
         try:
-            check_regular(path)
-            with safe_open(path, framework="np") as file:
-                if (file.metadata() or {}).get("id") != checksum:
-                    raise ValueError("it is of another model")
-                hashes = file.get_tensor("hashes")
+            metadata, tensors = read_tensors(path, "np")
+            if metadata.get("id") != checksum:
+                raise ValueError("it is of another model")
+            hashes = tensors["hashes"]
             if hashes.dtype != np.uint64 or hashes.ndim != 1:
                 raise ValueError("it does not hold hashes")
-        except (SafetensorError, OSError, TypeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             log.warning("%s: cannot be used (%s); training images are not known again", path, error)
             return None
         return TrainedOn(hashes)

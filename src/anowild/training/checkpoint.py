@@ -4,37 +4,57 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from anowild.checked import Amount, Count, Range, checked
 from anowild.errors import UserError
-from anowild.files import atomic_write
+from anowild.files import atomic_write, read_tensors
 from anowild.training.robust import Suspects
 from anowild.training.step import Step
+from anowild.views.loading import check_tensors
 
 log = logging.getLogger("anowild")
 
 #: Number of checkpoints kept: the newest, and an older one in case the newest is damaged.
 KEPT = 2
+#: Names of a checkpoint's tensors begin with a network's name, or with one of these.
+_OTHERS = ("optimizer", "suspects")
 
 
 @dataclass
 class Counters:
     """Progress of a run. All random numbers depend on these counters and the seed alone."""
 
-    nimg: int = 0  # images that D was trained on; in sequential training, then also E
-    held_nimg: int = 0  # value of `nimg` at which the schedule was last read
-    repeats: int = 0  # iterations since then
-    lod: float = -1.0  # level of detail of the last iteration; -1 before the first
-    ticks: int = 0  # log lines written
-    tick_nimg: int = 0  # value of `nimg` at the last of them
-    seconds: float = 0.0  # of training, over all processes that took part
+    nimg: Count = 0  # images that D was trained on; in sequential training, then also E
+    held_nimg: Count = 0  # value of `nimg` at which the schedule was last read
+    repeats: Count = 0  # iterations since then
+    lod: Annotated[
+        float, Range(-1, 7)
+    ] = -1.0  # level of detail of the last iteration; -1 before the first
+    ticks: Count = 0  # log lines written
+    tick_nimg: Count = 0  # value of `nimg` at the last of them
+    seconds: Amount = 0.0  # of training, over all processes that took part
+
+    def __post_init__(self) -> None:
+        if max(self.held_nimg, self.tick_nimg) > self.nimg:
+            raise ValueError("held_nimg or tick_nimg is larger than nimg")
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """What a checkpoint holds beside tensors."""
+
+    counters: Counters
+    adam_counts: Mapping[str, Count]  # by optimizer
+    skipped: Count
+    skipped_in_a_row: Count
 
 
 def save(folder: Path, counters: Counters, step: Step, suspects: Suspects | None = None) -> Path:
@@ -73,53 +93,64 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("state-*.safetensors"), reverse=True)
 
 
-def load_latest(folder: Path, step: Step) -> tuple[Counters, Suspects | None] | None:
-    """Restore the newest readable checkpoint into ``step``.
+def load_latest(folder: Path, step: Step, images: int) -> tuple[Counters, Suspects | None] | None:
+    """Restore the newest usable checkpoint into ``step``.
+
+    Args:
+        folder: of the run.
+        step: of the run; changed only by a checkpoint that is used.
+        images: size of the training set.
 
     Returns:
         The counters, and the state of robust training if there is one; None without a checkpoint.
 
     Raises:
-        UserError: there are checkpoints, but none can be read.
+        UserError: there are checkpoints, but none can be used.
     """
     found = checkpoints(folder)
     for path in found:
         try:
-            return _load(path, step)
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
-            log.warning("%s: cannot be read (%s); trying the one before", path, error)
+            return _load(path, step, images)
+        except (ValueError, KeyError, RecursionError) as error:
+            log.warning("%s: cannot be used (%s); trying the one before", path, error)
     if found:
         raise UserError(
-            f"{folder}: no checkpoint in it can be read; delete the folder to start again"
+            f"{folder}: no checkpoint in it can be used; delete the folder to start again"
         )
     return None
 
 
-def _load(path: Path, step: Step) -> tuple[Counters, Suspects | None]:
-    with safe_open(path, framework="pt") as file:
-        plain: dict[str, Any] = json.loads((file.metadata() or {})["anowild"])
-        # Earlier versions wrote "optimiser".
-        tensors = {
-            key.replace("optimiser/", "optimizer/"): file.get_tensor(key)
-            for key in file.keys()  # noqa: SIM118
-        }
-    counters = Counters(**plain["counters"])
+def _load(path: Path, step: Step, images: int) -> tuple[Counters, Suspects | None]:
+    metadata, read = read_tensors(path, "pt")
+    plain = checked(_Plain, json.loads(metadata["anowild"]), "the state")
+    if plain.counters.repeats >= step.settings.minibatch_repeats:
+        raise ValueError(f"the state.counters.repeats is {plain.counters.repeats}")
+    # Earlier versions wrote "optimiser".
+    tensors = {key.replace("optimiser/", "optimizer/"): value for key, value in read.items()}
+    # Everything is looked at before anything is changed.
     robust = _strip_prefix("suspects/", tensors)
-    suspects = Suspects.from_tensors(robust) if robust else None
-    # Look everything up before changing anything, so that a damaged file changes nothing.
-    sources = {}
-    for name, network in step.networks.named().items():
-        for key, own in network.state_dict().items():
-            sources[f"{name}/{key}"] = own
-            if tensors[f"{name}/{key}"].shape != own.shape:
-                raise ValueError(f"{name}/{key} has another shape")
+    suspects = Suspects.from_tensors(robust, images) if robust else None
+    sources = {
+        f"{name}/{key}": own
+        for name, network in step.networks.named().items()
+        for key, own in network.state_dict().items()
+    }
+    check_tensors(
+        {key: value for key, value in tensors.items() if key.partition("/")[0] not in _OTHERS},
+        {key: (tuple(own.shape), own.dtype) for key, own in sources.items()},
+    )
+    moments = {name: _strip_prefix(f"optimizer/{name}/", tensors) for name in step.optimizers}
+    for name, optimizer in step.optimizers.items():
+        if name not in plain.adam_counts:
+            raise ValueError(f"the state.adam_counts.{name} is missing")
+        optimizer.check(moments[name])
     with torch.no_grad():
         for key, own in sources.items():
             own.copy_(tensors[key])
     for name, optimizer in step.optimizers.items():
-        optimizer.load(plain["adam_counts"][name], _strip_prefix(f"optimizer/{name}/", tensors))
-    step.set_skipped(plain["skipped"], plain["skipped_in_a_row"])
-    return counters, suspects
+        optimizer.load(plain.adam_counts[name], moments[name])
+    step.set_skipped(plain.skipped, plain.skipped_in_a_row)
+    return plain.counters, suspects
 
 
 def _strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.losses import rank_by_reconstruction_error
 from anowild.training.robust import AnomalyScorer, Suspects, is_reassessment_due
 from anowild.training.run_folder import run_folder
-from anowild.training.sample_grids import grid, save_png, save_training_grids, to_uint8
+from anowild.training.sample_grids import grid, grid_paths, save_png, save_training_grids, to_uint8
 from anowild.training.sampler import MinibatchSampler
 from anowild.training.schedule import Schedule, ScheduleState, changes_level
 from anowild.training.step import Networks, Step, StepNoise
@@ -124,7 +124,7 @@ class _Run:
         self.gan_nimg = round(settings.kimg * 1000)
         self.total_nimg = self.gan_nimg * (2 if settings.encoder == "sequential" else 1)
 
-        loaded = checkpoint.load_latest(folder, self.step)
+        loaded = checkpoint.load_latest(folder, self.step, len(images))
         self.counters, self.suspects = loaded or (Counters(), None)
         if settings.robust and self.suspects is None:
             self.suspects = Suspects.empty(len(images))
@@ -138,6 +138,8 @@ class _Run:
         c, total = self.counters, self.total_nimg
         if c.nimg:
             log.info("resuming at %.1f kimg", c.nimg / 1000)
+            if not all(path.exists() for path in grid_paths(self.folder / "grids", c.nimg / 1000)):
+                self._save_grids(max(c.lod, 0.0))  # the process was killed before it had drawn them
         if not (self.folder / "grids" / "reals.png").exists():
             shown_reals = to_uint8(to_unit(self._display_images(64)))
             save_png(grid(shown_reals, 8), self.folder / "grids" / "reals.png")
@@ -305,6 +307,10 @@ class _Run:
         c = self.counters
         path = checkpoint.save(self.folder, c, self.step, self.suspects)
         log.debug("saved %s", path)
+        self._save_grids(lod)
+
+    def _save_grids(self, lod: float) -> None:
+        c = self.counters
         shown = downsample(self._display_images(32).to(self.device), math.floor(lod))
         reals = process_reals(shown, lod)
         rng = _generator(self.device, self.settings.seed, 0, _GRID, 0)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from anowild.settings import Settings
+
+#: What PyTorch's Adam keeps of each parameter.
+_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Adam:
@@ -101,14 +104,42 @@ class Adam:
             for name, value in self._adam.state.get(parameter, {}).items()
         }
 
-    def load(self, count: int, tensors: dict[str, Tensor]) -> None:
-        """Restore the state from ``count`` and :meth:`tensors`."""
+    def check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Check that :meth:`load` can restore a state: a wrong shape would write beyond the memory of a tensor.
+
+        Raises:
+            ValueError: names, shapes, types or values are not those of this optimizer's state.
+        """
+        known = {
+            f"{index}/{name}": () if name == "step" else parameter.shape
+            for index, parameter in enumerate(self.parameters)
+            for name in _STATE
+        }
+        for key, value in tensors.items():
+            if key not in known:
+                raise ValueError(f"there is no parameter for '{key}'")
+            if value.shape != known[key] or value.dtype != torch.float32:
+                raise ValueError(f"{key} is {value.dtype} {list(value.shape)}")
+            signed = key.endswith("/exp_avg")
+            if not value.isfinite().all() or (not signed and (value < 0).any()):
+                raise ValueError(f"{key} has impossible values")
+            index = key.partition("/")[0]
+            if any(f"{index}/{name}" not in tensors for name in _STATE):
+                raise ValueError(f"the state of parameter {index} is not whole")
+
+    def load(self, count: int, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the state from ``count`` and :meth:`tensors`.
+
+        Raises:
+            ValueError: as :meth:`check`; nothing is changed then.
+        """
+        self.check(tensors)
         self.reset()
         self.count = count
         for key, value in tensors.items():
             index, name = key.split("/")
             parameter = self.parameters[int(index)]
-            # Tensors of the parameter's shape take its memory layout, and all take its device.
-            like = parameter if value.shape == parameter.shape else value
+            # Moments take the parameter's memory layout, and all take its device.
+            like = value if name == "step" else parameter
             own = torch.empty_like(like, device=parameter.device)
             self._adam.state[parameter][name] = own.copy_(value)

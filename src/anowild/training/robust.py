@@ -10,7 +10,7 @@ tail as well: see docs/gan_study.md. The limit is what protects a clean set.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from anowild.arrays import Array
 from anowild.training.networks import Networks
+from anowild.views.loading import check_tensors
 
 #: Networks and level of detail -> anomaly score of every training image: float64 [N], 0 or more, the
 #: higher the more anomalous; a sum of surprisals in nats, about one for each cue.
@@ -76,12 +77,27 @@ class Suspects:
         }
 
     @staticmethod
-    def from_tensors(tensors: dict[str, Tensor]) -> Suspects:
+    def from_tensors(tensors: Mapping[str, Tensor], count: int) -> Suspects:
         """Restore the state from :meth:`tensors`.
 
+        Args:
+            tensors: of the state.
+            count: of training images.
+
         Raises:
-            KeyError: a tensor is missing.
+            ValueError: a tensor is missing or unknown, or does not fit ``count``.
         """
+        check_tensors(
+            tensors,
+            {
+                "oddness": ((count,), torch.float64),
+                "dropped": ((count,), torch.bool),
+                "times_dropped": ((count,), torch.int64),
+                "numbers": ((3,), torch.float64),
+            },
+        )
+        if not all(tensors[name].isfinite().all() for name in ("oddness", "numbers")):
+            raise ValueError("oddness or numbers are not finite")
         reassessments, reassessed_nimg, rate = tensors["numbers"].tolist()
         return Suspects(
             tensors["oddness"].numpy(),

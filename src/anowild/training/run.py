@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from anowild.checked import checked
 from anowild.data import ImageSet
 from anowild.data.image_set import Source
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
-from anowild.files import atomic_write, check_regular
+from anowild.files import atomic_write, read_tensors
 from anowild.scoring import Scores
 from anowild.settings import Settings
 from anowild.training.fitting import FittedDetector, fit_detector
@@ -67,6 +68,15 @@ def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> Non
         save_file(tensors, temporary, metadata={"anowild": json.dumps(facts)})
 
 
+@dataclass(frozen=True)
+class _ScoresFacts:
+    """Metadata of the scores of the training images."""
+
+    model: str  # checksum
+    images: str  # digest
+    order: tuple[str, ...]  # of the columns
+
+
 def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
     """Read the scores of the training images of a model, measured by what was fitted without them.
 
@@ -80,18 +90,22 @@ def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
     """
     path = folder / TRAINING_SCORES
     try:
-        check_regular(path)
-        with safe_open(path, framework="np") as file:
-            facts = json.loads((file.metadata() or {})["anowild"])
-            found = {key: file.get_tensor(key) for key in facts["order"]}
-        if (facts["model"], facts["images"]) != (checksum, digest):
+        metadata, read = read_tensors(path, "np")
+        facts = checked(_ScoresFacts, json.loads(metadata["anowild"]), "the file")
+        if (facts.model, facts.images) != (checksum, digest):
             raise ValueError("it is of another model, or of other images")
+        found = {key: read[key] for key in facts.order}
+        shapes = {values.shape for values in found.values()}
+        if len(shapes) > 1 or any(v.dtype != np.float64 or v.ndim != 1 for v in found.values()):
+            raise ValueError("its values are not as many numbers for each column")
+        if not all(np.isfinite(values).all() for values in found.values()):
+            raise ValueError("a value in it is not finite")
         groups: dict[str, dict[str, np.ndarray]] = {"cue": {}, "view": {}}
         score, tile = found.pop("score"), found.pop("tile", None)
         for key, values in found.items():
             kind, _, name = key.partition("/")
             groups[kind][name] = values
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be used ({error}); delete {folder} and train again"
         ) from error

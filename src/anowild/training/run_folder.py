@@ -54,8 +54,10 @@ def _check_or_save(
                 if value != getattr(settings, name) and name in fixed
             ]
             other_images = before["images"] != now["images"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: is damaged; delete {folder} to start again") from error
+        except (KeyError, TypeError, AttributeError, UserError) as error:
+            raise UserError(
+                f"{path}: is damaged ({error}); delete {folder} to start again"
+            ) from error
         remedy = f"give the same as before, or another output, or delete {folder}"
         if differing:
             raise UserError(

@@ -52,6 +52,11 @@ def save_png(picture: Image.Image, path: Path, scale: int = 1) -> None:
         picture.save(temporary, format="PNG")
 
 
+def grid_paths(folder: Path, kimg: float) -> tuple[Path, Path]:
+    """Return the files of samples and reconstructions of a checkpoint at ``kimg`` thousand images."""
+    return tuple(folder / f"{kind}-{kimg:09.1f}.png" for kind in ("samples", "reconstructions"))  # type: ignore[return-value]
+
+
 @torch.no_grad()
 def save_training_grids(
     folder: Path, networks: Networks, reals: Tensor, latents: Tensor, lod: float, kimg: float
@@ -71,5 +76,6 @@ def save_training_grids(
     samples = to_uint8(networks.average_generator(latents, lod))
     rebuilt = networks.average_generator(networks.average_encoder(reals, lod), lod)
     rows = [part[i : i + 8] for i in range(0, len(reals), 8) for part in (reals, rebuilt)]
-    save_png(grid(samples, 8), folder / f"samples-{kimg:09.1f}.png")
-    save_png(grid(to_uint8(torch.cat(rows)), 8), folder / f"reconstructions-{kimg:09.1f}.png")
+    pictures = grid(samples, 8), grid(to_uint8(torch.cat(rows)), 8)
+    for picture, path in zip(pictures, grid_paths(folder, kimg), strict=True):
+        save_png(picture, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anowild.errors import UserError
-from anowild.files import atomic_write
+from anowild.files import LARGEST_JSON, atomic_write, check_regular
 
 log = logging.getLogger("anowild")
 
@@ -25,8 +26,12 @@ class TickLog:
     def __init__(self, path: Path, nimg: int) -> None:
         self.path = path
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_lines(path)
             kept = [line for line in lines if _kimg_of(line) <= nimg / 1000]
+            # The process may have been killed while it wrote the last line.
+            damaged = sum(_kimg_of(line) == math.inf for line in lines[:-1])
+            if damaged:
+                log.warning("%s: %d lines cannot be read and are dropped", path, damaged)
             if kept != lines:
                 with atomic_write(path) as temporary:
                     temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -48,8 +53,25 @@ class TickLog:
             ) from error
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a log; bytes that are no text are replaced.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        check_regular(path)
+        if path.stat().st_size > LARGEST_JSON:
+            raise OSError(errno.EFBIG, "it is larger than any log")
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); delete it and give the same command again"
+        ) from error
+
+
 def _kimg_of(line: str) -> float:
     try:
-        return float(json.loads(line)["kimg"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # the process was killed while it wrote this line
+        return abs(float(json.loads(line)["kimg"]))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return math.inf

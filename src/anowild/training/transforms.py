@@ -7,21 +7,22 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from anowild.arrays import Array
+from anowild.checked import Amount, Count, checked
 from anowild.data import ImageSet
 from anowild.device import full_float32, training_dtype
 from anowild.errors import UserError, ViewUnavailable
-from anowild.files import atomic_write, check_regular
+from anowild.files import atomic_write, read_tensors
 from anowild.networks.residual import TransformClassifier
 from anowild.progress import bar
 from anowild.settings import Settings
@@ -32,6 +33,7 @@ from anowild.training.references import MOST_FITTED, fit_trimmed
 from anowild.training.run_folder import run_folder
 from anowild.training.sampler import MinibatchSampler
 from anowild.views.batches import by_batches
+from anowild.views.loading import check_tensors
 from anowild.views.transforms import FEATURES, TASKS, TransformsView, accuracy, doubt, gate
 
 log = logging.getLogger("anowild")
@@ -153,6 +155,14 @@ def train(
         return _Run(number, images, settings, place, device).run()
 
 
+@dataclass(frozen=True)
+class _Plain:
+    """What a saved state holds beside tensors."""
+
+    nimg: Count
+    seconds: Amount
+
+
 class _Run:
     def __init__(
         self, number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device
@@ -238,26 +248,29 @@ class _Run:
             save_file(tensors, temporary, metadata={"anowild": json.dumps(plain)})
 
     def _load(self) -> None:
-        """Go on from the saved state; one that cannot be read is started again, with the same bits."""
+        """Go on from the saved state; one that cannot be used is started again, with the same bits."""
         path = self.folder / STATE
         if not path.exists():
             return
         try:
-            check_regular(path)
-            with safe_open(path, framework="pt") as file:
-                plain = json.loads((file.metadata() or {})["anowild"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            state = {k.removeprefix("network/"): v for k, v in tensors.items() if k[0] == "n"}
-            self.network.load_state_dict(state)
-            for name, parameter in self.network.named_parameters():
-                if f"momentum/{name}" in tensors:
-                    momentum = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
-                    self.optimizer.state[parameter]["momentum_buffer"] = momentum
-            self.nimg, self.seconds = plain["nimg"], plain["seconds"]
-        except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
+            metadata, tensors = read_tensors(path, "pt")
+            plain = checked(_Plain, json.loads(metadata["anowild"]), "the state")
+            own = self.network.state_dict()
+            parameters = dict(self.network.named_parameters())
+            expected = {f"network/{name}": value for name, value in own.items()}
+            if plain.nimg:
+                expected |= {f"momentum/{name}": value for name, value in parameters.items()}
+            check_tensors(tensors, {k: (tuple(v.shape), v.dtype) for k, v in expected.items()})
+        except (KeyError, ValueError, RecursionError) as error:
             log.warning(
-                "%s: cannot be read (%s); this network is trained from the start", path, error
+                "%s: cannot be used (%s); this network is trained from the start", path, error
             )
+            return
+        self.network.load_state_dict({name: tensors[f"network/{name}"] for name in own})
+        for name, parameter in parameters.items() if plain.nimg else ():
+            momentum = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
+            self.optimizer.state[parameter]["momentum_buffer"] = momentum
+        self.nimg, self.seconds = plain.nimg, plain.seconds
 
 
 def shifted(x: Tensor, rng: np.random.Generator) -> Tensor:

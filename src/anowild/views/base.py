@@ -117,6 +117,9 @@ class View(ABC):
         view.cues = tuple(cue for cue in view.cues if cue.name in cues)
         return view
 
+    def check_input(self, channels: int, resolution: int) -> None:  # noqa: B027 - any will do
+        """Raise ValueError if the view cannot look at images [N, channels, resolution, resolution]."""
+
     def features(self, images: Array) -> Array | None:
         """Return float64 [N, D] whose Euclidean distances say how alike images are; None: not offered."""
         return None

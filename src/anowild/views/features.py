@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anowild.arrays import Array
+from anowild.checked import checked
 from anowild.device import full_float32
 from anowild.errors import UserError, ViewUnavailable
 from anowild.networks.efficientnet import EfficientNetLite0
+from anowild.views.loading import check_tensors, loaded
 
 LITE0, ONNX, TIMM, VECTORS = "efficientnet-lite0", "onnx", "timm:", "vectors"
 
@@ -250,18 +252,27 @@ def load_extractor(
     """Rebuild an extractor from what its ``facts`` and ``tensors`` gave.
 
     Raises:
-        KeyError, RuntimeError: they do not fit together.
+        KeyError, ValueError: they do not fit together.
         UserError: a library that it needs is missing.
     """
-    kind = facts["features"]
+    kind = checked(str, facts["features"], "facts.features")
     if kind == LITE0:
-        network = EfficientNetLite0()
-        network.load_state_dict(dict(tensors))
-        return Lite0(network, device)
+        return Lite0(loaded(EfficientNetLite0, tensors), device)
     if kind == ONNX:
-        return OnnxNetwork(tensors["onnx"].numpy().tobytes())
+        content = tensors["onnx"]
+        check_tensors(tensors, {"onnx": ((content.numel(),), torch.uint8)})
+        return OnnxNetwork(content.numpy().tobytes())
     if kind == VECTORS:
+        count, size = tensors["vectors"].shape
+        check_tensors(
+            tensors,
+            {"digests": ((count, 16), torch.uint8), "vectors": ((count, size), torch.float32)},
+        )
         return KnownVectors(tensors["digests"], tensors["vectors"])
+    if not kind.startswith(TIMM):
+        raise ValueError(
+            f"facts.features is {kind!r:.40}: this version does not know such features"
+        )
     return TimmNetwork(kind.removeprefix(TIMM), device)
 
 

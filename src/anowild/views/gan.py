@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -17,14 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anowild.arrays import Array
+from anowild.checked import Range, checked
 from anowild.device import full_float32
 from anowild.networks import Discriminator, Encoder, Generator
+from anowild.networks.growth import log2_resolution
 from anowild.networks.inputs import downsample, process_reals
 from anowild.networks.layers import Conv2d
 from anowild.networks.operators import conv_precision
 from anowild.views.base import Cue, Explanation, Precision, View, register_view
 from anowild.views.batches import filled_batches
 from anowild.views.gaussian import GaussianReference
+from anowild.views.loading import check_networks_input, loaded
 
 #: Added to an image's variance before something is divided by it: (a hundredth of half the range)^2.
 LEAST_VARIANCE = 1e-4
@@ -205,6 +209,31 @@ register_cue(
         compute=lambda p: contrast(p.images),
     )
 )
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The arguments that G is made with."""
+
+    resolution: Annotated[int, Range(8, 512)]
+    channels: Annotated[int, Range(1, 4096)]
+    fmap_base: Annotated[int, Range(1, 1 << 20)]
+    fmap_max: Annotated[int, Range(1, 1 << 14)]
+    latent_size: Annotated[int, Range(1, 1 << 17)]
+
+
+@dataclass(frozen=True)
+class GanFacts:
+    """What a model says of this view."""
+
+    networks: Architecture
+    lod: Annotated[float, Range(0, 7)]
+    shrink: Annotated[int, Range(0, 7)] = 0  # not in models of format 5
+
+    def __post_init__(self) -> None:
+        most = log2_resolution(self.networks.resolution) - 2
+        if self.lod > most:
+            raise ValueError(f"lod is {self.lod}: it must be from 0 to {most}")
 
 
 @register_view
@@ -399,28 +428,31 @@ class GanView(View):
         precision: Precision,
     ) -> Self:
         """Rebuild the view; see :meth:`View.load`."""
-        architecture = dict(facts["networks"])
-        shape = {
-            name: architecture[name] for name in ("resolution", "channels", "fmap_base", "fmap_max")
-        }
+        known = checked(GanFacts, facts, "facts")
+        architecture = asdict(known.networks)
+        trunk = {name: value for name, value in architecture.items() if name != "latent_size"}
         networks = ScoringNetworks(
-            Generator(**architecture), Discriminator(**shape), Encoder(**architecture)
+            loaded(partial(Generator, **architecture), tensors, "generator/"),
+            loaded(partial(Discriminator, **trunk), tensors, "discriminator/"),
+            loaded(partial(Encoder, **architecture), tensors, "encoder/"),
         )
-        references = {
-            "latent": GaussianReference(networks.encoder.latent_size),
-            "hidden": GaussianReference(networks.discriminator.outputs),
+        sizes = {
+            "latents": networks.encoder.latent_size,
+            "hidden": networks.discriminator.outputs,
         }
-        modules = {"latents": references["latent"], "hidden": references["hidden"]}
-        for name, module in (networks.named() | modules).items():
-            prefix = f"{name}/"
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
+        latent, hidden = (
+            loaded(partial(GaussianReference, size), tensors, f"{name}/")
+            for name, size in sizes.items()
+        )
         for network in networks.named().values():
             network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         dtype = torch.bfloat16 if precision == "bfloat16" else None
-        lod, shrink = float(facts["lod"]), facts.get("shrink", 0)  # not in models of format 5
-        return cls(networks, architecture, lod, references, cues, dtype, shrink)
+        references = {"latent": latent, "hidden": hidden}
+        return cls(networks, architecture, known.lod, references, cues, dtype, known.shrink)
+
+    def check_input(self, channels: int, resolution: int) -> None:
+        """Raise ValueError if the networks cannot look at such images."""
+        check_networks_input(self.architecture, self.shrink, channels, resolution)
 
 
 def residual_heat(difference: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from anowild.arrays import Array
+from anowild.views.loading import check_tensors
 
 
 class GaussianReference(nn.Module):
@@ -25,8 +26,17 @@ class GaussianReference(nn.Module):
 
     @staticmethod
     def of(mean: Tensor, whitening: Tensor) -> GaussianReference:
-        """Return the reference of a mean [D] and a whitening matrix [D, D], from a state."""
-        reference = GaussianReference(len(mean))
+        """Return the reference of a mean [D] and a whitening matrix [D, D], float64, from a state.
+
+        Raises:
+            ValueError: they are of another shape or type.
+        """
+        size = mean.numel()
+        check_tensors(
+            {"mean": mean, "whitening": whitening},
+            {"mean": ((size,), torch.float64), "whitening": ((size, size), torch.float64)},
+        )
+        reference = GaussianReference(size)
         reference.mean.copy_(mean)
         reference.whitening.copy_(whitening)
         return reference

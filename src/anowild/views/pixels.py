@@ -20,6 +20,7 @@ from anowild.networks.inputs import to_unit
 from anowild.views.base import Cue, Precision, View, register_view
 from anowild.views.batches import by_batches
 from anowild.views.gaussian import GaussianReference
+from anowild.views.loading import check_tensors
 
 #: Added to variances, and the least mean gradient: (a hundredth of half the range)^2, and a thousandth.
 LEAST_VARIANCE, LEAST_GRADIENT = 1e-4, 1e-3
@@ -245,6 +246,21 @@ class PixelsView(View):
         view = cls(**tensors, device=device)
         view.cues = tuple(cue for cue in view.cues if cue.name in cues)
         return view
+
+    def check_input(self, channels: int, resolution: int) -> None:
+        """Raise ValueError if the references are of other images."""
+        images = torch.empty(1, channels, resolution, resolution, device="meta")
+        described, reduced = descriptors(images).shape[1], coarse(images).shape[1]
+        count = len(self.components) if self.components.ndim == 2 else 0
+        check_tensors(
+            self.tensors(),
+            {
+                "mean": ((described,), torch.float64),
+                "whitening": ((described, described), torch.float64),
+                "center": ((reduced,), torch.float64),
+                "components": ((count, reduced), torch.float64),
+            },
+        )
 
 
 def pca_residual(rows: Tensor, center: Tensor, components: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anowild.arrays import Array
+from anowild.errors import UserError
 from anowild.networks.inputs import to_unit
 from anowild.views.base import Cue, Explanation, Precision, View, register_view
 from anowild.views.batches import filled_batches
@@ -67,6 +68,15 @@ class Gaussians:
     mean: Tensor  # [P, M]
     whitening: Tensor  # [P, M, K]
 
+    def __post_init__(self) -> None:
+        for tensor, dimensions in ((self.mean, 2), (self.whitening, 3)):
+            if tensor.ndim != dimensions or tensor.dtype != torch.float64:
+                raise ValueError(f"a Gaussian has {tensor.dtype} {list(tensor.shape)}")
+        if self.whitening.shape[:2] != self.mean.shape:
+            raise ValueError(
+                f"a Gaussian has a mean {list(self.mean.shape)}, but a whitening {list(self.whitening.shape)}"
+            )
+
     def __call__(self, features: Tensor) -> Tensor:
         """Mahalanobis distances, float64: [n, P, M] -> [n, P]."""
         centered = features.double() - self.mean
@@ -116,9 +126,26 @@ class PretrainedView(View):
 
     def distances(self, features: Features) -> dict[str, Tensor]:
         """Return distances by cue, float64 [n, P]; a cue is the largest over its places."""
+        self._check(features)
         measured = {name: g(features.compared[name]) for name, g in self.gaussians.items()}
         measured["pretrained_neighbors"] = self.neighbor_distance(features.near)[:, None]
         return measured
+
+    def _check(self, features: Features) -> None:
+        fitted = {name: g.mean.shape for name, g in self.gaussians.items()}
+        for name, shape in fitted.items():
+            found = features.compared.get(name)
+            if found is None or found.shape[1:] != shape:
+                given = None if found is None else list(found.shape[1:])
+                raise UserError(
+                    f"the view 'pretrained': the model was fitted to features {list(shape)} of {name}, "
+                    f"its network gives {given}; train again"
+                )
+        if features.near.shape[1:] != self.neighbors.shape[1:]:
+            raise UserError(
+                f"the view 'pretrained': the model has neighbors of length {self.neighbors.shape[-1]}, "
+                f"its network gives {features.near.shape[-1]}; train again"
+            )
 
     def neighbor_distance(self, vectors: Tensor) -> Tensor:
         """Cosine distance from the 10th nearest training image, float64: [n, D] -> [n].
@@ -194,6 +221,9 @@ class PretrainedView(View):
             for cue in CUES
             if f"{cue.name}/mean" in tensors
         }
-        view = cls(extractor, gaussians, tensors["neighbors"].to(place))
+        neighbors = tensors["neighbors"]
+        if neighbors.ndim != 2 or not len(neighbors) or neighbors.dtype != torch.float32:
+            raise ValueError(f"neighbors are {neighbors.dtype} {list(neighbors.shape)}")
+        view = cls(extractor, gaussians, neighbors.to(place))
         view.cues = tuple(cue for cue in view.cues if cue.name in cues)
         return view

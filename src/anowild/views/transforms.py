@@ -9,19 +9,22 @@ by the one that has not seen it; a new image by both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor
 
 from anowild.arrays import Array
+from anowild.checked import Range, checked
 from anowild.device import full_float32
 from anowild.networks.inputs import downsample, process_reals
 from anowild.networks.residual import TransformClassifier
 from anowild.views.base import Cue, Precision, View, register_view
 from anowild.views.batches import by_batches
 from anowild.views.gaussian import GaussianReference
+from anowild.views.loading import check_networks_input, loaded
 
 #: Probabilities are no nearer to 0 or 1 than this.
 LEAST_PROBABILITY = 1e-6
@@ -114,6 +117,32 @@ FEATURES = Cue(
     noun="shape and texture",
     weight=0.5,  # docs/results.md
 )
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The arguments that a network R is made with."""
+
+    resolution: Annotated[int, Range(8, 512)]
+    channels: Annotated[int, Range(1, 4096)]
+    maps: Annotated[int, Range(1, 4096)]
+    classes: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        wrong = [t for t, k in self.classes.items() if t not in TASKS or k != TASKS[t].classes]
+        if wrong or not self.classes:
+            raise ValueError(
+                f"classes are {dict(self.classes)}: some of {', '.join(TASKS)}, 4 each"
+            )
+
+
+@dataclass(frozen=True)
+class TransformsFacts:
+    """What a model says of this view."""
+
+    networks: Architecture
+    count: Annotated[int, Range(1, 16)]  # of networks
+    shrink: Annotated[int, Range(0, 7)]
 
 
 @register_view
@@ -216,20 +245,26 @@ class TransformsView(View):
         precision: Precision,
     ) -> Self:
         """Rebuild the view; see :meth:`View.load`."""
+        known = checked(TransformsFacts, facts, "facts")
+        make = partial(TransformClassifier, **asdict(known.networks))
         networks, references = [], []
-        for number in range(facts["count"]):
-            network = TransformClassifier(**facts["networks"])
-            prefix = f"network{number}/"
-            network.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
+        for number in range(known.count):
+            network = loaded(make, tensors, f"network{number}/")
             networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
             state = [tensors[f"reference{number}/{key}"] for key in ("mean", "whitening")]
             references.append(GaussianReference.of(*state))
         dtype = torch.bfloat16 if precision == "bfloat16" else None
-        view = cls(networks, references, facts["networks"], facts["shrink"], dtype)
+        view = cls(networks, references, asdict(known.networks), known.shrink, dtype)
         view.cues = tuple(cue for cue in view.cues if cue.name in cues)
         return view
+
+    def check_input(self, channels: int, resolution: int) -> None:
+        """Raise ValueError if the networks cannot look at such images."""
+        check_networks_input(self.architecture, self.shrink, channels, resolution)
+        for network, reference in zip(self.networks, self.references, strict=True):
+            width = network.features
+            if len(reference.mean) != width:
+                raise ValueError(f"a reference has {len(reference.mean)} features, not {width}")
 
 
 def doubt(chances: Tensor) -> Tensor:
