@@ -24,6 +24,7 @@ from anowild.reviewing.images import ReviewImages, prepare_images
 from anowild.reviewing.session import FACTS, ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
 from anowild.scoring.description import DESCRIPTION
+from anowild.scoring.table import write_rows
 from anowild.settings import Settings
 from anowild.training.fitting import pieces_of
 from anowild.training.run import load_training_scores, train
