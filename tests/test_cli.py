@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
+from anowild.arrays import Array
 from anowild.cli import app
 from anowild.evaluation.metrics import auroc
 from tests.conftest import Run
@@ -404,3 +405,29 @@ def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
     assert auroc(
         np.array(list(label.values())), np.array([score[path] for path in label])
     ) == pytest.approx(told, abs=6e-4)
+
+
+def test_names_of_files_do_not_reach_the_terminal_raw(
+    anowild: Run, model_folder: Path, folder_of: Callable[..., Path], digits: Array
+) -> None:
+    folder = folder_of(digits[:3])
+    (folder / "bad\x1b[31m\nFAKE: all fine\x1b]0;t\x07.png").write_bytes(b"no image")
+    (folder / "0000.png").rename(folder / "odd\x1b[2J\u202egnp.png")
+    code, out, err = anowild("score", model_folder, folder)
+    assert code == 0
+    assert "bad\\x1b[31m\\nFAKE: all fine\\x1b]0;t\\x07.png" in err
+    assert "odd\\x1b[2J\\u202egnp.png" in out
+    assert not set("\x1b\x07\u202e") & set(out + err)
+
+
+def test_no_codes_of_a_terminal_in_pipes() -> None:
+    environment = os.environ | {"FORCE_COLOR": "1", "GITHUB_ACTIONS": "true"}
+    for words in (["score", "--help"], ["score", "--no-such-option"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "anowild", *words],
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        assert len(done.stdout + done.stderr) > 100
+        assert b"\x1b" not in done.stdout + done.stderr

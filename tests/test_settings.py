@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.presets import PRESETS
 from anowild.settings import Settings
@@ -30,6 +31,12 @@ from anowild.settings import Settings
         ({"black": 3}, "together with white"),
         ({"black": 3, "white": 3}, "less than it"),
         ({"simultaneous": True, "cycle_weight": 1}, "0 where simultaneous is true"),
+        ({"kimg": 1e308}, "at least 0 and at most"),
+        ({"fmap_max": 10**9, "fmap_base": 10**12}, "'fmap_base' is 1000000000000: .* at most"),
+        ({"latent_size": 10**9}, "at most"),
+        ({"minibatch": 4 * 10**9}, "at most 65536 at every resolution"),
+        ({"max_minibatch": "512:0"}, "at least 1"),
+        ({"channels": 10**8}, "at most 4096"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
         ({"kimg": "soon"}, "cannot be 'soon': it takes a number"),
         ({"fit": "cut"}, "it takes crop, .* or "),
@@ -58,3 +65,15 @@ def test_settings_round_trip_through_json(name: str) -> None:
 def test_settings_accept_old_names() -> None:
     settings = Settings().replace(average_decay=0.5, contrast="normalise")
     assert (settings.ema_decay, settings.contrast) == (0.5, "normalize")
+
+
+@pytest.mark.parametrize("name", ["meta", "cuda:99999999999999999999", "tpu", ""])
+def test_devices_that_cannot_compute_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"device '{name}' cannot be used here"):
+        select_device(name)
+
+
+@pytest.mark.parametrize("threads", [0, 100_000])
+def test_threads_have_bounds(threads: int) -> None:
+    with pytest.raises(UserError, match=f"threads are {threads}: they have to be from 1 to 1024"):
+        configure_process(threads)

@@ -16,6 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from anowild.errors import UserError
 
+#: CPU threads, at most: more than any machine has, and less than what no system gives.
+MOST_THREADS = 1024
+
 
 def select_device(name: str = "auto") -> torch.device:
     """Return the GPU if there is one, else the CPU; ``name`` may ask for one, as ``cpu`` or ``cuda:1``.
@@ -27,8 +30,10 @@ def select_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError, OverflowError) as error:
         raise UserError(f"device '{name}' cannot be used here; take 'cpu' or 'auto'") from error
     return device
 
@@ -40,8 +45,13 @@ def configure_process(threads: int | None = None) -> None:
 
     Args:
         threads: of PyTorch and of NumPy's and SciPy's products on the CPU; None: as PyTorch has now.
+
+    Raises:
+        UserError: there are none, or more than ``MOST_THREADS``.
     """
     if threads is not None:
+        if not 1 <= threads <= MOST_THREADS:
+            raise UserError(f"threads are {threads}: they have to be from 1 to {MOST_THREADS}")
         torch.set_num_threads(threads)
     # Products of another number of threads round otherwise, and a run that goes on has to end in the same
     # bits, in whichever process. SciPy's library may be loaded only later: it reads the environment then.

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
+from unicodedata import category
 
 from anowild.errors import UserError
 
@@ -29,6 +30,8 @@ PART = ".part"
 _PART_OF = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)\.part$")
 #: Seconds after which a folder is looked through for leftovers again.
 SWEEP_EVERY = 10.0
+#: Categories of characters that control a terminal, and characters that turn the direction of writing.
+_CONTROL, _BIDI = ("Cc", "Cs", "Zl", "Zp"), "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 #: Bytes of a JSON file that is read, at most.
 LARGEST_JSON = 256 << 20
 
@@ -122,6 +125,19 @@ def printable(name: str) -> str:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte
         return name.encode("utf-8", "backslashreplace").decode()
+
+
+def for_terminal(text: str) -> str:
+    """Return a line of text as a terminal may get it: :func:`printable`, and nothing that controls it.
+
+    A file's name could otherwise move the cursor, change colors, or look like a line of its own.
+    """
+    return "".join(
+        char.encode("unicode_escape").decode()
+        if char in _BIDI or category(char) in _CONTROL
+        else char
+        for char in printable(text)
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -113,7 +113,11 @@ class Settings:
         unit="pixels", source=OURS, choices=RESOLUTIONS,
     )  # fmt: skip
     channels: int | None = setting(
-        None, "channels; none: 1 if every image is gray, else 3", source=OURS, at_least=1
+        None,
+        "channels; none: 1 if every image is gray, else 3",
+        source=OURS,
+        at_least=1,
+        at_most=4096,
     )
     fit: Literal["crop", "pad", "letterbox", "stretch"] = setting(
         "crop", "how an image is made square: see anowild.data.Preprocess", source=OURS
@@ -166,37 +170,46 @@ class Settings:
         100,
         "length of the training of each of the two networks R; each image counts once for each set of "
         "transformations",
-        unit="1000 images", source=OURS, at_least=0,
+        unit="1000 images", source=OURS, at_least=0, at_most=1e7
     )  # fmt: skip
     transforms_maps: int = setting(
         16, "feature maps of R at full resolution; at most four times as many deeper", source=OURS,
-        at_least=1,
+        at_least=1, at_most=1024
     )  # fmt: skip
     transforms_minibatch: int = setting(
         32, "minibatch; of each image there are all transformations", unit="images", source=OURS,
-        at_least=2,
+        at_least=2, at_most=65536
     )  # fmt: skip
     transforms_learning_rate: float = setting(
-        0.05, "of R at the start; it falls as a cosine to 0", source=OURS, more_than=0
+        0.05, "of R at the start; it falls as a cosine to 0", source=OURS, more_than=0, at_most=1e6
     )
-    transforms_weight_decay: float = setting(5e-4, "of R", source=OURS, at_least=0)
+    transforms_weight_decay: float = setting(5e-4, "of R", source=OURS, at_least=0, at_most=1e6)
 
     # Networks
     fmap_base: int = setting(
         8192, "feature maps at stage s are min(fmap_base / 2^s, fmap_max)",
-        source="appendix, section 1", at_least=1,
+        source="appendix, section 1", at_least=1, at_most=2**20
     )  # fmt: skip
     fmap_max: int = setting(
-        512, "most feature maps of any layer", source="appendix, section 1", at_least=1
+        512,
+        "most feature maps of any layer",
+        source="appendix, section 1",
+        at_least=1,
+        at_most=2**14,
     )
     latent_size: int | None = setting(
         None, "components of a latent; none: the number of maps at stage 0", source=RELEASED,
-        at_least=1,
+        at_least=1, at_most=2**17
     )  # fmt: skip
 
     # Schedule
     kimg: float = setting(
-        12000, "length of the training", unit="1000 images", source=RELEASED, at_least=0
+        12000,
+        "length of the training",
+        unit="1000 images",
+        source=RELEASED,
+        at_least=0,
+        at_most=1e7,
     )
     initial_resolution: int | None = setting(
         4, "resolution at which growing starts; none: no growing", unit="pixels", source=RELEASED,
@@ -204,14 +217,14 @@ class Settings:
     )  # fmt: skip
     stable_kimg: float = setting(
         600, "training at each resolution before the next fade", unit="1000 images",
-        source=RELEASED, at_least=0,
+        source=RELEASED, at_least=0, at_most=1e7
     )  # fmt: skip
     fade_kimg: float = setting(
-        600, "length of a fade", unit="1000 images", source=RELEASED, at_least=0
+        600, "length of a fade", unit="1000 images", source=RELEASED, at_least=0, at_most=1e7
     )
     minibatch_base: int = setting(
         4, "minibatch where none is given; every minibatch is a multiple of it", source=APPENDIX,
-        at_least=1,
+        at_least=1, at_most=65536
     )  # fmt: skip
     minibatch: ByResolution = setting(
         {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4},
@@ -219,12 +232,22 @@ class Settings:
         unit="images",
         source=APPENDIX,
         at_least=1,
+        at_most=65536,
     )
     max_minibatch: ByResolution = setting(
-        {256: 16, 512: 8, 1024: 4}, "cap per device", unit="images", source=APPENDIX
+        {256: 16, 512: 8, 1024: 4},
+        "cap per device",
+        unit="images",
+        source=APPENDIX,
+        at_least=1,
+        at_most=65536,
     )
     minibatch_repeats: int = setting(
-        4, "iterations for which values of the schedule are held", source=RELEASED, at_least=1
+        4,
+        "iterations for which values of the schedule are held",
+        source=RELEASED,
+        at_least=1,
+        at_most=1e6,
     )
 
     # Optimizer
@@ -362,6 +385,7 @@ class Settings:
         "most ordinary training images that a model keeps, to show them beside odd ones",
         source=OURS,
         at_least=0,
+        at_most=1e6,
     )
 
     # Run
@@ -376,12 +400,15 @@ class Settings:
         source=RELEASED,
         more_than=0,
     )
-    checkpoint_ticks: int = setting(1, "log lines between checkpoints", source=OURS, at_least=1)
+    checkpoint_ticks: int = setting(
+        1, "log lines between checkpoints", source=OURS, at_least=1, at_most=1e9
+    )
     nonfinite_limit: int = setting(
         50,
         "steps skipped in a row, for a gradient that is not finite, after which a run stops",
         source=OURS,
         at_least=1,
+        at_most=1e9,
     )
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from anowild.evaluation.labels import Labels
 from anowild.reporting.charts import curve, histogram
 from anowild.reporting.embedding import MOST_BYTES, Embedded
 from anowild.reporting.page import write_review_report
-from anowild.reporting.sections import ALIKE, labels_of
+from anowild.reporting.sections import ALIKE, labels_of, loss_curves, training_grids
 from anowild.reviewing.pictures import Picture, heat_map_url, image_url, signed_residual_url
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector
@@ -296,6 +296,48 @@ def test_report_of_training_with_one_tick_has_points(
     assert losses
     assert len(page.all("circle", "point")) == losses
     assert page.source.count("the only value") == losses
+
+
+def test_odd_lines_of_a_training_log_are_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log.jsonl"
+    assert loss_curves(path) == []
+    good = [
+        '{"kimg": 0.1, "seconds": 60, "G_loss": 2}',
+        '{"kimg": 0.2, "seconds": 120, "G_loss": -1}',
+    ]
+    odd = [
+        "[]", "5", "null", '"x"', '{"G_loss": 3}', '{"kimg": "x", "G_loss": 1}', "{", "",
+        '{"kimg": 1e400, "G_loss": 1}', "[" * 5000,
+    ]  # fmt: skip
+    unused = ['{"kimg": 0.3, "G_loss": "<script>"}', '{"kimg": 0.4, "seconds": [1], "G_loss": NaN}']
+    path.write_bytes(b"\xff\xfe\n" + "\n".join([good[0], *odd, *unused, good[1]]).encode())
+    (curve,) = loss_curves(path)
+    assert "G loss from -1 to 2 over 2 minutes, -1 at the end" in curve
+    assert "script" not in curve
+    assert f"{len(odd) + 1} lines cannot be read and are not drawn" in caplog.text
+
+
+def test_nothing_but_pictures_of_the_training_gets_into_a_report(
+    detector: Detector, session: ReviewSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("L", (8, 8), 77).save(secret)
+    grids = tmp_path / "grids"
+    grids.mkdir()
+    Image.new("L", (8, 8), 5).save(grids / "samples-0000000.1.png")
+    (grids / "samples-0000000.2.png").symlink_to(secret)
+    (grids / "samples-0000000.3.png").symlink_to("/dev/zero")
+    os.mkfifo(grids / "samples-0000000.4.png")
+    (grids / "samples-0000000.5.png").write_text('"><script>')
+    (grids / "samples-0000000.6.png").mkdir()
+    (picture,) = training_grids(grids, Embedded(session, detector, None))
+    assert decoded(picture.url)[0, 0].tolist() == 5
+    for number in range(2, 7):
+        assert f"samples-0000000.{number}.png: is not shown" in caplog.text
+    (tmp_path / "linked").symlink_to(grids)
+    assert training_grids(tmp_path / "linked", Embedded(session, detector, None)) == []
 
 
 def test_labels_by_position_count_unreadable_images(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -74,6 +75,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        # Files and pipes get no codes of a terminal, whatever these ask for.
+        for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE"):
+            os.environ.pop(name, None)
     try:
         app()
     except UserError as error:

@@ -10,6 +10,7 @@ import typer
 from anowild.cli.help import Command
 from anowild.cli.options import Changes, Sources, changed, command_line, new_name, two_numbers
 from anowild.errors import UserError
+from anowild.files import for_terminal
 
 if TYPE_CHECKING:
     from anowild.data.crops import CropSettings
@@ -123,7 +124,7 @@ def prepare(
         crops=_crop_settings(crop_objects, given), masks=masks or (),
     )  # fmt: skip
     for line in quality_summary(packed):
-        print(line)
+        print(for_terminal(line))
     print(f"next: {command_line('train', out, '-o', new_name('model'))}")
 
 
@@ -198,7 +199,7 @@ def show(
     from anowild.data.dataset.summary import quality_summary
 
     for line in quality_summary(PackedSet(dataset), listed):
-        print(line)
+        print(for_terminal(line))
 
 
 def _crop_settings(wanted: bool, given: dict[str, Any]) -> CropSettings | None:

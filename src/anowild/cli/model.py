@@ -197,13 +197,13 @@ def score(
 
 
 def _print_oddest(table: Table, detector: Detector, count: int) -> None:
-    from anowild.files import printable
+    from anowild.files import for_terminal
     from anowild.scoring.scores import shown_score
 
     images = detector.training_info.get("images")
     for row in islice(table.ranked(new_only=True), count):
         score = shown_score(row.score, images)
-        print(f"{row.rank:6}  {score:>7}  {printable(row.path)}  {row.why}".rstrip())
+        print(for_terminal(f"{row.rank:6}  {score:>7}  {row.path}  {row.why}".rstrip()))
 
 
 def _print_csv(table: Table) -> None:

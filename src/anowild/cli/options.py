@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from anowild.errors import UserError
+from anowild.files import for_terminal
 from anowild.presets import PRESETS, preset
 from anowild.settings import Settings
 
@@ -280,5 +281,5 @@ def new_name(path: str | Path) -> Path:
 
 
 def print_error(text: str) -> None:
-    """Print a line on stderr; characters that are no text are escaped."""
-    print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr, flush=True)
+    """Print a line on stderr; characters that are no text, or control a terminal, are escaped."""
+    print(for_terminal(text), file=sys.stderr, flush=True)

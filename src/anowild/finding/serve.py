@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from anowild.files import exclusive_lock
+from anowild.files import exclusive_lock, for_terminal
 from anowild.finding.job import MODEL, QUICK, REPORT, REVIEW, Job
 from anowild.finding.worker import MODULE
 from anowild.progress import Bars
@@ -46,7 +46,7 @@ def serve(
     folder = job.out / REVIEW
     with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port, token) as server:
         for line in job.announcement():
-            print(line, flush=True)
+            print(for_terminal(line), flush=True)
         finished = job.finished()
         if not finished:
             print(_plan(job), flush=True)
@@ -181,7 +181,7 @@ def find(job: Job) -> Path:
     """
     with exclusive_lock(job.out / REVIEW, ANOTHER_SERVER):
         for line in job.announcement():
-            print(line, flush=True)
+            print(for_terminal(line), flush=True)
         print(f"all views in {_duration(job.minutes(job.settings))}", flush=True)
         _, session = job.finish()
         for rank, i in enumerate((-session.score).argsort(kind="stable")[:10], 1):

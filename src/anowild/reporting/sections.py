@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from markupsafe import Markup
 
 from anowild.arrays import Array
+from anowild.checked import Amount, Range, checked
 from anowild.data.checks import KINDS
 from anowild.data.readers import Provenance
 from anowild.data.spreadsheet import open_spreadsheet
 from anowild.errors import UserError
 from anowild.evaluation.labels import FEW, UNKNOWN, Labels, counts, fewest
 from anowild.evaluation.metrics import qualities
-from anowild.files import printable
+from anowild.files import open_regular, printable
 from anowild.reporting import charts
 from anowild.reporting.embedding import Embedded, Thumbnail
 from anowild.reviewing import pictures as drawings
@@ -31,6 +36,9 @@ from anowild.scoring import Detector
 from anowild.scoring.explain import Reason
 from anowild.scoring.scores import oddest_first
 from anowild.scoring.thresholds import Threshold
+from anowild.training.tick_log import read_lines
+
+log = logging.getLogger("anowild")
 
 #: Images of the strip at the top, at most; cards of flagged images; cards with pictures of the views.
 IN_STRIP, MOST_FLAGGED, EXPLAINED = 20, 200, 48
@@ -42,6 +50,10 @@ MOST_REASONS = 12
 NEIGHBORS = 3
 #: Percentile of the maps of all images on cards that gets the brightest color.
 BRIGHTEST = 99.5
+#: Bytes of a picture of the training, at most, and how every PNG begins.
+LARGEST_GRID, PNG = 16 << 20, b"\x89PNG\r\n\x1a\n"
+#: A value that can be drawn.
+LossValue = Annotated[float, Range(-1e300, 1e300)]
 #: Labels in words.
 LABEL_WORDS = {0: "labeled normal", 1: "labeled anomalous", UNKNOWN: "without a label"}
 
@@ -315,30 +327,70 @@ def training_notes(detector: Detector) -> list[str]:
 
 
 def loss_curves(path: Path) -> list[Markup]:
-    """Draw the losses of a training log; none if there is no such log, as in a copied model."""
-    try:
-        ticks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError):
+    """Draw the losses of a training log; none if there is no such log, as in a copied model.
+
+    Lines that cannot be read, and values that are no numbers, are left out; a warning says how many lines.
+    """
+    if not path.exists():
         return []
-    minutes = [tick.get("seconds", float("nan")) / 60 for tick in ticks]
+    try:
+        lines = read_lines(path)
+    except UserError as error:
+        log.warning("%s", error)
+        return []
+    ticks = [tick for line in lines if (tick := _tick(line)) is not None]
+    if len(ticks) < len(lines):
+        log.warning("%s: %d lines cannot be read and are not drawn", path, len(lines) - len(ticks))
+    minutes = [tick.get("seconds", math.nan) / 60 for tick in ticks]
     names = [name for name in dict.fromkeys(chain.from_iterable(ticks)) if name.endswith("_loss")]
     return [
-        charts.curve(
-            minutes, [tick.get(name, float("nan")) for tick in ticks], name.replace("_", " ")
-        )
+        charts.curve(minutes, [tick.get(name, math.nan) for tick in ticks], name.replace("_", " "))
         for name in names
     ]
 
 
+def _tick(line: str) -> dict[str, float] | None:
+    """Return the finite numbers of a line of a training log; None: it is no such line."""
+    try:
+        value = checked(dict[str, Any], json.loads(line), "the line")
+        checked(Amount, value["kimg"], "kimg")
+    except (KeyError, ValueError, RecursionError):
+        return None
+    found = {}
+    for name, item in value.items():
+        with suppress(ValueError):
+            found[name] = checked(LossValue, item, name)
+    return found
+
+
 def training_grids(folder: Path, embedded: Embedded) -> list[Picture]:
-    """Return the last image grids that the training wrote; none if the folder has none."""
+    """Return the last image grids that the training wrote; none if the folder has none.
+
+    A model may come from a stranger: links are not followed, and what is no PNG of a grid's size is left out.
+    """
     grids: list[Picture] = []
     for kind, title in (
         ("samples", "Images that the generator makes from noise, at the end of the training"),
         ("reconstructions", "Training images, each above its reconstruction"),
     ):
-        found = sorted(folder.glob(f"{kind}-*.png"))
+        found = [
+            content for path in sorted(folder.glob(f"{kind}-*.png")) if (content := _grid(path))
+        ]
         if found:
-            grid = Picture(drawings.png_url(found[-1].read_bytes()), title, title)
+            grid = Picture(drawings.png_url(found[-1]), title, title)
             grids += [grid] if embedded.takes(len(grid.url)) else []
     return grids
+
+
+def _grid(path: Path) -> bytes | None:
+    try:
+        if path.is_symlink() or path.parent.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link")
+        with open_regular(path) as file:
+            content = file.read(LARGEST_GRID + 1)
+        if len(content) > LARGEST_GRID or not content.startswith(PNG):
+            raise OSError(errno.EINVAL, "it is no picture that a training draws")
+    except OSError as error:
+        log.warning("%s: is not shown: %s", path, error.strerror or error)
+        return None
+    return content

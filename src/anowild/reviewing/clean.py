@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from unicodedata import normalize
 
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import as_user_error, printable, read_json, write_json
+from anowild.files import as_user_error, part_of, printable, read_json, write_json
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
 
@@ -97,13 +96,11 @@ def clean(
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         # A new folder each time, so that files of another run or a person are never touched.
-        part = Path(
-            tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.absolute().parent)
-        )
+        part = part_of(out.absolute())
+        part.mkdir()
     except OSError as error:
         raise as_user_error(error, out) from error
     try:
-        part.chmod(0o755)
         _write_lists(part, found)
         if how in ("links", "copies"):
             place = _link if how == "links" else shutil.copy2
