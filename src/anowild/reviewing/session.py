@@ -179,13 +179,13 @@ class ReviewSession:
                         groups[kind][name] = arrays[key]
                 tile = arrays.get("tile")
                 scores = Scores(arrays["score"], groups["cue"], groups["view"], tile)
+                scores.check()
                 features = arrays["features"]
             packed = PackedSet(_moved_along(Path(place), folder))
             whole = (
-                all(v.shape == (count,) and v.dtype == np.float64 and np.isfinite(v).all()
-                    for v in scores.columns().values())
-                and features.shape[:1] == (count,) and features.ndim == 2 and features.dtype.kind == "f"
-                and packed.counts.get(SPLIT) == count
+                len(scores.score) == len(features) == packed.counts.get(SPLIT) == count
+                and features.ndim == 2
+                and features.dtype.kind == "f"
             )  # fmt: skip
             images = ReviewImages(packed, Path(base))
         except (

@@ -26,6 +26,20 @@ class Scores:
     #: Number of the oddest tile among those of its image, int [N]; None: images are not cut into tiles.
     tile: Array | None = None
 
+    def check(self) -> None:
+        """Raise ValueError if these, read from a file, are not finite numbers for the same images."""
+        count = len(self.score) if self.score.ndim == 1 else -1
+        for name, values in self.columns().items():
+            if values.shape != (count,) or values.dtype != np.float64:
+                raise ValueError(f"{name} is {values.dtype} {list(values.shape)}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} has values that are not finite")
+        tile = self.tile
+        if tile is not None and (
+            tile.shape != (count,) or tile.dtype.kind != "i" or min(tile, default=0) < 0
+        ):
+            raise ValueError(f"tile is {tile.dtype} {list(tile.shape)}, or negative")
+
     @staticmethod
     def concatenate(parts: Sequence[Scores]) -> Scores:
         """Join the scores of several batches, at least one."""

@@ -95,18 +95,15 @@ def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
         if (facts.model, facts.images) != (checksum, digest):
             raise ValueError("it is of another model, or of other images")
         found = {key: read[key] for key in facts.order}
-        shapes = {values.shape for values in found.values()}
-        if len(shapes) > 1 or any(v.dtype != np.float64 or v.ndim != 1 for v in found.values()):
-            raise ValueError("its values are not as many numbers for each column")
-        if not all(np.isfinite(values).all() for values in found.values()):
-            raise ValueError("a value in it is not finite")
         groups: dict[str, dict[str, np.ndarray]] = {"cue": {}, "view": {}}
         score, tile = found.pop("score"), found.pop("tile", None)
         for key, values in found.items():
             kind, _, name = key.partition("/")
             groups[kind][name] = values
+        scores = Scores(score, groups["cue"], groups["view"], tile)
+        scores.check()
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be used ({error}); delete {folder} and train again"
         ) from error
-    return Scores(score, groups["cue"], groups["view"], tile)
+    return scores
