@@ -26,7 +26,7 @@ from anowild.settings import Settings
         ({"robust_max_dropped": 0.6}, "more than 0 and at most 0.5"),
         ({"tick_kimg": "8:5,16:0"}, "more than 0 at every resolution"),
         ({"minibatch": "8:6"}, "a multiple of 4"),
-        ({"minibatch": "8:0"}, "at least 1 at every resolution"),
+        ({"minibatch": "8:0"}, "at least 1 and at most 65536 at every resolution"),
         ({"seed": 2**63}, "less than 9223372036854775808"),
         ({"black": 3}, "together with white"),
         ({"black": 3, "white": 3}, "less than it"),
