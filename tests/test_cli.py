@@ -113,7 +113,7 @@ def test_mistakes_get_one_sentence(
     table = ("-o", tmp_path / "s.csv")
     for arguments, sentence in (
         (("train", empty, "-o", out), "it is empty"),
-        (("train", texts, "-o", out), "of other kinds"),
+        (("train", texts, "-o", out), "files that end in .txt: "),
         (("train", pixel, "-o", out), "1x1 pixels are too few"),
         (("train", tmp_path / "flat.npy", "-o", out), "has shape [4, 4]"),
         (("train", tmp_path / "absent", "-o", out), "no such file or folder"),

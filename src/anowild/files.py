@@ -114,6 +114,16 @@ def check_regular(path: str | Path) -> None:
     open_regular(path).close()
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a regular file; False where that cannot be looked up."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file() raises PermissionError
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is a folder; False where that cannot be looked up."""
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir() raises PermissionError
+
+
 def absolute(path: str | Path) -> Path:
     """Return an absolute path without ``..``; links are not followed."""
     return Path(os.path.normpath(Path(path).absolute()))

@@ -19,7 +19,7 @@ from anowild.data.dataset.format import PackedReader, PackedSet
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage, open_source
 from anowild.data.readers.arrays import to_images
-from anowild.data.readers.base import Shape
+from anowild.data.readers.base import Shape, passed_over_text
 from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 from anowild.settings import Settings
@@ -289,6 +289,9 @@ class ImageStream:
             raise UserError(self._nothing_left())
         if len(self.left_out) > NAMED:
             log.warning("%d images were left out in all", len(self.left_out))
+        passed_over = [one for reader in self.readers for one in reader.passed_over()]
+        if passed_over:
+            log.warning("%s", passed_over_text(passed_over))
 
     def stop(self) -> None:
         """End :meth:`batches` before its next image. Any thread may call this."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,12 @@ from anowild.data.dataset.build import build_set
 from anowild.data.dataset.writer import Part
 from anowild.data.image_set import Source, listed_sources, source_name
 from anowild.data.originals import Originals
+from anowild.data.readers.base import PassedOver
 from anowild.errors import UserError
-from anowild.files import printable, read_json, write_json
+from anowild.files import printable
 
 #: The split of all images that are looked at.
 SPLIT = "train"
-#: File beside the data set: what was not read, as no image.
-PASSED_OVER = "passed_over.json"
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Files that could not be used for the same reason."""
-
-    reason: str
-    count: int
-    first: str
 
 
 class ReviewImages:
@@ -168,17 +158,15 @@ class ReviewImages:
         return {i: "; ".join(words) for i, words in found.items()}
 
     @cached_property
-    def left_out(self) -> list[LeftOut]:
-        """What could not be used or was not read, by reason, the most frequent first."""
+    def left_out(self) -> list[PassedOver]:
+        """What could not be used, by reason, the most frequent first; then what was passed over."""
         reasons = [reason.partition(" (")[0] for reason in self._left_out["left_out"].to_pylist()]
         found = [
-            LeftOut(reason, count, self._left_out["name"][reasons.index(reason)].as_py())
+            PassedOver(reason, count, self._left_out["name"][reasons.index(reason)].as_py())
             for reason, count in Counter(reasons).most_common()
         ]
-        path = self.packed.path / PASSED_OVER
-        if path.exists():
-            found += [LeftOut(**value) for value in read_json(path)]
-        return found
+        shown = (replace(one, first=printable(one.first)) for one in self.packed.passed_over)
+        return [*found, *shown]
 
     def path(self, i: int) -> Path | None:
         """Return the file of an image; None where it is not a file of its own."""
@@ -226,11 +214,4 @@ def prepare_images(
         raise UserError(f"{max(names, key=names.count)}: is given twice")
     readers = ImageStream(open_all(given), preprocess).readers
     how = {"sources": names}
-    packed = build_set([Part(readers, SPLIT)], folder, preprocess, how, pictures=True, replace=True)
-    passed_over = [
-        LeftOut(f"{ending}: not read as images", len(names), printable(names[0]))
-        for reader in readers
-        for ending, names in reader.passed_over().items()
-    ]
-    write_json(folder / PASSED_OVER, [asdict(found) for found in passed_over])
-    return packed
+    return build_set([Part(readers, SPLIT)], folder, preprocess, how, pictures=True, replace=True)

@@ -19,7 +19,7 @@ from typing import Any
 from anowild.data import ImageStream, open_all
 from anowild.data.image_set import Source, listed_sources
 from anowild.data.readers import FolderReader, ImageSource, Record, SkippedImage
-from anowild.data.readers.base import Shape
+from anowild.data.readers.base import PassedOver, Shape
 from anowild.data.spreadsheet import open_spreadsheet
 from anowild.errors import UserError
 from anowild.files import absolute, printable, read_json, write_text
@@ -234,6 +234,9 @@ class _Noted(ImageSource):
 
     def count(self) -> int | None:
         return self.reader.count()
+
+    def passed_over(self) -> list[PassedOver]:
+        return self.reader.passed_over()
 
 
 def _key(source: str) -> str:

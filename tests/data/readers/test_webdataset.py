@@ -76,9 +76,14 @@ def test_labels_before_and_behind_the_images(tmp_path: Path, form: int) -> None:
         (f"{deep}/d.png", encode(GRAY[5])),
     ]
     source = pack(tmp_path / "x.tar", members, form)
-    records = check(WebDatasetReader(source), GRAY[:6])
-    assert [r.origin.label for r in records] == ["7", "7", "horse", None, None, None]
+    reader = WebDatasetReader(source)
+    records = check(reader, [GRAY[0], *GRAY[2:6]])
+    assert [r.origin.label for r in records] == ["7", "horse", None, None, None]
     assert records[-1].name == f"{source}/{deep}/d.png"
+    (further,) = reader.passed_over()
+    assert "right.png" in further.reason
+    assert (further.count, further.first) == (1, f"{source}/a.right.png")
+    check(WebDatasetReader(f"{source}:right"), [GRAY[1]])
 
 
 def test_a_folder_of_shards(tmp_path: Path) -> None:
@@ -103,7 +108,7 @@ def test_plain_tars(tmp_path: Path, name: str) -> None:
     members = [
         ("train/a.png", encode(GRAY[0])),
         ("._a.png", b"x"),
-        ("./train/a.b.tif", tiff),
+        ("./train/b.tif", tiff),
         ("notes.txt", b"x"),
         ("test/a.jpg", encode(GRAY[1], "JPEG")),
         ("c.png", encode(GRAY[2])),

@@ -17,7 +17,7 @@ from anowild.data.crops.placement import crop, crop_corner, select_objects
 from anowild.data.crops.settings import CropSettings
 from anowild.data.crops.thinning import KeptCrop, Thinning
 from anowild.data.dataset.contact_sheet import SheetCollector
-from anowild.data.readers.base import ImageSource, Record, Shape, SkippedImage
+from anowild.data.readers.base import ImageSource, PassedOver, Record, Shape, SkippedImage
 from anowild.errors import UserError
 
 
@@ -61,6 +61,9 @@ class CropReader(ImageSource):
 
     def files(self) -> Iterable[Path]:
         return [*self.frames.files(), *(self.masks.files() if self.masks else ())]
+
+    def passed_over(self) -> list[PassedOver]:
+        return self.frames.passed_over()
 
     def shapes(self, most: int) -> Iterator[Shape]:
         side = self.settings.crop_side

@@ -91,7 +91,8 @@ def build_set(
             if sheet is not None:
                 with atomic_write(folder / CONTACT_SHEET) as temporary:
                     sheet.sheet().save(temporary, format="PNG")
-            finalize(folder, recipe, leaks)
+            passed_over = [one for part in parts for r in part.readers for one in r.passed_over()]
+            finalize(folder, recipe, leaks, passed_over)
         tidy_up(folder)
         try:
             (folder / "lock").unlink()

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from anowild.data.dataset import quality
 from anowild.data.dataset.format import DESCRIPTION, FORMAT, IMAGES, MANIFEST, SPLITS, schema
 from anowild.data.dataset.writer import DEFERRED_COLUMNS, ImageFile, segments
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers.base import library
+from anowild.data.readers.base import PassedOver, library
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json, write_json
 from anowild.version import VERSION
@@ -121,13 +122,19 @@ class _ManifestColumns:
         return out
 
 
-def finalize(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
+def finalize(
+    folder: Path,
+    recipe: Mapping[str, Any],
+    leaks: Leaks,
+    passed_over: Sequence[PassedOver] = (),
+) -> None:
     """Complete an unfinished data set whose images are all written.
 
     Args:
         folder: of the unfinished data set.
         recipe: the request and the preprocessing.
         leaks: treatment of test images that equal a training image, or nearly.
+        passed_over: what the sources hold that was not read as images.
 
     Raises:
         UserError: no images; or leaks that are to be refused.
@@ -181,6 +188,7 @@ def finalize(folder: Path, recipe: Mapping[str, Any], leaks: Leaks) -> None:
                 if len(rows.of(number))
             },
             "left_out": int((rows.index < 0).sum()),
+            "passed_over": [asdict(one) for one in passed_over],
             "preprocess": preprocess.to_json(),
             "findings": _findings(counters, equal, near, leaked, flags, leaks),
             "contamination": recipe["how"].get("contamination"),

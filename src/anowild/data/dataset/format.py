@@ -26,7 +26,15 @@ from anowild.arrays import Array
 from anowild.data.checks import MEASURES
 from anowild.data.dataset.thumbnails import Thumbnails
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
+from anowild.data.readers.base import (
+    PassedOver,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    library,
+)
 from anowild.errors import UserError
 from anowild.files import read_json
 
@@ -116,6 +124,7 @@ class PackedSet:
                 raise ValueError(f"splits {list(self.counts)}")
             if not {"equal", "near_equal", "leaks", "left_out"} <= set(value["findings"]):
                 raise KeyError("findings")
+            self.passed_over = [PassedOver(**one) for one in value.get("passed_over", [])]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{description}: is damaged ({error!r}); prepare the data set again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anowild.data.dataset.format import PackedSet
-from anowild.data.readers.base import library
+from anowild.data.readers.base import library, passed_over_text
 
 #: Number of images named for each finding; the manifest lists all.
 NAMED = 5
@@ -31,6 +31,8 @@ def quality_summary(packed: PackedSet, most: int = NAMED) -> list[str]:
     listing = _Listing(packed, most)
     for reason, count in found["left_out"].items():
         lines.append(f"left out, {reason}: {count}{listing.where('left_out', reason)}")
+    if packed.passed_over:
+        lines.append(passed_over_text(packed.passed_over, most))
     if found["equal"]:
         lines.append(f"equal to another image: {found['equal']}{listing.pairs('duplicate_of')}")
     if found["near_equal"]:

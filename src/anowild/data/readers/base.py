@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anowild.arrays import Array
 from anowild.errors import UserError
+from anowild.files import printable
 
 if TYPE_CHECKING:
     from anowild.data.dataset.format import PackedSet
@@ -57,6 +58,46 @@ class SkippedImage:
     origin: Provenance = Provenance()
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """Entries of a source that are not read as images, all for the same reason.
+
+    Args:
+        reason: what they are, in the plural, such as "files that end in .txt".
+        count: how many there are.
+        first: name of the first.
+    """
+
+    reason: str
+    count: int
+    first: str
+
+
+class PassedOverTally:
+    """Count of what a reader passes over, by reason."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def add(self, reason: str, name: object) -> None:
+        """Count one entry; ``name`` is kept if it is the first of its reason."""
+        count, first = self._found.get(reason, (0, str(name)))
+        self._found[reason] = (count + 1, first)
+
+    def entries(self) -> list[PassedOver]:
+        """Return what was counted, the most frequent reason first."""
+        found = [PassedOver(reason, *rest) for reason, rest in self._found.items()]
+        return sorted(found, key=lambda one: -one.count)
+
+
+def passed_over_text(found: Sequence[PassedOver], most: int = 5) -> str:
+    """Describe in one line what was passed over; at most ``most`` reasons are named."""
+    named = [f"{one.reason}: {one.count} (first: {printable(one.first)})" for one in found[:most]]
+    if found[most:]:
+        named.append(f"other reasons: {sum(one.count for one in found[most:])}")
+    return f"passed over: {'; '.join(named)}"
+
+
 class ImageSource(ABC):
     """Stream of images, always in the same order, in memory that does not grow with their number."""
 
@@ -85,9 +126,12 @@ class ImageSource(ABC):
         """Return the number of images, readable or not; None where only reading tells."""
         return None
 
-    def passed_over(self) -> Mapping[str, Sequence[str]]:
-        """Return files that are not read, by their ending, such as ``.heic``, or another reason."""
-        return {}
+    def passed_over(self) -> list[PassedOver]:
+        """Return what is not read as an image, and is not among the records either.
+
+        Archives that are read as a stream know it when all records have been read, or read their headers.
+        """
+        return []
 
     def __iter__(self) -> Iterator[Record | SkippedImage]:
         return self.records()

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from anowild.data.readers import encoded
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, spread
+from anowild.data.readers.base import (
+    PassedOver,
+    PassedOverTally,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    passed_over_text,
+    spread,
+)
+from anowild.data.readers.listing import (
+    DANGLING,
+    HIDDEN,
+    SPECIAL,
+    FolderListing,
+    is_set_aside,
+    of_ending,
+)
 from anowild.errors import UserError
+from anowild.files import is_file, is_folder
 
 #: Names of folders that name a split.
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -21,9 +39,8 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 class FolderReader(Reader):
     """Reader of PNG, JPEG, TIFF, BMP and WebP files, in the order of their paths, page by page.
 
-    Links to folders are not followed. Names that begin with a dot, and packed data sets, complete or
-    not, are skipped. Images in a folder ``train`` or ``test`` directly below the source belong to that
-    split.
+    Every folder is read once, linked ones too; see :class:`FolderListing` for what is passed over. Images
+    in a folder ``train`` or ``test`` directly below the source belong to that split.
     """
 
     def __init__(self, source: str) -> None:
@@ -32,50 +49,29 @@ class FolderReader(Reader):
                 "a source without a name cannot be read; give '.' for the current folder"
             )
         self.root = Path(source)
-        self.others: dict[str, list[str]] = {}
-        if self.root.is_file():
-            self.paths = [self.root]
-        else:
-            self.paths = sorted(self._walk())
+        self._passed_over = PassedOverTally()
+        self.paths = [self.root] if is_file(self.root) else self._list()
         if not self.paths:
-            count = sum(map(len, self.others.values()))
-            found = f"its {count} files are of other kinds" if count else "it is empty"
+            others = self._passed_over.entries()
             raise UserError(
-                f"{self.root}: holds no images ({found}); give files that end in "
-                f"{', '.join(sorted(encoded.SUFFIXES))}"
+                f"{self.root}: holds no images ({passed_over_text(others) if others else 'it is empty'}); "
+                f"give files that end in {', '.join(sorted(encoded.SUFFIXES))}"
             )
+
+    def _list(self) -> list[Path]:
+        """Return the image files below the folder, sorted."""
+        listing = FolderListing(self.root, is_image, self._passed_over)
+        return sorted(listing.paths)
 
     @staticmethod
     def takes(source: str) -> bool:
-        path = Path(source)
-        return path.is_dir() or (path.is_file() and path.suffix.lower() in encoded.SUFFIXES)
-
-    def _walk(self) -> Iterator[Path]:
-        def failed(error: OSError) -> None:
-            raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
-
-        for folder, folders, files in os.walk(self.root, onerror=failed):
-            folders[:] = [
-                name
-                for name in folders
-                if not name.startswith(".") and not _is_packed(Path(folder, name))
-            ]
-            for name in files:
-                if name.startswith("."):
-                    continue
-                if Path(name).suffix.lower() in encoded.SUFFIXES and not _would_block(
-                    Path(folder, name)
-                ):
-                    yield Path(folder, name)
-                else:
-                    ending = Path(name).suffix.lower() or "no ending"
-                    self.others.setdefault(ending, []).append(str(Path(folder, name)))
+        return is_folder(source) or (is_file(source) and is_image(source))
 
     def count(self) -> int | None:
         return None if any(is_tiff(path.name) for path in self.paths) else len(self.paths)
 
-    def passed_over(self) -> Mapping[str, Sequence[str]]:
-        return self.others
+    def passed_over(self) -> list[PassedOver]:
+        return self._passed_over.entries()
 
     def files(self) -> Iterable[Path]:
         return self.paths
@@ -156,31 +152,31 @@ def split_of_shard(path: Path) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def shards(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """List the shards in a folder, sorted; none if it also holds image files or folders."""
+def shards(
+    folder: Path, suffixes: Collection[str], passed_over: PassedOverTally | None = None
+) -> list[Path]:
+    """List the shards in a folder, sorted; none if it also holds image files or folders.
+
+    Args:
+        folder: to be looked at.
+        suffixes: of shards.
+        passed_over: counts the other files.
+    """
+    passed_over = passed_over or PassedOverTally()
     found = []
     try:
-        for entry in os.scandir(folder):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir() or is_image(entry.name):
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if is_set_aside(entry.name):
+                passed_over.add(HIDDEN, entry.path)
+            elif entry.is_dir() or is_image(entry.name):
                 return []
-            if entry.name.lower().endswith(tuple(suffixes)):
+            elif not entry.is_file():
+                reason = SPECIAL if Path(entry.path).exists() else DANGLING
+                passed_over.add(reason, entry.path)
+            elif entry.name.lower().endswith(tuple(suffixes)):
                 found.append(Path(entry.path))
+            else:
+                passed_over.add(of_ending(entry.name), entry.path)
     except OSError:
         return []
-    return sorted(found)
-
-
-def _is_packed(folder: Path) -> bool:
-    made = (folder / "dataset.json").is_file() or (folder / "recipe.json").is_file()
-    return made and (folder / "images").is_dir()
-
-
-def _would_block(path: Path) -> bool:
-    """Return whether reading a path could block: a pipe, a device, a socket."""
-    try:
-        kind = path.stat().st_mode
-    except OSError:
-        return False  # reading it reports the error
-    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+    return found

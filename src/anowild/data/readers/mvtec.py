@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from anowild.data.readers.base import Provenance
 from anowild.data.readers.folder import FolderReader, split_of
+from anowild.files import is_folder
 
 MASKS = "ground_truth"
 
@@ -26,16 +26,19 @@ class MVTecReader(FolderReader):
 
     @staticmethod
     def takes(source: str) -> bool:
-        path = Path(source)
         try:
-            return path.is_dir() and (_is_category(path) or _holds_categories(path))
+            return is_folder(source) and (_is_category(source) or _holds_categories(source))
         except OSError:
             return False
 
-    def _walk(self) -> Iterator[Path]:
-        for path in super()._walk():
-            if self._place(path)[:1] != (MASKS,):
-                yield path
+    def _list(self) -> list[Path]:
+        images = []
+        for path in super()._list():
+            if self._place(path)[:1] == (MASKS,):
+                self._passed_over.add(f"masks in {MASKS}", path)
+            else:
+                images.append(path)
+        return images
 
     def _place(self, path: Path) -> tuple[str, ...]:
         """Return the parts of a path below its category: split, label, name."""
@@ -52,10 +55,11 @@ class MVTecReader(FolderReader):
         return Provenance(source=str(path), split=split_of(place), label=label, mask=mask)
 
 
-def _is_category(folder: Path) -> bool:
-    return (folder / "train" / "good").is_dir() and (folder / "test").is_dir()
+def _is_category(folder: str | Path) -> bool:
+    # These are False, and no error, for a folder that cannot be opened.
+    return is_folder(f"{folder}/train/good") and is_folder(f"{folder}/test")
 
 
-def _holds_categories(folder: Path) -> bool:
+def _holds_categories(folder: str) -> bool:
     with os.scandir(folder) as entries:  # needs no further system calls for many images
-        return any(entry.is_dir() and _is_category(Path(entry.path)) for entry in entries)
+        return any(entry.is_dir() and _is_category(entry.path) for entry in entries)

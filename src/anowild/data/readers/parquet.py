@@ -10,6 +10,8 @@ from typing import Any
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
+    PassedOver,
+    PassedOverTally,
     Provenance,
     Reader,
     Record,
@@ -21,10 +23,15 @@ from anowild.data.readers.base import (
 )
 from anowild.data.readers.folder import shards, split_of_shard
 from anowild.errors import UserError
+from anowild.files import is_file, is_folder
 
 SUFFIXES = (".parquet",)
 
-_ROWS = 16  # in memory at a time
+_ROWS = 16  # in memory at a time, at most
+_MAX_CELL = 256 << 20  # bytes of a larger cell are taken for damage, and not decoded
+#: Encoded images hardly become smaller: a column of more than `_IMPLAUSIBLE` bytes that was compressed to
+#: less than this share of them is not unpacked.
+_IMPLAUSIBLE, _LEAST_SHARE = 1 << 30, 0.01
 _BUFFER = 1 << 20  # bytes of a column that are read at a time, instead of a whole row group
 
 
@@ -38,7 +45,10 @@ class ParquetReader(Reader):
 
     def __init__(self, source: str) -> None:
         self.root, self._wanted = split_key(source, SUFFIXES)
-        self.paths = shards(self.root, SUFFIXES) if self.root.is_dir() else [self.root]
+        self._passed_over = PassedOverTally()
+        self.paths = [self.root]
+        if self.root.is_dir():
+            self.paths = shards(self.root, SUFFIXES, self._passed_over)
         self._library = library("pyarrow.parquet", self.root)
         self._files: dict[Path, _File | Exception] = {}
         for path in self.paths:
@@ -58,13 +68,16 @@ class ParquetReader(Reader):
     @staticmethod
     def takes(source: str) -> bool:
         path, _ = split_key(source, SUFFIXES)
-        if path.is_dir():
+        if is_folder(path):
             return bool(shards(path, SUFFIXES))
-        return path.suffix.lower() in SUFFIXES and path.is_file()
+        return path.suffix.lower() in SUFFIXES and is_file(path)
 
     def count(self) -> int:
         # A damaged file counts as one image that is left out.
         return sum(file.count if isinstance(file, _File) else 1 for file in self._files.values())
+
+    def passed_over(self) -> list[PassedOver]:
+        return self._passed_over.entries()
 
     def files(self) -> Iterable[Path]:
         return self.paths
@@ -105,12 +118,12 @@ class _File:
         self._library = library
         with self._open() as file:
             schema = file.schema_arrow
-            self.groups = [
-                file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)
-            ]
+            columns = {field.name: field.type for field in schema}
+            self.column = _choose(path, wanted, columns)
+            facts = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            self.groups = [group.num_rows for group in facts]
+            self._sizes = [_sizes(group, self.column) for group in facts]
         self.count = sum(self.groups)
-        columns = {field.name: field.type for field in schema}
-        self.column = _choose(path, wanted, columns)
         self.label = next((name for name in ("label", "labels") if name in columns), None)
         self._names = _class_names(schema.metadata or {}, self.label)
 
@@ -142,12 +155,21 @@ class _File:
         """Yield number, image and label of each row of a group; for a damaged row, the exception."""
         number, end = first, first + self.groups[group]
         columns = [self.column] + ([self.label] if self.label else [])
-        batches = file.iter_batches(_ROWS, row_groups=[group], columns=columns, use_threads=False)
+        unpacked, packed = self._sizes[group]
+        if unpacked > _MAX_CELL * self.groups[group] or (
+            unpacked > _IMPLAUSIBLE and packed < _LEAST_SHARE * unpacked
+        ):
+            error = ValueError(f"the images of its row group claim to hold {unpacked} bytes")
+            yield from ((row, error, None) for row in range(max(number, start), end))
+            return
+        # No cell is larger than its column, so a batch is no larger than the bound, or one cell.
+        rows = max(1, min(_ROWS, _MAX_CELL // max(unpacked, 1)))
+        batches = file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
         while number < end:
             try:
                 batch = next(batches)
                 if number + len(batch) > start:
-                    images = batch.column(self.column).to_pylist()
+                    images = _cells_of(batch.column(self.column))
                     labels = batch.column(self.label).to_pylist() if self.label else None
             except Exception as error:  # the rows beyond the damage cannot be found either
                 if isinstance(error, StopIteration):
@@ -175,6 +197,27 @@ class _File:
             # -1 stands for test images whose class is withheld.
             return self._names[label] if 0 <= label < len(self._names) else None
         return None if label is None else str(label)
+
+
+def _sizes(group: Any, column: str) -> tuple[int, int]:
+    """Return how many bytes the column of a row group has unpacked and packed, or its largest field."""
+    found = [group.column(i) for i in range(group.num_columns)]
+    named = [c for c in found if c.path_in_schema.partition(".")[0] == column]
+    return max(
+        ((c.total_uncompressed_size, c.total_compressed_size) for c in named), default=(0, 0)
+    )
+
+
+def _cells_of(column: Any) -> list[Any]:
+    """Return the cells of a part of a column; for one that is too large, the exception."""
+    held = column.field("bytes") if str(column.type).startswith("struct") else column
+    if str(held.type) == "binary_view":  # has no such function
+        held = held.cast("large_binary")
+    sizes = library("pyarrow.compute", "").binary_length(held).to_pylist()
+    return [
+        ValueError(f"the cell holds {size} bytes") if (size or 0) > _MAX_CELL else column[i].as_py()
+        for i, size in enumerate(sizes)
+    ]
 
 
 def _bytes(cell: Any) -> bytes:

@@ -12,6 +12,8 @@ from typing import BinaryIO, cast
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
     MAX_IMAGE_BYTES,
+    PassedOver,
+    PassedOverTally,
     Provenance,
     Reader,
     Record,
@@ -27,13 +29,15 @@ from anowild.data.readers.folder import (
     records_from,
     split_of,
 )
+from anowild.data.readers.listing import HIDDEN, is_set_aside, of_ending
 from anowild.errors import UserError
+from anowild.files import is_file
 
 
 class ZipReader(Reader):
     """Reader of PNG, JPEG, TIFF, BMP and WebP files in a zip file, in the order of their names.
 
-    Each page of a TIFF is an image. Names that begin with a dot, and ``__MACOSX``, are skipped. Of
+    Each page of a TIFF is an image. Hidden and system files and folders are passed over. Of
     members with the same name, the last one is read, as in unpacking. Images in a folder ``train`` or
     ``test`` belong to that split; the folder may be in a folder that holds everything.
     """
@@ -42,11 +46,19 @@ class ZipReader(Reader):
         self.path = Path(source)
         try:
             with zipfile.ZipFile(self.path) as archive:
-                self.members = sorted(set(filter(_is_wanted, archive.namelist())))
+                names = archive.namelist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise UserError(
                 f"{self.path}: is not a readable zip file ({error}); copy or download it again"
             ) from error
+        self._passed_over = PassedOverTally()
+        self.members = []
+        for name in sorted(set(names)):
+            if _is_wanted(name):
+                self.members.append(name)
+            elif not name.endswith("/"):
+                hidden = any(map(is_set_aside, PurePosixPath(name).parts))
+                self._passed_over.add(HIDDEN if hidden else of_ending(name), f"{self.path}/{name}")
         if not self.members:
             raise UserError(
                 f"{self.path}: holds no images; give files that end in "
@@ -58,7 +70,7 @@ class ZipReader(Reader):
     @staticmethod
     def takes(source: str) -> bool:
         path = Path(source)
-        if path.suffix.lower() != ".zip" or not path.is_file():
+        if path.suffix.lower() != ".zip" or not is_file(path):
             return False
         try:
             with zipfile.ZipFile(path) as archive:
@@ -68,6 +80,9 @@ class ZipReader(Reader):
 
     def count(self) -> int | None:
         return None if any(map(is_tiff, self.members)) else len(self.members)
+
+    def passed_over(self) -> list[PassedOver]:
+        return self._passed_over.entries()
 
     def files(self) -> Iterable[Path]:
         return [self.path]
@@ -115,6 +130,5 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def _is_wanted(member: str) -> bool:
-    parts = PurePosixPath(member).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    hidden = any(map(is_set_aside, PurePosixPath(member).parts))
     return is_image(member) and not hidden and not member.endswith("/")

@@ -1,0 +1,238 @@
+"""What a folder holds: which files are read, and what is passed over and why."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import os
+import socket
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anowild.data.readers import SkippedImage, open_source
+from anowild.data.readers.base import PassedOver, passed_over_text
+from anowild.data.readers.folder import FolderReader
+from anowild.errors import UserError
+
+
+def draw(path: Path, value: int = 7) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), value, np.uint8)).save(path, format="PNG")
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return [record.name.removeprefix(f"{folder}/") for record in open_source(folder)]
+
+
+def passed(source: object) -> dict[str, tuple[int, str]]:
+    """Count and first name of what is passed over, by reason."""
+    found = open_source(str(source)).passed_over()
+    return {one.reason: (one.count, one.first) for one in found}
+
+
+def test_files_of_other_kinds_are_counted_by_their_ending(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    for name in ("IMG_2.XYZ", "IMG_1.XYZ", "sub/z.txt", "noext"):
+        draw(tmp_path / name)
+    (tmp_path / ".DS_Store").touch()
+    assert names(tmp_path) == ["a.png"]
+    assert passed(tmp_path) == {
+        "files that end in .xyz": (2, f"{tmp_path}/IMG_1.XYZ"),
+        "files that end in .txt": (1, f"{tmp_path}/sub/z.txt"),
+        "files without an ending": (1, f"{tmp_path}/noext"),
+        "hidden or system files and folders": (1, f"{tmp_path}/.DS_Store"),
+    }
+
+
+def test_passed_over_text_names_the_most_frequent_reasons() -> None:
+    found = [PassedOver("files that end in .a", 3, "x\udcff.a"), PassedOver("b", 2, "y")]
+    assert passed_over_text(found, 1) == (
+        "passed over: files that end in .a: 3 (first: x\\xff.a); other reasons: 2"
+    )
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "$RECYCLE.BIN", "#recycle", "lost+found", ".thumbs"])
+def test_thumbnails_of_a_nas_are_no_images(tmp_path: Path, name: str) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / name / "a.png" / "SYNOPHOTO_THUMB_M.png")
+    assert names(tmp_path) == ["a.png"]
+    assert passed(tmp_path) == {
+        "hidden or system files and folders": (1, f"{tmp_path}/{name}"),
+    }
+
+
+def test_a_linked_folder_is_read_under_its_name_here(tmp_path: Path) -> None:
+    draw(tmp_path / "elsewhere" / "deep" / "b.png")
+    draw(tmp_path / "images" / "a.png")
+    (tmp_path / "images" / "link").symlink_to(tmp_path / "elsewhere")
+    assert names(tmp_path / "images") == ["a.png", "link/deep/b.png"]
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "link").symlink_to(tmp_path / "elsewhere")
+    assert names(tmp_path / "only") == ["link/deep/b.png"]
+
+
+def test_no_folder_is_read_twice_and_loops_end(tmp_path: Path) -> None:
+    root, other = tmp_path / "images", tmp_path / "other"
+    draw(root / "z" / "a.png")
+    draw(other / "b.png")
+    (root / "again").symlink_to("z")  # sorted before z, which keeps its own name
+    (root / "here").symlink_to(root)
+    (root / "z" / "up").symlink_to("../..")  # holds the source
+    (root / "other1").symlink_to(other)
+    (root / "other2").symlink_to(other)
+    (other / "back").symlink_to(root / "z")
+    assert names(root) == ["other1/b.png", "z/a.png"]
+    (reason,) = passed(root)
+    assert reason == "links to folders that are read already or hold the source"
+    assert passed(root)[reason][0] == 5
+
+
+def test_links_to_nothing_are_left_out_or_counted(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("absent")
+    (tmp_path / "c.png").symlink_to("c.png")  # to itself
+    (tmp_path / "d").symlink_to("absent")
+    _, b, c = open_source(tmp_path)
+    assert isinstance(b, SkippedImage)
+    assert isinstance(c, SkippedImage)
+    assert b.reason == "No such file or directory"
+    assert c.reason == "Too many levels of symbolic links"
+    assert passed(tmp_path) == {"links to nothing": (1, f"{tmp_path}/d")}
+
+
+def test_pipes_sockets_and_devices_are_never_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    (tmp_path / "d.png").symlink_to("b.png")
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("e.png")
+        assert names(tmp_path) == ["a.png"]
+        assert passed(tmp_path) == {"pipes, sockets or devices": (4, f"{tmp_path}/b.png")}
+
+
+def test_a_locked_folder_does_not_take_the_others_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "locked" / "b.png")
+    scan = os.scandir
+
+    def refuse(path: str) -> object:  # permissions do not stop root, who may run this
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert names(tmp_path) == ["a.png"]
+    assert passed(tmp_path) == {
+        "folders that cannot be read (Permission denied)": (1, f"{tmp_path}/locked"),
+    }
+    with pytest.raises(UserError, match=r"locked: cannot be read \(Permission denied\)"):
+        FolderReader(str(tmp_path / "locked"))
+
+
+def test_folders_may_be_deeper_than_python_calls_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = draw(tmp_path / "x.png").read_bytes()
+    deep = tmp_path.joinpath(*["d"] * 300)
+    deep.mkdir(parents=True)
+    (deep / "y.png").write_bytes(image)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)
+    try:
+        assert len(FolderReader(str(tmp_path)).paths) == 2
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_a_path_longer_than_the_system_takes_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "x.png")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(20):
+        Path("d" * 250).mkdir()
+        os.chdir("d" * 250)
+    assert passed(tmp_path).keys() == {"folders that cannot be read (File name too long)"}
+
+
+@pytest.mark.parametrize(
+    ("mark", "keys"),
+    [
+        ("model.json", ["format", "preprocess", "calibration"]),
+        ("settings.json", ["settings", "preprocess", "images"]),
+        ("dataset.json", ["format", "preprocess", "recipe"]),
+        ("recipe.json", ["format", "preprocess", "how"]),
+        ("review.json", ["format", "scored"]),
+        ("find.json", ["sources"]),
+    ],
+)
+def test_folders_that_anowild_wrote_are_no_images(
+    tmp_path: Path, mark: str, keys: list[str]
+) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "out" / "grids" / "b.png")
+    (tmp_path / "out" / mark).write_text(json.dumps(dict.fromkeys(keys, 1)))
+    assert names(tmp_path) == ["a.png"]
+    assert passed(tmp_path) == {"folders that anowild wrote": (1, f"{tmp_path}/out")}
+    # Named by the user, it is read; so is a folder of the user's own with a file of that name.
+    assert names(tmp_path / "out") == ["grids/b.png"]
+    (tmp_path / "out" / mark).write_text('{"epochs": 3}')
+    assert names(tmp_path) == ["a.png", "out/grids/b.png"]
+
+
+def test_a_folder_named_training_is_read(tmp_path: Path) -> None:
+    draw(tmp_path / "training" / "grids" / "a.png")
+    assert names(tmp_path) == ["training/grids/a.png"]
+
+
+def test_members_of_a_zip_file_are_counted_alike(tmp_path: Path) -> None:
+    image = draw(tmp_path / "a.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("a.png", "@eaDir/a.png", "._b.png", "list.csv", "d/e.csv", "empty/"):
+            archive.writestr(name, image)
+    assert names(tmp_path / "x.zip") == ["a.png"]
+    assert passed(tmp_path / "x.zip") == {
+        "hidden or system files and folders": (2, f"{tmp_path}/x.zip/._b.png"),
+        "files that end in .csv": (2, f"{tmp_path}/x.zip/d/e.csv"),
+    }
+
+
+@pytest.mark.parametrize("ending", [".tar", ".parquet"])
+def test_shards_that_are_no_files_are_passed_over(tmp_path: Path, ending: str) -> None:
+    os.mkfifo(tmp_path / f"a{ending}")
+    with pytest.raises(
+        UserError, match=r"holds no images \(passed over: pipes, sockets or devices: 1"
+    ):
+        open_source(tmp_path)
+    image = draw(tmp_path.parent / f"{tmp_path.name}.png").read_bytes()
+    if ending == ".tar":
+        with tarfile.open(tmp_path / "b.tar", "w") as tar:
+            info = tarfile.TarInfo("x.png")
+            info.size = len(image)
+            tar.addfile(info, io.BytesIO(image))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        pq = pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.table({"image": [image]}), tmp_path / "b.parquet")
+    (tmp_path / f"c{ending}").symlink_to("absent")
+    (tmp_path / "readme.txt").touch()
+    assert len(list(open_source(tmp_path))) == 1
+    assert passed(tmp_path) == {
+        "pipes, sockets or devices": (1, f"{tmp_path}/a{ending}"),
+        "links to nothing": (1, f"{tmp_path}/c{ending}"),
+        "files that end in .txt": (1, f"{tmp_path}/readme.txt"),
+    }
