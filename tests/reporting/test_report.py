@@ -127,7 +127,7 @@ def test_report_shows_all_sections_in_order(
     assert "Findings: constant 1" in page.text
     assert "Constant: 1" in page.text
     assert "all its pixels are 0 of 255 (black)" in page.text
-    assert ".txt: not read as images: 1" in page.text
+    assert "files that end in .txt: 1" in page.text
     assert "broken.png" in page.text
     assert "AUROC" in page.text
     assert "labeled anomalous" in page.text

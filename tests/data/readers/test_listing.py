@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from anowild.data.readers import SkippedImage, open_source
+from anowild.data.readers import Record, SkippedImage, encoded, open_source
 from anowild.data.readers.base import PassedOver, passed_over_text
 from anowild.data.readers.folder import FolderReader
 from anowild.errors import UserError
+from tests.data.readers.checks import PICTURES
 
 
 def draw(path: Path, value: int = 7) -> Path:
@@ -236,3 +237,44 @@ def test_shards_that_are_no_files_are_passed_over(tmp_path: Path, ending: str) -
         "links to nothing": (1, f"{tmp_path}/c{ending}"),
         "files that end in .txt": (1, f"{tmp_path}/readme.txt"),
     }
+
+
+def test_kinds_that_need_a_library_say_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "b.HEIC")
+    monkeypatch.setattr(encoded, "SUFFIXES", frozenset({".png"}))
+    monkeypatch.setitem(encoded.NEEDED, ".heic", "pip install 'anowild[formats]'")
+    assert passed(tmp_path) == {
+        "files that end in .heic, which need pip install 'anowild[formats]'": (
+            1, f"{tmp_path}/b.HEIC",
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", [".heic", ".avif", ".jfif"])
+def test_further_kinds_of_images(tmp_path: Path, ending: str) -> None:
+    kind, options = {
+        ".heic": ("HEIF", {"quality": -1, "chroma": 444, "matrix_coefficients": 0}),
+        ".avif": ("AVIF", {"quality": 100, "subsampling": "4:4:4"}),
+        ".jfif": ("JPEG", {"quality": 100, "subsampling": 0}),
+    }[ending]
+    if ending == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    elif ending == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    pixels = np.asarray(Image.open(PICTURES / "astronaut.png"))[:64, :96]
+    path = tmp_path / f"a{ending.upper()}"
+    Image.fromarray(pixels).save(path, format=kind, **options)
+    (record,) = open_source(tmp_path)
+    assert isinstance(record, Record)
+    assert np.abs(record.pixels.astype(int) - pixels).max() <= (0 if ending == ".heic" else 6)
+    assert list(open_source(tmp_path).shapes(1)) == [(64, 96, 3)]
+
+
+def test_reasons_do_not_name_the_file_so_that_they_group(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.tif"):
+        (tmp_path / name).write_bytes(b"no image at all")
+    found = {r.reason for r in open_source(tmp_path) if isinstance(r, SkippedImage)}
+    assert found == {"cannot identify it as an image: it is damaged, or of another kind"}

@@ -161,6 +161,16 @@ def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]
     return Path(source), None
 
 
+class MissingLibrary(UserError):
+    """A library that is not installed; ``need`` says which, without the file that needs it."""
+
+    def __init__(self, source: object, name: str) -> None:
+        self.need = (
+            f"reading it needs the library {name.partition('.')[0]}: pip install 'anowild[formats]'"
+        )
+        super().__init__(f"{source}: {self.need}")
+
+
 def library(name: str, source: object) -> Any:
     """Import an optional library.
 
@@ -169,15 +179,12 @@ def library(name: str, source: object) -> Any:
         source: what needs the library, for the message.
 
     Raises:
-        UserError: it is not installed; the message says how to install it.
+        MissingLibrary: it is not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UserError(
-            f"{source}: reading it needs the library {name.partition('.')[0]}: "
-            "pip install 'anowild[formats]'"
-        ) from None
+        raise MissingLibrary(source, name) from None
 
 
 def check_pixels(height: int, width: int, size: int = 0) -> None:

@@ -1,25 +1,43 @@
-"""Decoder of PNG, JPEG, TIFF, BMP and WebP images, from files or from bytes."""
+"""Decoder of PNG, JPEG, TIFF, BMP, WebP, AVIF and HEIC images, from files or from bytes."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError, features
 
 from anowild.arrays import Array
 from anowild.data.readers import normal_form, tiff
-from anowild.data.readers.base import MAX_PIXELS, Shape, check_pixels
+from anowild.data.readers.base import MAX_PIXELS, MissingLibrary, Shape, check_pixels
+from anowild.files import open_regular
 
 File = Path | BinaryIO
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+#: Endings that need a library, and what brings it.
+_OPTIONAL = {
+    ".avif": "Pillow 11.3 or newer",
+    ".heic": "pip install 'anowild[formats]'",
+    ".heif": "pip install 'anowild[formats]'",
+}
+_HEIF = importlib.util.find_spec("pillow_heif") is not None
+#: Endings of images that are read here.
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp"}
+    | ({".avif"} if features.check("avif") else set())
+    | ({".heic", ".heif"} if _HEIF else set())
+)
+#: What has to be there for images of other endings to be read.
+NEEDED = {ending: needed for ending, needed in _OPTIONAL.items() if ending not in SUFFIXES}
 
 #: Formats whose pictures follow each other in time. Those of others are previews, or views of stereo cameras.
 _ANIMATED = frozenset({"PNG", "WEBP", "GIF", "AVIF"})
@@ -112,6 +130,10 @@ def failure_reason(error: Exception) -> str:
         return f"it claims more pixels than the limit of {MAX_PIXELS:,}"
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
+    if isinstance(error, UnidentifiedImageError):  # its text names the file
+        return "cannot identify it as an image: it is damaged, or of another kind"
+    if isinstance(error, MissingLibrary):
+        return error.need
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.replace("\n", " ") or type(error).__name__
 
@@ -135,7 +157,7 @@ def _decode(file: File, animated: bool) -> Iterator[tuple[int, int, Array]]:
 def _opened(file: File) -> Iterator[BinaryIO]:
     # Pillow never gets a path: it would map the file into memory, and scramble turned pixels.
     if isinstance(file, Path):
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             yield opened
     else:
         file.seek(0)
@@ -159,7 +181,21 @@ def _start(file: BinaryIO) -> bytes:
 
 
 def _image(file: BinaryIO) -> Image.Image:
-    return Image.open(_without_texts(file))
+    readable = _without_texts(file)
+    try:
+        return Image.open(readable)
+    except UnidentifiedImageError:
+        if not _HEIF:
+            raise
+    _register_heif()
+    readable.seek(0)
+    return Image.open(readable)
+
+
+@cache
+def _register_heif() -> None:
+    """Let Pillow read HEIC: only when it is needed, as loading the library takes a while."""
+    importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _check_frames(image: Image.Image, animated: bool) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from anowild.data.readers.base import PassedOverTally
+from anowild.data.readers.encoded import NEEDED
 from anowild.errors import UserError
 from anowild.files import open_regular
 
@@ -135,7 +136,10 @@ def is_set_aside(name: str) -> bool:
 def of_ending(name: str) -> str:
     """Return the reason for passing over a file of another kind."""
     ending = Path(name).suffix.lower()
-    return f"files that end in {ending}" if ending else "files without an ending"
+    if not ending:
+        return "files without an ending"
+    needed = f", which need {NEEDED[ending]}" if ending in NEEDED else ""
+    return f"files that end in {ending}{needed}"
 
 
 def is_own(folder: str, names: Collection[str]) -> bool:
