@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +52,16 @@ def test_files_of_other_kinds_are_counted_by_their_ending(tmp_path: Path) -> Non
         "files without an ending": (1, f"{tmp_path}/noext"),
         "hidden or system files and folders": (1, f"{tmp_path}/.DS_Store"),
     }
+
+
+def test_many_different_endings_are_counted_together(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    for i in range(40):
+        (tmp_path / f"scan.{i:03d}").touch()
+    (tmp_path / "b.<i>").touch()
+    found = passed(tmp_path)
+    assert len(found) == 30
+    assert found["files of other kinds"] == (12, f"{tmp_path}/b.<i>")
 
 
 def test_passed_over_text_names_the_most_frequent_reasons() -> None:
@@ -255,11 +266,12 @@ def test_kinds_that_need_a_library_say_which(
 
 @pytest.mark.parametrize("ending", [".heic", ".avif", ".jfif"])
 def test_further_kinds_of_images(tmp_path: Path, ending: str) -> None:
-    kind, options = {
+    choices: dict[str, tuple[str, dict[str, Any]]] = {
         ".heic": ("HEIF", {"quality": -1, "chroma": 444, "matrix_coefficients": 0}),
         ".avif": ("AVIF", {"quality": 100, "subsampling": "4:4:4"}),
         ".jfif": ("JPEG", {"quality": 100, "subsampling": 0}),
-    }[ending]
+    }
+    kind, options = choices[ending]
     if ending == ".heic":
         pytest.importorskip("pillow_heif").register_heif_opener()
     elif ending == ".avif" and not features.check("avif"):

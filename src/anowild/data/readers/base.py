@@ -73,14 +73,23 @@ class PassedOver:
     first: str
 
 
+#: The reason for passing over files that have nothing in common.
+OTHERS = "files of other kinds"
+
+
 class PassedOverTally:
     """Count of what a reader passes over, by reason."""
+
+    #: Numbers as endings may make many; those beyond are counted together.
+    MOST_REASONS = 30
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
 
     def add(self, reason: str, name: object) -> None:
         """Count one entry; ``name`` is kept if it is the first of its reason."""
+        if reason not in self._found and len(self._found) >= self.MOST_REASONS:
+            reason = OTHERS
         count, first = self._found.get(reason, (0, str(name)))
         self._found[reason] = (count + 1, first)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from anowild.data.readers.base import PassedOverTally
+from anowild.data.readers.base import OTHERS, PassedOverTally
 from anowild.data.readers.encoded import NEEDED
 from anowild.errors import UserError
 from anowild.files import open_regular
@@ -138,6 +139,8 @@ def of_ending(name: str) -> str:
     ending = Path(name).suffix.lower()
     if not ending:
         return "files without an ending"
+    if re.fullmatch(r"\.[\w~+-]{1,12}", ending, re.ASCII) is None:
+        return OTHERS
     needed = f", which need {NEEDED[ending]}" if ending in NEEDED else ""
     return f"files that end in {ending}{needed}"
 
