@@ -100,13 +100,15 @@ def open_regular(path: str | Path) -> BinaryIO:
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return open(path, "rb", opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(
-            errno.EINVAL, "it is no regular file, but a pipe, device or folder", str(path)
-        )
-    return os.fdopen(descriptor, "rb")
+        raise OSError(errno.EINVAL, "it is no regular file, but a pipe, device or folder", path)
+    return descriptor
 
 
 def check_regular(path: str | Path) -> None:
