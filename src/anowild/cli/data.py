@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from anowild.cli.help import Command
-from anowild.cli.options import Changes, Sources, changed, command_line, new_name, two_numbers
+from anowild.cli.options import (
+    Changes,
+    Sources,
+    changed,
+    check_left_out,
+    command_line,
+    new_name,
+    two_numbers,
+)
 from anowild.errors import UserError
 from anowild.files import for_terminal
 
@@ -126,6 +134,9 @@ def prepare(
     for line in quality_summary(packed):
         print(for_terminal(line))
     print(f"next: {command_line('train', out, '-o', new_name('model'))}")
+    leaks_dropped = packed.description["findings"]["leaks"]
+    dropped = leaks_dropped["equal"] + leaks_dropped["near"] if leaks == "drop" else 0
+    check_left_out(len(packed) + dropped, packed.description["left_out"] - dropped)
 
 
 def contaminate(

@@ -192,6 +192,7 @@ def score(
     unlike = unlike_training(table.score[: table.new])
     if unlike is not None:
         options.print_error(f"anowild: warning: {unlike}")
+    options.check_left_out(table.new, table.left_out)
     if exit_code and flagged:
         raise typer.Exit(FLAGGED)
 

@@ -280,6 +280,24 @@ def new_name(path: str | Path) -> Path:
     return found
 
 
+#: Exit code of `score` and `prepare` where more images were left out than used.
+MOSTLY_LEFT_OUT = 4
+
+
+def check_left_out(used: int, left_out: int) -> None:
+    """End the command, whose results are written, if more images were left out than used.
+
+    Raises:
+        typer.Exit: with the code ``MOSTLY_LEFT_OUT``.
+    """
+    if left_out > used:
+        print_error(
+            f"anowild: {left_out} of {used + left_out} images were left out, more than half; the results "
+            f"are of the others alone (exit code {MOSTLY_LEFT_OUT})"
+        )
+        raise typer.Exit(MOSTLY_LEFT_OUT)
+
+
 def print_error(text: str) -> None:
     """Print a line on stderr; characters that are no text, or control a terminal, are escaped."""
     print(for_terminal(text), file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tracemalloc
 import warnings
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from anowild.arrays import Array
-from anowild.data.readers import Record, arrays
+from anowild.data.readers import Record, arrays, open_source
 from anowild.data.readers.arrays import to_images
 from anowild.data.readers.hdf5 import Hdf5Reader
 from anowild.data.readers.zarr_store import ZarrReader
@@ -261,3 +262,12 @@ def test_a_missing_zarr_chunk_is_the_fill_value(tmp_path: Path) -> None:
     first, *_ = ZarrReader(str(path))
     assert isinstance(first, Record)
     assert (first.pixels == 7).all()
+
+
+@pytest.mark.parametrize("name", [".zarray", "zarr.json", "c/0"])
+def test_a_pipe_in_a_zarr_store_is_named(tmp_path: Path, name: str) -> None:
+    pipe = tmp_path / "x.zarr" / name
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match=rf"x\.zarr: cannot be read \({name} is a pipe or device"):
+        open_source(tmp_path / "x.zarr")

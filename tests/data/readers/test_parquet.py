@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from anowild.arrays import Array
-from anowild.data.readers import Record, SkippedImage
+from anowild.data.readers import Record, SkippedImage, parquet
 from anowild.data.readers.parquet import ParquetReader
 from anowild.errors import UserError
 from tests.data.readers.checks import PICTURES, check, check_starts, crops, reasons
@@ -198,3 +198,29 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
         count += 1
     assert count == 2000
     assert most < 8 << 20
+
+
+def test_cells_and_row_groups_beyond_the_bound_are_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 5, np.uint8)).save(image, format="PNG")
+    good, large = image.getvalue(), bytes(1 << 20)
+    monkeypatch.setattr(parquet, "_MAX_CELL", 1 << 19)
+    monkeypatch.setattr(parquet, "_IMPLAUSIBLE", 1 << 22)
+    path = tmp_path / "x.parquet"
+
+    def read(cells: list[Any], **options: Any) -> list[str | None]:
+        pq.write_table(pa.table({"image": cells}), path, compression="zstd", **options)
+        reader = ParquetReader(str(path))
+        assert reader.count() == len(cells)
+        return [r.reason if isinstance(r, SkippedImage) else None for r in reader]
+
+    for cells in ([good, large, good, good], [{"bytes": x} for x in (good, large, good, good)]):
+        assert read(cells) == [None, "the cell holds 1048576 bytes", None, None]
+    # The mean of the cells is beyond the bound, or they were compressed as no image can be.
+    claim = "the images of its row group claim to hold"
+    for cells in ([large, large], [*[good] * 20, *[large] * 5]):
+        found = read(cells, use_dictionary=False)
+        assert all(reason is not None and reason.startswith(claim) for reason in found)
+    assert read([good, large, large], row_group_size=1)[0] is None

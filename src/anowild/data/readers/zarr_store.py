@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from anowild.data.readers.arrays import StoreReader
 from anowild.data.readers.base import library, split_key
+from anowild.files import is_file, is_folder
 
 SUFFIXES = (".zarr", ".zarr.zip")
 
@@ -33,12 +34,23 @@ class ZarrReader(StoreReader):
             return [self.path]
         return sorted(path for path in self.path.rglob("*") if path.is_file())
 
+    def _check_files(self) -> None:
+        """Refuse a store with pipes or devices, whose chunks the library would wait for.
+
+        Raises:
+            ValueError: there is one.
+        """
+        for path in self.path.rglob("*"):
+            if path.exists() and not (is_file(path) or is_folder(path)):
+                raise ValueError(f"{path.relative_to(self.path)} is a pipe or device, no file")
+
     @contextmanager
     def _open(self) -> Iterator[Mapping[str, Any]]:
         zarr = library("zarr", self.path)
         if self.path.is_file():
             store = zarr.storage.ZipStore(self.path, mode="r")
         else:
+            self._check_files()
             store = zarr.storage.LocalStore(self.path, read_only=True)
         with store:
             root = zarr.open(store, mode="r")
