@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from anowild.arrays import MappedArray
 from anowild.data import ImageSet, Preprocess
 from anowild.device import configure_process
 from anowild.errors import ViewUnavailable
@@ -91,7 +92,7 @@ def _run_piece(job: dict[str, Any]) -> None:
     configure_process(job["threads"])
     settings = Settings.from_json(job["settings"])
     stored = {**job["images"], "shape": tuple(job["images"]["shape"])}
-    array = np.memmap(mode="r", **stored)
+    array = np.memmap(mode="r", **stored).view(MappedArray)
     preprocess = Preprocess(**job["preprocess"])
     tiles = job["tiles"]
     owners = None if tiles is None else np.repeat(np.arange(len(tiles)), tiles)

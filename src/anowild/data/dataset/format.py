@@ -22,7 +22,7 @@ from typing import Any, ClassVar, overload
 
 import numpy as np
 
-from anowild.arrays import Array
+from anowild.arrays import Array, MappedArray
 from anowild.data.checks import MEASURES
 from anowild.data.dataset.thumbnails import Thumbnails
 from anowild.data.preprocessing import Preprocess
@@ -155,7 +155,7 @@ class PackedSet:
         p = self.preprocess
         try:
             # Copy on write, because PyTorch warns about read-only arrays.
-            images = np.load(path, mmap_mode="c", allow_pickle=False)
+            images = np.load(path, mmap_mode="c", allow_pickle=False).view(MappedArray)
         except OSError as error:
             raise UserError(
                 f"{path}: is missing ({error.strerror}); prepare the data set again"
@@ -295,7 +295,8 @@ class PackedReader(Reader):
                     row["source"], row["frame"], position, split, row["label"], row["mask"],
                     row["anomaly"],
                 )  # fmt: skip
-                yield Record(row["name"], np.moveaxis(image, -3, -1), origin)
+                pixels = np.array(image[...])  # copied at once: the file may be cut meanwhile
+                yield Record(row["name"], np.moveaxis(pixels, -3, -1), origin)
 
     def _images(self, split: str, first: int) -> Iterable[Array]:
         squares, owners = self.packed.squares(split)

@@ -16,7 +16,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-from anowild.arrays import Array
+from anowild.arrays import Array, MappedArray
 from anowild.data.readers.base import (
     MAX_IMAGE_BYTES,
     Provenance,
@@ -130,7 +130,7 @@ class ArrayReader(StackReader):
 
     def _rows(self, start: int) -> Iterator[Array | Exception]:
         if self._array is not None:
-            yield from (np.asarray(row) for row in self._array[start:])
+            yield from (np.array(row) for row in self._array[start:])
             return
         assert self._member is not None
         number = start
@@ -219,7 +219,7 @@ def load_array(source: str) -> Array:
     path, key = split_key(source, SUFFIXES)
     try:
         if path.suffix.lower() == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return np.load(path, mmap_mode="r", allow_pickle=False).view(MappedArray)
         with np.load(path, allow_pickle=False) as archive:
             return archive[_key_of(path, key, archive.files)]
     except _DAMAGES as error:
