@@ -227,7 +227,7 @@ def _order(name: str) -> tuple[int, int, str]:
 
 
 def _further(name: str) -> str:
-    return f"further images of samples, {name}; FILE.tar:{name} reads them instead"
+    return f"further images of samples, which FILE.tar:{name} reads instead"
 
 
 def _is_read(member: tarfile.TarInfo, path: Path, passed_over: PassedOverTally) -> bool:
