@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,7 +20,9 @@ from typer.main import get_command
 
 from anowild.arrays import Array
 from anowild.cli import app
+from anowild.errors import ViewUnavailable
 from anowild.evaluation.metrics import auroc
+from anowild.presets import PRESETS, Preset
 from tests.conftest import Run
 from tests.paper.test_tables import TOTALS
 
@@ -365,9 +368,25 @@ def test_ctrl_c_gets_a_word(model_folder: Path, folder_of: Callable[..., Path]) 
     assert (done.returncode, done.stderr) == (130, "stopped; give the same command again\n")
 
 
-def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
-    code, out, _ = anowild("demo", "-o", tmp_path / "demo", "--kimg", 0.3)
-    assert code == 0
+@pytest.mark.parametrize(
+    "views",
+    [
+        "gan,transforms,pixels",
+        pytest.param("gan,transforms,pixels,pretrained", marks=pytest.mark.slow),
+    ],
+)
+def test_the_demo_leaves_what_it_says(
+    anowild: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: str
+) -> None:
+    embeddings = "pretrained" in views
+    laptop = PRESETS["laptop"]
+    changes = {**laptop.changes, "views": (tuple(views.split(",")), "")}
+    monkeypatch.setitem(PRESETS, "laptop", Preset(laptop.summary, changes))
+    if not embeddings:
+        unavailable = Mock(side_effect=ViewUnavailable("not installed"))
+        monkeypatch.setattr("anowild.demo.embedding_neighbors", unavailable)
+    code, out, err = anowild("demo", "-o", tmp_path / "demo", "--kimg", 0.3)
+    assert code == 0, err
     assert "21 other digits hidden" in out
     assert "PCA reconstruction" in out
     assert "AUROC" in out
@@ -386,10 +405,10 @@ def test_the_demo_leaves_what_it_says(anowild: Run, tmp_path: Path) -> None:
     assert "data:image/png;base64," in page
     assert "<script" not in page
     assert "the same views, untrained" in page
-    for view in ("gan", "transforms", "pixels", "pretrained"):
+    for view in views.split(","):
         assert f"view {view}" in page
         assert f"AnoWild, {view} alone" in out
-    assert "10 nearest neighbors, pretrained embeddings" in page
+    assert ("10 nearest neighbors, pretrained embeddings" in page) == embeddings
     assert "of the 100 images that are labeled anomalous are flagged" in page
     digits = tmp_path / "demo" / "digits"
     assert len(list((digits / "training").iterdir())) == 421
