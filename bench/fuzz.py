@@ -294,7 +294,7 @@ def edit_tensor(value: torch.Tensor, rng: random.Random) -> torch.Tensor:
         lambda: flat,
         lambda: value.to(rng.choice((torch.int8, torch.float16, torch.bfloat16, torch.bool, torch.float64, torch.int64))),
         lambda: torch.full_like(value, rng.choice((0, 1, -1))),
-        lambda: value + 1 if value.dtype != torch.bool else ~value,
+        lambda: (value.double() + 1).to(value.dtype),
         lambda: torch.zeros(rng.choice(((3,), (1000,), (5, 5), (0,), ()))),
     ]  # fmt: skip
     if value.is_floating_point():

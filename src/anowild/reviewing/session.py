@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -188,15 +187,9 @@ class ReviewSession:
                 and features.dtype.kind == "f"
             )  # fmt: skip
             images = ReviewImages(packed, Path(base))
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            MemoryError,
-            BadZipFile,
-        ) as error:
+        except UserError:
+            raise
+        except Exception as error:  # damaged archives raise errors of many kinds
             raise UserError(
                 f"{folder}: damaged review ({error}); score again with --again, the marks are kept"
             ) from error

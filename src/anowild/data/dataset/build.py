@@ -157,7 +157,8 @@ def _remove_if_other(out: Path, recipe: Mapping[str, Any]) -> None:
         if not made.is_file():
             continue
         value = read_json(made)
-        before = value.get("recipe") if made.name == DESCRIPTION else value
+        described = made.name == DESCRIPTION and isinstance(value, dict)
+        before = value.get("recipe") if described else value
         if before != recipe:
             shutil.rmtree(path, ignore_errors=True)
 

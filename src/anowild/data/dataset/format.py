@@ -15,14 +15,16 @@ Opening a data set takes milliseconds for any number of images: data are read wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 
 from anowild.arrays import Array, MappedArray
+from anowild.checked import Count, checked
 from anowild.data.checks import MEASURES
 from anowild.data.dataset.thumbnails import Thumbnails
 from anowild.data.preprocessing import Preprocess
@@ -92,6 +94,29 @@ def is_packed_set(path: Path) -> bool:
     return (path / DESCRIPTION).is_file() and (path / IMAGES).is_dir()
 
 
+@dataclass(frozen=True)
+class _Leaks:
+    """Test images that are in training too."""
+
+    equal: Count
+    near: Count
+    done: Literal["drop", "keep"]
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What a data set says of its images, as far as it is shown; how many each."""
+
+    equal: Count
+    near_equal: Count
+    leaks: _Leaks
+    left_out: Mapping[str, Count]
+    images: Mapping[str, Count]
+    modes: Mapping[str, Count]
+    sizes: Mapping[str, Count]
+    different_sizes: Count
+
+
 class PackedSet:
     """Packed data set, opened for reading.
 
@@ -117,14 +142,18 @@ class PackedSet:
                 "data set again"
             )
         try:
-            self.preprocess = Preprocess(**value["preprocess"])
-            self.id = str(value["id"])
-            self.counts = {str(split): int(n) for split, n in value["images"].items()}
-            if not set(self.counts) <= set(SPLITS):
+            self.preprocess = checked(Preprocess, value["preprocess"], "preprocess")
+            self.id = checked(str, value["id"], "id")
+            self.counts = checked(dict[str, Count], value["images"], "images")
+            if not self.counts or not set(self.counts) <= set(SPLITS):
                 raise ValueError(f"splits {list(self.counts)}")
-            if not {"equal", "near_equal", "leaks", "left_out"} <= set(value["findings"]):
-                raise KeyError("findings")
-            self.passed_over = [PassedOver(**one) for one in value.get("passed_over", [])]
+            checked(Count, value["left_out"], "left_out")
+            known = {f.name for f in fields(_Findings)}
+            found = {name: item for name, item in value["findings"].items() if name in known}
+            checked(_Findings, found, "findings")
+            self.passed_over = checked(
+                list[PassedOver], value.get("passed_over", []), "passed_over"
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{description}: is damaged ({error!r}); prepare the data set again"
