@@ -35,7 +35,7 @@ def _raise() -> None:
     [
         (_raise, "traceback"),
         (lambda: np.ones(3 << 30, np.uint8), "traceback"),  # more memory than is given
-        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "signal"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "signal"),
         (lambda: time.sleep(30), "hang"),
         (lambda: exit(1), "sentence"),
         (lambda: None, "result"),

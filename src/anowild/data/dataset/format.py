@@ -100,7 +100,11 @@ class _Leaks:
 
     equal: Count
     near: Count
-    done: Literal["drop", "keep"]
+    done: Literal["refuse", "drop", "keep"]
+
+    def __post_init__(self) -> None:
+        if self.done == "refuse" and (self.equal or self.near):
+            raise ValueError("done is 'refuse', yet there are some")
 
 
 @dataclass(frozen=True)
