@@ -15,6 +15,7 @@ from anowild import cli
 from bench import fuzz
 
 
+@pytest.mark.slow
 def test_edits_end_with_a_result_or_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     failed = fuzz.models(count=60, seed=7, jobs=1)
     said = capsys.readouterr().out
