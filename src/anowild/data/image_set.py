@@ -21,6 +21,7 @@ from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage, 
 from anowild.data.readers.arrays import to_images
 from anowild.data.readers.base import Shape, passed_over_text
 from anowild.data.readers.encoded import failure_reason
+from anowild.data.value_range import ValueRange, little_used
 from anowild.errors import UserError
 from anowild.settings import Settings
 
@@ -53,6 +54,8 @@ class ImageSet:
     left_out: list[SkippedImage] = field(default_factory=list)
     known_digest: str | None = None
     owners: Array | None = None
+    #: What the images held before they were preprocessed; None: not known.
+    values: ValueRange | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,14 +93,19 @@ class ImageSet:
         readers = open_all(sources, ["train"])
         if len(readers) == 1 and isinstance(readers[0], PackedReader) and preprocess is None:
             return _mapped(readers[0], settings or Settings())
+        chosen = preprocess is None
         preprocess = preprocess or choose_preprocess(readers, settings or Settings())
         stream = ImageStream(readers, preprocess)
         parts = list(stream.batches(256))
+        if chosen and (warning := little_used(stream.values, preprocess)):
+            log.warning("%s", warning)
         images = np.concatenate([part.images for part in parts])
         names = list(chain.from_iterable(part.names for part in parts))
         counts = np.concatenate([np.bincount(part.owners) for part in parts])
         owners = np.repeat(np.arange(len(names)), counts) if preprocess.tiles else None
-        return ImageSet(images, names, preprocess, stream.left_out, owners=owners)
+        return ImageSet(
+            images, names, preprocess, stream.left_out, owners=owners, values=stream.values
+        )
 
 
 def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
@@ -111,6 +119,7 @@ def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
         preprocess,
         known_digest=f"{packed.id}:{split}",
         owners=owners,
+        values=ValueRange.from_json(packed.description.get("values")),
     )
 
 
@@ -193,11 +202,23 @@ def choose_preprocess(readers: Iterable[ImageSource], settings: Settings) -> Pre
             fitting = 1 << max(3, int(side - 1).bit_length())
             resolution = min(fitting, settings.max_resolution, 512)
         if channels is None:
-            channels = max((s[2] for s in shapes), default=1)
+            channels = _usual_channels(shapes)
     return Preprocess(
         resolution, channels, settings.fit, settings.bits,
         settings.black, settings.white, settings.contrast, settings.tiles,
     )  # fmt: skip
+
+
+def _usual_channels(shapes: Sequence[Shape]) -> int:
+    """Return 1 if all images are gray, 3 if some are in color; or another number if most images have it."""
+    counts = Counter(shape[2] for shape in shapes)
+    usual = counts[1] + counts[3]
+    other, most = max(
+        counts.items(), key=lambda item: (item[0] not in (1, 3)) * item[1], default=(1, 0)
+    )
+    if other not in (1, 3) and most > usual:
+        return other
+    return 3 if counts[3] else 1
 
 
 def _agreed(packed: Sequence[PackedSet], settings: Settings) -> Preprocess:
@@ -238,7 +259,7 @@ def _batch(parts: list[tuple[str, int, Array, Provenance]]) -> Batch:
 class ImageStream:
     """Stream of preprocessed batches, in order, in memory that does not grow with their number.
 
-    ``left_out`` fills while the stream is read. The first entries are also logged as warnings.
+    ``left_out`` and ``values`` fill while the stream is read. The first entries are also logged as warnings.
 
     Raises:
         UserError: a packed data set has another preprocessing.
@@ -251,6 +272,7 @@ class ImageStream:
         self.readers = readers
         self.preprocess = preprocess
         self.left_out: list[SkippedImage] = []
+        self.values = ValueRange()
         self._stopped = False
 
     def count(self) -> int | None:
@@ -303,7 +325,9 @@ class ImageStream:
     def _preprocessed(self, reader: ImageSource, record: Record) -> Array:
         """Return the squares of an image, [n, C, R, R]."""
         if reader.packed is None:
-            return self.preprocess.squares(record.pixels)
+            squares = self.preprocess.squares(record.pixels)
+            self.values.add(record.pixels)
+            return squares
         prepared = np.moveaxis(record.pixels, -1, -3)
         return prepared if prepared.ndim == 4 else prepared[None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,11 +10,14 @@ from typing import Protocol
 from anowild.data import ImageStream, open_all
 from anowild.data.image_set import Batch, Source
 from anowild.data.prefetch import prefetch
+from anowild.data.value_range import ValueRange, unlike_trained
 from anowild.progress import bar
 from anowild.scoring.detector import Detector
 from anowild.scoring.scores import Scores
 from anowild.scoring.table import Table, check_output
 from anowild.scoring.thresholds import Threshold
+
+log = logging.getLogger("anowild")
 
 #: Images decoded and scored at a time, at most, but no fewer than a batch of the views; and how many
 #: such chunks are decoded ahead.
@@ -68,6 +72,9 @@ def score_pass(detector: Detector, stream: ImageStream, *sinks: Sink) -> None:
             for sink in sinks:
                 sink.take(batch, scores)
             shown.update(batch.positions[-1] + 1)
+    trained = ValueRange.from_json(detector.training_info.get("values"))
+    for warning in unlike_trained(stream.values, trained, detector.preprocess):
+        log.warning("%s", warning)
     for sink in sinks:
         sink.end(len(stream.left_out))
 

@@ -195,6 +195,7 @@ def _joined(
         "settings": settings.to_json(),
         "views": {part.view.name: dict(part.info) for part in fitted},
         "failed": dict(failed),
+        "values": None if images.values is None else images.values.to_json(),
     }
     detector = Detector(
         [part.view for part in fitted], images.preprocess, calibration, info, reference_images,

@@ -270,3 +270,15 @@ def test_frames_of_a_gif_have_a_bound_too(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UserError, match="more pixels than the limit"):
         VideoReader(str(tmp_path / "x.gif"))
+
+
+def test_a_video_without_its_index_says_that_it_is_cut_off(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x.mp4", np.stack(crops("astronaut.png", 4, 48, 64)), "rgb24", "-c:v", "mpeg4"
+    )
+    data = path.read_bytes()
+    for part in (data[: len(data) // 2], data[: data.index(b"moov") + 60]):
+        path.write_bytes(part)
+        with pytest.raises(UserError, match=r"x\.mp4: .*cop(y|ied)") as caught:
+            VideoReader(str(path))
+        assert "NoneType" not in str(caught.value)

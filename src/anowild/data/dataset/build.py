@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,11 @@ from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource
 from anowild.data.readers.base import library
+from anowild.data.value_range import little_used
 from anowild.errors import UserError
 from anowild.files import atomic_write, exclusive_lock, printable, read_json, write_json
+
+log = logging.getLogger("anowild")
 
 CONTACT_SHEET = "contact_sheet.png"
 
@@ -87,12 +91,15 @@ def build_set(
             _open_existing(folder, recipe, leaks)
         else:
             _check_recipe(folder, recipe)
-            PackedSetWriter(folder, preprocess, labels, pictures).run(parts)
+            writer = PackedSetWriter(folder, preprocess, labels, pictures)
+            writer.run(parts)
+            if warning := little_used(writer.values, preprocess):
+                log.warning("%s", warning)
             if sheet is not None:
                 with atomic_write(folder / CONTACT_SHEET) as temporary:
                     sheet.sheet().save(temporary, format="PNG")
             passed_over = [one for part in parts for r in part.readers for one in r.passed_over()]
-            finalize(folder, recipe, leaks, passed_over)
+            finalize(folder, recipe, leaks, writer.values, passed_over)
         tidy_up(folder)
         try:
             (folder / "lock").unlink()

@@ -18,6 +18,7 @@ from anowild.data.dataset.format import DESCRIPTION, FORMAT, IMAGES, MANIFEST, S
 from anowild.data.dataset.writer import DEFERRED_COLUMNS, ImageFile, segments
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers.base import PassedOver, library
+from anowild.data.value_range import ValueRange
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json, write_json
 from anowild.version import VERSION
@@ -126,6 +127,7 @@ def finalize(
     folder: Path,
     recipe: Mapping[str, Any],
     leaks: Leaks,
+    values: ValueRange,
     passed_over: Sequence[PassedOver] = (),
 ) -> None:
     """Complete an unfinished data set whose images are all written.
@@ -134,6 +136,7 @@ def finalize(
         folder: of the unfinished data set.
         recipe: the request and the preprocessing.
         leaks: treatment of test images that equal a training image, or nearly.
+        values: what the images held before they were preprocessed.
         passed_over: what the sources hold that was not read as images.
 
     Raises:
@@ -191,6 +194,7 @@ def finalize(
             "passed_over": [asdict(one) for one in passed_over],
             "preprocess": preprocess.to_json(),
             "findings": _findings(counters, equal, near, leaked, flags, leaks),
+            "values": values.to_json() if values else None,
             "contamination": recipe["how"].get("contamination"),
             "recipe": recipe,
         },

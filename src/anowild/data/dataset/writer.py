@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource, Record, SkippedImage
 from anowild.data.readers.base import library
 from anowild.data.readers.encoded import failure_reason
+from anowild.data.value_range import ValueRange
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, printable
 from anowild.progress import bar
@@ -31,6 +33,9 @@ CHUNK_IMAGES, CHUNK_BYTES, CHUNK_SECONDS = 4096, 32 << 20, 10.0
 #: Columns that are filled in at the end, when all images are known.
 DEFERRED_COLUMNS = ("duplicate_of", "near_duplicate_of", "finding")
 _STREAMED_COLUMNS = tuple(name for name in COLUMNS if name not in DEFERRED_COLUMNS)
+
+#: Key of a segment's metadata: what the images up to its end held.
+_VALUES = b"values"
 
 
 @dataclass
@@ -149,6 +154,8 @@ class PackedSetWriter:
         self.tiles = (
             ImageFile(folder / IMAGES / TILES, preprocess, reached[7]) if preprocess.tiles else None
         )
+        #: What the images held before they were preprocessed.
+        self.values = _values(done[-1]) if done else ValueRange()
         self.rows: list[dict[str, Any]] = []
         self.flushed = time.monotonic()
         self.waiting: dict[str, list[Array]] = {split: [] for split in SPLITS}
@@ -234,6 +241,8 @@ class PackedSetWriter:
         except (ValueError, MemoryError) as error:
             row["left_out"] = failure_reason(error)
             return
+        if not prepared:
+            self.values.add(pixels)
         if p.black is not None and p.white is not None and not prepared:
             row["clipped"] = float(((pixels < p.black) | (pixels > p.white)).mean())
         waiting = self.waiting[row["split"]]
@@ -281,7 +290,9 @@ class PackedSetWriter:
         reached.append(0 if self.tiles is None else self.tiles.count)
         name = f"segment-{'-'.join(f'{n:010d}' for n in reached)}.parquet"
         pa, parquet = library("pyarrow", self.folder), library("pyarrow.parquet", self.folder)
+        about = {_VALUES: json.dumps(self.values.to_json())}
         table = pa.Table.from_pylist(self.rows, schema=schema(_STREAMED_COLUMNS))
+        table = table.replace_schema_metadata(about)
         with atomic_write(self.folder / name) as temporary:
             parquet.write_table(table, temporary)
         self.rows.clear()
@@ -295,6 +306,12 @@ def _raw(name: str) -> bytes | None:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte
         return None
+
+
+def _values(segment: Path) -> ValueRange:
+    """Return what the images up to the end of a segment held."""
+    about = library("pyarrow.parquet", segment).read_schema(segment).metadata or {}
+    return ValueRange.from_json(json.loads(about.get(_VALUES, b"null"))) or ValueRange()
 
 
 def segments(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ Sources are ``images.npy``, ``images.npz`` and ``images.npz:key``.
 
 from __future__ import annotations
 
+import logging
 import zipfile
 import zlib
 from abc import abstractmethod
@@ -29,10 +30,19 @@ from anowild.data.readers.base import (
 from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 
+log = logging.getLogger("anowild")
+
 SUFFIXES = (".npy", ".npz")
 
 #: Bytes of a chunked array that are read at a time, unless its chunks are larger.
 BLOCK = 4 << 20
+#: Bytes that are read at once where a part cannot be: the largest chunk, and the largest array of an .npz
+#: file in Fortran order.
+MAX_AT_ONCE = 256 << 20
+#: Times that deflate shrinks data at most; other methods may do better.
+_DEFLATE_RATIO, _OTHER_RATIO = 1040, 1 << 20
+#: Of more images than this, one in a hundred has to be stored at least.
+MANY = 100_000
 
 _DAMAGES = (
     ValueError,
@@ -42,6 +52,7 @@ _DAMAGES = (
     RuntimeError,  # encrypted, or of an unknown compression
     zipfile.BadZipFile,
     zlib.error,
+    MemoryError,
 )
 
 
@@ -63,6 +74,7 @@ class StackReader(Reader):
             UserError: the array does not hold images.
         """
         _check(shape, dtype, self.name)
+        _say_reading(shape, self.name)
         self.shape, self.dtype, self.labels = tuple(shape), dtype, labels
         self.row_bytes = int(np.prod(shape[1:], dtype=object)) * dtype.itemsize
         if self.row_bytes > MAX_IMAGE_BYTES:
@@ -116,7 +128,14 @@ class ArrayReader(StackReader):
         with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
             shape, _, dtype = _header(stream)
             self._describe(shape, dtype)
-            held = archive.getinfo(self._member).file_size - stream.tell()
+            info = archive.getinfo(self._member)
+            held = info.file_size - stream.tell()
+        deflated = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if held > info.compress_size * (_DEFLATE_RATIO if deflated else _OTHER_RATIO) + BLOCK:
+            raise UserError(
+                f"{source}: claims {held:,} bytes in {info.compress_size:,} compressed ones; it is damaged, "
+                "write or copy it again"
+            )
         if held != self.row_bytes * shape[0]:
             raise UserError(
                 f"{source}: is not a readable array file (its shape {list(shape)} needs "
@@ -164,7 +183,8 @@ class StoreReader(StackReader):
                 self._key = _choose(self.path, key, arrays)
                 chosen = arrays[self._key]
                 self._describe(chosen.shape, chosen.dtype, self._find_labels(arrays))
-                along = (chosen.chunks or (1,))[0]
+                chunk = chosen.chunks or (1,)
+                _check_store(self.name, chosen, self._stored_chunks(chosen))
         except UserError:
             raise
         except Exception as error:  # of all kinds, on damaged files
@@ -172,13 +192,18 @@ class StoreReader(StackReader):
                 f"{self.path}: cannot be read ({failure_reason(error)}); write or copy it again"
             ) from error
         # Whole chunks at a time, because a chunk would be unpacked again for each of its rows.
+        self._along = along = chunk[0]
         fitting = max(1, BLOCK // self.row_bytes)
         wanted = max(along, fitting // along * along)
-        self._block = max(1, min(wanted, MAX_IMAGE_BYTES // self.row_bytes))
+        self._block = max(1, min(wanted, MAX_AT_ONCE // self.row_bytes))
 
     @abstractmethod
     def _open(self) -> AbstractContextManager[Mapping[str, Any]]:
         """Open the store, and return its arrays by their paths."""
+
+    @abstractmethod
+    def _stored_chunks(self, array: Any) -> int | None:
+        """Return how many chunks of an array are stored; None: it is not in chunks, and is stored whole."""
 
     def _find_labels(self, arrays: Mapping[str, Any]) -> Array | None:
         group, slash, _ = self._key.rpartition("/")
@@ -197,17 +222,45 @@ class StoreReader(StackReader):
                 try:
                     block: Iterable[Array | Exception] = np.asarray(array[start:stop])
                 except Exception:  # of all kinds, on damaged chunks
-                    # Row by row, to lose only the damaged ones.
-                    block = (_row(array, number) for number in range(start, stop))
+                    block = self._by_chunks(array, start, stop)
                 yield from block
                 start = stop
 
+    def _by_chunks(self, array: Any, start: int, stop: int) -> Iterator[Array | Exception]:
+        """Yield rows chunk by chunk, to lose only the damaged chunks; each is unpacked once."""
+        while start < stop:
+            end = min((start // self._along + 1) * self._along, stop)
+            try:
+                yield from np.asarray(array[start:end])
+            except Exception as error:
+                yield from repeat(error, end - start)
+            start = end
 
-def _row(array: Any, number: int) -> Array | Exception:
-    try:
-        return np.asarray(array[number])
-    except Exception as error:
-        return error
+
+def _check_store(name: str, array: Any, stored: int | None) -> None:
+    """Check how an array is stored.
+
+    Args:
+        name: for messages.
+        array: of HDF5 or Zarr.
+        stored: number of its chunks that are stored; None: all of it is.
+
+    Raises:
+        UserError: in chunks that are too large to be read, or hardly any image is stored.
+    """
+    chunk = array.chunks or (1,)
+    size = int(np.prod(chunk, dtype=object)) * array.dtype.itemsize
+    if size > MAX_AT_ONCE:
+        raise UserError(
+            f"{name}: is stored in chunks of {size:,} bytes, of which at most {MAX_AT_ONCE:,} can be read at "
+            "once; write it again in smaller chunks, such as one image each"
+        )
+    count = array.shape[0]
+    if stored is not None and count > MANY and stored * chunk[0] * 100 < count:
+        raise UserError(
+            f"{name}: claims {count:,} images, of which at most {stored * chunk[0]:,} are stored; write it "
+            "again"
+        )
 
 
 def load_array(source: str) -> Array:
@@ -221,7 +274,16 @@ def load_array(source: str) -> Array:
         if path.suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False).view(MappedArray)
         with np.load(path, allow_pickle=False) as archive:
-            return archive[_key_of(path, key, archive.files)]
+            found = _key_of(path, key, archive.files)
+            with archive.zip.open(f"{found}.npy") as stream:
+                shape, _, dtype = _header(stream)
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if size > MAX_AT_ONCE:
+                raise UserError(
+                    f"{source}: is in Fortran order, and {size:,} bytes are too many to be read at once; "
+                    "save it as .npy, or after numpy.ascontiguousarray"
+                )
+            return archive[found]
     except _DAMAGES as error:
         raise UserError(
             f"{source}: is not a readable array file ({error}); write or copy it again"
@@ -231,17 +293,19 @@ def load_array(source: str) -> Array:
 def to_images(array: Array, name: str) -> Array:
     """View an array as [N, H, W, C].
 
-    Four axes are taken as [N, C, H, W] if the second is at most 4 and the last is larger, or if the
-    image is a square only then; else as [N, H, W, C].
+    Of four axes, the channels are the second, [N, C, H, W], or the last, [N, H, W, C]: the one that
+    leaves square images; else the one of at most 4; else the shorter one; else the last. Where another
+    reading would fit as well, a warning says which one was taken.
 
     Args:
         array: [N, H, W], [N, H, W, C] or [N, C, H, W].
         name: for messages.
 
     Raises:
-        UserError: another number of axes, no images, or values that are no images.
+        UserError: another number of axes, no images, values that are no images, or a single color image.
     """
     _check(array.shape, array.dtype, name)
+    _say_reading(array.shape, name)
     return _view(array)
 
 
@@ -255,6 +319,11 @@ def _check(shape: Sequence[int], dtype: np.dtype[Any], name: str) -> None:
         raise UserError(
             f"{name}: holds values of type {dtype}; give uint8, uint16, or float in [0, 1]"
         )
+    if len(shape) == 3 and shape[2] <= 4:
+        raise UserError(
+            f"{name}: its shape {list(shape)} may be that of one color image, [H, W, C]; give "
+            f"[1, {shape[0]}, {shape[1]}, {shape[2]}]"
+        )
 
 
 def _view(array: Array) -> Array:
@@ -267,7 +336,30 @@ def _channels_first(shape: Sequence[int]) -> bool:
     if len(shape) != 4:
         return False
     _, a, b, c = shape
-    return (a <= 4 < c) or (b == c != a)
+    if min(a, c) <= 4:
+        return a <= 4 < c
+    if a == b or b == c:
+        return b == c != a
+    return a < c
+
+
+def _say_reading(shape: Sequence[int], name: str) -> None:
+    """Warn of an array that can be read in two ways."""
+    if len(shape) == 3 and shape[0] in (3, 4):
+        log.warning(
+            "%s: its shape %s is read as %d gray images of %dx%d; one color image would be %s",
+            name, list(shape), shape[0], shape[2], shape[1], [1, *shape],
+        )  # fmt: skip
+    elif len(shape) == 4 and min(shape[1], shape[3]) > 4:
+        n, height, width, channels = shape
+        order = "[N, H, W, C]"
+        if _channels_first(shape):
+            n, channels, height, width = shape
+            order = "[N, C, H, W]"
+        log.warning(
+            "%s: its shape %s is read as %s, %d images of %dx%d with %d channels; move the axes if that is "
+            "wrong", name, list(shape), order, n, width, height, channels,
+        )  # fmt: skip
 
 
 def _key_of(path: Path, key: str | None, keys: Sequence[str]) -> str:

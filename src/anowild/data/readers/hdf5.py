@@ -40,6 +40,11 @@ class Hdf5Reader(StoreReader):
             file.visititems(add)  # does not follow links to other files either
             yield arrays
 
+    def _stored_chunks(self, array: Any) -> int | None:
+        if array.chunks is None:
+            return None if array.id.get_storage_size() else 0
+        return int(array.id.get_num_chunks())
+
 
 def _is_in_other_files(dataset: Any) -> bool:
     return bool(dataset.is_virtual or dataset.external)

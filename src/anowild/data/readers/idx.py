@@ -15,13 +15,20 @@ from typing import IO, Any
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage
+from anowild.data.readers.base import (
+    MAX_PIXELS,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+)
 from anowild.errors import UserError
 
 _NAME = re.compile(r"[.-]idx3-ubyte(\.gz)?$", re.IGNORECASE)
 _IMAGES, _LABELS = 0x0803, 0x0801  # magic numbers: unsigned bytes with 3 axes or 1
 _CHUNK = 1 << 20
-_MAX_PIXELS = 1 << 28  # of an image; a larger one is taken for damage
+_GZIP_RATIO = 1040  # times that gzip shrinks data at most
 
 
 @dataclass(frozen=True)
@@ -153,13 +160,14 @@ def _header(file: IO[bytes], path: Path, magic: int) -> list[int]:
 def _describe(path: Path) -> _File:
     with _opened(path) as file:
         count, height, width = _header(file, path, _IMAGES)
-    if not 0 < height * width <= _MAX_PIXELS:
+    if not 0 < height * width <= MAX_PIXELS:
         raise UserError(
             f"{path}: claims images of {height}x{width} pixels; it is damaged, download it again"
         )
     size, needed = path.stat().st_size, 16 + count * height * width
     # The size of the content of a compressed file is only known after reading.
-    if path.suffix.lower() != ".gz" and size != needed:
+    packed = path.suffix.lower() == ".gz"
+    if size * _GZIP_RATIO < needed if packed else size != needed:
         raise UserError(
             f"{path}: has {size} bytes where {count} images of {height}x{width} need {needed}; "
             "download it again"
@@ -177,10 +185,21 @@ def _read_labels(part: _File) -> Array | None:
                 f"{part.labels}: has {count} labels for the {part.count} images of "
                 f"{part.path}; download both again"
             )
-        data = file.read(count + 1)
-        if len(data) != count:
+        labels = _filled(file, count, part.labels)
+        if file.read(1):
             raise _cut_off(part.labels)
-    return np.frombuffer(data, np.uint8)
+    return labels
+
+
+def _filled(file: IO[bytes], count: int, path: Path) -> Array:
+    """Read so many bytes, in pieces, so that a compressed file needs no second copy of them."""
+    out = np.empty(count, np.uint8)
+    for start in range(0, count, _CHUNK):
+        piece = file.read(min(_CHUNK, count - start))
+        out[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        if len(piece) < min(_CHUNK, count - start):
+            raise _cut_off(path)
+    return out
 
 
 def _read(part: _File, start: int) -> Iterator[Record]:
@@ -191,10 +210,8 @@ def _read(part: _File, start: int) -> Iterator[Record]:
         file.seek(16 + start * size)
         for first in range(start, part.count, rows_per_chunk):
             rows = min(rows_per_chunk, part.count - first)
-            data = file.read(rows * size)
-            if len(data) != rows * size:
-                raise _cut_off(part.path)
-            pixels = np.frombuffer(data, np.uint8).reshape(rows, part.height, part.width, 1)
+            data = _filled(file, rows * size, part.path)
+            pixels = data.reshape(rows, part.height, part.width, 1)
             for i in range(rows):
                 row = first + i
                 label = None if labels is None else str(labels[row])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from anowild.errors import UserError
 _VIDEOS = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm"})
 SUFFIXES = _VIDEOS | {".gif"}
 
+#: Frames, at most, in which one without damage is searched, to see how they are turned.
+_PROBED = 50
 #: Signs of a, b, c, d in the display matrix of ffmpeg, and the orientation of EXIF that they mean.
 _ORIENTATIONS = {
     (-1, 0, 0, 1): 2, (-1, 0, 0, -1): 3, (1, 0, 0, -1): 4, (0, 1, 1, 0): 5,
@@ -111,8 +113,15 @@ class VideoReader(Reader):
 
     def _stream(self, container: Any) -> Any:
         if not container.streams.video:
-            raise UserError(f"{self.path}: holds no video stream; give another file")
+            raise UserError(
+                f"{self.path}: holds no video that can be found; if it was cut off, copy it again, else give "
+                "another file"
+            )
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise UserError(
+                f"{self.path}: its video is cut off or of an unknown codec; copy or convert it again"
+            )
         # With frame threads, the frames after a damaged one differ from run to run.
         stream.thread_type = "SLICE"
         options = {"max_pixels": str(MAX_PIXELS)}
@@ -135,9 +144,8 @@ class VideoReader(Reader):
                 )
             height, width, frames = context.height, context.width, stream.frames or None
             channels = 1 if _is_gray(context.pix_fmt or "") else 3
-            first = next(
-                (f for f in self._frames(container, stream) if not isinstance(f, str)), None
-            )
+            probed = islice(self._frames(container, stream), _PROBED)
+            first = next((frame for frame in probed if not isinstance(frame, str)), None)
             if first is not None and _orientation(first) in (5, 6, 7, 8):
                 height, width = width, height
             return (height, width, channels), frames

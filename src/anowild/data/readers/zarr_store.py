@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from anowild.data.readers.arrays import StoreReader
+from anowild.data.readers.arrays import MANY, StoreReader
 from anowild.data.readers.base import library, split_key
 from anowild.files import is_file, is_folder
 
@@ -63,6 +63,10 @@ class ZarrReader(StoreReader):
                     if isinstance(item, zarr.Array)
                 }
             yield {name: array for name, array in found.items() if not _unpickles(array)}
+
+    def _stored_chunks(self, array: Any) -> int | None:
+        # They are counted by their names: only where it matters.
+        return int(array.nchunks_initialized) if array.shape[0] > MANY else None
 
 
 def _unpickles(array: Any) -> bool:
