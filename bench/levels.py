@@ -66,7 +66,7 @@ def measure(
     device = next(networks.generator.parameters()).device
     side = networks.generator.resolution >> math.floor(lod)
     if minibatch is None:
-        starting_here = settings.replace(initial_resolution=side, stable_kimg=1e9)
+        starting_here = settings.replace(initial_resolution=side, stable_kimg=1e7)
         minibatch = Schedule(starting_here, settings.resolution or side).at(0).minibatch
     shape = (4 * minibatch, networks.generator.channels, *[networks.generator.resolution] * 2)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

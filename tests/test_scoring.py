@@ -76,7 +76,7 @@ def plain_rows(
 
 def some_reasons(scores: Scores) -> list[list[Reason]]:
     """One or two for each image; texts with what CSV quotes and what is not ASCII."""
-    text = "{:g}, „more“ than 99 %\nof them"
+    text = "so {:g}, „more“ than 99 %\nof them"
     found = [Reason(text.format(value), "gan", "a", "", 0.99, False) for value in scores.score]
     return [[reason] * (1 + i % 2) for i, reason in enumerate(found)]
 

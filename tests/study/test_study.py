@@ -152,7 +152,7 @@ def test_labels_by_folder() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("file,label\na,0\n", "header with 'path' and 'label'"),
+        ("file,label\na,0\n", "needs one column each of path, label"),
         ("", "header"),
         ("path,label\na,0\nb,maybe\n", "line 3: the label is 'maybe'"),
         ("path,label\na,0\nb,1\na,1\n", "lines 2 and 4 give a different labels"),
