@@ -22,7 +22,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -85,9 +85,13 @@ class Repository:
             tarfile.open(fileobj=response, mode="r|gz") as archive,
         ):
             for member in archive:
-                _, _, member.name = member.name.partition("/")
-                if member.isfile() and member.name.startswith(f"{self.folder}/"):
-                    archive.extract(member, target, filter="data")
+                name = PurePosixPath(member.name.partition("/")[2])
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None or ".." in name.parts or not name.is_relative_to(self.folder):
+                    continue
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                with content, (target / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
         if not (target / self.folder).is_dir():
             raise OSError(f"it has no folder {self.folder}")
 

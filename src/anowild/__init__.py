@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from anowild.data.dataset.finalize import Leaks
     from anowild.data.image_set import Batch, Source
     from anowild.data.readers import Provenance, SkippedImage
+    from anowild.data.value_range import ValueRange
     from anowild.evaluation.evaluate import Evaluation
     from anowild.evaluation.labels import Labels
     from anowild.evaluation.metrics import Estimate, Quality
@@ -72,6 +73,7 @@ _LAZY = {
     "anowild.data.dataset.finalize": ("Leaks",),
     "anowild.data.image_set": ("Batch", "Source"),
     "anowild.data.readers": ("Provenance", "SkippedImage"),
+    "anowild.data.value_range": ("ValueRange",),
     "anowild.evaluation.evaluate": ("Evaluation",),
     "anowild.evaluation.labels": ("Labels",),
     "anowild.evaluation.metrics": ("Estimate", "Quality"),
@@ -127,6 +129,7 @@ __all__ = [
     "ThresholdRule",
     "TrainedOn",
     "UserError",
+    "ValueRange",
     "View",
     "ViewCalibration",
     "__version__",
