@@ -290,6 +290,7 @@ def review(
     again: bool = False,
     folder: str | Path | None = None,
     token: bool = True,
+    open_browser: bool = False,
 ) -> None:
     """Serve a page on which people mark images, the oddest first, until Ctrl-C.
 
@@ -302,6 +303,7 @@ def review(
         again: score once more, even if this model has scored these images; the marks stay.
         folder: of the model, where ``model`` is a detector; a limit that is chosen on the page is kept there.
         token: whether the page can only be opened with the token in the address that is printed.
+        open_browser: whether to open the page in this machine's browser.
 
     Raises:
         UserError: the port is in use, another server runs in the folder, or as for :func:`score`.
@@ -314,7 +316,7 @@ def review(
     else:
         detector, kept = Detector.load(model), model
     model_folder = None if kept is None else Path(kept)
-    serve(detector, sources, Path(out), host, port, again, model_folder, token=token)
+    serve(detector, sources, Path(out), host, port, again, model_folder, open_browser, token)
 
 
 def clean(

@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +58,11 @@ def configure_process(threads: int | None = None) -> None:
     # bits, in whichever process. SciPy's library may be loaded only later: it reads the environment then.
     threads = torch.get_num_threads()
     os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
-    threadpool_limits(threads, "blas")
+    # In a thread that ends: threadpoolctl lets no other thread than the one that set a limit set another, and
+    # scikit-learn does so wherever its own threads multiply.
+    setting = threading.Thread(target=threadpool_limits, args=[threads, "blas"])
+    setting.start()
+    setting.join()
     _keep_freed_memory()
 
 

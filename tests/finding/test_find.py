@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 
 from anowild.arrays import Array
+from anowild.cli.find import _named_after
+from anowild.errors import UserError
 from anowild.finding.job import MODEL, QUICK, REVIEW, Job
 from anowild.finding.serve import Training
 from anowild.reviewing.app import Review
@@ -214,8 +216,47 @@ def test_other_folders_are_refused(anowild: Run, photos: Path, tmp_path: Path) -
     other.mkdir()
     code, _, err = anowild("find", other, "-o", out, "--report", *TINY)
     assert (code, "result for other images" in err) == (1, True)
-    code, _, err = anowild("find", other, "--report", "-o", tmp_path / "new")
-    assert (code, "holds no images" in err) == (1, True)
+    for source, said in ((other, "holds no images"), (tmp_path / "nowhere", "check the path")):
+        code, _, err = anowild("find", source, "--report", "-o", tmp_path / "new")
+        assert (code, said in err) == (1, True), err
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_source_may_be_spelled_otherwise(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out, settings = tmp_path / "out", tiny_settings(views=("pixels",))
+    for before, after in (("photos/", "photos"), ("./photos", str(photos)), ("photos", "photos/")):
+        (out / "find.json").unlink(missing_ok=True)
+        first = Job(before, out, settings)
+        identity = first.packed.id
+        assert Job(after, out, settings).packed.id == identity
+        assert json.loads((out / "find.json").read_text())["sources"] == [before]
+        for path in sorted(out.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+    images = np.zeros((2, 30, 8, 8), np.uint8)
+    np.savez("x.npz", a=images[0], b=images[1])
+    Job("x.npz:a", out, settings)
+    Job("./x.npz:a", out, settings)
+    with pytest.raises(UserError, match=r"holds the result for other images \(x.npz:a\)"):
+        Job("x.npz:b", out, settings)
+
+
+def test_names_of_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("d.v1", "d.v2", "2026.11.27", "x.zip.d", "a.zip"):
+        Path(folder).mkdir()
+    Path("b.npz").touch()
+    named = {
+        "d.v1": "d.v1", "d.v2/": "d.v2", "2026.11.27": "2026.11.27", "x.zip.d": "x.zip.d",
+        "a.zip": "a.zip", "d.v1/..": tmp_path.name, ".": tmp_path.name, "c.v1.zip": "c.v1",
+        "c.v1.tar.gz": "c.v1", "C.TAR": "C", "b.npz": "b", "b.npz:train/x": "b-train-x",
+        "some/b.parquet": "b", "b.2.h5": "b.2", "d.v1:test": "d.v1-test",
+    }  # fmt: skip
+    assert {source: _named_after(source).name for source in named} == {
+        source: f"{name}.anowild" for source, name in named.items()
+    }
 
 
 def test_result_is_named_after_the_images(

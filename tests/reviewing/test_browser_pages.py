@@ -93,7 +93,7 @@ class Process:
     def __init__(self, scene: Scene, out: Path, port: int = 0) -> None:
         command = [sys.executable, "-m", "anowild", "review", scene.model, scene.images, "-o", out]
         self.process = subprocess.Popen(
-            [*map(str, command), "--port", str(port), "--threads", "1"],
+            [*map(str, command), "--no-browser", "--port", str(port), "--threads", "1"],
             stdout=subprocess.PIPE,
             text=True,
         )

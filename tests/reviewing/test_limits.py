@@ -185,7 +185,7 @@ def test_few_descriptors_and_many_idle_connections(
     log = tmp_path / "log"
     with log.open("wb") as errors, ExitStack() as stack:
         server = subprocess.Popen(
-            [*map(str, command), "--port", "0", "--threads", "1"],
+            [*map(str, command), "--no-browser", "--port", "0", "--threads", "1"],
             stdout=subprocess.PIPE, stderr=errors, text=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,7 @@ def find(
         ),
     ] = None,
     preset_name: options.PresetName = "laptop",
-    browser: Annotated[
-        bool,
-        typer.Option("--browser/--no-browser", help="Open the page in this machine's browser."),
-    ] = True,
+    browser: options.Browser = True,
     report: Annotated[
         bool, typer.Option("--report", help="No page: write report.html at the end, and stop.")
     ] = False,
@@ -64,6 +62,21 @@ def find(
 
 
 def _named_after(source: str) -> Path:
-    """Return the folder of the result for a source: beside the current folder's other files."""
-    name = Path(source).absolute().name.split(".")[0] or "images"
-    return Path(f"{name}.anowild")
+    """Return the folder of the result for a source: in the current folder, named after the source.
+
+    A file loses the ending of its format; of ``file.npz:key`` the key becomes part of the name.
+    """
+    from anowild.data.readers import arrays, hdf5, parquet, video, webdataset
+
+    formats = (arrays, hdf5, parquet, video, webdataset)
+    endings = {".zip", ".gz", ".tfrecord", ".tfrecords"}.union(*(one.SUFFIXES for one in formats))
+    path, key = Path(source), ""
+    if not path.exists():
+        head, colon, after = source.rpartition(":")
+        if colon:
+            path, key = Path(head), "-" + re.sub(r"[^\w.-]+", "-", after)
+    name = path.absolute().resolve().name if path.name in ("", "..") else path.name
+    if not path.is_dir():
+        fitting = [end for end in endings if name.lower().endswith(end) and len(name) > len(end)]
+        name = name[: len(name) - max(map(len, fitting), default=0)]
+    return Path(f"{name or 'images'}{key}.anowild")

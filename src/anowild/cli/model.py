@@ -237,9 +237,7 @@ def _print_summary(table: Table, file: Path | None, say: Callable[[str], None]) 
     share = f"; {100 * (scores >= usual).mean():.1f} %" if table.new else ""
     among = " of the new" if new else ""
     told = (
-        f"{share}{among} score {usual:.2f} or more, as 5 % of the training images do"
-        if share
-        else ""
+        f"{share}{among} score {usual:.2f} or more (5 % of the training images do)" if share else ""
     )
     say(f"{where}{len(table)} images{new}, {table.left_out} left out{told}")
     if table.threshold is not None:

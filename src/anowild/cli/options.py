@@ -47,8 +47,16 @@ Token = Annotated[
         help="Without a token every account of this machine sees the images and can mark.",
     ),
 ]
+Browser = Annotated[
+    bool, typer.Option("--browser/--no-browser", help="Open the page in this machine's browser.")
+]
 Threads = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="CPU threads; all unless given.")
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="CPU threads; all unless given. On a machine that is busy, 1 is faster.",
+    ),
 ]
 Precision = Annotated[
     Literal["float32", "bfloat16"],

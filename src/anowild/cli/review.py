@@ -17,6 +17,7 @@ def review(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the review.")
     ],
+    browser: options.Browser = True,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8765,
     token: options.Token = True,
@@ -33,7 +34,9 @@ def review(
     from anowild import api
 
     detector = options.load_detector(model, device, threads)
-    api.review(detector, sources, out, host, port, again, folder=model, token=token)
+    api.review(
+        detector, sources, out, host, port, again, folder=model, token=token, open_browser=browser
+    )
 
 
 def marks(

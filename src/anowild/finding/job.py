@@ -16,6 +16,7 @@ from anowild.arrays import Array
 from anowild.checked import checked
 from anowild.data import PackedSet, choose_preprocess, open_all
 from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
+from anowild.data.readers import ImageSource
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.files import printable, read_json, write_json
@@ -79,19 +80,25 @@ class Job:
 
     def _claim(self) -> None:
         """Mark the folder as this job's, before anything else is written into it."""
-        facts = {"sources": [source_name(source) for source in self.sources]}
+        names = [source_name(source) for source in self.sources]
         about = self.out / ABOUT
         if about.exists():
-            before = self._about()
-            if list(before.sources) != facts["sources"]:
+            before = list(self._about().sources)
+            if before != names and [*map(_place, before)] != [*map(_place, names)]:
                 raise UserError(
                     f"{self.out}: holds the result for other images "
-                    f"({printable(', '.join(before.sources))}); name another folder with -o"
+                    f"({printable(', '.join(before))}); name another folder with -o"
                 )
+            # As they were spelled before, so that images keep their names.
+            self.sources = [
+                given if isinstance(given, np.ndarray) else name
+                for given, name in zip(self.sources, before, strict=True)
+            ]
         elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
             raise UserError(f"{self.out}: holds other files; name a new folder with -o")
         else:
-            write_json(about, facts)
+            self.readers  # noqa: B018 - a misspelled path leaves nothing behind
+            write_json(about, {"sources": names})
 
     def _about(self) -> _About:
         """Read what the folder says of itself."""
@@ -102,6 +109,15 @@ class Job:
             raise UserError(f"{path}: is damaged ({error}); name another folder with -o") from error
 
     @cached_property
+    def readers(self) -> list[ImageSource]:
+        """The sources, opened.
+
+        Raises:
+            UserError: one cannot be opened.
+        """
+        return open_all(self.sources)
+
+    @cached_property
     def packed(self) -> PackedSet:
         """The images, read once; what other sources or settings left behind gives way.
 
@@ -109,7 +125,7 @@ class Job:
             UserError: no image could be read; a full disk.
             Interrupted: by Ctrl-C or SIGTERM; the same job goes on.
         """
-        preprocess = choose_preprocess(open_all(self.sources), self.settings)
+        preprocess = choose_preprocess(self.readers, self.settings)
         packed = prepare_images(self.sources, self.out / IMAGES, preprocess)
         about = self._about()
         if about.images not in (None, packed.id):
@@ -250,6 +266,14 @@ class Job:
             if view in length
         )
         return (seconds + networks / min(2, self.threads)) / 60
+
+
+def _place(source: str) -> str:
+    """Return where a source lies, however it is spelled; ``:key`` after a path stays."""
+    head, colon, key = source.rpartition(":")
+    if not colon or Path(source).exists():
+        return str(Path(source).resolve())
+    return f"{Path(head).resolve()}:{key}"
 
 
 def _cheap_features(detector: Detector, images: Array) -> Array:

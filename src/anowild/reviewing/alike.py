@@ -5,6 +5,8 @@ All by Euclidean distances between features of the detector.
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 
 from anowild.arrays import Array
@@ -18,6 +20,8 @@ GROUPED = 2000
 NEARNESS = 0.7
 #: Images that lie on the map by their own distances; the others lie among those most like them.
 LANDMARKS, AMONG = 1500, 5
+#: Held while a map is laid out: scikit-learn sets the threads of the whole process meanwhile.
+_LAYING_OUT = Lock()
 
 
 def compacted(features: Array) -> Array:
@@ -97,6 +101,11 @@ def layout(features: Array, score: Array) -> Array:
         features: [N, D].
         score: [N].
     """
+    with _LAYING_OUT:
+        return _laid_out(features, score)
+
+
+def _laid_out(features: Array, score: Array) -> Array:
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
     from threadpoolctl import threadpool_limits
