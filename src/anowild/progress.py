@@ -69,10 +69,15 @@ class _ReportingBar(Bar):
 
     def update(self, done: float, note: str = "") -> None:
         now = time.monotonic()
-        if _report is not None and now - self._shown >= self.INTERVAL:
+        if now - self._shown >= self.INTERVAL:
             self._shown = now
             rate = (done - self._start_done) / max(now - self._started, 1e-9)
-            _report(name=self._name, total=self._total, done=done, note=note or f"{rate:.4g}/s")
+            self.report(done, note or f"{rate:.4g}/s")
+
+    def report(self, done: float, note: str = "") -> None:
+        """Report the amount done at once."""
+        if _report is not None:
+            _report(name=self._name, total=self._total, done=done, note=note)
 
 
 _report: Callable[..., None] | None = None
@@ -111,7 +116,12 @@ def bar(name: str, total: float | None, done: float = 0.0) -> Iterator[Bar]:
         done: amount done before.
     """
     if _report is not None:
-        yield _ReportingBar(None, name, total, done)
+        # Beginning and end are always reported: a part may be done already, or take no time.
+        reporting = _ReportingBar(None, name, total, done)
+        reporting.report(done)
+        yield reporting
+        if total is not None:
+            reporting.report(total)
         return
     with _display() as progress:
         yield Bar(progress, name, total, done)

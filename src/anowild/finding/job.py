@@ -20,6 +20,7 @@ from anowild.data.readers import ImageSource
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.files import printable, read_json, write_json
+from anowild.finding.time_left import Plan
 from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.images import ReviewImages, prepare_images
 from anowild.reviewing.session import FACTS, ReviewSession, identity
@@ -28,7 +29,9 @@ from anowild.scoring.description import DESCRIPTION
 from anowild.scoring.table import write_rows
 from anowild.settings import Settings
 from anowild.training.fitting import pieces_of
+from anowild.training.pretrained import SAMPLE
 from anowild.training.run import load_training_scores, train
+from anowild.training.transforms import NETWORKS
 
 log = logging.getLogger("anowild")
 
@@ -39,6 +42,8 @@ SCORES, REPORT, ABOUT = "scores.csv", "report.html", "find.json"
 #: image that a view without a network of its own looks at (docs/results.md, "Time and memory").
 SECONDS_PER_KIMG = {"transforms": 4.0, "gan": 5.0}
 SECONDS_PER_IMAGE = {"pixels": 0.001, "pretrained": 0.004}
+#: Seconds that a view takes for any number of images, and the start of a process.
+SECONDS_PER_STEP = 2.0
 
 
 @dataclass(frozen=True)
@@ -256,16 +261,31 @@ class Job:
 
     def minutes(self, settings: Settings) -> float:
         """Estimate how long the views of some settings take here, in minutes."""
+        seconds = sum(sum(parts.values()) for parts in self.plan(settings))
+        if "pixels" in settings.views:
+            seconds += SECONDS_PER_IMAGE["pixels"] * len(self.pictures.squares)
+        return (seconds + SECONDS_PER_STEP * (1 + len(settings.views))) / 60
+
+    def plan(self, settings: Settings) -> Plan:
+        """Estimate how long the parts of a training take here that report their progress."""
         count, side = len(self.pictures.squares), self.packed.preprocess.resolution
+        network = SECONDS_PER_IMAGE["pretrained"]
+        plan: list[dict[str, float]] = [{}, {}, {}]
+        if "pretrained" in settings.views:
+            plan[0]["pretrained network, images"] = network * min(count, SAMPLE)
+            again = network * count if count > SAMPLE else SECONDS_PER_IMAGE["pixels"] * count
+            if self.packed.preprocess.tiles:
+                plan[1]["pretrained network, all tiles"] = again
+            elif count > SAMPLE:
+                plan[1]["pretrained network, all images"] = again
         scale = (min(side, settings.max_network_resolution or side) / 32) ** 2
-        seconds = sum(SECONDS_PER_IMAGE.get(view, 0.0) * count for view in settings.views)
-        length = {"transforms": 2 * settings.transforms_kimg, "gan": settings.kimg}
-        networks = sum(
-            SECONDS_PER_KIMG[view] * scale * length[view]
-            for view in settings.views
-            if view in length
-        )
-        return (seconds + networks / min(2, self.threads)) / 60
+        scale /= min(2, self.threads)  # that run side by side
+        if "gan" in settings.views:
+            plan[2]["GAN, kimg"] = SECONDS_PER_KIMG["gan"] * scale * settings.kimg
+        if "transforms" in settings.views:
+            seconds = SECONDS_PER_KIMG["transforms"] * scale * settings.transforms_kimg
+            plan[2] |= {f"transforms {i + 1}/{NETWORKS}, kimg": seconds for i in range(NETWORKS)}
+        return plan
 
 
 def _place(source: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from anowild.files import exclusive_lock, for_terminal
 from anowild.finding.job import MODEL, QUICK, REPORT, REVIEW, Job
+from anowild.finding.time_left import Plan, TimeLeft, duration
 from anowild.finding.worker import MODULE
 from anowild.progress import Bars
 from anowild.reviewing.app import Review, Status
@@ -67,18 +68,12 @@ def serve(
 
 
 def _plan(job: Job) -> str:
-    first = _duration(job.minutes(job.quick_settings))
-    rest = _duration(job.minutes(job.settings))
+    first = duration(job.minutes(job.quick_settings))
+    rest = duration(job.minutes(job.settings))
     views = ", ".join(job.quick_settings.views)
     if job.is_quick:
         return f"ranked by {views} in {first}"
     return f"first ranking by {views} in {first}; all views ({', '.join(job.settings.views)}) {rest} later"
-
-
-def _duration(minutes: float) -> str:
-    if minutes < 1:
-        return f"about {max(5, 5 * round(12 * minutes))} seconds"
-    return f"about {minutes:.0f} minute{'s' if round(minutes) > 1 else ''}"
 
 
 class Training:
@@ -117,7 +112,7 @@ class Training:
 
     def _follow(self) -> None:
         """Show the progress of the training, and what it gives at its end."""
-        shown = _PageProgress(self.review)
+        shown = _PageProgress(self.review, self.job.plan(self.job.settings))
         try:
             while not self._worker.ended(shown):
                 if self._stopped.is_set():
@@ -150,23 +145,17 @@ class _PageProgress(Bars):
 
     INTERVAL = 60.0
 
-    def __init__(self, review: Review) -> None:
+    def __init__(self, review: Review, plan: Plan) -> None:
         super().__init__(None)
-        self.review = review
-        self._parts: dict[str, float] = {}
-        self._started = self._shown = time.monotonic()
+        self.review, self.left = review, TimeLeft(plan)
+        self._shown = time.monotonic()
 
     def update(self, name: str, total: float | None, done: float, note: str) -> None:
         if not total:
             return
-        self._parts[name] = done / total
-        fraction = sum(self._parts.values()) / len(self._parts)
-        slowest = min(self._parts.values())
-        spent = time.monotonic() - self._started
-        text = "The other views are being trained"
-        if slowest > 0.02:
-            text += f"; about {max(1.0, spent * (1 - slowest) / slowest / 60):.0f} minutes left"
-        self.review.status = Status("training", f"{text}.", fraction)
+        self.left.update(name, done / total)
+        text = "; ".join(filter(None, ["The other views are being trained", self.left.words()]))
+        self.review.status = Status("training", f"{text}.", self.left.fraction)
         if time.monotonic() - self._shown > self.INTERVAL:
             self._shown = time.monotonic()
             print(text, flush=True)
@@ -182,7 +171,7 @@ def find(job: Job) -> Path:
     with exclusive_lock(job.out / REVIEW, ANOTHER_SERVER):
         for line in job.announcement():
             print(for_terminal(line), flush=True)
-        print(f"all views in {_duration(job.minutes(job.settings))}", flush=True)
+        print(f"all views in {duration(job.minutes(job.settings))}", flush=True)
         _, session = job.finish()
         for rank, i in enumerate((-session.score).argsort(kind="stable")[:10], 1):
             print(f"{rank:6}  {session.score[i]:8.3f}  {session.names[i]!a}")
