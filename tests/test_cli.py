@@ -299,6 +299,28 @@ def test_options_of_score_that_do_not_go_together(
     assert (code, sentence in err) == (1, True), err
 
 
+@pytest.mark.parametrize(("given", "opens"), [((), True), (("--no-browser",), False)])
+def test_review_opens_the_page(
+    anowild: Run,
+    model_folder: Path,
+    folder_of: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    opens: bool,
+) -> None:
+    opened: list[bool] = []
+    monkeypatch.setattr(
+        "anowild.reviewing.serve.Server.run", lambda self, review, browse: opened.append(browse)
+    )
+    images = folder_of(np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8))
+    code, _, err = anowild(
+        "review", model_folder, images, "-o", tmp_path / "r", "--port", 0, *given
+    )
+    assert code == 0, err
+    assert opened == [opens]
+
+
 @pytest.mark.parametrize("preset", ["paper-cifar10", "paper-kth-cells"])
 def test_networks_are_printed(anowild: Run, preset: str) -> None:
     code, out, _ = anowild("networks", preset, "--json")

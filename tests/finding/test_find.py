@@ -276,3 +276,30 @@ def test_session_moves_with_its_folder(photos: Path, tmp_path: Path) -> None:
     session = ReviewSession.load(tmp_path / "moved" / REVIEW)
     assert np.isfinite(session.score).all()
     assert session.images.thumbnails[0].startswith(b"RIFF")
+
+
+@pytest.mark.parametrize("sample", [10_000, 50])
+def test_plan_names_what_a_training_reports(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int
+) -> None:
+    np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(size=(120, 4)))
+    settings = tiny_settings(
+        views=("gan", "transforms", "pretrained"),
+        features=str(tmp_path / "vectors.npy"),
+        kimg=0.1,
+        transforms_kimg=0.1,
+    )
+    monkeypatch.setattr("anowild.training.pretrained.SAMPLE", sample)
+    monkeypatch.setattr("anowild.finding.job.SAMPLE", sample)
+    ended: set[str] = set()
+    monkeypatch.setattr(
+        "anowild.progress._report",
+        lambda name, total, done, note: ended.add(name) if done == total else None,
+    )
+    job = Job(str(photos), tmp_path / "out", settings, threads=1)
+    plan = job.plan(settings)
+    assert bool(plan[1]) == (sample < 120)
+    job.final()
+    planned = {name for parts in plan for name in parts}
+    assert planned <= ended
+    assert {name for name in ended - planned if "pretrained" in name or "kimg" in name} == set()
