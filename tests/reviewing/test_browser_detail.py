@@ -202,6 +202,17 @@ def test_tiles_of_a_large_image(browser: Browser, photos: Scene, tmp_path: Path)
     with served(review) as url, new_page(browser, url, viewport=DESKTOP) as page:
         site = Site(url, review, store)
         open_review(page, url)
+        # The grid frames the oddest tile.
+        number = site.number("large-2.jpg")
+        shown = page.locator(f'.tile[data-number="{number}"]')
+        picture, seen = (box_of(shown.locator(name)) for name in (".picture", ".seen"))
+        y, x, tall, wide = detector.preprocess.boxes(LARGE[1], LARGE[0])[session.tile(number) or 0]
+        part = picture["width"] / LARGE[0]
+        assert seen["width"] == pytest.approx(wide * part, abs=1)
+        assert seen["height"] == pytest.approx(tall * part, abs=1)
+        assert seen["x"] - picture["x"] == pytest.approx(x * part, abs=1)
+        margin = (LARGE[0] - LARGE[1]) / 2
+        assert seen["y"] - picture["y"] == pytest.approx((margin + y) * part, abs=1)
         open_detail(page, site, "large-2.jpg")
         expect(page.locator("#detail")).to_contain_text("24 tiles of 250x250, each seen as 16x16")
         expect(page.locator("#detail")).to_contain_text("its oddest tile: ")

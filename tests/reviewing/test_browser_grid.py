@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -175,6 +176,9 @@ def test_all_above_the_limit(page: Page, site: Site, how: str) -> None:
         button.click()
     expected = dict.fromkeys(above, "remove") | {above[0]: "keep"}
     eventually(site.marks, expected)
+    ask()
+    expect(page.locator("#all-text")).to_have_text("All images above the limit are marked already.")
+    page.keyboard.press("Escape")
     page.keyboard.press("z")
     eventually(site.marks, {above[0]: "keep"})
 
@@ -212,6 +216,52 @@ def test_tags(page: Page, site: Site) -> None:
     assert site.tags() == {order[4]: ("scratch",)}
     page.click('#filter-tag [data-value="scratch"]')
     shows(page, [order[4]])
+
+
+def test_all_that_is_shown_is_selected_by_a_key(page: Page, site: Site) -> None:
+    page.click('#filter-finding [data-value="duplicate"]')
+    found = site.numbers(Query(finding="duplicate"))
+    shows(page, found)
+    page.keyboard.press("Control+a")
+    assert chosen(page) == list(range(len(found)))
+    page.keyboard.press("k")
+    eventually(site.marks, dict.fromkeys(found, "keep"))
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_contain_text("Ctrl+A")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        "#groups",
+        "#map-button",
+        "#reverse",
+        '#filter-mark [data-value="marked"]',
+        '[data-verdict="keep"]',
+    ],
+)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_button_can_be_read_under_the_pointer(page: Page, selector: str, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    button = page.locator(selector).first
+    button.click()
+    colors = "found => [getComputedStyle(found).color, getComputedStyle(found).backgroundColor]"
+    under = button.evaluate(colors)
+    page.mouse.move(0, 0)
+    assert under == button.evaluate(colors)
+    assert under[0] != under[1]
+
+
+def test_keys_work_on_the_grid_after_a_click_on_a_control(page: Page, site: Site) -> None:
+    page.click('#filter-mark [data-value="unmarked"]')
+    expect(page.locator("#summary")).to_contain_text("unmarked")
+    for selector in ("#reverse", "#rerank", '#filter-finding [data-value="any"]'):
+        page.click(selector)
+        expect(page.locator("#grid")).to_be_focused()
+    shows(page, site.numbers(Query(mark="unmarked", finding="any", reverse=True)))
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail")).to_be_visible()
+    expect(page.locator("#summary")).to_contain_text("unmarked")
 
 
 # Orders and filters
@@ -290,6 +340,10 @@ def test_filters(browser: Browser, site: Site, how: str) -> None:
         press('#filter-side [data-value="below"]')
         only(Query(below=float(page_limit(page))))
         kinds = [finding.kind for finding in site.review.ranking.session.images.findings]
+        first = page.locator("#filter-finding .chip").first
+        expect(first).to_have_text(f"any finding{len(site.numbers(Query(finding='any')))}")
+        press('#filter-finding [data-value="any"]')
+        only(Query(finding="any"))
         assert {"dark", "duplicate", "odd size"} <= set(kinds)
         for kind in kinds:
             press(f'#filter-finding [data-value="{kind}"]')
@@ -364,6 +418,7 @@ def test_more_like_this(page: Page, site: Site) -> None:
     page.keyboard.press("s")
     shows(page, site.numbers(Query(like=order[1])))
     expect(page.locator("#summary")).to_contain_text("most like")
+    expect(page.locator("#sort option:checked")).to_contain_text("most like")
     assert place(page) == 0
     page.keyboard.press("Escape")
     shows(page, order)
@@ -372,6 +427,19 @@ def test_more_like_this(page: Page, site: Site) -> None:
     shows(page, site.numbers(Query(like=order[3])))
     page.click("#show-all")
     shows(page, order)
+    assert page.input_value("#sort") == "score"
+    # Also among those with other names.
+    found = site.numbers(Query(text="empty"))
+    page.fill("#search", "empty")
+    shows(page, found)
+    page.focus("#grid")
+    page.keyboard.press("Home")
+    page.keyboard.press("s")
+    shows(page, site.numbers(Query(like=found[0])))
+    expect(page.locator("#search")).to_have_value("")
+    page.select_option("#sort", "name")
+    shows(page, site.numbers(Query(sort="name")))
+    expect(page.locator("#sort-like")).to_have_count(0)
 
 
 def test_state_in_the_address_survives_a_reload(page: Page, site: Site) -> None:
@@ -448,3 +516,26 @@ def test_learned_order_begins_with_the_first_unmarked_image_and_ranks_again(
         shows(page, site.numbers(learned))
         page.select_option("#sort", "score")
         shows(page, order)
+
+
+def test_learned_order_says_which_marks_it_needs(page: Page, site: Site) -> None:
+    order, learned = site.numbers(Query()), Query(sort="marks", mark="unmarked")
+    page.select_option("#sort", "marks")
+    expect(page.locator("#untaught")).to_have_text(
+        "Mark at least 2 images to keep and 2 odd ones (remove or interesting) first."
+    )
+    expect(page.locator("#untaught")).to_be_visible()
+    expect(page.locator("#summary")).to_contain_text("unmarked, oddest first")
+    shows(page, order)
+    for key in "kri":
+        page.keyboard.press(key)
+    eventually(lambda: len(site.marks()), 3)
+    expect(page.locator("#untaught")).to_be_visible()
+    page.keyboard.press("k")
+    expect(page.locator("#untaught")).to_be_hidden()
+    expect(page.locator("#summary")).to_contain_text("what your marks teach")
+    after = site.numbers(learned)
+    shows(page, [order[4], *(number for number in after if number != order[4])])
+    # A name is looked for among the marked images, too.
+    page.fill("#search", "empty")
+    shows(page, site.numbers(Query(sort="marks", text="empty")))

@@ -33,7 +33,8 @@ from anowild.errors import UserError
 from anowild.files import printable
 from anowild.reviewing import details
 from anowild.reviewing.export import FORMATS, encode_marks
-from anowild.reviewing.ranking import Ranking, query_of
+from anowild.reviewing.ranking import ANY_FINDING, Ranking, query_of
+from anowild.reviewing.rerank import MIN_MARKS
 from anowild.reviewing.security import HEADERS, Guard, cookie_name
 from anowild.reviewing.store import (
     MAX_REVIEWER_LENGTH,
@@ -187,7 +188,16 @@ class Review:
         ranking, session = self.ranking, self.ranking.session
         marks = self._all_marks()
         tags = Counter(tag for mark in marks for tag in mark.tags)
-        p = ranking.detector.preprocess
+        found = [
+            {"kind": f.kind, "title": KINDS[f.kind].title, "meaning": KINDS[f.kind].meaning,
+             "count": len(f.numbers)}
+            for f in session.images.findings
+        ]  # fmt: skip
+        if found:
+            meaning, count = "The checks found anything.", len(ranking.kinds_of)
+            found.insert(
+                0, {"kind": ANY_FINDING, "title": "any finding", "meaning": meaning, "count": count}
+            )
         return JSONResponse(
             {
                 "title": printable(self.title),
@@ -199,15 +209,11 @@ class Review:
                 "tags": [tag for tag, _ in tags.most_common()],
                 "reviewers": sorted({mark.reviewer for mark in marks}),
                 "folders": [printable(folder) for folder in ranking.folders],
-                "findings": [
-                    {"kind": f.kind, "title": KINDS[f.kind].title, "meaning": KINDS[f.kind].meaning,
-                     "count": len(f.numbers)}
-                    for f in session.images.findings
-                ],
+                "findings": found,
                 "views": [{"name": name, "title": name} for name in session.scores.views],
                 "limit": self._limit(),
-                "seen": details.seen_in_all(p, session.images.sizes),
-                "fit": p.fit,
+                "least_marks": MIN_MARKS,
+                "seen": details.seen_in_all(ranking.detector.preprocess, session.images.sizes),
                 "thumbnail": THUMBNAIL,
                 "local": self.local,
                 "left_out": [asdict(found) for found in session.images.left_out],
@@ -234,7 +240,8 @@ class Review:
         """Return what tiles show of images, by their numbers."""
         numbers = self._numbers(request)
         ranking, session = self.ranking, self.ranking.session
-        sizes = ranking.group_sizes if request.query_params.get("group") == "1" else None
+        alike = ranking.group_sizes if request.query_params.get("group") == "1" else None
+        sizes = session.images.sizes[numbers].tolist()
         names = [session.names[i] for i in numbers]
         return JSONResponse(
             {
@@ -243,8 +250,14 @@ class Review:
                 "shown": [ranking.shown_score(float(session.score[i])) for i in numbers],
                 "why": self._why(numbers),
                 "findings": [list(ranking.kinds_of.get(i, ())) for i in numbers],
-                "sizes": session.images.sizes[numbers].tolist(),
-                "group": [1 if sizes is None else int(sizes[i]) for i in numbers],
+                "sizes": sizes,
+                "seen": [
+                    details.seen_box(
+                        ranking.detector.preprocess, width, height, session.tile(number)
+                    )
+                    for number, (width, height) in zip(numbers, sizes, strict=True)
+                ],
+                "group": [1 if alike is None else int(alike[i]) for i in numbers],
                 **self._said(request.query_params["reviewer"], names, self.store.marks_of(names)),
             }
         )

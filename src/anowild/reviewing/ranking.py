@@ -21,12 +21,14 @@ from anowild.scoring.scores import oddest_first, shown_score
 
 #: Name of the order that is learned from the marks.
 RERANKED = "marks"
+#: Name of a selection of all images that the checks found something about.
+ANY_FINDING = "any"
 #: Orders by what was measured of the originals: title, and whether low values come first.
 CHECK_ORDERS = {
     "sharpness": ("blurred first", True),
     "dark": ("dark first", False),
     "bright": ("over-exposed first", False),
-    "contrast_of_original": ("flat first", True),
+    "contrast_of_original": ("constant first", True),
 }
 #: Folders that a selection can name, at most.
 MOST_FOLDERS = 200
@@ -147,7 +149,9 @@ class Ranking:
             mask &= session.score < query.below
         if query.folder:
             mask &= self.folder_of == query.folder
-        if query.finding:
+        if query.finding == ANY_FINDING:
+            mask &= np.isin(np.arange(len(mask)), list(self.kinds_of))
+        elif query.finding:
             kinds = {finding.kind: finding.numbers for finding in session.images.findings}
             mask &= np.isin(np.arange(len(mask)), kinds[query.finding])
         if query.view:

@@ -72,10 +72,11 @@ class Scores:
 
 
 def shown_score(score: float, training_images: int | None) -> str:
-    """Return a score as people are shown it: "2.31", or "> 3.3" where the training images say no more.
+    """Return a score as people are shown it: "2.31", or "> 3.39" where the training images say no more.
 
     Of 2,500 training images the oddest is one in 2,500, a score of 3.4. Scores beyond continue the
-    trend, so that they rank images, but no image has shown that they are right.
+    trend, so that they rank images, but no image has shown that they are right. Scores are rounded down, so
+    that what is shown never reaches a limit that the score does not.
 
     Args:
         score: as it was computed.
@@ -84,8 +85,12 @@ def shown_score(score: float, training_images: int | None) -> str:
     if training_images:
         most = math.log10(training_images)
         if score > most:
-            return f"> {math.floor(10 * most) / 10:.1f}"
-    return f"{score:.2f}"
+            return f"> {_rounded_down(most)}"
+    return _rounded_down(score)
+
+
+def _rounded_down(score: float) -> str:
+    return f"{math.floor(100 * score + 1e-9) / 100:.2f}"  # 2.01 * 100 is a little less than 201
 
 
 def oddest_first(score: Array) -> Array:

@@ -19,6 +19,9 @@ export const count = (value) => numbers.format(value);
 
 export const images = (value) => `${count(value)} ${value === 1 ? "image" : "images"}`;
 
+/** Returns a score or a limit as text, rounded down: a score that is shown lower than a limit is below it. */
+export const shownScore = (score) => (Math.floor(100 * score + 1e-9) / 100).toFixed(2);
+
 /** Tells a screen reader something that can be seen anyway. */
 export function announce(text) {
   $("announce").textContent = text;

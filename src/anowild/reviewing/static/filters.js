@@ -12,6 +12,11 @@ const PATIENCE = 20; // marks after which the learned order is asked for again
 
 let asked = 0; // answers to older questions are dropped
 let progress = null;
+let taught = null; // whether there were marks enough to learn from when the order was asked for; null: not known
+
+/** Returns whether there are marks enough to learn an order from; null: not known. */
+const canLearn = () =>
+  progress && Math.min(progress.keep, progress.remove + progress.interesting) >= review.info.least_marks;
 
 /** Returns the parameters of the present order and filters. */
 export function query() {
@@ -54,6 +59,7 @@ function show(found, to) {
   }
   review.order = found;
   review.since = 0;
+  taught = canLearn();
   review.place = to === "first" ? 0 : Math.max(0, found.indexOf(number));
   state.image = found.length ? current() : null;
   if (review.chosen.size) choose([]);
@@ -81,7 +87,8 @@ const titleOf = (kind, value) => review.info[kind].find((one) => (one.kind ?? on
 
 /** Says which images come first. */
 function orderText() {
-  const sort = review.info.sorts.find((one) => one.name === state.sort);
+  const untaught = state.sort === LEARNED && !taught; // then the order is that of the scores
+  const sort = review.info.sorts.find((one) => one.name === (untaught ? "score" : state.sort));
   const titles = { view: `oddest to ${sort.title} first`, cue: `oddest ${sort.title} first` };
   return (titles[sort.group] ?? sort.title) + (state.reverse ? ", reversed" : "");
 }
@@ -89,6 +96,9 @@ function orderText() {
 async function describe() {
   const question = asked;
   const { info, order } = review;
+  const least = info.least_marks;
+  $("untaught").textContent = `Mark at least ${least} images to keep and ${least} odd ones (remove or interesting) first.`;
+  $("untaught").hidden = state.sort !== LEARNED || state.like !== null || taught !== false;
   const words = [];
   if (state.mark) words.push(state.mark);
   if (state.by) words.push(`marks of ${state.by}`);
@@ -101,7 +111,7 @@ async function describe() {
   if (state.q) words.push(`named “${state.q}”`);
   let start = words.length ? `${count(order.length)} of ${count(info.count)}: ${words.join(", ")}` : images(info.count);
   if (state.group && state.members === null) {
-    start = `${count(order.length)} groups of alike images${words.length ? `: ${words.join(", ")}` : ""}`;
+    start = `${count(order.length)} groups and single images${words.length ? `: ${words.join(", ")}` : ""}`;
   }
   let end = `, ${orderText()}`;
   if (state.members !== null) {
@@ -109,7 +119,10 @@ async function describe() {
     end = "";
   } else if (state.like !== null) {
     const { name } = await rowOf(state.like).catch(() => ({ name: "one image" }));
-    end = `, most like ${name.split("/").pop()} first`;
+    if (question !== asked) return;
+    const text = `most like ${name.split("/").pop()} first`;
+    if ($("sort-like")) $("sort-like").textContent = text;
+    end = `, ${text}`;
   }
   if (question !== asked) return;
   $("summary").textContent = start + end;
@@ -135,6 +148,8 @@ export function moreLike() {
   if (!review.order.length) return;
   state.like = current();
   state.members = null;
+  state.q = "";
+  showControls();
   reorder("first");
 }
 
@@ -174,7 +189,8 @@ function listenToChips(id, field) {
     if (!hit) return;
     const { value } = hit.dataset;
     set(field, state[field] === value ? "" : value);
-    $(id).querySelector(`[data-value="${CSS.escape(value)}"]`)?.focus();
+    // The chip was made anew: a keyboard stays on it.
+    if (!event.detail) $(id).querySelector(`[data-value="${CSS.escape(value)}"]`)?.focus();
   });
 }
 
@@ -201,7 +217,7 @@ function marked(kind) {
 /** Shows the state in the controls. */
 export function showControls() {
   const { info } = review;
-  $("sort").value = state.sort;
+  showSort();
   $("reverse").ariaPressed = state.reverse;
   $("disagree").checked = state.disagree;
   $("groups").ariaPressed = state.group;
@@ -216,6 +232,14 @@ export function showControls() {
     ({ value: tag, text: tag, key: i < 9 ? String(i + 1) : "", title: i < 9 ? `Key ${i + 1} tags` : "" })));
   $("findings-part").hidden = !info.findings.length;
   $("tags-part").hidden = !info.tags.length;
+}
+
+/** Shows the order; that by likeness to an image stands there only while it is on. */
+function showSort() {
+  const on = state.like !== null;
+  if (!on) $("sort-like")?.remove();
+  else if (!$("sort-like")) $("sort").prepend(element("option", { id: "sort-like", value: "like", textContent: "most like one image first" }));
+  $("sort").value = on ? "like" : state.sort;
 }
 
 /** Fills the controls with what the server offers. */
@@ -249,7 +273,11 @@ export function listen() {
     $(name).addEventListener("change", () => set(name, $(name).value));
   }
   $("disagree").addEventListener("change", () => set("disagree", $("disagree").checked));
-  const search = debounce(200, () => set("q", $("search").value));
+  const search = debounce(200, () => {
+    // A name is looked for among all: also among those that the learned order leaves out.
+    if ($("search").value && state.sort === LEARNED && state.mark === "unmarked") state.mark = "";
+    set("q", $("search").value);
+  });
   $("search").addEventListener("input", search);
   $("search").addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === "ArrowDown") $("grid").focus();
@@ -287,9 +315,13 @@ export function listen() {
     for (const chip of $("filter-mark").children) {
       chip.querySelector(".count").textContent = marked(chip.dataset.value);
     }
+    if (taught !== null || !review.order.length) return;
+    taught = canLearn();
+    describe();
   });
   on("marked", async () => {
-    if (state.sort !== LEARNED || state.like !== null || state.members !== null || review.since < PATIENCE) return;
+    if (state.sort !== LEARNED || state.like !== null || state.members !== null) return;
+    if (review.since < PATIENCE && taught === canLearn()) return;
     await reorder("under");
     moveTo(0);
     say("Re-ranked with your marks.");

@@ -126,11 +126,18 @@ function update(tile) {
   tile.mark.dataset.verdict = found.own || "";
   write(tile, "badge", state.group && found.group > 1 ? count(found.group) : "");
   const [width, height] = found.size;
-  const long = Math.max(width, height), short = Math.min(width, height);
-  const side = step.x - GAP;
-  tile.image.classList.toggle("pixels", long < side);
-  tile.seen.hidden = review.info.fit !== "crop" || width === height;
-  tile.seen.style.inset = `${50 * (1 - short / long)}%`;
+  const long = Math.max(width, height);
+  tile.image.classList.toggle("pixels", long < step.x - GAP);
+  showSeen(tile.seen, found.seen, width / long, height / long);
+}
+
+/** Frames the part of a picture that decides its score; `width` and `height` are those of the picture in its square. */
+function showSeen(frame, [x, y, wide, tall], width, height) {
+  frame.hidden = wide > 0.999 && tall > 0.999;
+  const style = {
+    left: (1 - width) / 2 + x * width, top: (1 - height) / 2 + y * height, width: wide * width, height: tall * height,
+  };
+  for (const [name, share] of Object.entries(style)) frame.style[name] = `${100 * share}%`;
 }
 
 function updateAll() {

@@ -1,7 +1,7 @@
 // The histogram of scores, and the limit that divides it.
 
 import { post } from "./api.js";
-import { $, count, say } from "./dom.js";
+import { $, count, say, shownScore } from "./dom.js";
 import { emit, on, review, state, writeAddress } from "./state.js";
 
 const BARS = 120;
@@ -24,6 +24,7 @@ export function drawHistogram() {
     }
     return bar;
   }));
+  $("limit").value = ((Math.min(state.limit, high) - low) / (high - low || 1)) * STEPS;
   showLimit();
 }
 
@@ -41,11 +42,10 @@ function above(limit) {
 function showLimit() {
   const [low, high] = range();
   const { limit } = state;
-  $("limit").value = ((Math.min(limit, high) - low) / (high - low || 1)) * STEPS;
   const found = above(limit);
   const share = (100 * found) / (review.scores.length || 1);
   const text =
-    `${count(found)} of ${count(review.scores.length)} (${share.toFixed(1)} %) score ${limit.toFixed(2)} or more`;
+    `${count(found)} of ${count(review.scores.length)} (${share.toFixed(1)} %) score ${shownScore(limit)} or more`;
   $("counts").textContent = text;
   $("limit").ariaValueText = text;
   const { saved, score } = review.info.limit;
@@ -59,7 +59,7 @@ export function listen() {
   $("limit").addEventListener("input", () => {
     const [low, high] = range();
     const limit = low + ($("limit").value / STEPS) * (high - low);
-    state.limit = Math.round(limit * 1e4) / 1e4;
+    state.limit = Math.floor(limit * 100) / 100; // as it is shown
     emit("limit");
     writeAddress();
   });
@@ -67,6 +67,6 @@ export function listen() {
   $("keep-limit").addEventListener("click", async () => {
     review.info.limit = (await post("/api/limit", { score: state.limit })).limit;
     showLimit();
-    say(`The limit ${state.limit.toFixed(2)} is kept with the model.`);
+    say(`The limit ${shownScore(state.limit)} is kept with the model.`);
   });
 }

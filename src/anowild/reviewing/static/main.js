@@ -94,6 +94,7 @@ const ACTIONS = [
   { name: "tag-number", keys: [..."123456789"], text: "add or take away the most used tags", run: tagByNumber },
   { name: "open", keys: ["Enter"], text: "look closer; show a group", run: inGrid(quiet(open)) },
   { name: "select", keys: [" "], text: "select this image too, or not", run: inGrid(grid.toggleCurrent) },
+  { name: "select-all", keys: ["Control+a"], modified: true, text: "select all that is shown", run: inGrid(() => grid.choose(review.order)) },
   { name: "all", keys: ["a"], text: "mark all above the limit (asks)", run: inGrid(quiet(askForAll)) },
   { name: "like", keys: ["s"], text: "more like this", run: filters.moreLike },
   { name: "groups", keys: ["g"], text: "groups of alike images", run: inGrid(filters.toggleGroups) },

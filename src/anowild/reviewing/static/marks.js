@@ -1,7 +1,7 @@
 // Marks and tags: of the current image, of a selection, or of a group of alike images.
 
 import { json, numbers, post } from "./api.js";
-import { $, announce, element, images, say } from "./dom.js";
+import { $, announce, element, images, say, shownScore } from "./dom.js";
 import { choose, moveTo } from "./grid.js";
 import { change, reviewer, row, showProgress } from "./rows.js";
 import { current, emit, on, review, state } from "./state.js";
@@ -113,17 +113,19 @@ export function askForTag() {
 
 /** Asks how to mark all images that the filters show and that reach the limit. */
 export async function askForAll(query) {
-  const ask = async () => {
-    const left = $("all-unmarked").checked ? { mark: "unmarked", reviewer: "" } : {};
+  const above = async (unmarked) => {
+    const left = unmarked ? { mark: "unmarked", reviewer: "" } : {};
     const asked = { ...query(), ...left, above: state.limit, group: "" };
     return Array.from(await numbers("/api/order", asked));
   };
   const show = async () => {
-    const found = await ask();
+    const found = await above($("all-unmarked").checked);
     const verb = found.length === 1 ? "scores" : "score";
-    $("all-text").textContent = found.length
-      ? `${images(found.length)} of those shown ${verb} ${state.limit.toFixed(2)} or more. Mark as:`
-      : "No image of those shown is above the limit.";
+    if (found.length) {
+      $("all-text").textContent = `${images(found.length)} of those shown ${verb} ${shownScore(state.limit)} or more. Mark as:`;
+    } else if ((await above(false)).length) {
+      $("all-text").textContent = "All images above the limit are marked already.";
+    } else $("all-text").textContent = "No image of those shown is above the limit.";
     for (const button of $("all-verdicts").children) button.disabled = !found.length;
     return found;
   };

@@ -17,7 +17,7 @@ export function reviewer() {
   return $("reviewer").value.trim() || "me";
 }
 
-/** Returns {name, score, shown, own, all, tags, why, findings, size, group}; undefined: not loaded. */
+/** Returns {name, score, shown, own, all, tags, why, findings, size, seen, group}; undefined: not loaded. */
 export const row = (number) => rows.get(number);
 
 /** Changes own and all (verdicts) or tags of a row; newer than any answer that is under way. */
@@ -37,7 +37,7 @@ export async function load(numbers, signal) {
   numbers.forEach((number, i) => {
     const fresh = {
       name: found.names[i], score: found.scores[i], shown: found.shown[i], own: found.own[i], all: found.all[i],
-      tags: found.tags[i], why: found.why[i], findings: found.findings[i], size: found.sizes[i],
+      tags: found.tags[i], why: found.why[i], findings: found.findings[i], size: found.sizes[i], seen: found.seen[i],
       group: found.group[i], generation: of,
     };
     const later = changed.get(number);
