@@ -238,6 +238,7 @@ def test_report_escapes_hostile_names(
     assert (folder / HOSTILE[5]).as_uri() in page.links()
 
 
+@pytest.mark.slow
 def test_large_report_is_under_ten_megabytes(detector: Detector, tmp_path: Path) -> None:
     # Noise compresses worst of all; thumbnails of 320 pixels are kept without loss.
     rng = np.random.default_rng(0)

@@ -201,6 +201,7 @@ def test_clean_keeps_other_part_folders(anowild: Run, review_folder: Path, tmp_p
     assert [path.name for path in tmp_path.glob("*.part")] == ["clean.part"]
 
 
+@pytest.mark.slow
 def test_clean_twice_at_once_leaves_one_complete_folder(
     review_folder: Path, tmp_path: Path
 ) -> None:

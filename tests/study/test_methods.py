@@ -106,6 +106,7 @@ def test_the_settings_of_ensembles() -> None:
     assert (quick.resolution, quick.fmap_base) == (8, settings.fmap_base)
 
 
+@pytest.mark.slow
 def test_networks_that_see_halved_images_are_studied_at_their_size(tmp_path: Path) -> None:
     sides = {"resolution": None, "max_resolution": 16, "max_network_resolution": 8}
     settings = tiny_settings(**sides, kimg=0.1, initial_resolution=None)

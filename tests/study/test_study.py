@@ -39,6 +39,7 @@ def test_metrics_of_a_perfect_and_a_reversed_ranking() -> None:
     assert f1_at(1000)(labels, scores) == 0
 
 
+@pytest.mark.slow
 def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
     held = 0

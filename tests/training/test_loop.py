@@ -89,7 +89,12 @@ def test_a_stopped_run_ends_in_the_same_bits(
 @pytest.mark.parametrize("iteration", [pytest.param(30, marks=pytest.mark.slow), 43])
 @pytest.mark.parametrize(
     "changes",
-    [{"precision": "bfloat16"}, {"differentiable_augmentation": True, "regularizer": "r1"}],
+    [
+        {"precision": "bfloat16"},
+        pytest.param(
+            {"differentiable_augmentation": True, "regularizer": "r1"}, marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_a_stopped_fast_run_ends_in_the_same_bits(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int,
