@@ -223,7 +223,7 @@ class Job:
         """Return features of all images, if possible those of the ranking before."""
         count = len(scores.score)
         if scores.tile is not None:  # another tile may decide
-            return detector.features(self.pictures.deciding(np.arange(count), scores.tile))
+            return detector.features(self.pictures.deciding(scores, np.arange(count)))
         if known is not None and len(known) == count:
             return known.features
         return _cheap_features(detector, self.pictures.squares)

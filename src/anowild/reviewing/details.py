@@ -201,9 +201,11 @@ def seen_in_all(preprocess: Preprocess, sizes: Array) -> str:
     """Say how the views see originals of some sizes, [N, 2], in one sentence."""
     side = preprocess.resolution
     if preprocess.tiles:
-        counts = [len(preprocess.boxes(height, width)) for width, height in sizes.tolist()]
+        different, times = np.unique(sizes, axis=0, return_counts=True)
+        counts = [len(preprocess.boxes(height, width)) for width, height in different.tolist()]
+        usual = np.median(np.repeat(counts, times))
         return (
-            f"The views see each picture as tiles of {preprocess.tiles} pixels, usually {np.median(counts):.0f} "
+            f"The views see each picture as tiles of {preprocess.tiles} pixels, usually {usual:.0f} "
             f"of them, at {side}x{side} pixels; the oddest tiles decide."
         )
     text = f"The views see {side}x{side} pixels"

@@ -21,6 +21,7 @@ from anowild.data.originals import Originals
 from anowild.data.readers.base import PassedOver
 from anowild.errors import UserError
 from anowild.files import printable
+from anowild.scoring.scores import Scores
 
 #: The split of all images that are looked at.
 SPLIT = "train"
@@ -69,16 +70,14 @@ class ReviewImages:
         start, stop = np.searchsorted(self._owners, [i, i + 1])
         return np.ascontiguousarray(self.squares[start:stop])
 
-    def deciding(self, numbers: Array, tile: Array | None) -> Array:
+    def deciding(self, scores: Scores, numbers: Array) -> Array:
         """Return the squares that decide the scores of some images, [n, C, R, R].
 
         Args:
+            scores: of all N images.
             numbers: of the images, int [n].
-            tile: number of the oddest tile of every image, int [N], if there are any.
         """
-        if self._owners is None or tile is None:
-            return np.ascontiguousarray(self.squares[numbers])
-        return self.squares[np.searchsorted(self._owners, numbers) + tile[numbers]]
+        return np.ascontiguousarray(self.squares[scores.deciding_squares(self._owners)[numbers]])
 
     @property
     def title(self) -> str:

@@ -60,7 +60,7 @@ class ReviewSession:
 
     def deciding(self, numbers: Array) -> Array:
         """Return the squares that decide the scores of some images, [n, C, R, R]."""
-        return self.images.deciding(numbers, self.scores.tile)
+        return self.images.deciding(self.scores, numbers)
 
     def tile(self, number: int) -> int | None:
         """Return the number of the oddest tile of an image; None where it is seen whole."""
@@ -215,12 +215,7 @@ class _Collector:
     def take(self, batch: Batch, scores: Scores) -> None:
         """Keep the scores, and compute the features."""
         self.scores.append(scores)
-        squares = batch.images
-        if scores.tile is not None:
-            squares = squares[
-                np.searchsorted(batch.owners, np.arange(len(scores.tile))) + scores.tile
-            ]
-        features = self.detector.features(np.ascontiguousarray(squares))
+        features = self.detector.features(batch.images[scores.deciding_squares(batch.owners)])
         self.features.append(features.astype(np.float32))
 
     def end(self, left_out: int) -> None:

@@ -58,6 +58,17 @@ class Scores:
         tile = None if self.tile is None else self.tile[chosen]
         return Scores(self.score[chosen], cues, views, tile)
 
+    def deciding_squares(self, owners: Array | None) -> Array:
+        """Return the numbers of the squares that decide the scores, int [N]: the oddest tiles, or the images.
+
+        Args:
+            owners: number of the image that each square is of, int [M], ascending; None: each is one.
+        """
+        numbers = np.arange(len(self.score))
+        if owners is None or self.tile is None:
+            return numbers
+        return np.searchsorted(owners, numbers) + self.tile
+
     def ranks(self) -> Array:
         """Rank the images, 1 for the oddest; equal scores are ranked in the order they came in."""
         order = oddest_first(self.score)

@@ -206,15 +206,8 @@ def _joined(
     if images.owners is not None:
         suspects = None  # robust training suspects tiles
         if features is not None:
-            features = features[deciding_squares(images, scores)]
+            features = features[scores.deciding_squares(images.owners)]
     return FittedDetector(detector, scores, suspects, features)
-
-
-def deciding_squares(images: ImageSet, scores: Scores) -> Array:
-    """Return the numbers of the squares that decide the scores of images, int [N]: their oddest tiles."""
-    if images.owners is None or scores.tile is None:
-        return np.arange(len(images))
-    return np.searchsorted(images.owners, np.arange(len(scores.tile))) + scores.tile
 
 
 def check_finite(cues: Mapping[str, Array], view: str) -> None:

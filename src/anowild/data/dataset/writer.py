@@ -138,6 +138,7 @@ class PackedSetWriter:
         pictures: bool = False,
     ) -> None:
         self.folder, self.preprocess, self.labels = folder, preprocess, labels
+        self.whole = preprocess.whole()
         p = preprocess
         size = p.resolution**2 * p.channels * p.dtype.itemsize
         self.chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // size))
@@ -236,7 +237,7 @@ class PackedSetWriter:
         row["height"], row["width"], row["channels"] = pixels.shape
         p = self.preprocess
         try:
-            image = np.moveaxis(pixels, -1, 0) if prepared else p.whole()(pixels)
+            image = np.moveaxis(pixels, -1, 0) if prepared else self.whole(pixels)
             tiles = p.squares(pixels) if self.tiles is not None else None
         except (ValueError, MemoryError) as error:
             row["left_out"] = failure_reason(error)
