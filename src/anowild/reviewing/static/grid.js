@@ -56,8 +56,6 @@ function makeTile() {
     element("div", { className: "picture" }, tile.image, tile.seen, tile.badge, tile.mark),
     tile.name, tile.score, tile.chips);
   for (const part of tile.root.children) part.ariaHidden = true;
-  tile.said = element("span", { className: "said" }); // all this in one line, for a screen reader
-  tile.root.append(tile.said);
   return tile;
 }
 
@@ -75,7 +73,9 @@ function showPicture(tile) {
 function write(tile, part, text) {
   if (tile.texts[part] === text) return false;
   tile.texts[part] = text;
-  tile[part].textContent = text;
+  const node = tile[part].firstChild;
+  if (node?.nodeType === Node.TEXT_NODE) node.data = text; // no new node: thousands would wait to be collected
+  else tile[part].textContent = text;
   return true;
 }
 
@@ -102,7 +102,7 @@ function update(tile) {
   const found = row(number);
   root.classList.toggle("current", place === review.place);
   root.ariaSelected = review.chosen.has(number);
-  write(tile, "said", label(place));
+  root.ariaLabel = label(place);
   root.classList.toggle("above", Boolean(found) && found.score >= state.limit);
   root.classList.toggle("loading", !found);
   if (!found) {
@@ -166,8 +166,9 @@ function draw() {
   const time = performance.now();
   const fast = Math.abs(now - lastTop) / view > Math.min(1, (FAST * (time - lastDrawn)) / 1000);
   [lastTop, lastDrawn] = [now, time];
+  const rows = Math.ceil(view / step.y) + 3; // always as many: elements that stay in the page cost least
   const first = Math.max(0, Math.floor(now / step.y) - 1) * columns;
-  const last = Math.min(review.order.length, (Math.ceil((now + view) / step.y) + 1) * columns);
+  const last = Math.min(review.order.length, first + rows * columns);
   for (const [place, tile] of shown) {
     if (place < first || place >= last) {
       shown.delete(place);
@@ -184,8 +185,8 @@ function draw() {
       fill(tile, place, fast);
       if (!tile.root.isConnected) $("tiles").append(tile.root); // moving it would lay it out again
     } else if (!shift) continue;
-    const x = (place % columns) * step.x + GAP;
-    const y = Math.floor(place / columns) * step.y + GAP + shift;
+    const x = Math.round((place % columns) * step.x) + GAP;
+    const y = Math.round(Math.floor(place / columns) * step.y + shift) + GAP;
     tile.root.style.transform = `translate(${x}px, ${y}px)`;
   }
   for (const tile of spare) tile.root.remove();

@@ -1,8 +1,8 @@
 // The page of a review: starts everything, and says which key does what.
 //
 // Elements that tests and other pages may rely on, by id:
-//   grid (listbox; options are .tile with data-place and data-number, in it .name .score .mark .badge .notes, and
-//   .said: all in one line), summary, show-all, chosen, choose-none, progress, empty;
+//   grid (listbox; options are .tile with data-place and data-number, aria-label: all in one line; in
+//   it .name .score .mark .badge .notes), summary, show-all, chosen, choose-none, progress, empty;
 //   bar and detail-bar (button[data-verdict], button[data-action]);
 //   sort, reverse, rerank; limit, counts, keep-limit; filter-side, filter-mark, filter-finding, filter-tag
 //   (.chip[data-value]), disagree, folder, view, by; search, groups, map-button, size, reviewer, csv, json, parquet;
