@@ -14,7 +14,7 @@ loop     rounds of review, cleaning and training anew
 thresholds  real false discovery rates against the promised one
 defects  small defects on textured surfaces, seen whole and by tiles
 photographs  a camera's folder with planted oddities, to look through
-fuzz     random edits of models, training states, searches and reviews
+fuzz     random edits of models, searches and reviews, or of data files
 page     a review of 100,000 images in a browser
 gpu      speed, parity and a default-length trial on a GPU
 """

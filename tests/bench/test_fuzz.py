@@ -13,11 +13,12 @@ import pytest
 
 from anowild import cli
 from bench import fuzz
+from bench.fuzz import attempts
 
 
 @pytest.mark.slow
 def test_edits_end_with_a_result_or_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    failed = fuzz.models(count=60, seed=7, jobs=1)
+    failed = fuzz.run("models", count=60, seed=7, jobs=1)
     said = capsys.readouterr().out
     assert failed == 0, said
     totals = said.splitlines()[-2].split()
@@ -46,5 +47,5 @@ def test_every_way_to_fail_is_seen(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Callable[[], object], outcome: str
 ) -> None:
     monkeypatch.setattr(cli, "main", fault)
-    monkeypatch.setattr(fuzz, "SECONDS", 1.0)
-    assert fuzz.Attempt.of(["score"], tmp_path).outcome == outcome
+    monkeypatch.setattr(attempts, "SECONDS", 1.0)
+    assert attempts.Attempt.of(["score"], tmp_path).outcome == outcome

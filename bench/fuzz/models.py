@@ -1,34 +1,18 @@
 """Random edits of the files that AnoWild writes itself, each tried by the commands that read them.
 
-    python -m bench fuzz models [--count 10000] [--seed 0] [--jobs 2] [--only NUMBER]
-
-A model, its training state, a search (`find.json`) and a review with marks are made from digits. Each edit changes
-one file, at random bytes or at a place of its structure (a field, a tensor, a row), and a command is run on the
-copy in a forked process, for 20 seconds at most and with 2 GB of memory beside what PyTorch has mapped at its
-start. It should end with a result or with a sentence; a traceback, a hang or a signal fails. Edit NUMBER of a
-seed is always the same: --only repeats it and prints what was said.
+A model, its training state, a search (`find.json`) and a review with marks are made from digits. Each edit is at
+random bytes or at a place of the file's structure: a field, a tensor, a row.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import multiprocessing
-import os
 import random
-import resource
 import shutil
-import signal
 import sqlite3
-import sys
-import tempfile
-import time
-import traceback
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
-from anowild import cli, data
+from anowild import data
 from anowild.finding import serve
 from anowild.finding.job import MODEL, REVIEW
 from anowild.reporting import page
@@ -47,13 +31,11 @@ from anowild.reviewing.store import MARKS, Store
 from anowild.scoring.persistence import _digest as digest
 from anowild.scoring.saved_limit import save_limit
 from anowild.training import gan, pixels, transforms
+from bench.fuzz.attempts import FAILED, Attempt
+from bench.fuzz.edits import edit_file
 
 #: Imported before the first fork, so that a try costs milliseconds.
 PRELOADED = (data, serve, page, clean, gan, pixels, transforms)
-#: Seconds and bytes that a command may take.
-SECONDS, MEMORY = 20.0, 2 << 30
-OUTCOMES = ("sentence", "result", "traceback", "hang", "signal")
-FAILED = OUTCOMES[2:]
 
 TINY = [f"--set={change}" for change in (
     "resolution=8", "fmap_base=32", "fmap_max=4", "minibatch=8", "tick_kimg=0.04", "minibatch_repeats=1",
@@ -116,107 +98,7 @@ def in_this_process(arguments: list[str], folder: Path) -> tuple[int, str]:
     return int(attempt.outcome in FAILED or attempt.outcome == "sentence"), attempt.said
 
 
-@dataclass
-class Attempt:
-    """How a command ended."""
-
-    outcome: str
-    said: str
-    megabytes: float
-    seconds: float
-
-    @staticmethod
-    def of(arguments: list[str], folder: Path, limited: bool = True) -> Attempt:
-        """Run a command in a forked process."""
-        with tempfile.TemporaryFile() as out:
-            started = time.perf_counter()
-            child = os.fork()
-            if not child:
-                _run(arguments, folder, out.fileno(), limited)
-            hung, status, usage = _wait(child, SECONDS if limited else 600.0)
-            out.seek(0)
-            said = out.read().decode("utf-8", "backslashreplace")
-        code = os.waitstatus_to_exitcode(status)
-        outcome = (
-            "hang" if hung else "signal" if code < 0 else
-            "traceback" if "Traceback" in said or code == 99 else "result" if code == 0 else "sentence"
-        )  # fmt: skip
-        return Attempt(outcome, said, usage.ru_maxrss / 1e3, time.perf_counter() - started)
-
-
-def _run(arguments: list[str], folder: Path, out: int, limited: bool) -> None:
-    """Be the forked process: run a command, and end."""
-    code = 99
-    try:
-        os.setsid()
-        os.chdir(folder)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        sys.stdout = open(1, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
-        sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if limited:
-            mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY,) * 2)
-        sys.argv = ["anowild", *arguments]
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:  # noqa: BLE001
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
-
-
-def _wait(child: int, seconds: float) -> tuple[bool, int, resource.struct_rusage]:
-    """Wait for a process, and kill it when its time is over."""
-    end, pause = time.monotonic() + seconds, 0.001
-    while True:
-        done, status, usage = os.wait4(child, os.WNOHANG)
-        if done:
-            return False, status, usage
-        if time.monotonic() > end:
-            with suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)
-            _, status, usage = os.wait4(child, 0)
-            return True, status, usage
-        time.sleep(pause)
-        pause = min(2 * pause, 0.02)
-
-
 # Edits
-
-
-def edit_bytes(content: bytes, rng: random.Random) -> bytes:
-    """Change some bytes, cut, insert or repeat."""
-    kind = rng.randrange(8)
-    place = rng.randrange(len(content) + 1)
-    if kind == 0:
-        return content[:place]
-    if kind == 1:
-        return content[:place] + rng.randbytes(rng.choice((1, 8, 300))) + content[place:]
-    if kind == 2:
-        return rng.choice(
-            (b"", b"\0" * len(content), b"\xff\xfe" + content, b"[" * 50_000, rng.randbytes(99))
-        )
-    if kind == 3:
-        return content[:place] + content[place + rng.randrange(1, 100) :]
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 3, 20)) if changed else 0):
-        # The beginning has what the rest is read by.
-        most = len(changed) if kind > 5 else min(len(changed), 2000)
-        changed[rng.randrange(most)] = rng.randrange(256)
-    return bytes(changed)
-
-
-def edit_file(path: Path, rng: random.Random) -> None:
-    """Change bytes of a file."""
-    path.write_bytes(edit_bytes(path.read_bytes(), rng))
 
 
 def edit_value(value: Any, rng: random.Random) -> Any:
@@ -384,79 +266,3 @@ def attempt(base: Path, work: Path, seed: int, number: int) -> tuple[str, str, A
     if command is GO_ON:  # without a model, the training goes on
         (work / "found" / MODEL / "model.json").unlink()
     return target, command[0], Attempt.of(command, work)
-
-
-Row = tuple[int, str, str, Attempt]
-
-
-def fuzz(base: Path, numbers: range, seed: int, each: Callable[[Row], None]) -> None:
-    """Try some edits one after the other."""
-    with tempfile.TemporaryDirectory() as folder:
-        for number in numbers:
-            each((number, *attempt(base, Path(folder) / "work", seed, number)))
-
-
-def table(rows: list[Row]) -> str:
-    """Return how often what happened, by file, and the most memory and time that a try took."""
-    counts: dict[str, Counter[str]] = {target: Counter() for target in TARGETS}
-    for _, target, _, found in rows:
-        counts[target][found.outcome] += 1
-    counts = {target: count for target, count in counts.items() if count}
-    counts["all"] = sum(counts.values(), Counter())
-    lines = [f"{'file':47}{'tries':>7}" + "".join(f"{name:>11}" for name in OUTCOMES)]
-    lines += [
-        f"{target:47}{count.total():7}" + "".join(f"{count[name]:11}" for name in OUTCOMES)
-        for target, count in counts.items()
-    ]
-    lines.append(
-        f"at most {max(r[3].megabytes for r in rows):.0f} MB resident and {max(r[3].seconds for r in rows):.1f} s"
-    )
-    return "\n".join(lines)
-
-
-def models(count: int, seed: int, jobs: int, only: int | None = None) -> int:
-    """Try edits of the files of models, searches and reviews; return how many failed."""
-    torch.set_num_threads(1)
-    rows: list[Row] = []
-
-    def take(row: Row) -> None:
-        rows.append(row)
-        number, target, command, found = row
-        if found.outcome in FAILED or only is not None:
-            last = found.said.strip() if only is not None else found.said.strip()[-300:]
-            print(f"{number}: {target} by {command}: {found.outcome}: {last}", flush=True)
-
-    with tempfile.TemporaryDirectory() as name:
-        base = Path(name)
-        make_base(base)
-        if only is not None:
-            fuzz(base, range(only, only + 1), seed, take)
-        elif jobs == 1:
-            fuzz(base, range(count), seed, take)
-        else:
-            fork = multiprocessing.get_context("fork")
-            queue: Any = fork.Queue()
-            workers = [
-                fork.Process(target=fuzz, args=(base, range(j, count, jobs), seed, queue.put))
-                for j in range(jobs)
-            ]
-            for worker in workers:
-                worker.start()
-            for _ in range(count):
-                take(queue.get())
-            for worker in workers:
-                worker.join()
-    print(table(rows))
-    return sum(row[3].outcome in FAILED for row in rows)
-
-
-def main(arguments: list[str]) -> int:
-    """Fuzz, print the table, and return 1 if anything failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench fuzz", description=__doc__)
-    parser.add_argument("kind", choices=("models",))
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", type=int)
-    given = parser.parse_args(arguments)
-    return int(models(given.count, given.seed, given.jobs, given.only) > 0)
