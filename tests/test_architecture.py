@@ -39,6 +39,18 @@ def test_import_does_not_load(module: str, unwanted: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_loading_a_model_leaves_compilers_out(model_folder: Path) -> None:
+    # Some operations on tensors without memory import them: two seconds before each command.
+    script = (
+        f"import sys; from anowild.scoring import Detector; Detector.load({str(model_folder)!r})\n"
+        "sys.exit(', '.join({'torch._dynamo', 'sympy'} & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_glossary_is_sorted_and_names_files_that_exist() -> None:
     glossary = Path(__file__).parents[1] / "docs" / "glossary.md"
     entries = re.findall(r"^- \*\*(.+?)\*\*: .+ \[(.+?)\]\(\.\./src/anowild/\2\)$",

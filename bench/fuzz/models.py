@@ -6,6 +6,7 @@ random bytes or at a place of the file's structure: a field, a tensor, a row.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import random
@@ -18,24 +19,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
-from anowild import data
-from anowild.finding import serve
 from anowild.finding.job import MODEL, REVIEW
-from anowild.reporting import page
-from anowild.reviewing import clean
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring.persistence import _digest as digest
 from anowild.scoring.saved_limit import save_limit
-from anowild.training import gan, pixels, transforms
 from bench.fuzz.attempts import FAILED, Attempt
 from bench.fuzz.edits import edit_file
 
-#: Imported before the first fork, so that a try costs milliseconds.
-PRELOADED = (data, serve, page, clean, gan, pixels, transforms)
+#: Imported before the first fork, since together they take longer than a try.
+PRELOADED = (
+    "anowild.api", "anowild.data.crops", "anowild.finding.serve", "anowild.reporting.page", "anowild.reviewing.clean",
+    "anowild.scoring.flagged_files", "anowild.scoring.growing", "anowild.scoring.threshold_rules",
+    "anowild.training.gan", "anowild.training.pixels", "anowild.training.transforms", "pyarrow.dataset",
+    "pyarrow.parquet", "pydantic.fields", "sklearn.cluster", "torch._dynamo", "torch.distributed.fsdp",
+    "typer._adapters",
+)  # fmt: skip
 
 TINY = [f"--set={change}" for change in (
     "resolution=8", "fmap_base=32", "fmap_max=4", "minibatch=8", "tick_kimg=0.04", "minibatch_repeats=1",
@@ -78,6 +81,9 @@ VALUES: tuple[Any, ...] = (
 
 def make_base(folder: Path) -> None:
     """Make a search of 48 digits, with everything that it leaves, a limit and some marks."""
+    for module in PRELOADED:
+        importlib.import_module(module)
+    Image.init()
     digits = (load_digits().images[:48] / 16 * 255).astype(np.uint8)
     np.save(folder / "images.npy", digits)
     np.save(folder / "few.npy", digits[:3])

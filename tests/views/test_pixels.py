@@ -68,6 +68,15 @@ def test_gray_images_have_fewer_descriptors() -> None:
     assert torch.isfinite(pixels.descriptors(torch.zeros(2, 1, 8, 8))).all()
 
 
+@pytest.mark.parametrize(
+    ("channels", "resolution"), [(1, 8), (1, 64), (2, 16), (3, 8), (3, 32), (7, 16)]
+)
+def test_descriptors_are_counted(channels: int, resolution: int) -> None:
+    images = torch.zeros(1, channels, resolution, resolution)
+    assert pixels.descriptor_count(channels, resolution) == pixels.descriptors(images).shape[1]
+    assert pixels.coarse(images).shape[1] == min(resolution, pixels.PCA_SIDE) ** 2
+
+
 def test_contamination_moves_a_trimmed_reference_less() -> None:
     rng = np.random.default_rng(0)
     usual, odd = rng.normal(size=(950, 5)), rng.normal(6, 1, (50, 5))

@@ -22,7 +22,9 @@ class GaussianReference(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("whitening", torch.eye(size, dtype=torch.float64))
+        self.register_buffer(
+            "whitening", torch.zeros(size, size, dtype=torch.float64).fill_diagonal_(1)
+        )
 
     @staticmethod
     def of(mean: Tensor, whitening: Tensor) -> GaussianReference:

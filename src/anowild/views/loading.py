@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out random values: for a tensor without memory they cost PyTorch two seconds, once, of imports."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 def loaded(make: Callable[[], M], tensors: Mapping[str, Tensor], prefix: str = "") -> M:
@@ -18,7 +34,7 @@ def loaded(make: Callable[[], M], tensors: Mapping[str, Tensor], prefix: str = "
         ValueError: a tensor is missing, unknown, or of another shape or type; the message names it.
     """
     own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         expected = make().state_dict()
     check_tensors(
         {prefix + name: value for name, value in own.items()},

@@ -136,6 +136,13 @@ def descriptors(x: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+def descriptor_count(channels: int, resolution: int) -> int:
+    """Return how many numbers :func:`descriptors` gives, without memory for the channels."""
+    gray = descriptors(torch.zeros(1, 1, resolution, resolution)).shape[1]
+    # Of a channel its mean, its variance and that of its difference to the one before; differences' means but one.
+    return gray + (4 * channels - 1 if channels > 1 else 0)
+
+
 def means(x: Tensor, cells: int) -> Tensor:
     """Average over cells that share pixels where they have to: [N, C, H, H] -> [N, C, cells, cells].
 
@@ -249,8 +256,8 @@ class PixelsView(View):
 
     def check_input(self, channels: int, resolution: int) -> None:
         """Raise ValueError if the references are of other images."""
-        images = torch.empty(1, channels, resolution, resolution, device="meta")
-        described, reduced = descriptors(images).shape[1], coarse(images).shape[1]
+        described = descriptor_count(channels, resolution)
+        reduced = min(resolution, PCA_SIDE) ** 2
         count = len(self.components) if self.components.ndim == 2 else 0
         check_tensors(
             self.tensors(),
