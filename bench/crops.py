@@ -32,7 +32,7 @@ from anowild.data.crops import (
 )
 from anowild.data.crops.detection import label_instances
 from anowild.data.readers import Record, open_source
-from anowild.data.readers.base import library
+from anowild.libraries import library
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from anowild.arrays import Array
 from anowild.data import PackedSet, Preprocess, choose_preprocess, open_all
 from anowild.data.contamination import contaminate_set
 from anowild.data.crops import CropReader, CropSettings
-from anowild.data.dataset.build import build_set
+from anowild.data.dataset.build import build_set, check_libraries
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.dataset.finalize import Leaks
 from anowild.data.dataset.writer import Part
@@ -79,6 +79,7 @@ def prepare(
         UserError: nothing to prepare; leaks; another data set in ``out``; a full disk.
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
+    check_libraries()
     training, tests = listed_sources(sources), listed_sources(test)
     names = [source_name(source) for source in (*training, *tests)]
     if len(set(names)) < len(names):

@@ -41,6 +41,7 @@ def read(path: Path, needed: tuple[str, ...] = ("path", "label")) -> list[dict[s
         (COMMAS.replace("path,label", '"PATH","Label"'), "utf-8"),
         (COMMAS + ",\n\n,,,\n", "utf-8"),
         (OTHERS.replace("0\n", "0;;\n"), "utf-8"),
+        (COMMAS.replace('"', ""), "utf-8"),  # text with a comma and a blank, without quotes
     ],
 )
 def test_tables_of_other_programs_are_read(tmp_path: Path, text: str, encoding: str) -> None:
@@ -55,7 +56,11 @@ def test_tables_of_other_programs_are_read(tmp_path: Path, text: str, encoding: 
         (b"image|class\na.png|0\n", "needs one column each of path, label.*'image|class'"),
         (b"", "its first line is ''"),
         (b"path,label,Label\na,0,1\n", "needs one column each"),
-        (b"path,label\na.png,0\nb, c.png,1\n", "line 3: has 3 cells under a header of 2"),
+        (
+            b"path,label\na.png,0\nb,c.png,1\n",
+            "line 3: has more cells than the header 'path,label', which has 2; put text",
+        ),
+        (b"path, label\nb, c.png, 1\n", "line 2: has more cells than the header 'path, label'"),
         ("path,label\n".encode("utf-16") + b"\x00", "cannot be read as labels"),
         (b'path,label\n"' + b"a" * 200_000 + b'",1\n', "cannot be read as labels.*field larger"),
     ],

@@ -11,6 +11,7 @@ import typer
 from anowild.cli import options
 from anowild.cli.help import Command
 from anowild.cli.options import numbers, print_error
+from anowild.libraries import parquet_library, require
 
 study_app = typer.Typer(
     help="Experiments: how well methods find known anomalies at known contamination.",
@@ -104,6 +105,10 @@ def study_table(
     """Print the results of a study as Markdown: tables, paired differences, lists of suspects."""
     from anowild.study import tables
 
+    if plots is not None:
+        require("plots", "matplotlib")
+    if parquet is not None:
+        parquet_library()
     results = tables.collect(out)
     if parquet is not None:
         tables.write_parquet(tables.rows_of(results), parquet)

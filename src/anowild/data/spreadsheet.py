@@ -30,7 +30,8 @@ class Spreadsheet:
     """An open table: its columns, and an iterator over its rows.
 
     Rows are dictionaries by column name; a cell that is missing at the end of a row is empty, and rows
-    without any text are passed over.
+    without any text are passed over. Where a row has cells beyond the last column, those that begin with
+    a blank belong to the text before them, if that gives a cell for each column.
 
     Args:
         path: of the file, for messages.
@@ -50,6 +51,7 @@ class Spreadsheet:
             r"sep=.\r?\n?", header
         ):  # which Excel reads, and some programs write for it
             header = self._next_line()
+        self._header = printable(header.strip())[:120]
         for delimiter in DELIMITERS:
             names = next(csv.reader([header], delimiter=delimiter), [])
             #: Names of the columns, in lower case.
@@ -57,10 +59,9 @@ class Spreadsheet:
             if all(self.columns.count(name) == 1 for name in needed):
                 self.delimiter = delimiter
                 return
-        found = printable(header.strip())
         raise UserError(
             f"{path}: needs one column each of {', '.join(needed)}, and its first line is "
-            f"{found[:120]!r}; give it a header with these names, between commas, semicolons or tabs"
+            f"{self._header!r}; give it a header with these names, between commas, semicolons or tabs"
         )
 
     @property
@@ -75,10 +76,13 @@ class Spreadsheet:
             if not any(cells):
                 continue
             if any(cells[width:]):
-                raise UserError(
-                    f"{self.path}, line {self.line}: has {len(cells)} cells under a header of {width}; "
-                    "put text that holds the separator into double quotes"
-                )
+                cells = self._joined(cells)
+                if len(cells) != width:
+                    raise UserError(
+                        f"{self.path}, line {self.line}: has more cells than the header "
+                        f"{self._header!r}, which has {width}; put text that holds the separator "
+                        "into double quotes"
+                    )
             cells += [""] * (width - len(cells))
             yield dict(zip(self.columns, map(_unescaped, cells), strict=False))
 
@@ -89,6 +93,16 @@ class Spreadsheet:
             ValueError: it is no number.
         """
         return float(text if self.delimiter == "," else text.replace(",", "."))
+
+    def _joined(self, cells: list[str]) -> list[str]:
+        """Join cells of text that holds the separator and a blank, which nobody put into quotes."""
+        joined = cells[:1]
+        for cell in cells[1:]:
+            if cell.startswith(" "):
+                joined[-1] += self.delimiter + cell
+            else:
+                joined.append(cell)
+        return joined
 
     def _next_line(self) -> str:
         """Return the next line that is not blank; empty at the end of the file."""

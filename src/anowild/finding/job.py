@@ -15,6 +15,7 @@ import torch
 from anowild.arrays import Array
 from anowild.checked import checked
 from anowild.data import PackedSet, choose_preprocess, open_all
+from anowild.data.dataset.build import check_libraries
 from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.data.readers import ImageSource
 from anowild.device import configure_process, select_device
@@ -76,6 +77,7 @@ class Job:
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
+        check_libraries()
         self.sources = listed_sources(sources)
         self.out, self.settings, self.device = out, settings, device
         self.torch_device: torch.device = select_device(device)

@@ -17,6 +17,7 @@ from unicodedata import normalize
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import as_user_error, part_of, printable, read_json, write_json
+from anowild.libraries import parquet_library
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
 
@@ -201,9 +202,8 @@ def _of_review(session: ReviewSession, folder: Path, threshold: float | None) ->
 def _of_table(path: Path) -> list[Decision]:
     try:
         if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet as pq
-
-            rows = pq.read_table(path).to_pylist()
+            _, parquet = parquet_library()
+            rows = parquet.read_table(path).to_pylist()
             return [_decision(str(row["path"]), row["score"], row["odd"]) for row in rows]
         with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
             return [

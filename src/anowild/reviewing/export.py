@@ -11,6 +11,7 @@ from typing import Any
 from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable
+from anowild.libraries import parquet_library
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Mark, Store, consensus
 
@@ -38,6 +39,7 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
 
     Raises:
         KeyError: ``kind`` is another one.
+        UserError: Parquet is asked for, and its library is not installed.
     """
     FORMATS[kind]
     scores = dict(zip(session.names, session.score.tolist(), strict=True))
@@ -68,13 +70,11 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
         write_spreadsheet(text, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
         # As in tables of scores: names are written as the bytes of the file system.
         return text.getvalue().encode("utf-8", "surrogateescape")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, parquet = parquet_library()
     types = {"score": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
     data = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), data)
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), data)
     return data.getvalue()
 
 

@@ -23,6 +23,7 @@ from anowild.data.readers.base import PassedOver, Shape
 from anowild.data.spreadsheet import open_spreadsheet
 from anowild.errors import UserError
 from anowild.files import absolute, printable, read_json, write_text
+from anowild.libraries import parquet_library
 from anowild.scoring.detector import Detector
 from anowild.scoring.stream import ThresholdRule, score_pass
 from anowild.scoring.table import Row, Table, check_output, columns_of
@@ -254,9 +255,8 @@ def _state(path: Path) -> list[Any]:
 def _values(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a .csv or .parquet file, which has to have these columns, and may have ``odd``."""
     if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
+        _, parquet = parquet_library()
+        with parquet.ParquetFile(path) as file:
             _check_columns(path, file.schema_arrow.names, columns)
             for batch in file.iter_batches():
                 yield from batch.to_pylist()

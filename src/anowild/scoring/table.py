@@ -20,6 +20,7 @@ from anowild.data.image_set import Batch
 from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, check_place, printable
+from anowild.libraries import parquet_library
 from anowild.scoring.explain import Reason, one_line
 from anowild.scoring.scores import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
@@ -248,13 +249,11 @@ def columns_of(cues: Sequence[str], views: Sequence[str], checked: bool = False)
 
 
 def _write_parquet(rows: Iterator[list[Any]], path: Path, columns: Sequence[str]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, parquet = parquet_library()
     text = dict.fromkeys(("path", "why", "findings"), pa.string())
     types = text | {"rank": pa.int64(), "odd": pa.int8()}
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns])
-    with pq.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             arrays = dict(zip(columns, map(list, zip(*group, strict=True)), strict=True))
             for column in arrays.keys() & {"path", "findings"}:  # both name files
@@ -270,4 +269,6 @@ def check_output(path: Path) -> None:
     """
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{path}: a table is written as .csv or .parquet; give it such an ending")
+    if path.suffix.lower() == ".parquet":
+        parquet_library()
     check_place(path)

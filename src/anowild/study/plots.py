@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
+from anowild.libraries import require
 from anowild.study import cue_cache
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.methods import METHODS
@@ -25,11 +25,7 @@ def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
     Raises:
         UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise UserError("plots need matplotlib: pip install 'anowild[study]'") from error
-    mpl.use("agg")
+    require("plots", "matplotlib").use("agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(

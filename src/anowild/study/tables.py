@@ -13,6 +13,7 @@ import numpy as np
 
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
+from anowild.libraries import parquet_library
 from anowild.study.fusion_rules import DEFAULT_RULE
 from anowild.study.methods import ENSEMBLE, ENSEMBLES, METHODS, PIXEL_BASELINES, Baseline
 from anowild.study.trial import RESULT
@@ -56,13 +57,9 @@ def write_parquet(rows: Sequence[Row], path: Path) -> None:
     Raises:
         UserError: pyarrow is not installed, or the file cannot be written.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UserError("Parquet needs pyarrow: pip install 'anowild[formats]'") from error
+    pa, parquet = parquet_library()
     with atomic_write(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows)), temporary)
+        parquet.write_table(pa.Table.from_pylist(list(rows)), temporary)
 
 
 def markdown(results: Sequence[dict[str, Any]], metric: str = "auroc", brief: bool = False) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data.crops.settings import CropSettings
 from anowild.data.preprocessing import resize
-from anowild.data.readers.base import library
+from anowild.libraries import library
 
 # All lengths are in object sizes. They were chosen on one real phase-contrast video (bench/crops.py
 # measures it); the comments say what each one trades.

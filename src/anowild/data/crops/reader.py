@@ -19,6 +19,7 @@ from anowild.data.crops.thinning import KeptCrop, Thinning
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.readers.base import ImageSource, PassedOver, Record, Shape, SkippedImage
 from anowild.errors import UserError
+from anowild.libraries import require
 
 
 class CropReader(ImageSource):
@@ -36,7 +37,8 @@ class CropReader(ImageSource):
         sheet: receives every frame and every crop.
 
     Raises:
-        UserError: on construction or while reading, if the masks do not fit the frames.
+        UserError: on construction or while reading, if the masks do not fit the frames; on construction,
+            if a library is not installed.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class CropReader(ImageSource):
         masks: ImageSource | None = None,
         sheet: SheetCollector | None = None,
     ) -> None:
+        require("crops of objects", "skimage")
         self.frames = frames
         self.settings = settings
         self.masks = masks

@@ -19,14 +19,23 @@ from anowild.data.dataset.writer import PackedSetWriter, Part
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource
-from anowild.data.readers.base import library
 from anowild.data.value_range import little_used
 from anowild.errors import UserError
 from anowild.files import atomic_write, exclusive_lock, printable, read_json, write_json
+from anowild.libraries import require
 
 log = logging.getLogger("anowild")
 
 CONTACT_SHEET = "contact_sheet.png"
+
+
+def check_libraries() -> None:
+    """Check that packed data sets can be written; commands call it before their work begins.
+
+    Raises:
+        UserError: a library is missing; the message says how to install it.
+    """
+    require("packed data sets", "pyarrow")
 
 
 def build_set(
@@ -61,6 +70,7 @@ def build_set(
             changed since the build began.
         Interrupted: by Ctrl-C or SIGTERM; the same call resumes the build.
     """
+    check_libraries()
     if preprocess.tiles and not pictures:
         raise UserError(
             "a packed data set holds whole images, and no tiles; give --tiles to `anowild find` or "
@@ -85,7 +95,6 @@ def build_set(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _open_existing(out, recipe, leaks)
     folder = out.with_name(f"{out.name}.part")
-    library("pyarrow", out)  # its absence is told before anything is written
     with exclusive_lock(folder, "another process is preparing this data set now"):
         if (folder / DESCRIPTION).exists():  # only the tidying up is left
             _open_existing(folder, recipe, leaks)

@@ -17,10 +17,11 @@ from anowild.data.dataset import quality
 from anowild.data.dataset.format import DESCRIPTION, FORMAT, IMAGES, MANIFEST, SPLITS, schema
 from anowild.data.dataset.writer import DEFERRED_COLUMNS, ImageFile, segments
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers.base import PassedOver, library
+from anowild.data.readers.base import PassedOver
 from anowild.data.value_range import ValueRange
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json, write_json
+from anowild.libraries import library
 from anowild.version import VERSION
 
 Leaks = Literal["refuse", "drop", "keep"]

@@ -28,17 +28,10 @@ from anowild.checked import Count, checked
 from anowild.data.checks import MEASURES
 from anowild.data.dataset.thumbnails import Thumbnails
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers.base import (
-    PassedOver,
-    Provenance,
-    Reader,
-    Record,
-    Shape,
-    SkippedImage,
-    library,
-)
+from anowild.data.readers.base import PassedOver, Provenance, Reader, Record, Shape, SkippedImage
 from anowild.errors import UserError
 from anowild.files import read_json
+from anowild.libraries import library
 
 FORMAT = 1
 DESCRIPTION, MANIFEST, IMAGES, TILES = "dataset.json", "manifest.parquet", "images", "tiles.npy"

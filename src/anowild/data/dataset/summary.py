@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from anowild.data.dataset.format import PackedSet
-from anowild.data.readers.base import library, passed_over_text
+from anowild.data.readers.base import passed_over_text
+from anowild.libraries import library
 
 #: Number of images named for each finding; the manifest lists all.
 NAMED = 5

@@ -20,11 +20,11 @@ from anowild.data.dataset.thumbnails import ThumbnailFile
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource, Record, SkippedImage
-from anowild.data.readers.base import library
 from anowild.data.readers.encoded import failure_reason
 from anowild.data.value_range import ValueRange
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, printable
+from anowild.libraries import library
 from anowild.progress import bar
 from anowild.signals import Interrupted, StopRequest, stop_request
 

@@ -68,8 +68,13 @@ def open_source(source: str | Path) -> Reader:
     for reader in READERS:
         if reader.takes(text):
             return reader(text)
-    if not Path(text).exists():
-        raise UserError(f"{text}: no such file or folder; check the path")
+    try:
+        Path(text).stat()
+    except FileNotFoundError:
+        raise UserError(f"{text}: no such file or folder; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{text}: cannot be looked up ({reason}); check the path") from error
     raise UserError(
         f"{text}: is of no kind that can be read; give a folder or archive of images, an array file or a "
         "video (docs/data.md lists all kinds)"

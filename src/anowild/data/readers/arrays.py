@@ -29,6 +29,7 @@ from anowild.data.readers.base import (
 )
 from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
+from anowild.files import is_file
 
 log = logging.getLogger("anowild")
 
@@ -145,7 +146,7 @@ class ArrayReader(StackReader):
     @staticmethod
     def takes(source: str) -> bool:
         path, _ = split_key(source, SUFFIXES)
-        return path.suffix.lower() in SUFFIXES and path.is_file()
+        return path.suffix.lower() in SUFFIXES and is_file(path)
 
     def _rows(self, start: int) -> Iterator[Array | Exception]:
         if self._array is not None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anowild.arrays import Array
-from anowild.errors import UserError
 from anowild.files import printable
 
 if TYPE_CHECKING:
@@ -168,32 +166,6 @@ def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]
     if colon and head.lower().rstrip("/").endswith(tuple(suffixes)):
         return Path(head), key
     return Path(source), None
-
-
-class MissingLibrary(UserError):
-    """A library that is not installed; ``need`` says which, without the file that needs it."""
-
-    def __init__(self, source: object, name: str) -> None:
-        self.need = (
-            f"reading it needs the library {name.partition('.')[0]}: pip install 'anowild[formats]'"
-        )
-        super().__init__(f"{source}: {self.need}")
-
-
-def library(name: str, source: object) -> Any:
-    """Import an optional library.
-
-    Args:
-        name: of the module.
-        source: what needs the library, for the message.
-
-    Raises:
-        MissingLibrary: it is not installed; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise MissingLibrary(source, name) from None
 
 
 def check_pixels(height: int, width: int, size: int = 0) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from anowild.data.readers import restricted_pickle
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
 from anowild.errors import UserError
+from anowild.files import is_file, is_folder
 
 _SIDE = 32
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
@@ -55,7 +56,7 @@ class CifarReader(Reader):
     def __init__(self, source: str) -> None:
         self.source = source
         path = Path(source)
-        self.store: _Folder | _Archive = _Folder(path) if path.is_dir() else _Archive(path)
+        self.store: _Folder | _Archive = _Folder(path) if is_folder(path) else _Archive(path)
         self.layout = self.store.layout
         names = self.store.names
         self.batches = [name for name in self.layout.batches if name in names]
@@ -68,9 +69,9 @@ class CifarReader(Reader):
     def takes(source: str) -> bool:
         path = Path(source)
         try:
-            if path.is_dir():
+            if is_folder(path):
                 return _folder_of(path) is not None
-            if not path.is_file() or not path.name.lower().endswith(_ARCHIVES):
+            if not is_file(path) or not path.name.lower().endswith(_ARCHIVES):
                 return False
             return _looks_like_cifar(path)
         except Exception:  # tarfile tries every compression, and each has its own errors
@@ -144,7 +145,7 @@ class _Folder:
             raise UserError(f"{path}: holds no batches of CIFAR; download it again")
         self.root, self.layout = found
         wanted = (*self.layout.batches, self.layout.meta)
-        self.names = {name for name in wanted if (self.root / name).is_file()}
+        self.names = {name for name in wanted if is_file(self.root / name)}
 
     def path_of(self, name: str) -> Path:
         return self.root / name
@@ -243,9 +244,9 @@ def _folder_of(path: Path) -> tuple[Path, _Layout] | None:
     """Find the folder of the batches in or below a folder, and the set that they belong to."""
     for layout in (_TEN, _HUNDRED):
         for root in (path, path / layout.folder):
-            batches = any((root / name).is_file() for name in layout.batches)
+            batches = any(is_file(root / name) for name in layout.batches)
             # Files named "train" and "test" are too common to recognize CIFAR-100.
-            if batches and (layout is _TEN or (root / layout.meta).is_file()):
+            if batches and (layout is _TEN or is_file(root / layout.meta)):
                 return root, layout
     return None
 

@@ -18,8 +18,9 @@ from PIL import Image, UnidentifiedImageError, features
 
 from anowild.arrays import Array
 from anowild.data.readers import normal_form, tiff
-from anowild.data.readers.base import MAX_PIXELS, MissingLibrary, Shape, check_pixels
+from anowild.data.readers.base import MAX_PIXELS, Shape, check_pixels
 from anowild.files import open_regular
+from anowild.libraries import MissingLibrary
 
 File = Path | BinaryIO
 
@@ -135,6 +136,8 @@ def failure_reason(error: Exception) -> str:
     if isinstance(error, MissingLibrary):
         return error.need
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if "requires the 'imagecodecs' package" in text:  # of tifffile
+        return MissingLibrary("", "imagecodecs").need
     return text.replace("\n", " ") or type(error).__name__
 
 

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from anowild.data.readers.arrays import StoreReader
-from anowild.data.readers.base import library, split_key
+from anowild.data.readers.base import split_key
+from anowild.files import is_file
+from anowild.libraries import library
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -20,7 +22,7 @@ class Hdf5Reader(StoreReader):
     @staticmethod
     def takes(source: str) -> bool:
         path, _ = split_key(source, SUFFIXES)
-        return path.suffix.lower() in SUFFIXES and path.is_file()
+        return path.suffix.lower() in SUFFIXES and is_file(path)
 
     @contextmanager
     def _open(self) -> Iterator[Mapping[str, Any]]:

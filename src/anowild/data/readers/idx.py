@@ -24,6 +24,7 @@ from anowild.data.readers.base import (
     SkippedImage,
 )
 from anowild.errors import UserError
+from anowild.files import is_file, is_folder
 
 _NAME = re.compile(r"[.-]idx3-ubyte(\.gz)?$", re.IGNORECASE)
 _IMAGES, _LABELS = 0x0803, 0x0801  # magic numbers: unsigned bytes with 3 axes or 1
@@ -57,7 +58,7 @@ class IdxReader(Reader):
 
     def __init__(self, source: str) -> None:
         path = Path(source)
-        paths = _find(path) if path.is_dir() else [path]
+        paths = _find(path) if is_folder(path) else [path]
         if not paths:
             raise UserError(
                 f"{path}: holds no idx files of images; give *-images-idx3-ubyte files or their folder"
@@ -73,7 +74,7 @@ class IdxReader(Reader):
     def takes(source: str) -> bool:
         path = Path(source)
         try:
-            return bool(_find(path)) if path.is_dir() else _is_images(path)
+            return bool(_find(path)) if is_folder(path) else _is_images(path)
         except OSError:
             return False
 
@@ -98,7 +99,7 @@ class IdxReader(Reader):
 
 
 def _is_images(path: Path) -> bool:
-    return _NAME.search(path.name) is not None and path.is_file()
+    return _NAME.search(path.name) is not None and is_file(path)
 
 
 def _find(folder: Path) -> list[Path]:
@@ -118,7 +119,7 @@ def _labels_of(images: Path) -> Path | None:
         return None
     for ending in ("-idx1-ubyte", ".idx1-ubyte", "-idx1-ubyte.gz", ".idx1-ubyte.gz"):
         path = images.with_name(f"{head}labels{tail}{ending}")
-        if path.is_file():
+        if is_file(path):
             return path
     return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anowild.data.readers.base import Provenance
 from anowild.data.readers.folder import FolderReader, split_of
-from anowild.files import is_folder
+from anowild.files import is_file, is_folder
 
 MASKS = "ground_truth"
 
@@ -51,7 +51,7 @@ class MVTecReader(FolderReader):
         label, rest = place[1], Path(*place[2:])
         masks = Path(self.root, *path.relative_to(self.root).parts[: self._depth], MASKS, label)
         named = (masks / rest.with_name(f"{rest.stem}{end}") for end in ("_mask.png", ".png"))
-        mask = next((str(mask) for mask in named if mask.is_file()), None)
+        mask = next((str(mask) for mask in named if is_file(mask)), None)
         return Provenance(source=str(path), split=split_of(place), label=label, mask=mask)
 
 

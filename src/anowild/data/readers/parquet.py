@@ -17,13 +17,13 @@ from anowild.data.readers.base import (
     Record,
     Shape,
     SkippedImage,
-    library,
     split_key,
     spread,
 )
 from anowild.data.readers.folder import shards, split_of_shard
 from anowild.errors import UserError
 from anowild.files import is_file, is_folder
+from anowild.libraries import library
 
 SUFFIXES = (".parquet",)
 
@@ -47,7 +47,7 @@ class ParquetReader(Reader):
         self.root, self._wanted = split_key(source, SUFFIXES)
         self._passed_over = PassedOverTally()
         self.paths = [self.root]
-        if self.root.is_dir():
+        if is_folder(self.root):
             self.paths = shards(self.root, SUFFIXES, self._passed_over)
         self._library = library("pyarrow.parquet", self.root)
         self._files: dict[Path, _File | Exception] = {}

@@ -21,8 +21,10 @@ from typing import IO
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, library
+from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage
 from anowild.errors import UserError
+from anowild.files import is_file, is_folder
+from anowild.libraries import library
 
 _RESOLUTION = re.compile(r"-r(\d{1,2})$")
 _SUFFIX, _LABELS = ".tfrecords", ".labels"
@@ -49,7 +51,7 @@ class TFRecordReader(Reader):
         self.crc32c = library("google_crc32c", source).value
         self.zipped = self.path.suffix.lower() == ".zip"
         with _as_user_error(self.path):
-            if self.path.is_file() and not self.zipped:
+            if is_file(self.path) and not self.zipped:
                 names = [name for name in _names(self.path.parent) if name.endswith(_LABELS)]
                 self.parts = [_Part(self.path.name, _labels_of(self.path.name, names))]
             else:
@@ -61,9 +63,9 @@ class TFRecordReader(Reader):
     def takes(source: str) -> bool:
         path = Path(source)
         try:
-            if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
+            if is_folder(path) or (is_file(path) and path.suffix.lower() == ".zip"):
                 return any(name.lower().endswith(_SUFFIX) for name in _names(path))
-            return path.is_file() and path.suffix.lower() == _SUFFIX
+            return is_file(path) and path.suffix.lower() == _SUFFIX
         except Exception:  # of many kinds, on damaged zip files
             return False
 
@@ -103,7 +105,7 @@ class TFRecordReader(Reader):
 
     @property
     def _folder(self) -> Path:
-        return self.path if self.path.is_dir() else self.path.parent
+        return self.path if is_folder(self.path) else self.path.parent
 
     def _place(self, name: str) -> str:
         return f"{self.path}/{name}" if self.zipped else str(self._folder / name)
@@ -215,8 +217,8 @@ def _as_user_error(place: object) -> Iterator[None]:
 
 def _names(path: Path) -> list[str]:
     """List the files in a folder or in a zip file, without hidden ones."""
-    if path.is_dir():
-        names = [entry.name for entry in path.iterdir() if entry.is_file()]
+    if is_folder(path):
+        names = [entry.name for entry in path.iterdir() if is_file(entry)]
     else:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -12,7 +12,8 @@ from PIL import Image, TiffImagePlugin
 
 from anowild.arrays import Array
 from anowild.data.readers import normal_form
-from anowild.data.readers.base import Shape, check_pixels, library
+from anowild.data.readers.base import Shape, check_pixels
+from anowild.libraries import library
 
 # Tags and values of TIFF 6.0.
 _REDUCED, _OLD_REDUCED, _WIDTH, _HEIGHT, _BITS = 254, 255, 256, 257, 258

@@ -11,17 +11,11 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.readers import encoded, normal_form
-from anowild.data.readers.base import (
-    MAX_PIXELS,
-    Provenance,
-    Reader,
-    Record,
-    Shape,
-    SkippedImage,
-    library,
-)
+from anowild.data.readers.base import MAX_PIXELS, Provenance, Reader, Record, Shape, SkippedImage
 from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
+from anowild.files import is_file
+from anowild.libraries import library
 
 _VIDEOS = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm"})
 SUFFIXES = _VIDEOS | {".gif"}
@@ -63,7 +57,7 @@ class VideoReader(Reader):
     def takes(source: str) -> bool:
         path = Path(source)
         suffix = path.suffix.lower()
-        if not path.is_file():
+        if not is_file(path):
             return False
         return suffix in SUFFIXES or (suffix in encoded.SUFFIXES and encoded.is_animation(path))
 

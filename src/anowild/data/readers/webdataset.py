@@ -64,7 +64,7 @@ class WebDatasetReader(Reader):
         self._beside = PassedOverTally()
         self._inside: PassedOverTally | None = None
         self.paths = [self.root]
-        if self.root.is_dir():
+        if is_folder(self.root):
             self.paths = shards(self.root, SUFFIXES, self._beside)
         reasons, names = [], set[str]()
         for path in self.paths:

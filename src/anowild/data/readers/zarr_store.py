@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from anowild.data.readers.arrays import MANY, StoreReader
-from anowild.data.readers.base import library, split_key
+from anowild.data.readers.base import split_key
 from anowild.files import is_file, is_folder
+from anowild.libraries import library
 
 SUFFIXES = (".zarr", ".zarr.zip")
 
@@ -26,13 +27,13 @@ class ZarrReader(StoreReader):
     def takes(source: str) -> bool:
         path, _ = split_key(source, SUFFIXES)
         if path.name.lower().endswith(".zarr.zip"):
-            return path.is_file()
-        return path.suffix.lower() == ".zarr" and path.is_dir()
+            return is_file(path)
+        return path.suffix.lower() == ".zarr" and is_folder(path)
 
     def files(self) -> Iterable[Path]:
-        if self.path.is_file():
+        if is_file(self.path):
             return [self.path]
-        return sorted(path for path in self.path.rglob("*") if path.is_file())
+        return sorted(path for path in self.path.rglob("*") if is_file(path))
 
     def _check_files(self) -> None:
         """Refuse a store with pipes or devices, whose chunks the library would wait for.
@@ -47,7 +48,7 @@ class ZarrReader(StoreReader):
     @contextmanager
     def _open(self) -> Iterator[Mapping[str, Any]]:
         zarr = library("zarr", self.path)
-        if self.path.is_file():
+        if is_file(self.path):
             store = zarr.storage.ZipStore(self.path, mode="r")
         else:
             self._check_files()
