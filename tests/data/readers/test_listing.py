@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from anowild.data.readers import Record, SkippedImage, encoded, open_source
+from anowild.data.readers import READERS, Record, SkippedImage, encoded, open_source
 from anowild.data.readers.base import PassedOver, passed_over_text
 from anowild.data.readers.folder import FolderReader
 from anowild.errors import UserError
@@ -153,6 +153,31 @@ def test_a_locked_folder_does_not_take_the_others_along(
     }
     with pytest.raises(UserError, match=r"locked: cannot be read \(Permission denied\)"):
         FolderReader(str(tmp_path / "locked"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.png", "a.npy", "a.npz:x", "a.h5:x", "a.zarr", "a.zarr.zip", "a-images-idx3-ubyte.gz", "a.tar.gz",
+        "cifar-10-python.tar.gz", "a.tfrecords", "a.zip", "a.tar:png", "a.parquet:image", "a.mp4", "a.gif", "a",
+    ],
+)  # fmt: skip
+def test_a_file_in_a_locked_folder_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "locked").mkdir()
+    stat = os.stat
+
+    def refuse(path: Any, **more: Any) -> os.stat_result:  # permissions do not stop root
+        if Path(os.fsdecode(path)).parent.name == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    path = tmp_path / "locked" / name
+    assert [reader.__name__ for reader in READERS if reader.takes(str(path))] == []
+    with pytest.raises(UserError, match=rf"{name}: cannot be looked up \(Permission denied\)"):
+        open_source(path)
 
 
 def test_folders_may_be_deeper_than_python_calls_itself(
