@@ -7,7 +7,15 @@ import pytest
 
 from anowild.arrays import Array
 from anowild.errors import UserError
-from anowild.scoring.thresholds import budget, expected_share, false_discovery_rate, gap, p_values
+from anowild.scoring.scores import shown_score
+from anowild.scoring.thresholds import (
+    budget,
+    expected_share,
+    false_discovery_rate,
+    gap,
+    p_values,
+    training_share,
+)
 
 
 def test_a_budget_is_spent_on_the_oddest() -> None:
@@ -133,3 +141,14 @@ def test_what_is_missing_for_a_flag_is_said() -> None:
     assert "has a p-value of 0.019; 0.001 would do" in found.promise
     # Equal but for rounding: 0.1 of 3 images at a rate of 0.3.
     assert false_discovery_rate(np.array([8.5, 0, 0]), np.arange(9.0), 0.3).flagged == 1
+
+
+@pytest.mark.parametrize("share", [0.05, 0.03, 0.01, 0.001, 0.2])
+def test_an_image_is_shown_with_the_limit_if_and_only_if_it_reaches_it(share: float) -> None:
+    scores = np.linspace(0, 4, 40_001)
+    limit = training_share(scores, share)
+    shown = np.array([float(shown_score(score, None)) for score in scores])
+    assert limit.score is not None
+    assert f"score {limit.score:.2f} or more" in limit.promise
+    assert ((shown >= round(limit.score, 2)) == limit.flags(scores)).all()
+    assert 0.98 * share < 10**-limit.score < 1.03 * share

@@ -135,7 +135,14 @@ class Broken(PixelsView):
     name = "broken"
 
 
-@pytest.mark.parametrize("error", [ViewUnavailable("the magic is missing"), RuntimeError("memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ViewUnavailable("the magic is missing"),
+        RuntimeError("memory"),
+        np.linalg.LinAlgError("Eigenvalues did not converge"),
+    ],
+)
 def test_a_view_that_fails_leaves_the_others(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, error: Exception,

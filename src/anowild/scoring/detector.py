@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from anowild.scoring import persistence
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.explain import Reason, of_tile, reasons
 from anowild.scoring.reference_images import ReferenceImages
-from anowild.scoring.scores import Scores
+from anowild.scoring.scores import Scores, limit_of_share
 from anowild.scoring.trained_on import TrainedOn
 from anowild.views import Cue, Explanation, View
 from anowild.views.base import Precision
@@ -209,7 +208,7 @@ class Detector:
     @staticmethod
     def threshold(share: float = FLAGGED_SHARE) -> float:
         """Return the score that about ``share`` of the training images reach."""
-        return -math.log10(share)
+        return limit_of_share(share)
 
     @property
     def checksum(self) -> str:

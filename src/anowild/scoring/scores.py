@@ -100,8 +100,20 @@ def shown_score(score: float, training_images: int | None) -> str:
     return _rounded_down(score)
 
 
+def limit_of_share(share: float) -> float:
+    """Return the score that about ``share`` of the training images reach, as scores are shown.
+
+    An image that is shown with this score or more has it: 5 % is 1.30, which 10^-1.30 = 5.01 % reach.
+    """
+    return _floor(-math.log10(share))
+
+
 def _rounded_down(score: float) -> str:
-    return f"{math.floor(100 * score + 1e-9) / 100:.2f}"  # 2.01 * 100 is a little less than 201
+    return f"{_floor(score):.2f}"
+
+
+def _floor(score: float) -> float:
+    return math.floor(100 * score + 1e-9) / 100  # 2.01 * 100 is a little less than 201
 
 
 def oddest_first(score: Array) -> Array:

@@ -15,6 +15,7 @@ from scipy.stats import false_discovery_control
 
 from anowild.arrays import Array
 from anowild.errors import UserError
+from anowild.scoring.scores import limit_of_share
 
 #: Bootstrap resamples of the search for a gap, and the share of them that has to find one.
 RESAMPLES, CONVINCED = 200, 0.95
@@ -110,7 +111,7 @@ def training_share(scores: Array, share: float) -> Threshold:
         UserError: the share is out of range.
     """
     check_share("a share of the training images", share)
-    score = -math.log10(share)
+    score = limit_of_share(share)
     return Threshold(
         score,
         int((scores >= score).sum()),

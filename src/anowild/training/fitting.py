@@ -32,8 +32,9 @@ from anowild.views import View, view_class
 
 log = logging.getLogger("anowild")
 
-#: What goes wrong in one view alone: PyTorch's errors, also for want of a GPU's memory.
-FAILURES = (RuntimeError, MemoryError)
+#: What goes wrong in one view alone: errors of PyTorch, also for want of memory, and of matrices that have no
+#: decomposition.
+FAILURES = (RuntimeError, MemoryError, np.linalg.LinAlgError)
 
 
 @dataclass(frozen=True)
