@@ -136,6 +136,29 @@ def test_session_load_refuses_damaged_files(scored_folder: Path, tmp_path: Path,
         ReviewSession.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("format", 99, "is of an earlier version"),
+        ("set", 5, r"damaged review \(set is 5: it must be a text"),
+        ("set", "/no/such/set", "is not a packed data set"),
+        ("from", None, r"damaged review \(from is None"),
+        ("images", -1, r"damaged review \(images is -1: it must be from 0"),
+        ("images", 7, "its files do not belong together"),
+    ],
+)
+def test_a_wrong_fact_of_a_review_is_told(
+    scored_folder: Path, tmp_path: Path, field: str, value: Any, said: str
+) -> None:
+    for name in (FACTS, SCORES):
+        shutil.copy(scored_folder / name, tmp_path / name)
+    facts = json.loads((tmp_path / FACTS).read_text())
+    facts["set"] = str(scored_folder / "images")
+    (tmp_path / FACTS).write_text(json.dumps(facts | {field: value}))
+    with pytest.raises(UserError, match=said):
+        ReviewSession.load(tmp_path)
+
+
 def test_review_of_an_earlier_version_is_scored_again(
     detector: Detector, images: Path, tmp_path: Path
 ) -> None:
@@ -615,8 +638,9 @@ def test_listen_reports_unusable_address(detector: Detector, images: Path, tmp_p
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port}.*--port"):
             serve(detector, str(images), tmp_path / "review", port=port)
-    with pytest.raises(UserError, match="cannot listen on"):
-        serve(detector, str(images), tmp_path / "review", host="999.1.1.1")
+    for host in ("999.1.1.1", "evil\0", "\udcff", "a" * 64):
+        with pytest.raises(UserError, match="cannot listen on"):
+            serve(detector, str(images), tmp_path / "review", host=host)
 
 
 @pytest.mark.parametrize(

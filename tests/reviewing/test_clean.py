@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
+from anowild.reviewing.clean import clean
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
@@ -199,6 +201,27 @@ def test_clean_keeps_other_part_folders(anowild: Run, review_folder: Path, tmp_p
     assert anowild("clean", review_folder, "-o", tmp_path / "clean")[0] == 0
     assert mine.read_text() == "precious"
     assert [path.name for path in tmp_path.glob("*.part")] == ["clean.part"]
+
+
+def test_folders_have_the_mode_that_the_umask_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8)).save(name)
+    Path("t.csv").write_text("path,score,odd\na.png,1,0\nb.png,9,1\n")
+    before = os.umask(0o077)
+    try:
+        clean(Path("t.csv"), Path("private"))
+    finally:
+        os.umask(before)
+    found = [Path("private"), *Path("private").rglob("*")]
+    modes = {
+        path.name: stat.S_IMODE(path.lstat().st_mode) for path in found if not path.is_symlink()
+    }
+    assert modes == {
+        "private": 0o700, "images": 0o700, "kept.txt": 0o600, "removed.txt": 0o600, "clean.csv": 0o600,
+    }  # fmt: skip
 
 
 @pytest.mark.slow

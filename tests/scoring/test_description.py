@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import shutil
 from collections.abc import Callable
@@ -19,8 +20,12 @@ import anowild
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError
+from anowild.reporting.sections import loss_curves
 from anowild.scoring import Detector
 from anowild.scoring.persistence import _digest as digest
+from anowild.scoring.reference_images import REFERENCE_IMAGES
+from anowild.scoring.saved_limit import LIMIT, load_limit
+from anowild.scoring.trained_on import TRAINED_ON
 from anowild.training.fitting import fit_detector
 from tests.conftest import Run, tiny_settings
 
@@ -199,6 +204,29 @@ def test_a_score_that_is_no_number_names_image_and_model(
     assert not (tmp_path / "scores.csv").exists()
     with pytest.raises(UserError, match=r"image 0: .* is nan"):
         Detector.load(folder).score(np.zeros((2, 1, 16, 16), np.uint8))
+
+
+def test_pipes_in_the_folder_of_a_model_are_not_waited_for(
+    copies: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, _ = copies("gan")
+    expected = Detector.load(folder).checksum
+    for name in (REFERENCE_IMAGES, TRAINED_ON, LIMIT, "log.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    detector = Detector.load(folder)
+    assert detector.checksum == expected
+    assert detector.trained_on is None
+    for name in (REFERENCE_IMAGES, TRAINED_ON):
+        assert f"{name}: cannot be used ([Errno 22] it is no regular file" in caplog.text
+    assert loss_curves(folder / "log.jsonl") == []
+    with pytest.raises(UserError, match=r"limit.json: cannot be read \(it is no regular file"):
+        load_limit(folder)
+    for name in ("model.safetensors", "model.json"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(UserError, match=rf"{name} is missing"):
+            Detector.load(folder)
 
 
 def test_formats_5_and_6_load(copies: Any, digits: Array) -> None:

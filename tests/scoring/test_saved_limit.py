@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,25 @@ def test_a_limit_is_a_number(model: Path, score: float) -> None:
 def test_a_damaged_limit_is_named(model: Path, text: str) -> None:
     (model / LIMIT).write_text(text)
     with pytest.raises(UserError, match=r"limit\.json: is damaged"):
+        load_limit(model)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("score", True, "score is True: it must be"),
+        ("score", 10**400, "score is 1000"),
+        ("saved", 5, "saved is 5: it must be a text"),
+        ("training_images", -1, "training_images is -1: it must be from 0"),
+        ("model", None, "model is None: it must be a text"),
+        ("other", 1, "other is not known"),
+    ],
+)
+def test_a_wrong_limit_is_told_by_field(model: Path, field: str, value: Any, said: str) -> None:
+    save_limit(model, 2.0)
+    kept = json.loads((model / LIMIT).read_text())
+    (model / LIMIT).write_text(json.dumps(kept | {field: value}))
+    with pytest.raises(UserError, match=said):
         load_limit(model)
 
 

@@ -14,7 +14,7 @@ import uvicorn
 
 from anowild.data.image_set import Source
 from anowild.errors import UserError
-from anowild.files import exclusive_lock, printable
+from anowild.files import exclusive_lock, for_terminal, printable
 from anowild.reviewing.app import Review
 from anowild.reviewing.limits import (
     ACCEPTED_AT_ONCE,
@@ -178,11 +178,11 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(WAITING)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:  # of names that are no text
         listening.close()
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"cannot listen on {host}, port {port} ({reason}); give another port with --port, or 0 "
+            f"cannot listen on {for_terminal(host)}, port {port} ({reason}); give another port with --port, or 0 "
             "for any free port"
         ) from error
     return listening

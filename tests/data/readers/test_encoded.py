@@ -17,6 +17,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.data.readers import Record, SkippedImage, open_source
+from anowild.data.readers.base import PassedOver
 from anowild.data.readers.encoded import decode, page_count, shape
 from anowild.data.readers.video import VideoReader
 from tests.data.readers.checks import check, crops
@@ -351,6 +352,26 @@ def test_smaller_copies_and_masks_are_no_images(tmp_path: Path) -> None:
         file.write(image.astype(np.uint16), photometric="rgb")
         file.write(image[:, :, 0] > 99, photometric=4, subfiletype=4)
     check(open_source(mask), [image.astype(np.uint16)])
+    # They are counted while the images are read, wherever the files lie.
+    with (
+        zipfile.ZipFile(tmp_path / "x.zip", "w") as packed,
+        tarfile.open(tmp_path / "x.tar", "w") as tar,
+    ):
+        for name in (mask.name, path.name):
+            packed.write(tmp_path / name, name)
+            tar.add(tmp_path / name, name)
+    (tmp_path / "folder").mkdir()
+    for name in (mask.name, path.name):
+        (tmp_path / name).rename(tmp_path / "folder" / name)
+    for source in (tmp_path / "folder", tmp_path / "x.zip", tmp_path / "x.tar"):
+        reader = open_source(source)
+        for _ in range(2):
+            assert len(list(reader)) == 3
+            assert reader.passed_over() == [
+                PassedOver(
+                    "smaller copies and masks of images in TIFF files", 3, f"{source}/mask.tif"
+                )
+            ]
 
 
 @pytest.mark.parametrize("options", [{"imagej": True}, {"photometric": "minisblack"}])

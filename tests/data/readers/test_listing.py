@@ -155,6 +155,22 @@ def test_a_locked_folder_does_not_take_the_others_along(
         FolderReader(str(tmp_path / "locked"))
 
 
+def test_a_file_that_becomes_a_pipe_or_vanishes_is_left_out(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        draw(tmp_path / name)
+    records = iter(open_source(tmp_path))
+    assert isinstance(next(records), Record)
+    for name in ("b.png", "c.png"):
+        (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / "b.png")
+    pipe, gone, last = records
+    assert isinstance(pipe, SkippedImage)
+    assert isinstance(gone, SkippedImage)
+    assert pipe.reason == "it is no regular file, but a pipe, device or folder"
+    assert gone.reason == "No such file or directory"
+    assert isinstance(last, Record)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -153,7 +153,15 @@ def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
 def test_of_a_tiff_the_first_page_counts(tmp_path: Path) -> None:
     data = (PICTURES / "multipage.tif").read_bytes()
     source = save(tmp_path / "x.parquet", {"image": [data, encode(GRAY[0])]})
-    check(ParquetReader(source), [np.asarray(Image.open(io.BytesIO(data))), GRAY[0]])
+    reader = ParquetReader(source)
+    check(reader, [np.asarray(Image.open(io.BytesIO(data))), GRAY[0]])
+    list(reader)
+    (further,) = reader.passed_over()
+    with Image.open(io.BytesIO(data)) as image:
+        assert further.count == image.n_frames - 1 > 0  # type: ignore[attr-defined]
+    assert (further.reason, further.first) == (
+        "further pages of images in cells", f"{tmp_path}/x.parquet[0]",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all", "cut"])

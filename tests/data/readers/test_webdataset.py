@@ -86,6 +86,22 @@ def test_labels_before_and_behind_the_images(tmp_path: Path, form: int) -> None:
     check(WebDatasetReader(f"{source}:right"), [GRAY[1]])
 
 
+@pytest.mark.parametrize("names", [("mask.png", "image.png"), ("a.depth.png", "photo.png")])
+def test_the_mask_of_a_sample_is_no_image(tmp_path: Path, names: tuple[str, str]) -> None:
+    members = [
+        (f"{i}.{name}", encode(GRAY[2 * i + k])) for i in range(3) for k, name in enumerate(names)
+    ]
+    source = pack(tmp_path / "w.tar", members)
+    reader = WebDatasetReader(source)
+    records = check(reader, [GRAY[1], GRAY[3], GRAY[5]])
+    assert [record.name for record in records] == [f"{source}/{i}.{names[1]}" for i in range(3)]
+    (further,) = reader.passed_over()
+    assert (further.reason, further.count) == (
+        f"further images of samples, which FILE.tar:{names[0]} reads instead", 3,
+    )  # fmt: skip
+    check(WebDatasetReader(f"{source}:{names[0]}"), [GRAY[0], GRAY[2], GRAY[4]])
+
+
 def test_a_folder_of_shards(tmp_path: Path) -> None:
     for i in range(4):
         members = [(f"{j}.png", encode(GRAY[10 * i + j])) for j in range(10)]

@@ -84,12 +84,12 @@ class PassedOverTally:
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
 
-    def add(self, reason: str, name: object) -> None:
-        """Count one entry; ``name`` is kept if it is the first of its reason."""
+    def add(self, reason: str, name: object, number: int = 1) -> None:
+        """Count entries; ``name`` is kept if it is the first of its reason."""
         if reason not in self._found and len(self._found) >= self.MOST_REASONS:
             reason = OTHERS
         count, first = self._found.get(reason, (0, str(name)))
-        self._found[reason] = (count + 1, first)
+        self._found[reason] = (count + number, first)
 
     def entries(self) -> list[PassedOver]:
         """Return what was counted, the most frequent reason first."""

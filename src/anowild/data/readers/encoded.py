@@ -48,7 +48,13 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _MAX_TEXT = 1 << 20
 
 
-def decode(file: File, animated: bool = False) -> Iterator[tuple[int, int, Array]]:
+def _ignored(number: int) -> None:
+    """Do not count the pages that are passed over."""
+
+
+def decode(
+    file: File, animated: bool = False, passed_over: tiff.Counter = _ignored
+) -> Iterator[tuple[int, int, Array]]:
     """Decode an image page by page, each in the same normal form, wherever its bytes come from.
 
     - What is an image: each page of a TIFF, and each plane of an ImageJ or MetaMorph stack, in the order of
@@ -65,6 +71,7 @@ def decode(file: File, animated: bool = False) -> Iterator[tuple[int, int, Array
     Args:
         file: path, or open file that can seek.
         animated: whether to read the frames of an animation, as RGB, instead of leaving it out.
+        passed_over: is told how many smaller copies and masks a TIFF has.
 
     Yields:
         Number of the page from 0, number of pages, pixels [H, W, C] of uint8, uint16 or float, or of other whole
@@ -73,7 +80,7 @@ def decode(file: File, animated: bool = False) -> Iterator[tuple[int, int, Array
     Raises:
         Exception: of many kinds, on damaged files; :func:`failure_reason` explains them.
     """
-    pages = _decode(file, animated)
+    pages = _decode(file, animated, passed_over)
     while True:
         with _quiet():
             found = next(pages, None)
@@ -141,10 +148,12 @@ def failure_reason(error: Exception) -> str:
     return text.replace("\n", " ") or type(error).__name__
 
 
-def _decode(file: File, animated: bool) -> Iterator[tuple[int, int, Array]]:
+def _decode(
+    file: File, animated: bool, passed_over: tiff.Counter
+) -> Iterator[tuple[int, int, Array]]:
     with _opened(file) as opened:
         if tiff.is_tiff(_start(opened)):
-            yield from tiff.decode(opened)
+            yield from tiff.decode(opened, passed_over)
             return
         with _image(opened) as image:
             frames = _check_frames(image, animated)

@@ -32,6 +32,8 @@ from anowild.data.readers.listing import (
 from anowild.errors import UserError
 from anowild.files import is_file, is_folder
 
+#: Why pages of TIFFs are passed over.
+REDUCED = "smaller copies and masks of images in TIFF files"
 #: Names of folders that name a split.
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
@@ -50,6 +52,7 @@ class FolderReader(Reader):
             )
         self.root = Path(source)
         self._passed_over = PassedOverTally()
+        self._pages = PassedOverTally()
         self.paths = [self.root] if is_file(self.root) else self._list()
         if not self.paths:
             others = self._passed_over.entries()
@@ -71,7 +74,7 @@ class FolderReader(Reader):
         return None if any(is_tiff(path.name) for path in self.paths) else len(self.paths)
 
     def passed_over(self) -> list[PassedOver]:
-        return self._passed_over.entries()
+        return [*self._passed_over.entries(), *self._pages.entries()]
 
     def files(self) -> Iterable[Path]:
         return self.paths
@@ -84,11 +87,12 @@ class FolderReader(Reader):
                 continue
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
+        self._pages = PassedOverTally()
         entries = ((path.name, partial(self._read, path)) for path in self.paths)
         return records_from(start, entries)
 
     def _read(self, path: Path) -> Iterator[Record | SkippedImage]:
-        return read_pages(path, str(path), self.origin(path))
+        return read_pages(path, str(path), self.origin(path), self._pages)
 
     def origin(self, path: Path) -> Provenance:
         """Derive the origin of an image from its path."""
@@ -97,11 +101,12 @@ class FolderReader(Reader):
 
 
 def read_pages(
-    file: encoded.File, name: str, origin: Provenance
+    file: encoded.File, name: str, origin: Provenance, passed_over: PassedOverTally
 ) -> Iterator[Record | SkippedImage]:
     """Yield the records of one encoded file; each of several pages has its number in its name."""
+    count = partial(passed_over.add, REDUCED, name)
     try:
-        for page, pages, pixels in encoded.decode(file):
+        for page, pages, pixels in encoded.decode(file, passed_over=count):
             if pages == 1:
                 yield Record(name, pixels, origin)
             else:

@@ -46,6 +46,7 @@ class ParquetReader(Reader):
     def __init__(self, source: str) -> None:
         self.root, self._wanted = split_key(source, SUFFIXES)
         self._passed_over = PassedOverTally()
+        self._pages = PassedOverTally()
         self.paths = [self.root]
         if is_folder(self.root):
             self.paths = shards(self.root, SUFFIXES, self._passed_over)
@@ -77,7 +78,7 @@ class ParquetReader(Reader):
         return sum(file.count if isinstance(file, _File) else 1 for file in self._files.values())
 
     def passed_over(self) -> list[PassedOver]:
-        return self._passed_over.entries()
+        return [*self._passed_over.entries(), *self._pages.entries()]
 
     def files(self) -> Iterable[Path]:
         return self.paths
@@ -92,9 +93,10 @@ class ParquetReader(Reader):
             yield from file.shapes(group, max(1, most // len(chosen)))
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
+        self._pages = PassedOverTally()
         for path, file in self._files.items():
             if isinstance(file, _File):
-                yield from file.records(start)
+                yield from file.records(start, self._pages)
                 start = max(0, start - file.count)
             elif start:
                 start -= 1
@@ -130,13 +132,13 @@ class _File:
     def _open(self) -> Any:
         return self._library.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False)
 
-    def records(self, start: int) -> Iterator[Record | SkippedImage]:
+    def records(self, start: int, passed_over: PassedOverTally) -> Iterator[Record | SkippedImage]:
         first = 0
         with self._open() as file:
             for group, rows in enumerate(self.groups):
                 if start < first + rows:
                     for number, cell, label in self._cells(file, group, first, start):
-                        yield self._record(number, cell, label)
+                        yield self._record(number, cell, label, passed_over)
                 first += rows
 
     def shapes(self, group: int, most: int) -> Iterator[Shape]:
@@ -180,16 +182,20 @@ class _File:
                 yield row, images[row - number], labels[row - number] if labels else None
             number += len(batch)
 
-    def _record(self, number: int, cell: Any, label: Any) -> Record | SkippedImage:
+    def _record(
+        self, number: int, cell: Any, label: Any, passed_over: PassedOverTally
+    ) -> Record | SkippedImage:
         name = f"{self.path}[{number}]"
         origin = Provenance(
             source=str(self.path), frame=number, split=self.split, label=self._label(label)
         )
         try:
-            _, _, pixels = next(encoded.decode(io.BytesIO(_bytes(cell))))
+            _, pages, pixels = next(encoded.decode(io.BytesIO(_bytes(cell))))
         # Pillow's decoders raise these, and more, on damaged images.
         except Exception as error:
             return SkippedImage(name, encoded.failure_reason(error), origin)
+        if pages > 1:
+            passed_over.add("further pages of images in cells", name, pages - 1)
         return Record(name, pixels, origin)
 
     def _label(self, label: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, BinaryIO
 
@@ -14,6 +14,9 @@ from anowild.arrays import Array
 from anowild.data.readers import normal_form
 from anowild.data.readers.base import Shape, check_pixels
 from anowild.libraries import library
+
+#: Is told how many pages of a file are passed over.
+Counter = Callable[[int], None]
 
 # Tags and values of TIFF 6.0.
 _REDUCED, _OLD_REDUCED, _WIDTH, _HEIGHT, _BITS = 254, 255, 256, 257, 258
@@ -37,12 +40,15 @@ def is_tiff(start: bytes) -> bool:
     return start[:2] in (b"II", b"MM") and start[2:4].strip(b"\0") in (b"*", b"+")
 
 
-def decode(file: BinaryIO) -> Iterator[tuple[int, int, Array]]:
+def decode(file: BinaryIO, passed_over: Counter) -> Iterator[tuple[int, int, Array]]:
     """Decode a TIFF page by page; see :func:`anowild.data.readers.encoded.decode`."""
-    pages = _plain_pages(file)
-    if pages is None:
-        yield from _decode_with_tifffile(file)
+    found = _plain_pages(file)
+    if found is None:
+        yield from _decode_with_tifffile(file, passed_over)
         return
+    pages, total = found
+    if total > len(pages):
+        passed_over(total - len(pages))
     with _opened(file) as image:
         for number, page in enumerate(pages):
             image.seek(page)
@@ -70,9 +76,9 @@ def shape(file: BinaryIO) -> Shape:
 
 def page_count(file: BinaryIO) -> int:
     """Return how many images :func:`decode` yields."""
-    pages = _plain_pages(file)
-    if pages is not None:
-        return len(pages)
+    found = _plain_pages(file)
+    if found is not None:
+        return len(found[0])
     with library("tifffile", "a TIFF of this form").TiffFile(file) as tiff:
         return _planes(tiff) or len(_kept(tiff))
 
@@ -94,8 +100,11 @@ def _pages(image: TiffImagePlugin.TiffImageFile) -> Iterator[int]:
         yield page
 
 
-def _plain_pages(file: BinaryIO) -> list[int] | None:
-    """List the pages that are images, for Pillow; None: some are of a form that it does not read exactly."""
+def _plain_pages(file: BinaryIO) -> tuple[list[int], int] | None:
+    """List the pages that are images, for Pillow, and count all pages.
+
+    None: some are of a form that Pillow does not read exactly.
+    """
     kept, total = [], 0
     try:
         with _opened(file) as image:
@@ -111,7 +120,7 @@ def _plain_pages(file: BinaryIO) -> list[int] | None:
         return None
     finally:
         file.seek(0)
-    return kept or list(range(total))
+    return kept or list(range(total)), total
 
 
 def _is_plain(image: TiffImagePlugin.TiffImageFile) -> bool:
@@ -176,7 +185,7 @@ def _pillow_pixels(image: TiffImagePlugin.TiffImageFile) -> Array:
     return np.asarray(image.convert("RGB"))
 
 
-def _decode_with_tifffile(file: BinaryIO) -> Iterator[tuple[int, int, Array]]:
+def _decode_with_tifffile(file: BinaryIO, passed_over: Counter) -> Iterator[tuple[int, int, Array]]:
     with library("tifffile", "a TIFF of this form").TiffFile(file) as tiff:
         if not tiff.pages:
             raise ValueError("it breaks off before its first page")
@@ -187,6 +196,8 @@ def _decode_with_tifffile(file: BinaryIO) -> Iterator[tuple[int, int, Array]]:
                 yield number, planes, _page_pixels(page, _plane(tiff, page, offset, number))
             return
         pages = _kept(tiff)
+        if len(tiff.pages) > len(pages):
+            passed_over(len(tiff.pages) - len(pages))
         for number, index in enumerate(pages):
             yield number, len(pages), _page_pixels(tiff.pages[index])
 

@@ -134,7 +134,7 @@ class WebDatasetReader(Reader):
                 if item.data is None:
                     left -= 1
                     continue
-                for record in _read(path, item):
+                for record in _read(path, item, passed_over):
                     if left:
                         left -= 1
                     else:
@@ -270,7 +270,7 @@ def _label(ending: str, content: bytes | Exception) -> str | None:
     return text or None
 
 
-def _read(path: Path, item: _Item) -> Iterator[Record | SkippedImage]:
+def _read(path: Path, item: _Item, passed_over: PassedOverTally) -> Iterator[Record | SkippedImage]:
     if item.name is None:
         assert isinstance(item.data, Exception)
         reason = f"it breaks off: {encoded.failure_reason(item.data)}"
@@ -280,7 +280,7 @@ def _read(path: Path, item: _Item) -> Iterator[Record | SkippedImage]:
     split = split_of(PurePosixPath(item.name).parts) or split_of_shard(path)
     origin = Provenance(source=str(path), split=split, label=item.label)
     if isinstance(item.data, bytes):
-        yield from read_pages(io.BytesIO(item.data), name, origin)
+        yield from read_pages(io.BytesIO(item.data), name, origin, passed_over)
     elif item.data is not None:
         yield SkippedImage(name, encoded.failure_reason(item.data), origin)
 

@@ -52,6 +52,7 @@ class ZipReader(Reader):
                 f"{self.path}: is not a readable zip file ({error}); copy or download it again"
             ) from error
         self._passed_over = PassedOverTally()
+        self._pages = PassedOverTally()
         self.members = []
         for name in sorted(set(names)):
             if _is_wanted(name):
@@ -82,7 +83,7 @@ class ZipReader(Reader):
         return None if any(map(is_tiff, self.members)) else len(self.members)
 
     def passed_over(self) -> list[PassedOver]:
-        return self._passed_over.entries()
+        return [*self._passed_over.entries(), *self._pages.entries()]
 
     def files(self) -> Iterable[Path]:
         return [self.path]
@@ -97,6 +98,7 @@ class ZipReader(Reader):
                     continue
 
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
+        self._pages = PassedOverTally()
         with zipfile.ZipFile(self.path) as archive:
             entries = ((name, partial(self._read, archive, name)) for name in self.members)
             yield from records_from(start, entries)
@@ -116,7 +118,7 @@ class ZipReader(Reader):
             except Exception as error:
                 yield SkippedImage(name, encoded.failure_reason(error), origin)
             else:
-                yield from read_pages(io.BytesIO(data), name, origin)
+                yield from read_pages(io.BytesIO(data), name, origin, self._pages)
 
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
