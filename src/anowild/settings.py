@@ -316,6 +316,12 @@ class Settings:
     )
 
     # Contaminated images
+    draw_weights: Literal["equal", "views"] = setting(
+        "equal",
+        "how often the GAN draws a training image; views: the oddest share to the views fitted before, less "
+        "often (the share is robust_max_dropped)",
+        source=OURS,
+    )
     robust: bool = setting(
         False,
         "leave out training images that the model itself finds odd, reassessed up to ten times",
@@ -326,7 +332,7 @@ class Settings:
         at_most=1,
     )  # fmt: skip
     robust_max_dropped: float = setting(
-        0.1, "largest share of the training images to leave out", source=OURS, more_than=0,
+        0.1, "largest share of the training images to leave out, or to draw less often", source=OURS, more_than=0,
         at_most=0.5,
     )  # fmt: skip
     trim_rate: float = setting(

@@ -82,6 +82,10 @@ ENSEMBLES: dict[str, Ensemble] = {
     "quick": Ensemble(
         "the same with what the preset quick has otherwise than laptop", preset="quick"
     ),
+    "ensemble-weighted": Ensemble(
+        "the same, and the GAN draws less often what the other views find odd",
+        changes={"draw_weights": "views"},
+    ),
     "ensemble-untrained": Ensemble(
         "its networks before the first step, and none that was trained elsewhere",
         changes={"kimg": 0.0, "transforms_kimg": 0.0},

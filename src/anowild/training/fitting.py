@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import chain
@@ -26,6 +26,7 @@ from anowild.scoring import Calibration, Detector, Scores
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.trained_on import TrainedOn
 from anowild.settings import Settings
+from anowild.training import draw_weights
 from anowild.training.robust import Suspects
 from anowild.training.side_by_side import run_pieces
 from anowild.views import View, view_class
@@ -123,18 +124,55 @@ def fit_detector(
         UserError: as the fitting of a view; no view can be used; or no cue counts.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
-    pieces = {name: pieces_of(name, settings) for name in settings.views}
-    quick = [name for name in settings.views if not pieces[name]]
-    found = {name: _fitted(name, images, settings, folder, device) for name in quick}
-    run_pieces([*chain.from_iterable(pieces.values())], images, settings, folder, device)
-    for name in pieces:
-        if name not in found:
-            found[name] = _fitted(name, images, settings, folder, device)
+    last = [name for name in settings.views if _waits(name, settings)]
+    first = [name for name in settings.views if name not in last]
+    found = _fit_views(first, images, settings, folder, device)
+    if last:
+        _save_draw_weights(found, last, images, settings, folder)
+        found |= _fit_views(last, images, settings, folder, device)
     fitted = [part for name in settings.views if isinstance(part := found[name], FittedView)]
     failed = {name: part for name, part in found.items() if isinstance(part, str)}
     if not fitted:
-        raise UserError(f"none of the views {', '.join(pieces)} can be used: see the lines above")
+        raise UserError(f"none of the views {', '.join(found)} can be used: see the lines above")
     return _joined(fitted, failed, images, settings)
+
+
+def _waits(name: str, settings: Settings) -> bool:
+    """Return whether the fit of a view wants the scores that the other views give the training images."""
+    module = importlib.import_module(fit_of(name).__module__)
+    return bool(getattr(module, "waits", lambda _: False)(settings))
+
+
+def _fit_views(
+    names: Sequence[str], images: ImageSet, settings: Settings, folder: Path, device: torch.device
+) -> dict[str, FittedView | str]:
+    """Fit views; of one that cannot be used, say why."""
+    pieces = {name: pieces_of(name, settings) for name in names}
+    quick = [name for name in names if not pieces[name]]
+    found = {name: _fitted(name, images, settings, folder, device) for name in quick}
+    run_pieces([*chain.from_iterable(pieces.values())], images, settings, folder, device)
+    for name in names:
+        if name not in found:
+            found[name] = _fitted(name, images, settings, folder, device)
+    return found
+
+
+def _save_draw_weights(
+    found: Mapping[str, FittedView | str], last: Sequence[str], images: ImageSet, settings: Settings,
+    folder: Path,
+) -> None:  # fmt: skip
+    """Tell the views that wait how often to draw which image, by what the other views say of it."""
+    fitted = [part for part in found.values() if isinstance(part, FittedView)]
+    if not fitted:
+        raise UserError(
+            f"draw_weights={settings.draw_weights} needs other views than {', '.join(last)}, and none "
+            "can be used; add some to `views`, or set draw_weights=equal"
+        )
+    calibration, training = _calibrated(fitted)
+    weights = draw_weights.weights_of(
+        calibration.scores(training).score, settings.robust_max_dropped
+    )
+    draw_weights.save(folder, images, weights)
 
 
 def _fitted(
@@ -166,10 +204,8 @@ def failure(name: str, error: Exception) -> str:
     )
 
 
-def _joined(
-    fitted: list[FittedView], failed: Mapping[str, str], images: ImageSet, settings: Settings
-) -> FittedDetector:
-    """Calibrate fitted views, which have their cues of the training images, and join them."""
+def _calibrated(fitted: Sequence[FittedView]) -> tuple[Calibration, dict[str, Array]]:
+    """Calibrate fitted views, which have their cues of the training images; return these, too."""
     views = {part.view.name: part.view.cues for part in fitted}
     training: dict[str, Array] = {}
     weights: dict[str, float] = {}
@@ -182,7 +218,14 @@ def _joined(
             f"no cue of the views {', '.join(views)} counts, so there is no score; add a view whose cues "
             "count"
         )
-    calibration = Calibration.fit(views, training, weights)
+    return Calibration.fit(views, training, weights), training
+
+
+def _joined(
+    fitted: list[FittedView], failed: Mapping[str, str], images: ImageSet, settings: Settings
+) -> FittedDetector:
+    """Calibrate fitted views, and join them to a detector."""
+    calibration, training = _calibrated(fitted)
     scores = calibration.scores(training)
     reference_images = ReferenceImages.choose(
         images.images, scores.score, settings.reference_images, settings.seed

@@ -33,6 +33,11 @@ def pieces(settings: Settings) -> Mapping[str, Piece]:
     return {"gan": train_networks}
 
 
+def waits(settings: Settings) -> bool:
+    """Return whether the training wants the scores that other views give the training images."""
+    return settings.draw_weights == "views"
+
+
 def train_networks(
     images: ImageSet, settings: Settings, folder: Path, device: torch.device
 ) -> Trained:

@@ -20,7 +20,7 @@ from anowild.networks.inputs import downsample, process_reals, to_unit
 from anowild.progress import bar
 from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
-from anowild.training import checkpoint
+from anowild.training import checkpoint, draw_weights
 from anowild.training.checkpoint import Counters
 from anowild.training.cuda_graphs import GraphedStep
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
@@ -128,8 +128,10 @@ class _Run:
         self.counters, self.suspects = loaded or (Counters(), None)
         if settings.robust and self.suspects is None:
             self.suspects = Suspects.empty(len(images))
-        if self.suspects is not None:
-            self.sampler.exclude(self.suspects.dropped)
+        self.weights = np.ones(len(images))
+        if settings.draw_weights == "views":
+            self.weights = draw_weights.load(folder, images)
+        self._weigh()
         self.log = TickLog(folder / "log.jsonl", self.counters.nimg)
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
         self.tick_started = self.clock = time.perf_counter()
@@ -231,12 +233,16 @@ class _Run:
             return
         assert self.judge is not None
         suspects.reassess(self.judge(self.networks, state.lod), c.nimg, s.robust_max_dropped)
-        self.sampler.exclude(suspects.dropped)
+        self._weigh()
         log.info(
             "reassessment %d at %.1f kimg: %d of %d images left out; estimated rate of anomalies %.1f %%",
             suspects.reassessments, c.nimg / 1000, suspects.dropped.sum(), len(self.images),
             100 * suspects.rate,
         )  # fmt: skip
+
+    def _weigh(self) -> None:
+        dropped = None if self.suspects is None else self.suspects.dropped
+        self.sampler.weigh(self.weights if dropped is None else self.weights * ~dropped)
 
     def _noise(self, count: int) -> StepNoise:
         """Draw the iteration's random numbers, a function of (seed, rank, images seen)."""

@@ -53,19 +53,20 @@ class MinibatchSampler:
         self._dtype = torch.uint8 if images.itemsize == 1 else torch.uint16
         self._resident = self._resident_copy() if self._fits_on_device() else None
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
-        self._excluded: Array | None = None
-        self._kept: Array = self.chosen
+        self._weights: Array | None = None
+        self._upto: Array | None = None
 
-    def exclude(self, images: Array) -> None:
-        """Replace these images, from now on, by others drawn at random.
+    def weigh(self, weights: Array) -> None:
+        """Draw images less often from now on: of its draws, an image keeps the share ``weights``.
 
-        The n-th image remains a function of (seed, rank, n), given what is excluded.
+        The others go to images drawn by their weights. The n-th image remains a function of (seed, rank, n),
+        given the weights.
 
         Args:
-            images: bool [N], not all true.
+            weights: float64 [N], from 0 to 1, not all 0 among the images that are drawn.
         """
-        self._excluded = images if images.any() else None
-        self._kept = self.chosen[~images[self.chosen]]
+        self._weights = weights if (weights < 1).any() else None
+        self._upto = np.cumsum(weights[self.chosen])
 
     def reals(self, nimg: int, count: int, lod: float) -> Tensor:
         """Return images ``nimg`` to ``nimg + count`` of the run: float32 [count, C, r, r] in [-1, 1]."""
@@ -92,10 +93,11 @@ class MinibatchSampler:
         found = np.empty(count, np.int64)
         for epoch in range(epochs[0], epochs[-1] + 1):
             found[epochs == epoch] = self._epoch(epoch)[positions[epochs == epoch]]
-        if self._excluded is not None:
+        if self._weights is not None and self._upto is not None:
             rng = np.random.default_rng([self.seed, self.rank, _REPLACEMENTS, nimg])
-            others = self._kept[rng.integers(0, len(self._kept), count)]
-            found = np.where(self._excluded[found], others, found)
+            drawn = rng.random(count) * self._upto[-1]
+            others = self.chosen[np.searchsorted(self._upto, drawn, side="right")]
+            found = np.where(rng.random(count) < self._weights[found], found, others)
         return found
 
     def _make_epoch(self, epoch: int) -> Array:
