@@ -255,7 +255,7 @@ def test_flagged_images_are_copied_and_told_by_the_exit_code(
     assert code == 3, err
     with (tmp_path / "s.csv").open(newline="") as file:
         odd = {Path(row["path"]).name for row in csv.DictReader(file) if row["odd"] == "1"}
-    assert {path.name for path in flagged.iterdir()} == odd
+    assert {path.name for path in flagged.iterdir()} == {*odd, "flagged.json"}
     assert f"{len(odd)} flagged images copied, 0 were there already" in out
 
     # Nothing is new: nothing is flagged again.

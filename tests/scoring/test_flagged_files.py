@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.data.readers import FolderReader
 from anowild.errors import UserError
 from anowild.scoring.flagged_files import FlaggedFiles
 
@@ -53,13 +54,28 @@ def test_pages_of_a_file_are_one_copy(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "out" / "a.tif").exists()
 
 
+def test_copies_inside_the_images_are_no_images(tmp_path: Path) -> None:
+    paths = [write(tmp_path / name, i) for i, name in enumerate(("a.png", "b/c.png"))]
+    for expected in ((2, 0), (0, 2)):
+        assert FlaggedFiles([tmp_path], tmp_path / "out").copy(map(str, paths)) == expected
+        reader = FolderReader(str(tmp_path))
+        assert reader.paths == paths
+        assert [one.reason for one in reader.passed_over()] == ["folders that anowild wrote"]
+    # A folder of the user's own gets no mark: its images would be passed over.
+    mine = write(tmp_path / "mine" / "d.png")
+    FlaggedFiles([tmp_path / "b"], tmp_path / "mine").copy([str(paths[1])])
+    assert FolderReader(str(tmp_path)).paths == [*paths, tmp_path / "mine" / "c.png", mine]
+
+
 def test_what_cannot_be_copied_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 8, 8), np.uint8))
     with pytest.raises(UserError, match="its images are not single files"):
         FlaggedFiles([str(tmp_path / "a.npy")], tmp_path / "out")
     path = write(tmp_path / "in" / "a.png")
-    with pytest.raises(UserError, match="would be scored as well"):
-        FlaggedFiles([tmp_path / "in"], tmp_path / "in" / "out")
+    write(tmp_path / "in" / "mine" / "b.png")
+    for folder in ("mine", "."):
+        with pytest.raises(UserError, match="would be scored as well"):
+            FlaggedFiles([tmp_path / "in"], tmp_path / "in" / folder)
     copies = FlaggedFiles([tmp_path / "in"], tmp_path / "out")
     path.unlink()
     with pytest.raises(UserError, match="is not there any more"):

@@ -23,6 +23,7 @@ from anowild.data.dataset.format import COLUMNS
 from anowild.data.dataset.summary import quality_summary
 from anowild.data.dataset.writer import Part
 from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage
+from anowild.data.readers.base import PassedOver
 from anowild.data.readers.encoded import decode
 from anowild.errors import UserError
 from anowild.settings import Settings
@@ -184,6 +185,26 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(
         prepare(folder, tmp_path / "full")
     with pytest.raises(UserError, match="prepared already"):
         prepare(out, tmp_path / "again")
+
+
+def test_what_was_passed_over_is_as_the_folder_is_now(tmp_path: Path) -> None:
+    folder, out = tmp_path / "images", tmp_path / "set"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    pages = [Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)) for _ in range(3)]
+    pages[1].encoderinfo = {"tiffinfo": {254: 1}}  # a smaller copy
+    pages[0].save(folder / "a.tif", save_all=True, append_images=pages[1:])
+    (folder / "b.txt").touch()
+    copies = PassedOver("smaller copies and masks of images in TIFF files", 1, f"{folder}/a.tif")
+    first = prepare(folder, out)
+    assert len(first) == 2
+    assert first.passed_over == [PassedOver("files that end in .txt", 1, f"{folder}/b.txt"), copies]
+    (folder / "b.txt").rename(folder / "c.csv")
+    for _ in range(2):
+        again = prepare(folder, out)
+        assert again.id == first.id
+        now = [PassedOver("files that end in .csv", 1, f"{folder}/c.csv"), copies]
+        assert again.passed_over == PackedSet(out).passed_over == now
 
 
 def test_an_unfinished_packing_is_not_mixed_with_another(

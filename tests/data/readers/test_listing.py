@@ -231,6 +231,7 @@ def test_a_path_longer_than_the_system_takes_is_named(
         ("recipe.json", ["format", "preprocess", "how"]),
         ("review.json", ["format", "scored"]),
         ("find.json", ["sources"]),
+        ("flagged.json", ["flagged_of"]),
     ],
 )
 def test_folders_that_anowild_wrote_are_no_images(

@@ -8,6 +8,8 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from anowild.data.dataset.format import DESCRIPTION, FORMAT, PackedSet, is_packe
 from anowild.data.dataset.writer import PackedSetWriter, Part
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers import ImageSource
+from anowild.data.readers import FolderReader, ImageSource
+from anowild.data.readers.folder import REDUCED
 from anowild.data.value_range import little_used
 from anowild.errors import UserError
 from anowild.files import atomic_write, exclusive_lock, printable, read_json, write_json
@@ -93,7 +96,9 @@ def build_set(
     if replace:
         _remove_if_other(out, recipe)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        return _open_existing(out, recipe, leaks)
+        packed = _open_existing(out, recipe, leaks)
+        _update_passed_over(packed, readers)
+        return packed
     folder = out.with_name(f"{out.name}.part")
     with exclusive_lock(folder, "another process is preparing this data set now"):
         if (folder / DESCRIPTION).exists():  # only the tidying up is left
@@ -164,6 +169,20 @@ def _open_existing(out: Path, recipe: Mapping[str, Any], leaks: Leaks) -> Packed
             f"{out}: exists, prepared with --leaks {found['done']}; name another output, or delete it"
         )
     return packed
+
+
+def _update_passed_over(packed: PackedSet, readers: Sequence[ImageSource]) -> None:
+    """Note what folders hold beside their images now; the images are the same as before."""
+    if not all(isinstance(reader, FolderReader) for reader in readers):
+        return
+    found = [one for reader in readers for one in reader.passed_over()]
+    found += [one for one in packed.passed_over if one.reason == REDUCED]  # known by reading alone
+    if found == packed.passed_over:
+        return
+    packed.passed_over = found
+    packed.description["passed_over"] = [asdict(one) for one in found]
+    with suppress(UserError):  # a data set that may not be written is as good
+        write_json(packed.path / DESCRIPTION, packed.description)
 
 
 def _remove_if_other(out: Path, recipe: Mapping[str, Any]) -> None:

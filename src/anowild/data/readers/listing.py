@@ -29,7 +29,8 @@ KNOWN_FOLDER = "links to folders that are read already or hold the source"
 OWN = "folders that anowild wrote"
 
 #: Keys of the JSON files by which a folder that this package wrote is known: a model, the state of its
-#: training, a packed data set, complete or not, a review, and the result of `anowild find`.
+#: training, a packed data set, complete or not, a review, the result of `anowild find`, and copies of what
+#: is flagged.
 _MARKS = {
     "model.json": {"format", "preprocess", "calibration"},
     "settings.json": {"settings", "preprocess", "images"},
@@ -37,6 +38,7 @@ _MARKS = {
     "recipe.json": {"format", "preprocess", "how"},
     "review.json": {"format", "scored"},
     "find.json": {"sources"},
+    "flagged.json": {"flagged_of"},
 }
 #: Files of the folders of `anowild clean`.
 _CLEANED = {"clean.csv", "kept.txt", "removed.txt"}
