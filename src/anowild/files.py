@@ -116,6 +116,11 @@ def check_regular(path: str | Path) -> None:
     open_regular(path).close()
 
 
+def exists(path: str | Path) -> bool:
+    """Whether there is a file or folder; False where that cannot be looked up."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists() raises PermissionError
+
+
 def is_file(path: str | Path) -> bool:
     """Whether there is a regular file; False where that cannot be looked up."""
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file() raises PermissionError

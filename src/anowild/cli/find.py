@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from anowild.cli import options
+from anowild.files import exists, is_folder
 
 
 def find(
@@ -71,12 +72,12 @@ def _named_after(source: str) -> Path:
     formats = (arrays, hdf5, parquet, video, webdataset)
     endings = {".zip", ".gz", ".tfrecord", ".tfrecords"}.union(*(one.SUFFIXES for one in formats))
     path, key = Path(source), ""
-    if not path.exists():
+    if not exists(path):
         head, colon, after = source.rpartition(":")
         if colon:
             path, key = Path(head), "-" + re.sub(r"[^\w.-]+", "-", after)
     name = path.absolute().resolve().name if path.name in ("", "..") else path.name
-    if not path.is_dir():
+    if not is_folder(path):
         fitting = [end for end in endings if name.lower().endswith(end) and len(name) > len(end)]
         name = name[: len(name) - max(map(len, fitting), default=0)]
     return Path(f"{name or 'images'}{key}.anowild")

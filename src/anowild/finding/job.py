@@ -20,7 +20,7 @@ from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.data.readers import ImageSource
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
-from anowild.files import printable, read_json, write_json
+from anowild.files import exists, printable, read_json, write_json
 from anowild.finding.time_left import Plan
 from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.images import ReviewImages, prepare_images
@@ -293,7 +293,7 @@ class Job:
 def _place(source: str) -> str:
     """Return where a source lies, however it is spelled; ``:key`` after a path stays."""
     head, colon, key = source.rpartition(":")
-    if not colon or Path(source).exists():
+    if not colon or exists(source):
         return str(Path(source).resolve())
     return f"{Path(head).resolve()}:{key}"
 

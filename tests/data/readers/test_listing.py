@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from anowild.data import open_all
 from anowild.data.readers import READERS, Record, SkippedImage, encoded, open_source
 from anowild.data.readers.base import PassedOver, passed_over_text
 from anowild.data.readers.folder import FolderReader
@@ -192,8 +193,9 @@ def test_a_file_in_a_locked_folder_is_a_sentence(
     monkeypatch.setattr(os, "stat", refuse)
     path = tmp_path / "locked" / name
     assert [reader.__name__ for reader in READERS if reader.takes(str(path))] == []
-    with pytest.raises(UserError, match=rf"{name}: cannot be looked up \(Permission denied\)"):
-        open_source(path)
+    for opened in (open_source, lambda source: open_all(str(source))):
+        with pytest.raises(UserError, match=rf"{name}: cannot be looked up \(Permission denied\)"):
+            opened(path)
 
 
 def test_folders_may_be_deeper_than_python_calls_itself(

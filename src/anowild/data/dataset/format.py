@@ -30,7 +30,7 @@ from anowild.data.dataset.thumbnails import Thumbnails
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers.base import PassedOver, Provenance, Reader, Record, Shape, SkippedImage
 from anowild.errors import UserError
-from anowild.files import read_json
+from anowild.files import exists, is_file, is_folder, read_json
 from anowild.libraries import library
 
 FORMAT = 1
@@ -84,7 +84,7 @@ def schema(columns: Iterable[str] = COLUMNS) -> Any:
 
 def is_packed_set(path: Path) -> bool:
     """Return whether a folder looks like a packed data set."""
-    return (path / DESCRIPTION).is_file() and (path / IMAGES).is_dir()
+    return is_file(path / DESCRIPTION) and is_folder(path / IMAGES)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class PackedSet:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         description = self.path / DESCRIPTION
-        if not description.is_file():
+        if not is_file(description):
             raise UserError(
                 f"{self.path}: is not a packed data set (it has no {DESCRIPTION}); make one with "
                 "anowild prepare"
@@ -336,6 +336,6 @@ class PackedReader(Reader):
 def _split_off(source: str) -> tuple[Path, str | None]:
     """Divide ``DATASET:test`` into the folder and the split."""
     head, colon, split = source.rpartition(":")
-    if colon and split in SPLITS and not Path(source).exists():
+    if colon and split in SPLITS and not exists(source):
         return Path(head), split
     return Path(source), None

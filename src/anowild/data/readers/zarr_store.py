@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from anowild.data.readers.arrays import MANY, StoreReader
 from anowild.data.readers.base import split_key
-from anowild.files import is_file, is_folder
+from anowild.files import exists, is_file, is_folder
 from anowild.libraries import library
 
 SUFFIXES = (".zarr", ".zarr.zip")
@@ -42,7 +42,7 @@ class ZarrReader(StoreReader):
             ValueError: there is one.
         """
         for path in self.path.rglob("*"):
-            if path.exists() and not (is_file(path) or is_folder(path)):
+            if exists(path) and not (is_file(path) or is_folder(path)):
                 raise ValueError(f"{path.relative_to(self.path)} is a pipe or device, no file")
 
     @contextmanager
