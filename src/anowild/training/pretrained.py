@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anowild.arrays import Array
+from anowild.arrays import Array, read_array
 from anowild.data import ImageSet
 from anowild.errors import UserError, ViewUnavailable
 from anowild.networks.efficientnet import EfficientNetLite0
@@ -234,7 +234,8 @@ def read_vectors(path: Path, count: int) -> Array:
         UserError: the file cannot be read, is of another shape, or has values that are not finite.
     """
     try:
-        vectors: Array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            vectors = read_array(file)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{path}: cannot be read as an array ({error}); write it with numpy.save"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -108,6 +109,20 @@ def test_hostile_headers(tmp_path: Path) -> None:
     huge = good.replace(b"(20, 40, 56), }         ", b"(1, 99999999, 99999999), }", 1)
     with pytest.raises(UserError, match="claims images of"):
         ArrayReader(write_member(path, huge))
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["{'descr': '|u1', " * 3, "(" * 300, "{'shape': 1", "{[]: 1}", "{'descr': ['x'], 'fortran_order': False, 'shape': (1, 8, 8)}"],
+    ids=range(5),
+)  # fmt: skip
+def test_headers_that_are_no_python_are_told(tmp_path: Path, header: str) -> None:
+    data = b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + bytes(64)
+    (tmp_path / "x.npy").write_bytes(data)
+    write_member(tmp_path / "x.npz", data)
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(UserError, match=rf"{name}: is not a readable array file \("):
+            ArrayReader(str(tmp_path / name))
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:

@@ -481,3 +481,15 @@ def test_a_hundred_megapixels_are_read(tmp_path: Path) -> None:
     assert isinstance(record, Record)
     assert record.pixels.shape == (8736, 11648, 1)
     assert record.pixels.min() == 255
+
+
+def test_a_program_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png", "EPS")
+
+    def ghostscript(*_: object, **__: object) -> None:
+        raise AssertionError("it was run")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", ghostscript)
+    (record,) = open_source(tmp_path / "x.png")
+    assert isinstance(record, SkippedImage)
+    assert record.reason == "cannot identify it as an image: it is damaged, or of another kind"

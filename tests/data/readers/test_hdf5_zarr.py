@@ -6,6 +6,7 @@ import os
 import pickle
 import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +272,43 @@ def test_a_pipe_in_a_zarr_store_is_named(tmp_path: Path, name: str) -> None:
     os.mkfifo(pipe)
     with pytest.raises(UserError, match=rf"x\.zarr: cannot be read \({name} is a pipe or device"):
         open_source(tmp_path / "x.zarr")
+
+
+def test_a_chunk_that_unpacks_to_more_than_it_should_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (30, 200, 200)).astype(np.uint8)  # hardly becomes smaller
+    packer = zlib.compressobj()
+    bomb = b"".join(packer.compress(bytes(1 << 24)) for _ in range(20)) + packer.flush()
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset(
+            "images",
+            data=pixels,
+            chunks=(10, 200, 200),
+            compression="gzip",
+            shuffle=True,
+            fletcher32=True,
+        )
+        made.id.write_direct_chunk((10, 0, 0), bomb + b"sums")
+        file.create_dataset("label", data=np.arange(30), chunks=(30,), compression="gzip")
+    reader = open_source(path)
+    assert len(check(reader, [*pixels[:10], *pixels[20:]])) == 20
+    assert {r.name for r in reader if not isinstance(r, Record)} == {
+        f"{path}[{i}]" for i in range(10, 20)
+    }
+    assert set(reasons(reader).values()) == {
+        "a chunk unpacks to more than its 400,000 bytes, or is damaged"
+    }
+
+
+def test_an_array_that_was_compressed_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        facts = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        facts.set_chunk((1, 8, 8))
+        facts.set_deflate(9)
+        facts.set_deflate(9)
+        space = h5py.h5s.create_simple((3, 8, 8))
+        h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, facts)
+        file["images"][...] = 1
+    assert set(reasons(open_source(path)).values()) == {"it was compressed twice"}

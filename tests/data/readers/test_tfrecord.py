@@ -171,6 +171,12 @@ def test_labels_that_do_not_fit_are_told(folder: Path, labels: Array, message: s
         read(folder)
 
 
+def test_labels_whose_header_is_damaged_are_told(folder: Path) -> None:
+    (folder / "-rxx.labels").write_bytes(b"\x93NUMPY\1\0\x05\0({[ (")
+    with pytest.raises(UserError, match=r"-rxx\.labels: is no NumPy array of labels \(.*header"):
+        read(folder)
+
+
 def test_other_sources_are_not_taken(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         archive.writestr("x.png", b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,24 @@ def test_pages_before_the_damage_are_read(tmp_path: Path) -> None:
     reader = FolderReader(str(path))
     assert len(reasons(reader)) == 1
     assert [r.name for r in reader][-1] == str(path)
+
+
+@pytest.mark.parametrize("bigtiff", [False, True], ids=["classic", "big"])
+@pytest.mark.parametrize(("count", "back"), [(1, 0), (3, 1), (150, 0)])
+def test_pages_that_lead_in_a_circle_are_told(
+    tmp_path: Path, bigtiff: bool, count: int, back: int
+) -> None:
+    image = np.zeros((8, 8, 3), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "x.tif", bigtiff=bigtiff, byteorder=">") as writer:
+        for _ in range(count):
+            writer.write(image, photometric="rgb", metadata=None)
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        offsets = [page.offset for page in file.pages]
+        end = offsets[-1] + (
+            8 + 20 * len(file.pages[-1].tags) if bigtiff else 2 + 12 * len(file.pages[-1].tags)
+        )
+    data = bytearray((tmp_path / "x.tif").read_bytes())
+    struct.pack_into(">Q" if bigtiff else ">I", data, end, offsets[back])
+    (tmp_path / "x.tif").write_bytes(data)
+    path = str(tmp_path / "x.tif")
+    assert reasons(FolderReader(path)) == {path: f"its {count} pages lead in a circle"}

@@ -188,6 +188,27 @@ def test_members_of_implausible_size_are_not_unpacked(
     assert "claims to hold 16777216 bytes" in reasons(reader)[f"{tmp_path / 'x.tgz'}/0.png"]
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_headers_of_implausible_size_are_not_read(tmp_path: Path, kind: bytes) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 64 << 20
+    with gzip.open(tmp_path / "x.tar.gz", "wb", 1) as file:
+        first = tarfile.TarInfo("0.png")
+        data = encode(GRAY[0])
+        first.size = len(data)
+        file.write(first.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512))
+        file.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(64 << 20))
+    tracemalloc.start()
+    reader = WebDatasetReader(str(tmp_path / "x.tar.gz"))
+    found = reasons(reader)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    path = str(tmp_path / "x.tar.gz")
+    assert found == {path: f"it breaks off: a header claims to have {64 << 20} bytes"}
+    assert len(list(reader)) == 2  # the image before it is read
+    assert peak < 8 << 20
+
+
 def test_memory_does_not_grow_with_the_members(tmp_path: Path) -> None:
     # All of one key, as plain tars of numbered frames may have them.
     image = encode(GRAY[0])

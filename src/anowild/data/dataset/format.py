@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 
-from anowild.arrays import Array, MappedArray
+from anowild.arrays import Array, map_array
 from anowild.checked import Count, checked
 from anowild.data.checks import MEASURES
 from anowild.data.dataset.thumbnails import Thumbnails
@@ -181,7 +181,7 @@ class PackedSet:
         p = self.preprocess
         try:
             # Copy on write, because PyTorch warns about read-only arrays.
-            images = np.load(path, mmap_mode="c", allow_pickle=False).view(MappedArray)
+            images = map_array(path, "c")
         except OSError as error:
             raise UserError(
                 f"{path}: is missing ({error.strerror}); prepare the data set again"

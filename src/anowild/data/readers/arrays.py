@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import repeat
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from anowild.arrays import Array, MappedArray
+from anowild.arrays import Array, map_array, read_header
 from anowild.data.readers.base import (
     MAX_IMAGE_BYTES,
     Provenance,
@@ -41,7 +41,7 @@ BLOCK = 4 << 20
 #: file in Fortran order.
 MAX_AT_ONCE = 256 << 20
 #: Times that deflate shrinks data at most; other methods may do better.
-_DEFLATE_RATIO, _OTHER_RATIO = 1040, 1 << 20
+DEFLATE_RATIO, _OTHER_RATIO = 1040, 1 << 20
 #: Of more images than this, one in a hundred has to be stored at least.
 MANY = 100_000
 
@@ -127,12 +127,12 @@ class ArrayReader(StackReader):
             self._describe(self._array.shape, self._array.dtype)
             return
         with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
-            shape, _, dtype = _header(stream)
+            shape, _, dtype = read_header(stream)
             self._describe(shape, dtype)
             info = archive.getinfo(self._member)
             held = info.file_size - stream.tell()
         deflated = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        if held > info.compress_size * (_DEFLATE_RATIO if deflated else _OTHER_RATIO) + BLOCK:
+        if held > info.compress_size * (DEFLATE_RATIO if deflated else _OTHER_RATIO) + BLOCK:
             raise UserError(
                 f"{source}: claims {held:,} bytes in {info.compress_size:,} compressed ones; it is damaged, "
                 "write or copy it again"
@@ -156,7 +156,7 @@ class ArrayReader(StackReader):
         number = start
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
-                _header(stream)
+                read_header(stream)
                 stream.seek(start * self.row_bytes, 1)
                 while number < self.shape[0]:
                     data = stream.read(self.row_bytes)
@@ -206,12 +206,16 @@ class StoreReader(StackReader):
     def _stored_chunks(self, array: Any) -> int | None:
         """Return how many chunks of an array are stored; None: it is not in chunks, and is stored whole."""
 
+    def _check_chunks(self, array: Any, start: int, stop: int) -> None:
+        """Raise ValueError if a chunk of these rows unpacks to more than it should; not all formats need this."""
+
     def _find_labels(self, arrays: Mapping[str, Any]) -> Array | None:
         group, slash, _ = self._key.rpartition("/")
         count = arrays[self._key].shape[:1]
         for name in ("label", "labels"):
             labels = arrays.get(group + slash + name)
             if labels is not None and labels.shape == count:
+                self._check_chunks(labels, 0, *count)
                 return np.asarray(labels[:])
         return None
 
@@ -221,6 +225,7 @@ class StoreReader(StackReader):
             while start < self.shape[0]:
                 stop = min((start // self._block + 1) * self._block, self.shape[0])
                 try:
+                    self._check_chunks(array, start, stop)
                     block: Iterable[Array | Exception] = np.asarray(array[start:stop])
                 except Exception:  # of all kinds, on damaged chunks
                     block = self._by_chunks(array, start, stop)
@@ -232,6 +237,7 @@ class StoreReader(StackReader):
         while start < stop:
             end = min((start // self._along + 1) * self._along, stop)
             try:
+                self._check_chunks(array, start, end)
                 yield from np.asarray(array[start:end])
             except Exception as error:
                 yield from repeat(error, end - start)
@@ -273,11 +279,11 @@ def load_array(source: str) -> Array:
     path, key = split_key(source, SUFFIXES)
     try:
         if path.suffix.lower() == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False).view(MappedArray)
+            return map_array(path, "r")
         with np.load(path, allow_pickle=False) as archive:
             found = _key_of(path, key, archive.files)
             with archive.zip.open(f"{found}.npy") as stream:
-                shape, _, dtype = _header(stream)
+                shape, _, dtype = read_header(stream)
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
             if size > MAX_AT_ONCE:
                 raise UserError(
@@ -287,7 +293,7 @@ def load_array(source: str) -> Array:
             return archive[found]
     except _DAMAGES as error:
         raise UserError(
-            f"{source}: is not a readable array file ({error}); write or copy it again"
+            f"{source}: is not a readable array file ({failure_reason(error)}); write or copy it again"
         ) from error
 
 
@@ -387,22 +393,12 @@ def _streamable(path: Path, key: str | None) -> str | None:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             member = members[_key_of(path, key, list(members))]
             with archive.open(member) as stream:
-                _, fortran, dtype = _header(stream)
+                _, fortran, dtype = read_header(stream)
     except _DAMAGES as error:
         raise UserError(
-            f"{path}: is not a readable array file ({error}); write or copy it again"
+            f"{path}: is not a readable array file ({failure_reason(error)}); write or copy it again"
         ) from error
     return None if fortran or dtype.hasobject else member
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the header of a .npy stream: shape, whether in Fortran order, type."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    raise ValueError(f"version {version} of the format cannot be read")
 
 
 def _choose(path: Path, key: str | None, arrays: Mapping[str, Any]) -> str:

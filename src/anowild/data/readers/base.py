@@ -23,6 +23,12 @@ MAX_IMAGE_BYTES = 1 << 30
 #: Most pixels of an image or a video frame, the bound of Pillow against decompression bombs.
 MAX_PIXELS = 178_956_970
 
+#: Bytes of a tar header beyond the first 512, such as a long name, at most; and the types of such headers.
+_MAX_HEADER = 1 << 20
+_FURTHER_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -190,6 +196,24 @@ def check_pixels(height: int, width: int, size: int = 0) -> None:
 def spread(count: int, most: int) -> range:
     """Return at most ``most`` of the numbers from 0 to ``count`` - 1, evenly spread."""
     return range(0, count, max(1, -(-count // most)))
+
+
+def open_tar(path: Path) -> tarfile.TarFile:
+    """Open a tar file, compressed or not; headers that claim to be huge are not read into memory.
+
+    Raises:
+        Exception: of many kinds, on damaged files.
+    """
+    return tarfile.open(path, tarinfo=_BoundedHeader)
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """Header of a member, whose further headers (a long name, the facts of PAX) have a bound."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _FURTHER_HEADERS and self.size > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header claims to have {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def drain(archive: tarfile.TarFile) -> None:

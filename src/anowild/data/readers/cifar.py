@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from anowild.data.readers import restricted_pickle
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage, drain
+from anowild.data.readers.base import (
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+    drain,
+    open_tar,
+)
 from anowild.errors import UserError
 from anowild.files import is_file, is_folder
 
@@ -171,7 +179,7 @@ class _Archive:
         self.path = path
         self.layout = _TEN
         try:
-            with tarfile.open(path) as archive:
+            with open_tar(path) as archive:
                 members = [m for m in archive if m.isreg() and not m.issparse()]
                 drain(archive)
         except OSError as error:
@@ -198,7 +206,7 @@ class _Archive:
                 f"{self.path}/{name}: is too large to be a file of CIFAR; download it again"
             )
         try:
-            with tarfile.open(self.path) as archive:
+            with open_tar(self.path) as archive:
                 file = archive.extractfile(member)
                 data = file.read() if file else b""
         except OSError as error:
@@ -227,7 +235,7 @@ def _is(member: tarfile.TarInfo, wanted: Iterable[str]) -> bool:
 def _looks_like_cifar(path: Path) -> bool:
     """Return whether one of the first members of an archive belongs to CIFAR."""
     passed = 0
-    with tarfile.open(path) as archive:
+    with open_tar(path) as archive:
         for number, member in enumerate(archive, 1):
             parts = PurePosixPath(member.name).parts
             if {_TEN.folder, _HUNDRED.folder} & {*parts[:2]}:

@@ -42,6 +42,8 @@ NEEDED = {ending: needed for ending, needed in _OPTIONAL.items() if ending not i
 
 #: Formats whose pictures follow each other in time. Those of others are previews, or views of stereo cameras.
 _ANIMATED = frozenset({"PNG", "WEBP", "GIF", "AVIF"})
+#: Formats that are programs, which Pillow would have other software run.
+_PROGRAMS = frozenset({"EPS", "WMF"})
 _ORIENTATION = 0x0112
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 #: Bytes of text in a PNG beyond which it is passed over; Pillow refuses the image for more of it.
@@ -195,13 +197,16 @@ def _start(file: BinaryIO) -> bytes:
 def _image(file: BinaryIO) -> Image.Image:
     readable = _without_texts(file)
     try:
-        return Image.open(readable)
+        image = Image.open(readable)
     except UnidentifiedImageError:
         if not _HEIF:
             raise
-    _register_heif()
-    readable.seek(0)
-    return Image.open(readable)
+        _register_heif()
+        readable.seek(0)
+        image = Image.open(readable)
+    if image.format in _PROGRAMS:
+        raise UnidentifiedImageError
+    return image
 
 
 @cache

@@ -20,7 +20,7 @@ from typing import IO
 
 import numpy as np
 
-from anowild.arrays import Array
+from anowild.arrays import Array, read_array
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage
 from anowild.errors import UserError
 from anowild.files import is_file, is_folder
@@ -183,8 +183,8 @@ class TFRecordReader(Reader):
             return None
         try:
             with self._opened(name) as file:
-                labels = np.lib.format.read_array(file, allow_pickle=False)
-        except (ValueError, EOFError, MemoryError) as error:
+                labels = read_array(file)
+        except (ValueError, EOFError) as error:
             raise UserError(
                 f"{self._place(name)}: is no NumPy array of labels ({error}); get it again, or remove it"
             ) from error

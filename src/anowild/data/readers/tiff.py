@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, BinaryIO
@@ -68,8 +69,7 @@ def shape(file: BinaryIO) -> Shape:
         found = None
     if found is not None:
         return found
-    file.seek(0)
-    with library("tifffile", "a TIFF of this form").TiffFile(file) as tiff:
+    with _opened_with_tifffile(file) as tiff:
         page = tiff.pages[_kept(tiff)[0]]
         return _turned(page.imagelength, page.imagewidth, _orientation(page), _channels(page))
 
@@ -79,7 +79,7 @@ def page_count(file: BinaryIO) -> int:
     found = _plain_pages(file)
     if found is not None:
         return len(found[0])
-    with library("tifffile", "a TIFF of this form").TiffFile(file) as tiff:
+    with _opened_with_tifffile(file) as tiff:
         return _planes(tiff) or len(_kept(tiff))
 
 
@@ -186,7 +186,7 @@ def _pillow_pixels(image: TiffImagePlugin.TiffImageFile) -> Array:
 
 
 def _decode_with_tifffile(file: BinaryIO, passed_over: Counter) -> Iterator[tuple[int, int, Array]]:
-    with library("tifffile", "a TIFF of this form").TiffFile(file) as tiff:
+    with _opened_with_tifffile(file) as tiff:
         if not tiff.pages:
             raise ValueError("it breaks off before its first page")
         planes = _planes(tiff)
@@ -200,6 +200,42 @@ def _decode_with_tifffile(file: BinaryIO, passed_over: Counter) -> Iterator[tupl
             passed_over(len(tiff.pages) - len(pages))
         for number, index in enumerate(pages):
             yield number, len(pages), _page_pixels(tiff.pages[index])
+
+
+def _opened_with_tifffile(file: BinaryIO) -> Any:
+    _check_directories(file)
+    file.seek(0)
+    return library("tifffile", "a TIFF of this form").TiffFile(file)
+
+
+def _check_directories(file: BinaryIO) -> None:
+    """Check that the directories of pages do not lead in a circle, in which tifffile may go round for ever.
+
+    Raises:
+        ValueError: they do.
+    """
+    file.seek(0)
+    start = file.read(16).ljust(16, b"\0")
+    order, large = "<" if start[:2] == b"II" else ">", start[2:4].strip(b"\0") == b"+"
+    count, entry, offset = ("Q", 20, "Q") if large else ("H", 12, "I")
+    (at,) = struct.unpack_from(order + offset, start, 8 if large else 4)
+    seen: set[int] = set()
+    while at:
+        if at in seen:
+            raise ValueError(f"its {len(seen)} pages lead in a circle")
+        seen.add(at)
+        try:
+            file.seek(at)
+            (entries,) = struct.unpack(order + count, file.read(struct.calcsize(count)))
+            file.seek(entries * entry, 1)
+            (at,) = struct.unpack(order + offset, file.read(struct.calcsize(offset)))
+        except (
+            struct.error,
+            OSError,
+            ValueError,
+            OverflowError,
+        ):  # it breaks off, as tifffile says too
+            return
 
 
 def _kept(tiff: Any) -> Sequence[int]:

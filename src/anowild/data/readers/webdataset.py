@@ -22,6 +22,7 @@ from anowild.data.readers.base import (
     Shape,
     SkippedImage,
     drain,
+    open_tar,
     split_key,
 )
 from anowild.data.readers.folder import (
@@ -156,7 +157,7 @@ class WebDatasetReader(Reader):
         image: tuple[str, bytes | Exception | None] | None = None
         damage: Exception | None = None
         try:
-            with tarfile.open(path) as tar:
+            with open_tar(path) as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
                     if not _is_read(member, path, passed_over):
@@ -298,7 +299,7 @@ def _peek(path: Path) -> dict[tuple[str, str], list[str]]:
     """
     found: dict[tuple[str, str], list[str]] = {}
     seen = False
-    with tarfile.open(path) as tar:
+    with open_tar(path) as tar:
         for _ in range(_PEEK):
             try:
                 member = tar.next()
