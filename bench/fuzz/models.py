@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def edit_value(value: Any, rng: random.Random) -> Any:
 
     walk(value)
     if not places or rng.random() < 0.03:
-        return rng.choice(VALUES)
+        return deepcopy(rng.choice(VALUES))
     # Each depth is as likely as another.
     holder, key = rng.choice(places)
     kind = rng.randrange(8)
@@ -139,7 +140,7 @@ def edit_value(value: Any, rng: random.Random) -> Any:
     elif kind == 4 and isinstance(old, list):
         holder[key] = rng.choice((old[:1], old[::-1], old * 2, [*old, "x"], [old]))
     else:
-        holder[key] = rng.choice(VALUES)
+        holder[key] = deepcopy(rng.choice(VALUES))
     return value
 
 

@@ -1,4 +1,4 @@
-"""Random edits of files of models, searches and reviews end with a result or a sentence."""
+"""Random edits of files end with a result or a sentence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ import pytest
 
 from anowild import cli
 from bench import fuzz
-from bench.fuzz import attempts
+from bench.fuzz import attempts, claims, data, samples
 
 
 @pytest.mark.slow
-def test_edits_end_with_a_result_or_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    failed = fuzz.run("models", count=60, seed=7, jobs=1)
+@pytest.mark.parametrize("kind", ["models", "data"])
+def test_edits_end_with_a_result_or_a_sentence(
+    capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    failed = fuzz.run(kind, count=60, seed=7, jobs=1)
     said = capsys.readouterr().out
     assert failed == 0, said
     totals = said.splitlines()[-2].split()
@@ -26,6 +29,18 @@ def test_edits_end_with_a_result_or_a_sentence(capsys: pytest.CaptureFixture[str
     # Both happen: the edits are neither harmless nor all seen at once.
     assert min(int(totals[2]), int(totals[3])) >= 5
     assert int(totals[2]) + int(totals[3]) == 60
+
+
+def test_code_that_a_file_brings_along_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "samples" / "npy").mkdir(parents=True)
+    np.save(tmp_path / "samples" / "npy" / "x.npy", samples.DIGITS[:3])
+    monkeypatch.setattr(data, "TARGETS", {"npy": (1, (claims.npy_header,))})
+    monkeypatch.setattr(cli, "main", lambda: os.system(f"touch {samples.RAN}"))
+    _, _, found = data.attempt(tmp_path, tmp_path / "work", 0, 0)
+    assert found.outcome == "traceback"
+    assert found.said.startswith("code was run")
 
 
 def _raise() -> None:
