@@ -26,8 +26,8 @@ class Hdf5Reader(StoreReader):
     SUFFIXES: ClassVar[tuple[str, ...]] = SUFFIXES
 
     def __init__(self, source: str) -> None:
-        #: Chunks to be looked at before they are unpacked, by the name of their array.
-        self._packed: dict[str, list[tuple[int, ...]]] = {}
+        #: Where chunks begin that are looked at before they are unpacked, by array and first row.
+        self._packed: dict[str, dict[int, list[tuple[int, ...]]]] = {}
         super().__init__(source)
 
     @staticmethod
@@ -63,8 +63,8 @@ class Hdf5Reader(StoreReader):
         if array.name not in self._packed:
             self._packed[array.name] = _largest_chunks(array)
         along, size = (array.chunks or (1,))[0], _chunk_bytes(array)
-        for offset in self._packed[array.name]:
-            if start < offset[0] + along and offset[0] < stop:
+        for first in range(start // along * along, stop, along):
+            for offset in self._packed[array.name].get(first, ()):
                 _, data = array.id.read_direct_chunk(offset)
                 unpacker = zlib.decompressobj()
                 if len(unpacker.decompress(data, size + 1)) > size or not unpacker.eof:
@@ -77,8 +77,8 @@ def _is_in_other_files(dataset: Any) -> bool:
     return bool(dataset.is_virtual or dataset.external)
 
 
-def _largest_chunks(array: Any) -> list[tuple[int, ...]]:
-    """List where the chunks begin that could unpack to more than can be read at once.
+def _largest_chunks(array: Any) -> dict[int, list[tuple[int, ...]]]:
+    """List, by first row, where the chunks begin that could unpack to more than can be read at once.
 
     Raises:
         ValueError: the array was compressed twice.
@@ -87,14 +87,14 @@ def _largest_chunks(array: Any) -> list[tuple[int, ...]]:
     filters = [facts.get_filter(i)[0] for i in range(facts.get_nfilters())]
     if sum(number in _COMPRESSING for number in filters) > 1:
         raise ValueError("it was compressed twice")
-    found: list[tuple[int, ...]] = []
+    found: dict[int, list[tuple[int, ...]]] = {}
     if array.chunks is None or _DEFLATE not in filters:
         return found
     place = filters.index(_DEFLATE)
 
     def look(chunk: Any) -> None:
         if chunk.size * DEFLATE_RATIO > MAX_AT_ONCE and not chunk.filter_mask >> place & 1:
-            found.append(tuple(chunk.chunk_offset))
+            found.setdefault(chunk.chunk_offset[0], []).append(tuple(chunk.chunk_offset))
 
     array.id.chunk_iter(look)
     return found
