@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,11 @@ def test_images_unlike_those_of_the_training_are_told(scored: Array, said: str |
 @pytest.mark.parametrize(
     "stored",
     [None, {}, [], "x", {"types": {"uint8": 1}}, {"types": {"zz": 1}, "channels": {}, "ranges": {}},
-     {"types": {"uint8": 1}, "channels": {"1": 1}, "ranges": {"uint8": [1, 2, 3]}}],
+     {"types": {"uint8": 1}, "channels": {"1": 1}, "ranges": {"uint8": [1, 2, 3]}},
+     *({"types": {"uint8": count}, "channels": {"1": 1}, "ranges": {"uint8": [1, 2]}}
+       for count in (0, -1, 10**30, math.inf)),
+     *({"types": {"uint8": 1}, "channels": {"1": 1}, "ranges": {"uint8": found}}
+       for found in ([2, 1], [math.nan, 1], [0, math.inf]))],
 )  # fmt: skip
 def test_models_that_remember_nothing_score_without_a_warning(stored: object) -> None:
     trained = ValueRange.from_json(stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from anowild.data.preprocessing import Preprocess
 LITTLE = 0.1
 #: Other images than in training use a range this many times as wide, or as narrow.
 TIMES = 4
+#: Most images that a description may claim.
+MOST = 10**12
 #: Fewest images whose narrow range is told from chance.
 FEWEST = 16
 
@@ -67,9 +70,12 @@ class ValueRange:
             for name in types:
                 low, high = value["ranges"][name]
                 ranges[name] = float(low), float(high)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return None
-        return ValueRange(types, channels, ranges) if types and channels else None
+        bounded = all(0 < count <= MOST for count in [*types.values(), *channels.values()])
+        ordered = all(low <= high < math.inf and low > -math.inf for low, high in ranges.values())
+        known = types and channels and bounded and ordered
+        return ValueRange(types, channels, ranges) if known else None
 
 
 def little_used(values: ValueRange, preprocess: Preprocess) -> str | None:
