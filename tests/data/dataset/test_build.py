@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -287,6 +289,16 @@ def test_values_beyond_black_and_white_are_listed(tmp_path: Path) -> None:
     packed = prepare(tmp_path / "deep.npy", tmp_path / "set", settings)
     assert packed.description["findings"]["images"] == {"beyond black or white": 1}
     assert packed.manifest(["clipped"])["clipped"][3].as_py() == pytest.approx(0.25)
+
+
+def test_a_table_with_text_that_is_none_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
+    path = prepare(tmp_path / "x.npy", tmp_path / "set").path / "manifest.parquet"
+    table = pq.read_table(path)
+    names = pa.array([b"\xa6"] * 9, pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("name"), "name", names), path)
+    with pytest.raises(UserError, match=r"manifest\.parquet: is missing or damaged \(.*UTF8"):
+        ImageSet.load(str(tmp_path / "set")).names[0]
 
 
 def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ class PackedSet:
             wanted = list(dict.fromkeys([*wanted, "split", "index"]))
         try:
             table = parquet.read_table(path, columns=wanted)
+            table.validate(full=True)  # such as text that is no UTF-8
         except (OSError, pa.ArrowException) as error:
             raise UserError(
                 f"{path}: is missing or damaged ({error}); prepare the data set again"
