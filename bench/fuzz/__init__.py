@@ -14,6 +14,7 @@ import argparse
 import importlib
 import multiprocessing
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,11 @@ def fuzz(kind: Kind, base: Path, numbers: range, seed: int, each: Callable[[Row]
     """Try some edits one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         for number in numbers:
-            each((number, *kind.attempt(base, Path(folder) / "work", seed, number)))
+            try:
+                found = kind.attempt(base, Path(folder) / "work", seed, number)
+            except Exception:  # noqa: BLE001 - a fault of the edit is no reason to wait for ever
+                found = "edit", "", Attempt("traceback", traceback.format_exc(), 0.0, 0.0)
+            each((number, *found))
 
 
 def table(rows: list[Row]) -> str:

@@ -188,7 +188,9 @@ def edit_tensor(value: torch.Tensor, rng: random.Random) -> torch.Tensor:
     ]  # fmt: skip
     if value.is_floating_point():
         edits += [
-            lambda: torch.full_like(value, rng.choice((math.nan, math.inf, -math.inf, 1e30, -1.0)))
+            lambda: torch.full(
+                value.shape, rng.choice((math.nan, math.inf, -math.inf, 1e30, -1.0))
+            ).to(value.dtype)
         ] * 3
     return rng.choice(edits)().contiguous().clone()
 
