@@ -136,7 +136,8 @@ def edit_value(value: Any, rng: random.Random) -> Any:
         with suppress(KeyError, IndexError):
             holder[key] = json.loads(json.dumps(other[place]))
     elif kind == 3 and isinstance(old, int | float) and not isinstance(old, bool):
-        holder[key] = rng.choice((-old, old + 1, old * 1000, old / 3, old * 1.0, str(old)))
+        with suppress(OverflowError):  # no float is near
+            holder[key] = rng.choice((-old, old + 1, old * 1000, old / 3, old * 1.0, str(old)))
     elif kind == 4 and isinstance(old, list):
         holder[key] = rng.choice((old[:1], old[::-1], old * 2, [*old, "x"], [old]))
     else:
