@@ -19,7 +19,7 @@ from tests.conftest import tiny_settings
 
 CPU = torch.device("cpu")
 SETTINGS = tiny_settings(
-    views=("gan", "pixels"), draw_weights="views", initial_resolution=None, kimg=0.4
+    views=("gan", "pixels"), draw_weights="views", initial_resolution=None, kimg=0.1
 )
 
 
@@ -77,11 +77,16 @@ def test_the_gan_trains_on_what_other_views_trust(contaminated: ImageSet, tmp_pa
     )
     assert not torch.equal(generator(whole), generator(equal))
     assert not (tmp_path / "equal" / draw_weights.FILE).exists()
-    # Goes on with the weights that it began with, in the same bits.
-    fit_detector(contaminated, SETTINGS.replace(kimg=0.2), tmp_path / "first", CPU)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_with_its_weights(contaminated: ImageSet, tmp_path: Path) -> None:
+    fit_detector(contaminated, SETTINGS, tmp_path / "first", CPU)
+    weights = draw_weights.load(tmp_path / "first", contaminated)
     shutil.copytree(tmp_path / "first", tmp_path / "second")
+    longer = SETTINGS.replace(kimg=0.4)
     first, second = (
-        fit_detector(contaminated, SETTINGS, tmp_path / name, CPU) for name in ("first", "second")
+        fit_detector(contaminated, longer, tmp_path / name, CPU) for name in ("first", "second")
     )
     assert np.array_equal(draw_weights.load(tmp_path / "second", contaminated), weights)
     assert torch.equal(generator(first), generator(second))
