@@ -315,3 +315,14 @@ def test_a_failed_step_leaves_nothing_behind(tmp_path: Path) -> None:
     assert store.marks() == []
     store.mark(["a"], "Ada", "keep")
     assert verdicts(store) == {("a", "Ada"): "keep"}
+
+
+def test_a_schema_that_is_no_text_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "marks.sqlite"
+    Store(path).close()
+    content = path.read_bytes()
+    assert b"CREATE TABLE events" in content
+    # SQLite quotes what it cannot read, and Python cannot decode that.
+    path.write_bytes(content.replace(b"CREATE TABLE events", b"CREATE \x90ABLE events", 1))
+    with pytest.raises(UserError, match=r"marks.sqlite: cannot be used as a database of marks"):
+        Store(path)

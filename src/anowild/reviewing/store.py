@@ -116,7 +116,10 @@ class Store:
             self._db.execute("PRAGMA temp_store = MEMORY")
             self._db.executescript(_IN_FORCE)
             self._fill()
-        except sqlite3.Error as error:
+        except (
+            sqlite3.Error,
+            UnicodeDecodeError,
+        ) as error:  # the latter: SQLite names what is damaged
             raise UserError(f"{path}: cannot be used as a database of marks ({error})") from error
 
     def _check_columns(self, version: int) -> None:
