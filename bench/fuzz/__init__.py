@@ -62,8 +62,11 @@ def table(rows: list[Row]) -> str:
         f"{target:47}{count.total():7}" + "".join(f"{count[name]:11}" for name in OUTCOMES)
         for target, count in counts.items()
     ]
+    most = max(rows, key=lambda row: row[3].megabytes)
+    longest = max(rows, key=lambda row: row[3].seconds)
     lines.append(
-        f"at most {max(r[3].megabytes for r in rows):.0f} MB resident and {max(r[3].seconds for r in rows):.1f} s"
+        f"at most {most[3].megabytes:.0f} MB resident (edit {most[0]}) and {longest[3].seconds:.1f} s "
+        f"(edit {longest[0]})"
     )
     return "\n".join(lines)
 

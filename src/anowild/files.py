@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import lzma
 import math
 import os
 import re
@@ -16,6 +17,8 @@ import shutil
 import socket
 import stat
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +37,9 @@ SWEEP_EVERY = 10.0
 _CONTROL, _BIDI = ("Cc", "Cs", "Zl", "Zp"), "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 #: Bytes of a JSON file that is read, at most.
 LARGEST_JSON = 256 << 20
+
+#: What a damaged zip file raises, besides OSError and ValueError.
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 
 _swept: dict[Path, float] = {}
 

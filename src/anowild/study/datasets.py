@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter
 from anowild.arrays import Array
 from anowild.data import Contamination, contaminate
 from anowild.errors import UserError
+from anowild.files import DAMAGED_ZIP
 from anowild.libraries import require
 from anowild.study import public_sets
 
@@ -55,7 +56,7 @@ def load_set(folder: Path, name: str) -> dict[str, Array]:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return dict(archive)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, *DAMAGED_ZIP) as error:
             raise UserError(f"{path}: cannot be read ({error}); build it again") from error
     if path.with_suffix(".zip").exists():
         return load_webp_zip(path.with_suffix(".zip"))
@@ -209,7 +210,7 @@ def load_webp_zip(path: Path) -> dict[str, Array]:
                     data = io.BytesIO(archive.read(name))
                     arrays[name.removesuffix(".npy")] = np.load(data, allow_pickle=False)
             return arrays
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, *DAMAGED_ZIP) as error:
         raise UserError(f"{path}: cannot be read as a zip of image strips ({error})") from error
 
 

@@ -301,6 +301,23 @@ def test_a_table_with_text_that_is_none_is_told(tmp_path: Path) -> None:
         ImageSet.load(str(tmp_path / "set")).names[0]
 
 
+@pytest.mark.parametrize("index", [None, [[1], [2]], ["a", "b"], ["0", "1"]])
+def test_columns_of_a_table_have_their_types(tmp_path: Path, index: list[Any] | None) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8))
+    path = prepare(tmp_path / "x.npy", tmp_path / "set").path / "manifest.parquet"
+    table = pq.read_table(path)
+    table = table.remove_column(table.column_names.index("index"))
+    if index is not None:
+        table = table.append_column("index", pa.array(index))
+    pq.write_table(table, path)
+    names = ImageSet.load(str(tmp_path / "set")).names
+    if index == ["0", "1"]:  # numbers as another program may write them
+        assert len(list(names)) == 2
+        return
+    with pytest.raises(UserError, match=r"manifest\.parquet: is missing or damaged"):
+        names[0]
+
+
 def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (20, 16, 16), dtype=np.uint16)
     np.save(tmp_path / "deep.npy", deep)

@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,22 @@ def test_rows_are_what_numpy_loads(tmp_path: Path, save: Callable[..., None], ar
         assert np.array_equal(record.pixels, image)
     check_starts(ArrayReader(source), records)
     assert set(ArrayReader(source).shapes(9)) == {expected.shape[1:]}
+
+
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+@pytest.mark.parametrize("place", [60, 70, 100, 150, 700])
+def test_damage_is_told_of_any_compression(tmp_path: Path, compression: int, place: int) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", compression) as archive, archive.open("x.npy", "w") as file:
+        np.save(file, GRAY)
+    content = bytearray(path.read_bytes())
+    content[place : place + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with suppress(UserError):  # in the header
+        # What is damaged, or behind it, is left out.
+        assert len(list(ArrayReader(str(path)))) == len(GRAY)
 
 
 @pytest.mark.shared

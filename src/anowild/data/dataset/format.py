@@ -76,6 +76,11 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 }
 
 
+def _field(found: Any) -> Any:
+    """Return the field of a manifest as it should be; one that is not ours, as it is."""
+    return schema([found.name]).field(0) if found.name in COLUMNS else found
+
+
 def schema(columns: Iterable[str] = COLUMNS) -> Any:
     """Return the pyarrow schema of the manifest, or of some of its columns."""
     pa = library("pyarrow", "the manifest")
@@ -211,20 +216,21 @@ class PackedSet:
             wanted = list(dict.fromkeys([*wanted, "split", "index"]))
         try:
             table = parquet.read_table(path, columns=wanted)
+            table = table.cast(pa.schema([_field(field) for field in table.schema]))
             table.validate(full=True)  # such as text that is no UTF-8
+            if split is not None:
+                field = compute.field
+                table = table.filter((field("split") == split) & field("index").is_valid())
+                table = table.sort_by("index")
         except (OSError, pa.ArrowException) as error:
             raise UserError(
                 f"{path}: is missing or damaged ({error}); prepare the data set again"
             ) from error
-        if split is not None:
-            field = compute.field
-            table = table.filter((field("split") == split) & field("index").is_valid())
-            table = table.sort_by("index")
-            if len(table) != self.counts[split]:
-                raise UserError(
-                    f"{path}: lists {len(table)} images for {split} where {DESCRIPTION} says "
-                    f"{self.counts[split]}; prepare the data set again"
-                )
+        if split is not None and len(table) != self.counts[split]:
+            raise UserError(
+                f"{path}: lists {len(table)} images for {split} where {DESCRIPTION} says "
+                f"{self.counts[split]}; prepare the data set again"
+            )
         return table if columns is None else table.select(list(columns))
 
     def thumbnails(self, split: str) -> Sequence[bytes]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import zipfile
-import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,7 +28,7 @@ from anowild.data.readers.base import (
 )
 from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
-from anowild.files import is_file
+from anowild.files import DAMAGED_ZIP, is_file
 
 log = logging.getLogger("anowild")
 
@@ -48,11 +47,9 @@ MANY = 100_000
 _DAMAGES = (
     ValueError,
     OSError,
-    EOFError,
     KeyError,
-    RuntimeError,  # encrypted, or of an unknown compression
-    zipfile.BadZipFile,
-    zlib.error,
+    RuntimeError,  # encrypted
+    *DAMAGED_ZIP,
     MemoryError,
 )
 

@@ -11,7 +11,6 @@ import math
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from anowild.arrays import Array, read_array
 from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage
 from anowild.errors import UserError
-from anowild.files import is_file, is_folder
+from anowild.files import DAMAGED_ZIP, is_file, is_folder
 from anowild.libraries import library
 
 _RESOLUTION = re.compile(r"-r(\d{1,2})$")
@@ -140,7 +139,7 @@ class TFRecordReader(Reader):
                         self._check(data)
                         yield row, data[:-4]
                     row += 1
-            except (EOFError, ValueError, *_DAMAGE) as error:
+            except (ValueError, *DAMAGED_ZIP) as error:
                 raise self._damaged(name, row, str(error) or "it is cut off") from error
 
     def _checked_length(self, head: bytes) -> int:
@@ -198,14 +197,11 @@ class TFRecordReader(Reader):
         return labels.reshape(len(labels)).astype(np.int64)
 
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
-
-
 @contextmanager
 def _as_user_error(place: object) -> Iterator[None]:
     try:
         yield
-    except _DAMAGE as error:
+    except DAMAGED_ZIP as error:
         raise UserError(f"{place}: is damaged ({error}); get the file again") from error
     except OSError as error:
         raise UserError(

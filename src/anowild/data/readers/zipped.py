@@ -31,7 +31,7 @@ from anowild.data.readers.folder import (
 )
 from anowild.data.readers.listing import HIDDEN, is_set_aside, of_ending
 from anowild.errors import UserError
-from anowild.files import is_file
+from anowild.files import DAMAGED_ZIP, is_file
 
 
 class ZipReader(Reader):
@@ -47,7 +47,7 @@ class ZipReader(Reader):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except (OSError, ValueError, *DAMAGED_ZIP) as error:
             raise UserError(
                 f"{self.path}: is not a readable zip file ({error}); copy or download it again"
             ) from error
