@@ -28,7 +28,8 @@ def study_run(
         typer.Option(metavar="FOLDER", help="Folder of the image sets; digits_* need none."),
     ] = None,
     sets: Annotated[
-        str, typer.Option(metavar="NAMES", help="With commas: see docs/results.md.")
+        str,
+        typer.Option(metavar="NAMES", help="With commas; choosing, reporting: all of that group."),
     ] = "digits_3,digits_blurred",
     rates: Annotated[
         str, typer.Option(metavar="SHARES", help="Contamination, with commas.")
@@ -53,10 +54,11 @@ def study_run(
     """Run what is not done yet of a study: sets x rates x methods x seeds."""
     from anowild.device import configure_process, gpus, select_device
     from anowild.study import sweep
+    from anowild.study.datasets import names_of
 
     settings = options.settings_of(preset_name, changes, kimg=kimg, transforms_kimg=kimg)
     trials = sweep.plan(
-        data, sets.split(","), numbers(rates, "--rates"), methods.split(","), range(seeds),
+        data, names_of(sets), numbers(rates, "--rates"), methods.split(","), range(seeds),
         settings, search_steps,
     )  # fmt: skip
     devices = gpus() or ["cpu"]
@@ -104,6 +106,7 @@ def study_table(
 ) -> None:
     """Print the results of a study as Markdown: tables, paired differences, lists of suspects."""
     from anowild.study import tables
+    from anowild.study.datasets import names_of
 
     if plots is not None:
         require("plots", "matplotlib")
@@ -114,7 +117,7 @@ def study_table(
         tables.write_parquet(tables.rows_of(results), parquet)
     if overview:
         for rate in numbers(rates, "--rates"):
-            print(tables.overview(results, rate, sets.split(",") if sets else None, metric))
+            print(tables.overview(results, rate, names_of(sets) if sets else None, metric))
         return
     print(tables.markdown(results, metric, brief))
     print(tables.comparisons(results, numbers(rates, "--rates"), metric))
