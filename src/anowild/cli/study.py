@@ -1,4 +1,4 @@
-"""Commands about experiments: study run, study table."""
+"""Commands about experiments: study run, study table, study rules."""
 
 from __future__ import annotations
 
@@ -127,3 +127,20 @@ def study_table(
 
         for path in draw_all(results, out, plots):
             print(path)
+
+
+@study_app.command("rules", cls=Command)
+def study_rules(
+    out: Study,
+    sets: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="With commas; choosing, reporting: all of that group."),
+    ] = None,
+    rate: Annotated[float, typer.Option(metavar="SHARE", help="Contamination.")] = 0.05,
+    method: Annotated[str, typer.Option(metavar="NAME", help="Of several views.")] = "ensemble",
+) -> None:
+    """Compare rules that join the views of a study's trials into one score."""
+    from anowild.study import view_rules
+    from anowild.study.datasets import names_of
+
+    print(view_rules.compare(out, names_of(sets) if sets else None, rate, method))

@@ -106,13 +106,14 @@ def elpv64(folder: Path, rate: float, seed: int, mono: bool | None = None) -> Ex
         mono: only cells of one crystal, or only those of many; None: all.
     """
     arrays = load_set(folder, "elpv64")
-    labels = []
-    for split in ("train", "test"):
-        label = arrays[f"{split}_probability"].copy()
+
+    def labels(split: str) -> Array:
+        found = arrays[f"{split}_probability"].copy()
         if mono is not None:
-            label[arrays[f"{split}_mono"].astype(bool) != mono] = np.nan
-        labels.append(label)
-    return _by_label(arrays, *labels, rate, seed)
+            found[arrays[f"{split}_mono"].astype(bool) != mono] = np.nan
+        return found
+
+    return _by_label(arrays, labels("train"), labels("test"), rate, seed)
 
 
 def _by_label(

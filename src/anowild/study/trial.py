@@ -58,6 +58,7 @@ from anowild.version import VERSION
 Row = dict[str, Any]
 
 TRIAL, RESULT, CUE_CACHE, CUES = "cell.json", "result.json", "bank.npz", "cues.npz"
+CALIBRATION = "calibration.json"
 #: Test images of either kind that the latent search, which is slow, is tried on.
 SEARCHED_EACH = 200
 
@@ -149,6 +150,7 @@ def _ensemble(
     cues = detector.measure(test.images)
     cue_cache.save(folder / CUES, {"training": fitted.training.cues, "test": cues})
     calibration, labels = detector.calibration, experiment.test_labels
+    write_json(folder / CALIBRATION, calibration.to_json())
     rows = ensemble_rows(calibration, fitted.training.cues, cues, labels)
     views = {
         view.name: {
