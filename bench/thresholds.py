@@ -1,15 +1,15 @@
 """Real false discovery rates against the promised one, with clean and contaminated calibration.
 
-    python -m bench thresholds [--study STUDY]
+    python -m bench thresholds [--study STUDY] [--rate 0.05] [--sets NAMES]
 
 Simulated scores: N(0, 1) of normal images and N(3, 1) of anomalies; 1,000 calibration images, and 1,000
-others of which 5 % are anomalies. Real scores, with ``--study``: those of joint networks of a study of
-`anowild study run`, trained without contamination; half of the normal test images are for calibration, the
-others are flagged among 5 % anomalies. Then some of the calibration images are anomalies as well: as they are;
+others of which 5 % are anomalies. Real scores, with ``--study``: those of the detectors of several views of a
+study of `anowild study run`, trained at the contamination ``--rate``, seed 0; half of the normal test images are
+for calibration, the others are flagged among 5 % anomalies. Then some of the calibration images are anomalies as well: as they are;
 after the highest tenth was looked at and its anomalies removed; and after as many of the highest ones as there
 are anomalies were removed unseen.
 
-Then the share of anomalies among the training images, as `--auto` estimates it, and as a mixture of two
+Then the share of anomalies among the training images, as `--gap` estimates it, and as a mixture of two
 normal distributions fitted to the log of the oddness does: simulated, with anomalies 2 to 8 standard
 deviations off, and on the study's sets.
 """
@@ -24,11 +24,9 @@ import numpy as np
 from sklearn.mixture import GaussianMixture
 
 from anowild.arrays import Array
-from anowild.files import read_json
 from anowild.scoring.thresholds import false_discovery_rate, gap
-from anowild.study import cue_cache
-from anowild.study.fusion_rules import DEFAULT_RULE, RULES
-from anowild.study.trial import CUE_CACHE, RESULT, TRIAL, Trial
+from anowild.study.datasets import names_of
+from anowild.study.view_rules import Kept, kept_trials
 
 #: (generator, share of anomalies in calibration) -> calibration scores and labels, scores and labels.
 Draw = Callable[[np.random.Generator, float], tuple[Array, Array, Array, Array]]
@@ -64,14 +62,13 @@ def of_cell(normal: Array, odd: Array) -> Draw:
     return draw
 
 
-def real(study: Path) -> Iterator[tuple[str, Draw]]:
-    """Yield the sets of a study without contamination, seed 0."""
-    for result in sorted(study.glob(f"*/0pct/joint/seed0/{RESULT}")):
-        trial = Trial(**read_json(result.parent / TRIAL))
-        measured = cue_cache.load(result.parent / CUE_CACHE)
-        scores = RULES[DEFAULT_RULE](measured["training"], measured["test"])
-        labels = trial.experiment().test_labels
-        yield trial.set, of_cell(scores[labels == 0], scores[labels == 1])
+def real(trials: Sequence[Kept]) -> Iterator[tuple[str, Draw]]:
+    """Yield the sets of a study, seed 0."""
+    for kept in trials:
+        if not kept.trial.seed:
+            scores = kept.calibration.score(kept.test)
+            labels = kept.trial.experiment().test_labels
+            yield kept.trial.set, of_cell(scores[labels == 0], scores[labels == 1])
 
 
 def show(title: str, draw: Draw, count: int) -> None:
@@ -99,7 +96,7 @@ def share_by_mixture(oddness: Array) -> float:
 
 
 def shares(title: str, draws: Sequence[tuple[Array, Array]]) -> None:
-    """Print the estimates for several sets of oddness and labels."""
+    """Print the estimates for several sets of raw scores and labels."""
     told, right = [], []
     for oddness, odd in draws:
         flags = gap(oddness, oddness).flags(oddness)
@@ -129,35 +126,35 @@ def apart(distance: float, share: float) -> list[tuple[Array, Array]]:
     return found
 
 
-def trained_on(study: Path) -> Iterator[tuple[str, list[tuple[Array, Array]]]]:
-    """Yield oddness and labels of the training images of a study, by set and rate."""
-    trials: dict[tuple[str, float], list[tuple[Array, Array]]] = {}
-    for result in sorted(study.glob(f"*/*/joint/*/{RESULT}")):
-        trial = Trial(**read_json(result.parent / TRIAL))
-        training = cue_cache.load(result.parent / CUE_CACHE)["training"]
-        oddness = RULES[DEFAULT_RULE](training, training)
-        odd = trial.experiment().injected
-        trials.setdefault((trial.set, trial.rate), []).append((oddness, odd))
-    for (name, rate), draws in sorted(trials.items()):
-        yield f"{name}, {100 * rate:g} %", draws
+def trained_on(trials: Sequence[Kept]) -> dict[str, list[tuple[Array, Array]]]:
+    """Return raw scores and labels of the training images of a study, seed by seed, by set."""
+    found: dict[str, list[tuple[Array, Array]]] = {}
+    for kept in trials:
+        scores = kept.calibration.raw_score(kept.training)
+        found.setdefault(kept.trial.set, []).append((scores, kept.trial.experiment().injected))
+    return found
 
 
 def main(arguments: list[str]) -> int:
     """Print both tables."""
     parser = argparse.ArgumentParser(prog="python -m bench thresholds", description=__doc__)
     parser.add_argument("--study", type=Path, default=None)
+    parser.add_argument("--rate", type=float, default=0.05)
+    parser.add_argument("--sets")
     given = parser.parse_args(arguments)
+    sets = names_of(given.sets) if given.sets else None
+    trials = [*kept_trials(given.study, sets, given.rate)] if given.study else []
     print(f"false discovery rate {RATE}: mean share of false alarms, and of anomalies found")
     print(f"{'':32}{'spoilt':>8}{'as it is':>20}{'after a look':>20}{'trimmed unseen':>20}")
     print(" " * 40 + f"{'false':>10}{'found':>10}" * 3)
     show(f"simulated, {SIMULATED}", simulated, SIMULATED)
-    for name, draw in real(given.study) if given.study else ():
+    for name, draw in real(trials):
         show(f"{name}, {SPLITS} splits", draw, SPLITS)
     print("\nshare of anomalies")
-    print(f"{'':40}{'true':>8}{'mixture of two':>18}    --auto")
+    print(f"{'':40}{'true':>8}{'mixture of two':>18}    --gap")
     for distance in (2, 4, 6, 8):
         for share in (0.0, 0.05):
             shares(f"simulated, {distance} deviations off", apart(distance, share))
-    for title, draws in trained_on(given.study) if given.study else ():
+    for title, draws in trained_on(trials).items():
         shares(title, draws)
     return 0

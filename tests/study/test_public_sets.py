@@ -14,10 +14,12 @@ from anowild.study import public_sets, sweep
 from anowild.study.datasets import (
     BUNDLED,
     DATASETS,
+    GROUPS,
     cifar10_automobile,
     elpv64,
     load_set,
     mnist2,
+    names_of,
 )
 from tests.conftest import SHARED
 
@@ -142,6 +144,42 @@ def test_solar_cells_of_which_it_is_not_sure_are_left_out(tmp_path: Path) -> Non
     assert (numbers[~experiment.injected] % 4 == 0).all()
     assert (numbers[experiment.injected] % 4 == 3).all()
     np.testing.assert_array_equal(experiment.test_labels, experiment.test.ravel() % 4 // 3)
+
+
+def test_solar_cells_of_one_kind(tmp_path: Path) -> None:
+    images = np.arange(80, dtype=np.uint8)[:, None, None, None]
+    chance, crystals = np.tile([0, 1], 40), np.repeat([0, 1], 40)
+    np.savez(
+        tmp_path / "elpv64.npz", train=images, test=images, train_probability=chance,
+        test_probability=chance, train_mono=crystals, test_mono=crystals,
+    )  # fmt: skip
+    for name, mono in (("elpv64_mono", 1), ("elpv64_poly", 0)):
+        experiment = DATASETS[name](tmp_path, 0.1, 0)
+        assert (crystals[experiment.training.ravel()] == mono).all()
+        assert sorted(experiment.test.ravel()) == np.flatnonzero(crystals == mono).tolist()
+
+
+def test_vehicles_against_animals(tmp_path: Path) -> None:
+    labels = {"train": np.repeat(np.arange(10), 20), "test": np.repeat(np.arange(10), 300)}
+    images = {s: (np.arange(len(of)) % 256)[:, None, None, None] for s, of in labels.items()}
+    np.savez(
+        tmp_path / "cifar10.npz", train=labels["train"].astype(np.uint8)[:, None, None, None],
+        test=images["test"].astype(np.uint8), train_label=labels["train"], test_label=labels["test"],
+    )  # fmt: skip
+    experiment = DATASETS["cifar10_vehicles"](tmp_path, 0.2, 0)
+    classes = experiment.training.ravel()
+    assert np.bincount(classes[~experiment.injected], minlength=10).tolist() == [
+        20, 20, 0, 0, 0, 0, 0, 0, 20, 20,
+    ]  # fmt: skip
+    assert set(classes[experiment.injected]) <= {2, 3, 4, 5, 6, 7}
+    assert experiment.injected.sum() == 20
+    assert np.bincount(experiment.test_labels).tolist() == [1000, 1000]
+
+
+def test_no_set_is_for_choosing_and_for_reporting() -> None:
+    assert not set(GROUPS["choosing"]) & set(GROUPS["reporting"])
+    assert {name for group in GROUPS.values() for name in group} <= set(DATASETS)
+    assert names_of("mnist2,choosing") == ["mnist2", *GROUPS["choosing"]]
 
 
 def test_load_set_prefers_npz_and_says_how_to_make_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from anowild.errors import UserError
 from anowild.evaluation.metrics import auroc
 from anowild.scoring import Calibration
 from anowild.settings import Settings
-from anowild.study import cue_cache, sweep, tables
+from anowild.study import cue_cache, sweep, tables, view_rules
 from anowild.study import trial as trial_module
 from anowild.study.trial import CUES, RESULT, TRIAL
 from anowild.views import Cue, gan, pixels, transforms
@@ -161,6 +162,40 @@ def test_an_ensemble_goes_on_from_its_trainings(study: Path, tmp_path: Path) -> 
     result = trial_module.run(trial, again, CPU)
     assert result["rows"] == before["rows"]
     assert {path: path.stat().st_mtime_ns for path in states} == states
+
+
+def test_views_that_are_alike_are_taken_over(study: Path, tmp_path: Path) -> None:
+    """The GAN alone is trained again where the weights of its draws are all that differs."""
+    shutil.copytree(study / "digits_3/10pct/ensemble", tmp_path / "digits_3/10pct/ensemble")
+    (trial,) = sweep.plan(tmp_path, ["digits_3"], [0.1], ["ensemble-weighted"], [0], tiny())
+    result = trial_module.run(trial, tmp_path / trial.place, CPU)
+    assert 0 <= result["draw_weights"]["injected"] < 1
+    places = [tmp_path / t.place / "training" for t in (trial, replace(trial, method="ensemble"))]
+    states = [{p.relative_to(f): p.read_bytes() for p in f.rglob("state*")} for f in places]
+    for path in states[1]:
+        assert (states[0].get(path) == states[1][path]) == ("transforms" in path.parts), path
+
+
+def test_rules_are_compared_on_what_trials_kept(study: Path, anowild: Run) -> None:
+    kept = [*view_rules.kept_trials(study, ["digits_3"], 0.1)]
+    assert [k.trial.seed for k in kept] == [0, 1]
+    for title, rule in view_rules.RULES.items():
+        scores = rule(kept[0])
+        assert scores.shape == kept[0].test["residual"].shape, title
+        assert np.isfinite(scores).all(), title
+        assert scores.std() > 0, title
+    # The verdict's own parts, put together again.
+    verdict = view_rules.verdict(kept[0])
+    np.testing.assert_allclose(view_rules.weighted()(kept[0]), verdict, rtol=1e-6)
+    np.testing.assert_allclose(view_rules.largest(3)(kept[0]), verdict, rtol=1e-6)
+    code, out, _ = anowild("study", "rules", "-o", study, "--rate", 0.1)
+    assert code == 0
+    assert out.startswith("| AUROC at 10 % | digits_3 | mean |")
+    mean = np.mean([auroc(k.trial.experiment().test_labels, view_rules.verdict(k)) for k in kept])
+    assert f"| the verdict | {mean:.3f} | {mean:.4f} |" in out
+    code, _, err = anowild("study", "rules", "-o", study, "--rate", 0.2)
+    assert code == 1
+    assert "holds no such trials" in err
 
 
 def test_the_overview(anowild: Run, tmp_path: Path) -> None:

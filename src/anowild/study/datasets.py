@@ -108,7 +108,7 @@ def elpv64(folder: Path, rate: float, seed: int, mono: bool | None = None) -> Ex
     arrays = load_set(folder, "elpv64")
 
     def labels(split: str) -> Array:
-        found = arrays[f"{split}_probability"].copy()
+        found = arrays[f"{split}_probability"].astype(np.float64)
         if mono is not None:
             found[arrays[f"{split}_mono"].astype(bool) != mono] = np.nan
         return found

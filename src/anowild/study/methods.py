@@ -41,6 +41,9 @@ class Ensemble:
     preset: str | None = None  # what it has otherwise than the preset laptop comes first
     changes: Mapping[str, Any] = field(default_factory=dict)  # to the study's settings
     without: tuple[str, ...] = ()  # views that are left out
+    #: A method whose trained views are taken over where its trial is done: of all views but ``trains``.
+    like: str | None = None
+    trains: tuple[str, ...] = ()
     main: str = ENSEMBLE
 
 
@@ -85,6 +88,8 @@ ENSEMBLES: dict[str, Ensemble] = {
     "ensemble-weighted": Ensemble(
         "the same, and the GAN draws less often what the other views find odd",
         changes={"draw_weights": "views"},
+        like="ensemble",
+        trains=("gan",),
     ),
     "ensemble-untrained": Ensemble(
         "its networks before the first step, and none that was trained elsewhere",

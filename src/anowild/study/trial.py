@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ from anowild.study.methods import (
     METHODS,
     ON_FEATURES,
     Baseline,
+    Ensemble,
     Training,
     settings_of,
 )
@@ -143,6 +145,7 @@ def _ensemble(
     folder: Path, device: torch.device,
 ) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
     """Train a detector of several views; rows of all views, of each alone and left out, and of each cue."""
+    _take_over(trial, settings, folder)
     fitted = fit_detector(training, settings, folder / "training", device)
     detector, info = fitted.detector, fitted.detector.training_info
     if info["failed"]:  # the others went on without it, but that is not the method
@@ -174,6 +177,23 @@ def _ensemble(
             "others": round(float(weights[~experiment.injected].mean()), 4),
         }
     return facts, rows
+
+
+def _take_over(trial: Trial, settings: Settings, folder: Path) -> None:
+    """Copy the trained views that a method has in common with another one from that one's trial, if it is done."""
+    method = METHODS[trial.method]
+    assert isinstance(method, Ensemble)
+    if method.like is None:
+        return
+    other = folder.parents[1] / method.like / folder.name
+    if (other / RESULT).exists():
+        for name in settings.views:
+            source, target = (place / "training" / name for place in (other, folder))
+            if name not in method.trains and source.is_dir() and not target.exists():
+                begun = target.with_name(f"{name}.part")
+                shutil.rmtree(begun, ignore_errors=True)
+                shutil.copytree(source, begun)
+                begun.replace(target)
 
 
 def ensemble_rows(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,34 +198,50 @@ RULES: dict[str, Rule] = {
 }
 
 
+def kept_trials(
+    out: Path, sets: Sequence[str] | None, rate: float, method: str = "ensemble"
+) -> Iterator[Kept]:
+    """Read what the trials of a study kept, set by set in their order, seed by seed.
+
+    Args:
+        out: folder of the study.
+        sets: None: all.
+        method: one of several views.
+
+    Raises:
+        UserError: a file is damaged; no such trial is there.
+    """
+    if method not in ENSEMBLES:
+        raise UserError(f"method '{method}': has no views; take one of {', '.join(ENSEMBLES)}")
+    found = sorted(out.glob(f"*/{100 * rate:g}pct/{method}/*/{CALIBRATION}"))
+    by_set: dict[str, list[Path]] = defaultdict(list)
+    for path in found:
+        by_set[path.parents[3].name].append(path.parent)
+    folders = [folder for name in (sets or by_set) for folder in by_set.get(name, ())]
+    if not folders:
+        raise UserError(f"{out}: holds no such trials; make some with `anowild study run`")
+    yield from map(Kept.load, folders)
+
+
 def compare(out: Path, sets: Sequence[str] | None, rate: float, method: str = "ensemble") -> str:
     """Format the AUROC of each rule as Markdown: a column for each set, means over the seeds that are there.
 
     Args:
-        out: folder of the study.
-        sets: in the order of the columns; None: all.
+        out, sets, rate, method: as for :func:`kept_trials`.
 
     Raises:
-        UserError: a trial's files are missing or damaged; no trial of these sets is there.
+        UserError: as :func:`kept_trials`.
     """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    if method not in ENSEMBLES:
-        raise UserError(f"method '{method}': has no views; take one of {', '.join(ENSEMBLES)}")
-    for path in sorted(out.glob(f"*/{100 * rate:g}pct/{method}/*/{CALIBRATION}")):
-        name = path.parents[3].name
-        if sets is None or name in sets:
-            kept = Kept.load(path.parent)
-            labels = kept.trial.experiment().test_labels
-            for title, rule in RULES.items():
-                score = rule(kept)
-                found[title][name].append(auroc(labels, score))
-    if not found:
-        raise UserError(f"{out}: holds no such trials; make some with `anowild study run`")
-    columns = [n for n in sets or sorted(found["the verdict"]) if n in found["the verdict"]]
+    for kept in kept_trials(out, sets, rate, method):
+        labels = kept.trial.experiment().test_labels
+        for title, rule in RULES.items():
+            found[title][kept.trial.set].append(auroc(labels, rule(kept)))
+    columns = [*next(iter(found.values()))]
     lines = [f"| AUROC at {100 * rate:g} % | {' | '.join(columns)} | mean |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for title, by_set in found.items():
-        means = [statistics.mean(by_set[name]) for name in columns]
+        means = [statistics.mean(values) for values in by_set.values()]
         cells = " | ".join(f"{value:.3f}" for value in means)
         lines.append(f"| {title} | {cells} | {statistics.mean(means):.4f} |")
     return "\n".join(lines) + "\n"
