@@ -1,8 +1,8 @@
 """Training images to look at until most of the anomalies among them are found.
 
-    python -m bench review --study STUDY [--rate 0.05]
+    python -m bench review --study STUDY [--rate 0.05] [--sets NAMES]
 
-Takes the joint networks of a study of `anowild study run`. Images are looked at one by one, the oddest first,
+Takes the detectors of several views of a study of `anowild study run`. Images are looked at one by one, the oddest first,
 and marked correctly, until 90 % of the injected anomalies are found: ranked by the unsupervised score, by PCA
 reconstruction, by low contrast, at random, and by the score reranked by the marks after every 20. Means over
 seeds, in images and as a share of all. Then the AUROC over the unmarked images after the first 20 marks, by the
@@ -16,19 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
-from anowild.files import read_json
 from anowild.reviewing.rerank import rerank, reranking_features
-from anowild.study import cue_cache
 from anowild.study.baselines import BASELINES, pca_residual
-from anowild.study.fusion_rules import DEFAULT_RULE, RULES
-from anowild.study.trial import CUE_CACHE, RESULT, TRIAL, Trial
-from anowild.views.gan import CUES
-from anowild.views.gaussian import GaussianReference
+from anowild.study.datasets import names_of
+from anowild.study.view_rules import Kept, kept_trials
 
 FOUND, EVERY = 0.9, 20
 
@@ -51,43 +46,36 @@ def looked_at(odd: Array, rank: Callable[[Array], Array]) -> int:
                 return len(seen)
 
 
-def efforts(folder: Path) -> tuple[str, int, dict[str, float]]:
-    """Return the set of a trial, its number of images, and images looked at by way of ranking."""
-    trial = Trial(**read_json(folder / TRIAL))
-    measured = cue_cache.load(folder / CUE_CACHE)
-    training = measured["training"]
-    count = len(training["residual"])
+def efforts(kept: Kept) -> tuple[int, dict[str, float]]:
+    """Return the number of training images of a trial, and images looked at by way of ranking."""
+    trial, training = kept.trial, kept.training
     experiment = trial.experiment()
     odd = experiment.injected
-    score = RULES[DEFAULT_RULE](training, training)
-    # As the detector's score: -log10 of the share of training images as odd.
-    ranks = (-score).argsort().argsort()
-    rarity = -np.log10((ranks + 0.5) / count)
-    usual = GaussianReference.fit(measured["samples"]["latent"])
-    latents = usual.whitened(torch.from_numpy(training["latent"]))
-    described = reranking_features({name: training[name] for name in CUES}, latents.numpy())
+    count = len(odd)
+    score = kept.calibration.score(training)
+    described = reranking_features(training, kept.features)
 
     def learning(seen: Array) -> Array:
-        found = rerank(rarity, described, seen, odd[seen])
-        return rarity if found is None else found
+        found = rerank(score, described, seen, odd[seen])
+        return score if found is None else found
 
     images = ImageSet.load(experiment.training, trial.full_settings()).images
     pca = pca_residual(images, images, trial.seed)
     contrast = BASELINES["low contrast"](images, images)
     chance = np.random.default_rng(trial.seed).random(count)
     ways = {
-        "our score": lambda seen: rarity,
+        "our score": lambda seen: score,
         "and marks": learning,
         "PCA": lambda seen: pca,
         "low contrast": lambda seen: contrast,
         "at random": lambda seen: chance,
     }
     found: dict[str, float] = {name: looked_at(odd, way) for name, way in ways.items()}
-    first = np.argsort(-rarity, kind="stable")[:EVERY]
+    first = np.argsort(-score, kind="stable")[:EVERY]
     rest = np.setdiff1d(np.arange(count), first)
-    found["before"] = auroc(odd[rest], rarity[rest])
+    found["before"] = auroc(odd[rest], score[rest])
     found["after"] = auroc(odd[rest], learning(first)[rest])
-    return trial.set, count, found
+    return count, found
 
 
 def main(arguments: list[str]) -> int:
@@ -95,11 +83,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench review", description=__doc__)
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=0.05)
+    parser.add_argument("--sets")
     given = parser.parse_args(arguments)
     found: dict[str, list[tuple[int, dict[str, float]]]] = {}
-    for result in sorted(given.study.glob(f"*/{100 * given.rate:g}pct/joint/*/{RESULT}")):
-        name, count, effort = efforts(result.parent)
-        found.setdefault(name, []).append((count, effort))
+    sets = names_of(given.sets) if given.sets else None
+    for kept in kept_trials(given.study, sets, given.rate):
+        found.setdefault(kept.trial.set, []).append(efforts(kept))
     print(f"images looked at until {100 * FOUND:g} % of the anomalies are found, of all")
     for name, efforts_of in found.items():
         count = efforts_of[0][0]

@@ -4,8 +4,8 @@
 
 runs the trial that ``cell.json`` in FOLDER describes, or goes on with it; `sweep` writes that file, and
 runs trials side by side. A trial leaves the trained networks; all cues of all images, in ``bank.npz`` where
-the GAN was trained by itself, and in ``cues.npz`` where a detector of several views was; and, at its end,
-``result.json``.
+the GAN was trained by itself, and in ``cues.npz`` where a detector of several views was, with its
+calibration and features of the training images beside; and, at its end, ``result.json``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from anowild.data import ImageSet
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.evaluation.metrics import auroc, average_precision
-from anowild.files import read_json, write_json
+from anowild.files import atomic_write, read_json, write_json
 from anowild.scoring import Calibration
 from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
@@ -60,7 +60,7 @@ from anowild.version import VERSION
 Row = dict[str, Any]
 
 TRIAL, RESULT, CUE_CACHE, CUES = "cell.json", "result.json", "bank.npz", "cues.npz"
-CALIBRATION = "calibration.json"
+CALIBRATION, FEATURES = "calibration.json", "features.npy"
 #: Test images of either kind that the latent search, which is slow, is tried on.
 SEARCHED_EACH = 200
 
@@ -154,6 +154,9 @@ def _ensemble(
     cue_cache.save(folder / CUES, {"training": fitted.training.cues, "test": cues})
     calibration, labels = detector.calibration, experiment.test_labels
     write_json(folder / CALIBRATION, calibration.to_json())
+    if fitted.features is not None:
+        with atomic_write(folder / FEATURES) as temporary, temporary.open("wb") as file:
+            np.save(file, fitted.features.astype(np.float16))
     rows = ensemble_rows(calibration, fitted.training.cues, cues, labels)
     views = {
         view.name: {

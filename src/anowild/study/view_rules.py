@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anowild.arrays import Array
+from anowild.arrays import Array, read_array
 from anowild.errors import UserError
 from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
@@ -22,7 +22,7 @@ from anowild.scoring import Calibration
 from anowild.scoring.calibration import Tail, agreement
 from anowild.study import cue_cache
 from anowild.study.methods import ENSEMBLES
-from anowild.study.trial import CALIBRATION, CUES, TRIAL, Trial
+from anowild.study.trial import CALIBRATION, CUES, FEATURES, TRIAL, Trial
 
 Cues = Mapping[str, Array]
 #: The cue that says how much there is in an image, and the share of training images that are most alike in it.
@@ -39,6 +39,7 @@ class Kept:
     calibration: Calibration
     training: Cues
     test: Cues
+    features: Array  # of the training images, [N, D]; D is 0 where no view had them at hand
 
     @staticmethod
     def load(folder: Path) -> Kept:
@@ -52,8 +53,12 @@ class Kept:
         except ValueError as error:
             raise UserError(f"{folder / CALIBRATION}: is damaged ({error})") from error
         found = cue_cache.load(folder / CUES)
+        features = np.zeros((len(next(iter(found["training"].values()))), 0))
+        if (folder / FEATURES).exists():
+            with (folder / FEATURES).open("rb") as file:
+                features = read_array(file).astype(np.float64)
         trial = Trial(**read_json(folder / TRIAL))
-        return Kept(trial, calibration, found["training"], found["test"])
+        return Kept(trial, calibration, found["training"], found["test"], features)
 
 
 #: Scores of the test images, [N], higher is odder.
