@@ -293,6 +293,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "mitocheck64",
         "elpv64_mono",
         "digits_3",
+        "digits_8_1",
         "digits_blurred",
     ),
     "reporting": (
