@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from anowild import score
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError
@@ -63,3 +64,13 @@ def test_calibration_with_training_images_is_refused(detector: Detector, digits:
     with pytest.raises(UserError, match=r"10 of the 40 calibration images \(25 %\).*array\[30\]"):
         FalseDiscoveryRate(0.2, mixed).fit(detector)
     FalseDiscoveryRate(0.2, others).fit(detector)
+
+
+def test_scoring_says_how_many_are_training_images(
+    detector: Detector, digits: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    score(detector, 255 - digits[:30])
+    assert "training images" not in caplog.text
+    score(detector, np.concatenate([255 - digits[:30], digits[:10]]))
+    assert "10 of these 40 images are training images" in caplog.text
+    assert not TrainedOn(np.empty(0, np.uint64)).contains(digits[:3]).any()

@@ -16,6 +16,7 @@ from anowild.scoring.detector import Detector
 from anowild.scoring.scores import Scores
 from anowild.scoring.table import Table, check_output
 from anowild.scoring.thresholds import Threshold
+from anowild.scoring.trained_on import TrainingImages
 
 log = logging.getLogger("anowild")
 
@@ -59,6 +60,7 @@ def score_pass(detector: Detector, stream: ImageStream, *sinks: Sink) -> None:
     Raises:
         UserError: no image can be used; or whatever a sink raises.
     """
+    known = TrainingImages(detector.trained_on)
     for sink in sinks:
         sink.begin(stream.count())
     size = detector.batch_size
@@ -69,13 +71,13 @@ def score_pass(detector: Detector, stream: ImageStream, *sinks: Sink) -> None:
     ):
         for batch in read:
             scores = detector.score(batch.images, batch.owners, batch.names)
-            for sink in sinks:
+            for sink in (*sinks, known):
                 sink.take(batch, scores)
             shown.update(batch.positions[-1] + 1)
     trained = ValueRange.from_json(detector.training_info.get("values"))
     for warning in unlike_trained(stream.values, trained, detector.preprocess):
         log.warning("%s", warning)
-    for sink in sinks:
+    for sink in (*sinks, known):
         sink.end(len(stream.left_out))
 
 

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from anowild.data.image_set import Batch, Source
+from anowild.data.image_set import Source
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.scoring import thresholds
 from anowild.scoring.detector import Detector
 from anowild.scoring.saved_limit import chosen_limit
-from anowild.scoring.scores import Scores
 from anowild.scoring.stream import open_stream, score_pass
 from anowild.scoring.table import Table
 from anowild.scoring.thresholds import Threshold
+from anowild.scoring.trained_on import TrainingImages
 
 log = logging.getLogger("anowild")
 
@@ -122,45 +120,22 @@ class FalseDiscoveryRate:
         Raises:
             UserError: the calibration images cannot be read, or some of them were trained on.
         """
-        usual, known = Table(detector.cue_names, views=detector.view_names), _TrainedOn(detector)
-        score_pass(detector, open_stream(detector, self.calibration), usual, known)
-        known.refuse()
-        return lambda table: thresholds.false_discovery_rate(table.score, usual.score, self.rate)
-
-
-class _TrainedOn:
-    """A sink of the scoring pass that finds training images among the images."""
-
-    def __init__(self, detector: Detector) -> None:
-        self.trained_on = detector.trained_on
-        self.count, self.found = 0, 0
-        self.first = ""
-        if self.trained_on is None:
+        if detector.trained_on is None:
             log.warning(
                 "the model is of an earlier version and does not know its training images; make sure "
                 "that the calibration images are not among them"
             )
+        usual = Table(detector.cue_names, views=detector.view_names)
+        stream = open_stream(detector, self.calibration)
+        score_pass(detector, stream, usual, _Calibration(detector.trained_on))
+        return lambda table: thresholds.false_discovery_rate(table.score, usual.score, self.rate)
 
-    def begin(self, count: int | None) -> None:
-        """Do nothing; see `Sink`."""
 
-    def take(self, batch: Batch, scores: Scores) -> None:
-        """Look for training images in a batch."""
-        self.count += len(batch.names)
-        if self.trained_on is not None:
-            known = self.trained_on.contains(batch.images)
-            # Of tiles all have to be known: plain ones may equal those of any image.
-            whole = np.bincount(batch.owners, known) == np.bincount(batch.owners)
-            places = np.flatnonzero(whole)
-            if len(places) and not self.found:
-                self.first = batch.names[int(places[0])]
-            self.found += len(places)
+class _Calibration(TrainingImages):
+    """A sink of the scoring pass that refuses calibration images that were trained on."""
 
     def end(self, left_out: int) -> None:
-        """Do nothing; see `Sink`."""
-
-    def refuse(self) -> None:
-        """Raise UserError if there was a training image."""
+        """Raise UserError if there was a training image; see `Sink`."""
         if self.found:
             raise UserError(
                 f"{self.found} of the {self.count} calibration images ({100 * self.found / self.count:.3g} %) "

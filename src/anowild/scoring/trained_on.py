@@ -11,7 +11,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from anowild.arrays import Array
+from anowild.data.image_set import Batch
 from anowild.files import atomic_write, read_tensors
+from anowild.scoring.scores import Scores
 
 log = logging.getLogger("anowild")
 
@@ -31,7 +33,11 @@ class TrainedOn:
 
     def contains(self, images: Array) -> Array:
         """Return which images have the same pixels as a training image, after preprocessing: bool [n]."""
-        return np.isin(_hashes(images), self.hashes)
+        hashes = _hashes(images)
+        if not len(self.hashes):
+            return np.zeros(len(hashes), bool)
+        places = np.searchsorted(self.hashes, hashes)
+        return np.asarray(self.hashes.take(places, mode="clip") == hashes)
 
     def save(self, folder: Path, checksum: str) -> None:
         """Write the hashes beside the weights that they belong to.
@@ -62,6 +68,39 @@ class TrainedOn:
             log.warning("%s: cannot be used (%s); training images are not known again", path, error)
             return None
         return TrainedOn(hashes)
+
+
+class TrainingImages:
+    """A sink of the scoring pass that counts training images, and says how many there were."""
+
+    def __init__(self, trained_on: TrainedOn | None) -> None:
+        self.trained_on = trained_on
+        self.count, self.found = 0, 0
+        self.first = ""  # name of the first that was found
+
+    def begin(self, count: int | None) -> None:
+        """Do nothing; see `Sink`."""
+
+    def take(self, batch: Batch, scores: Scores) -> None:
+        """Look for training images in a batch."""
+        self.count += len(batch.names)
+        if self.trained_on is not None:
+            known = self.trained_on.contains(batch.images)
+            # Of tiles all have to be known: plain ones may equal those of any image.
+            whole = np.bincount(batch.owners, known) == np.bincount(batch.owners)
+            places = np.flatnonzero(whole)
+            if len(places) and not self.found:
+                self.first = batch.names[int(places[0])]
+            self.found += len(places)
+
+    def end(self, left_out: int) -> None:
+        """Log a warning if there were any."""
+        if self.found:
+            log.warning(
+                "%d of these %d images are training images, which a model finds less odd than others like "
+                "them; suspects.csv beside the model ranks them by what was fitted without them",
+                self.found, self.count,
+            )  # fmt: skip
 
 
 def _hashes(images: Array) -> Array:
