@@ -95,6 +95,17 @@ def a_zarr_of_a_huge_chunk(path: Path) -> None:
     zarr.create_array(path, shape=(4000, 1000, 1000), chunks=(4000, 1000, 1000), dtype=np.uint8)
 
 
+def a_store_of_tiny_chunks(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (8, 8, 1_000_000), np.uint8, chunks=(8, 8, 1), compression="gzip")
+
+
+def rows_of_tiny_chunks(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (600, 60, 60), np.uint8, chunks=(1, 1, 1))
+        file["x"][300] = 7
+
+
 def large_images_in_idx(path: Path) -> None:
     with gzip.open(path, "wb", 1) as file:
         file.write(struct.pack(">4I", 0x0803, 1, 13000, 13000))
@@ -136,6 +147,8 @@ CASES: list[tuple[str, Callable[[Path], None], str | list[object]]] = [
     ("empty.h5", a_store_of_nothing, "claims 1,000,000,000 images, of which at most 0 are stored"),
     ("plain.h5", a_plain_store_of_nothing, "claims 1,000,000,000 images, of which at most 0 are stored"),
     ("chunk.h5", a_huge_chunk, "in chunks of 3,000,000,000 bytes, of which at most 268,435,456"),
+    ("tiny.h5", a_store_of_tiny_chunks, "so an image lies in 1,000,000 of them, of which at most 65,536"),
+    ("rows.h5", rows_of_tiny_chunks, [[60, 60, 1]] * 20),
     ("empty.zarr", a_zarr_of_nothing, "claims 1,000,000,000 images, of which at most 0 are stored"),
     ("chunk.zarr", a_zarr_of_a_huge_chunk, "in chunks of 4,000,000,000 bytes"),
     ("large-images-idx3-ubyte.gz", large_images_in_idx, [[13000, 13000, 1]]),

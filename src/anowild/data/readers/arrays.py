@@ -39,6 +39,8 @@ BLOCK = 4 << 20
 #: Bytes that are read at once where a part cannot be: the largest chunk, and the largest array of an .npz
 #: file in Fortran order.
 MAX_AT_ONCE = 256 << 20
+#: Chunks that are read at once, at most: HDF5 takes 2 to 3 kB for each, however little it holds.
+MOST_CHUNKS = 1 << 16
 #: Times that deflate shrinks data at most; other methods may do better.
 DEFLATE_RATIO, _OTHER_RATIO = 1040, 1 << 20
 #: Of more images than this, one in a hundred has to be stored at least.
@@ -192,7 +194,8 @@ class StoreReader(StackReader):
         # Whole chunks at a time, because a chunk would be unpacked again for each of its rows.
         self._along = along = chunk[0]
         fitting = max(1, BLOCK // self.row_bytes)
-        wanted = max(along, fitting // along * along)
+        most = MOST_CHUNKS // _chunks_side_by_side(chosen.shape, chunk)
+        wanted = along * max(1, min(fitting // along, most))
         self._block = max(1, min(wanted, MAX_AT_ONCE // self.row_bytes))
 
     @abstractmethod
@@ -250,9 +253,15 @@ def _check_store(name: str, array: Any, stored: int | None) -> None:
         stored: number of its chunks that are stored; None: all of it is.
 
     Raises:
-        UserError: in chunks that are too large to be read, or hardly any image is stored.
+        UserError: in chunks that are too large or too many to be read, or hardly any image is stored.
     """
     chunk = array.chunks or (1,)
+    beside = _chunks_side_by_side(array.shape, chunk)
+    if beside > MOST_CHUNKS:
+        raise UserError(
+            f"{name}: is stored in chunks of {list(chunk)}, so an image lies in {beside:,} of them, of which at "
+            f"most {MOST_CHUNKS:,} can be read at once; write it again in larger chunks, such as one image each"
+        )
     size = int(np.prod(chunk, dtype=object)) * array.dtype.itemsize
     if size > MAX_AT_ONCE:
         raise UserError(
@@ -265,6 +274,12 @@ def _check_store(name: str, array: Any, stored: int | None) -> None:
             f"{name}: claims {count:,} images, of which at most {stored * chunk[0]:,} are stored; write it "
             "again"
         )
+
+
+def _chunks_side_by_side(shape: Sequence[int], chunk: Sequence[int]) -> int:
+    """Return in how many chunks the first rows of an array lie; 1 for an array that is stored whole."""
+    pairs = zip(shape[1:], chunk[1:], strict=False)
+    return int(np.prod([-(-side // along) for side, along in pairs], dtype=object))
 
 
 def load_array(source: str) -> Array:
