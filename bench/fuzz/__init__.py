@@ -24,6 +24,9 @@ import torch
 
 from bench.fuzz.attempts import FAILED, OUTCOMES, Attempt
 
+#: Megabytes resident, PyTorch among them, from which an edit is named.
+LARGE = 1000
+
 #: Number of the edit, the file that it changed, the command that read it, and how that ended.
 Row = tuple[int, str, str, Attempt]
 
@@ -62,6 +65,9 @@ def table(rows: list[Row]) -> str:
         f"{target:47}{count.total():7}" + "".join(f"{count[name]:11}" for name in OUTCOMES)
         for target, count in counts.items()
     ]
+    large = [str(row[0]) for row in rows if row[3].megabytes > LARGE]
+    if large:
+        lines.append(f"more than {LARGE} MB resident: edits {', '.join(large)}")
     most = max(rows, key=lambda row: row[3].megabytes)
     longest = max(rows, key=lambda row: row[3].seconds)
     lines.append(

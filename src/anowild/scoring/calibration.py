@@ -4,18 +4,22 @@
    (contaminated) training set. For most cues more is odder. For a two-sided one ("both", as brightness)
    the distance from the median counts. For one whose odd side is "either" the training set decides:
    contamination itself lengthens one tail (the idea of COPOD and ECOD), so the skewness says how likely
-   it is that the lower side is the odd one, and the evidence is the mean of the inverse tail
-   probabilities of both sides, weighted by that likelihood. Its logarithm is the cue's surprise.
-2. A view speaks with the largest of its cues' surprises, each times the cue's weight: less than 1 for
-   plain statistics, as brightness, and where the fitting of the view found that the cue says little. That, too, is held against its distribution
-   over the training set, so that a view of many cues speaks no louder than one of a single cue.
-3. The surprises of the views are added (as in Fisher's method), each times the view's weight: the largest
-   of its cues', times the square of how far its surprises over the training set agree with those of the
-   other views, in units of the view that agrees most. A view that finds other images odd than the rest
-   do counts little: nobody says that it is right. The sum is held against its own
-   distribution over the training set: a score of s says that about one in 10^s training images is as
-   odd, or odder.
-4. An image that is cut into tiles is scored by its oddest ones: the mean of their scores is held against
+   it is that the lower side is the odd one, and the tail probabilities of both sides are weighed by that
+   likelihood. The log of the inverse tail probability is the cue's surprise.
+2. A cue's evidence is its surprise within the middle of the training set. Beyond, where anomalies may lie
+   among the training images, it rises as fast as from the median to there: so a cue in which some images
+   stand apart speaks louder than one in which some have to be the last. A surprise, which only counts how
+   many are farther out, cannot tell the two.
+3. A view speaks with the sum of its cues' evidence, each times the cue's weight: less than 1 for plain
+   statistics, as brightness, and where the fitting of the view found that the cue says little. The sum is
+   divided by its mean over the training set, so a view of many cues speaks no louder than one of a single cue.
+4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues',
+   times the square of how far its sums over the training set agree with those of the other views, in units
+   of the view that agrees most. A view that finds other images odd than the rest do counts little: nobody
+   says that it is right; and views that see nothing in an image do not speak against those that do. The total
+   is held against its own distribution over the training set: a score of s says that about one in 10^s
+   training images is as odd, or odder.
+5. An image that is cut into tiles is scored by its oddest ones: the mean of their scores is held against
    its own distribution over the training images.
 
 docs/results.md says on which image sets this was chosen, and on which it was measured.
@@ -31,7 +35,7 @@ import numpy as np
 from scipy import stats
 
 from anowild.arrays import Array
-from anowild.checked import Amount, Share, checked
+from anowild.checked import Amount, Count, Share, checked
 from anowild.scoring.scores import Scores
 from anowild.views.base import Cue, OddSide
 
@@ -42,6 +46,10 @@ Side = Literal["upper", "lower", "both"]
 EVEN_SKEWNESS, SKEWNESS_SCALE = -0.5, 0.15
 #: Where the training set decides which side is odd, the odds are never longer than one in this many.
 LONGEST_ODDS = 1000
+#: Share of the training images within which a tail begins; beyond may be anomalies.
+BULK = 0.9
+#: Views whose evidence is added.
+LOUDEST = 2
 #: Tiles of an image whose scores are averaged: its oddest. One alone is more often odd by chance.
 ODDEST_TILES = 3
 #: Cues are raised to this before the logarithm.
@@ -71,12 +79,18 @@ class Tail:
             raise ValueError("knots or laplace do not increase")
 
     @staticmethod
-    def fit(sample: Array) -> Tail:
-        """Fit to the values of a sample; a constant sample gives a tail that says nothing."""
+    def fit(sample: Array, bulk: float | None = None) -> Tail:
+        """Fit to the values of a sample; a constant sample gives a tail that says nothing.
+
+        Args:
+            bulk: share of the sample, above 0.5, beyond which each tail goes on at the mean rate from the
+                median to there, whatever the sample holds beyond.
+        """
         values = np.sort(np.asarray(sample, np.float64))
         count = len(values)
-        # Probabilities from a half down to about two observations.
-        outer = np.geomspace(0.5, max(min(2.0 / count, 0.05), 1e-4), 40)[1:]
+        # Probabilities from a half down to about two observations, or to where the bulk ends.
+        last = max(min(2.0 / count, 0.05), 1e-4) if bulk is None else 1 - bulk
+        outer = np.geomspace(0.5, last, 40)[1:]
         quantiles = np.quantile(values, [*outer[::-1], 0.5, *(1 - outer)])
         laplace = np.log(2 * outer[::-1])
         laplace = np.concatenate([laplace, [0.0], -laplace[::-1]])
@@ -87,15 +101,19 @@ class Tail:
         knots = np.bincount(group, quantiles) / sizes
         if len(knots) == 1:
             return Tail(knots.tolist(), [0.0], 0.0, 0.0)
-        # Mean excess over the threshold: the estimator of Hill (1975), on values that are logs.
-        twentieth = max(2, count // 20)
-        low, high = values[:twentieth], values[-twentieth:]
+        laplace = np.bincount(group, laplace) / sizes
         least = 1e-3 * float(values[-1] - values[0])
+        if bulk is None:
+            # Mean excess over the threshold: the estimator of Hill (1975), on values that are logs.
+            twentieth = max(2, count // 20)
+            low, high = values[:twentieth], values[-twentieth:]
+            below, above = float((low[-1] - low).mean()), float((high - high[0]).mean())
+        else:
+            middle = float(np.interp(0.0, laplace, knots))
+            below = (middle - knots[0]) / max(-laplace[0], 1.0)
+            above = (knots[-1] - middle) / max(laplace[-1], 1.0)
         return Tail(
-            knots=knots.tolist(),
-            laplace=(np.bincount(group, laplace) / sizes).tolist(),
-            lower_rate=1.0 / max(float((low[-1] - low).mean()), least),
-            upper_rate=1.0 / max(float((high - high[0]).mean()), least),
+            knots.tolist(), laplace.tolist(), 1.0 / max(below, least), 1.0 / max(above, least)
         )
 
     def log_upper(self, x: Array) -> Array:
@@ -129,6 +147,9 @@ class CueCalibration:
     counts: bool = True  # whether the cue enters the score
     weight: Share = 1.0  # of its surprise
     center: float | None = None  # median of the log cue, where both sides are odd
+    #: As ``training``, with tails that go on from the bulk; None: the evidence is the surprise (models up to
+    #: format 6).
+    bulk: Tail | None = None
 
     @staticmethod
     def fit(
@@ -149,10 +170,12 @@ class CueCalibration:
         skew = skewness(x)
         if odd_side == "both":
             center = float(np.median(x))
-            return CueCalibration(skew, 0.5, Tail.fit(np.abs(x - center)), counts, weight, center)
-        if lower is None:
-            lower = 0.0 if odd_side == "upper" else lower_side(skew)
-        return CueCalibration(skew, lower, Tail.fit(x), counts, weight)
+            x, lower = np.abs(x - center), 0.5
+        else:
+            center = None
+            if lower is None:
+                lower = 0.0 if odd_side == "upper" else lower_side(skew)
+        return CueCalibration(skew, lower, Tail.fit(x), counts, weight, center, Tail.fit(x, BULK))
 
     @property
     def side(self) -> Side:
@@ -160,14 +183,21 @@ class CueCalibration:
         return "upper" if self.lower < 0.25 else "lower" if self.lower > 0.75 else "both"
 
     def surprise(self, values: Array) -> Array:
-        """Return the log evidence that each value is odd, in nats; about -log of its tail probability."""
+        """Return how surprising each value is, in nats: about -log of its tail probability."""
+        return self._surprise(self.training, values)
+
+    def evidence(self, values: Array) -> Array:
+        """Return the evidence that each value is odd, in nats: its surprise if the tails went on as they begin."""
+        return self._surprise(self.bulk or self.training, values)
+
+    def _surprise(self, tail: Tail, values: Array) -> Array:
         x = log_cue(values)
         if self.center is not None:
-            return -self.training.log_upper(np.abs(x - self.center))
-        upper = np.log1p(-self.lower) - self.training.log_upper(x)
+            return -tail.log_upper(np.abs(x - self.center))
+        upper = np.log1p(-self.lower) - tail.log_upper(x)
         if not self.lower:
             return upper
-        return np.logaddexp(upper, np.log(self.lower) - self.training.log_lower(x))
+        return np.logaddexp(upper, np.log(self.lower) - tail.log_lower(x))
 
     def odd_tail(self, values: Array) -> tuple[Array, Array]:
         """Return the share of training images as far out, and whether that is the lower side: each [N].
@@ -188,12 +218,16 @@ class CueCalibration:
 
 @dataclass(frozen=True)
 class ViewCalibration:
-    """The counting cues of one view, and the distribution of the largest of their surprises."""
+    """The counting cues of one view, and the distribution of what they say together."""
 
     cues: tuple[str, ...]
-    weight: Share  # of the view's surprise in the sum
-    #: Of the largest surprise over the training set; None: it is added as it is (models up to format 5).
+    weight: Share  # of what the view says
+    #: Of the sum of the cues' evidence over the training set; in models of format 6, of their largest
+    #: surprise. None: it is added as it is (models up to format 5).
     training: Tail | None = None
+    #: Mean of the sum of the cues' evidence over the training set; None: a view speaks with the largest of
+    #: their surprises (models up to format 6).
+    scale: Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -202,9 +236,11 @@ class Calibration:
 
     cues: Mapping[str, CueCalibration]  # of all cues of the model, those that do not count as well
     views: Mapping[str, ViewCalibration]  # of the views that have a counting cue
-    combined: Tail  # of the sum of the views' surprises over the training set
+    combined: Tail  # of the raw score over the training set
     #: Of the mean score of an image's oddest tiles over the training images; None: images are seen whole.
     tiles: Tail | None = None
+    #: Views whose evidence is added, the loudest; None: all (models up to format 6).
+    loudest: Count | None = None
 
     @staticmethod
     def fit(
@@ -234,8 +270,9 @@ class Calibration:
         for name, group in views.items():
             counted = tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
             if counted:
-                tail = Tail.fit(_largest_surprise(cues, counted, training))
-                found[name] = ViewCalibration(counted, 1.0, tail)
+                evidence = _sum_of_evidence(cues, counted, training)
+                scale = max(float(evidence.mean()), TINY)
+                found[name] = ViewCalibration(counted, 1.0, Tail.fit(evidence), scale)
         return Calibration._joined(cues, found, training)
 
     @staticmethod
@@ -245,10 +282,10 @@ class Calibration:
         training: Mapping[str, Array],
     ) -> Calibration:
         """Weigh calibrated views by their cues and their agreement, and calibrate the sum."""
-        even = Calibration(cues, views, Tail([0.0], [0.0], 0.0, 0.0))
-        surprises = even.view_surprises(training)
+        even = Calibration(cues, views, Tail([0.0], [0.0], 0.0, 0.0), loudest=LOUDEST)
+        said = even.view_evidence(training)
         weighed = {}
-        for name, share in zip(surprises, agreement([*surprises.values()]), strict=True):
+        for name, share in zip(said, agreement([*said.values()]), strict=True):
             loudest = max(cues[cue].weight for cue in views[name].cues)
             weighed[name] = replace(views[name], weight=loudest * share)
         joined = replace(even, views=weighed)
@@ -271,16 +308,26 @@ class Calibration:
         for name, view in self.views.items():
             measured = [cue for cue in view.cues if cue in cues]
             if measured:
-                largest = _largest_surprise(self.cues, measured, cues)
-                found[name] = (
-                    largest if view.training is None else -view.training.log_upper(largest)
+                said = (_largest_surprise if view.scale is None else _sum_of_evidence)(
+                    self.cues, measured, cues
                 )
+                found[name] = said if view.training is None else -view.training.log_upper(said)
         return found
 
+    def view_evidence(self, cues: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what each view says, [N], in units of its mean over the training set."""
+        found = {}
+        for name, view in self.views.items():
+            measured = [cue for cue in view.cues if cue in cues]
+            if measured and view.scale is not None:
+                found[name] = _sum_of_evidence(self.cues, measured, cues) / view.scale
+        return found or self.view_surprises(cues)  # of a model up to format 6
+
     def raw_score(self, cues: Mapping[str, Array]) -> Array:
-        """Return the weighted sum of the views' surprises, [N], in nats; absent cues add nothing."""
-        surprises = self.view_surprises(cues)
-        return np.sum([self.views[name].weight * s for name, s in surprises.items()], axis=0)
+        """Return the weighted sum of what the loudest views say, [N]; absent cues add nothing."""
+        said = self.view_evidence(cues)
+        weighted = np.stack([self.views[name].weight * evidence for name, evidence in said.items()])
+        return loudest_sum(weighted, self.loudest)
 
     def score(self, cues: Mapping[str, Array]) -> Array:
         """Return scores [N]: -log10 of the share of training images that are as odd, or odder."""
@@ -348,10 +395,29 @@ def _oddest_tiles(score: Array, owners: Array) -> tuple[Array, Array]:
     return sums / np.add.reduceat(among.astype(float), starts), order[starts]
 
 
+def loudest_sum(weighted: Array, count: int | None) -> Array:
+    """Sum the ``count`` largest of each column, [N]; None: all.
+
+    Args:
+        weighted: [views, N].
+    """
+    if count is not None and count < len(weighted):
+        weighted = np.sort(weighted, axis=0)[-count:]
+    return np.asarray(weighted.sum(axis=0))
+
+
+def _sum_of_evidence(
+    calibrations: Mapping[str, CueCalibration], names: Iterable[str], cues: Mapping[str, Array]
+) -> Array:
+    """Return the weighted sum of the evidence of some cues, [N]."""
+    found = [calibrations[name].weight * calibrations[name].evidence(cues[name]) for name in names]
+    return np.asarray(np.sum(found, axis=0))
+
+
 def _largest_surprise(
     calibrations: Mapping[str, CueCalibration], names: Iterable[str], cues: Mapping[str, Array]
 ) -> Array:
-    """Return the largest weighted surprise among some cues, [N]."""
+    """Return the largest weighted surprise among some cues, [N]: how views up to format 6 speak."""
     found = [calibrations[name].weight * calibrations[name].surprise(cues[name]) for name in names]
     return np.max(found, axis=0)
 
@@ -362,7 +428,7 @@ def agreement(surprises: Sequence[Array]) -> list[float]:
     It is the square of the mean correlation with the others' surprises, 0 where that is negative.
 
     Args:
-        surprises: of the views over the training set, each [N].
+        surprises: what the views say over the training set, each [N].
     """
     varying = [bool(s.std() > 1e-9) for s in surprises]
     if sum(varying) < 2:

@@ -1,6 +1,6 @@
 """What ``model.json`` says of a model, checked field by field before anything relies on it.
 
-A model of format 4 or 5 is brought into the form of format 6 first.
+A model of format 4 or 5 is brought into the form of format 6 first, which is read as it is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from anowild.files import read_json
 from anowild.scoring.calibration import Calibration
 from anowild.settings import RESOLUTIONS
 
-FORMAT = 6  # 4 had the GAN alone; 5 added the surprises of all cues
-FORMATS = (4, 5, FORMAT)
+#: 4 had the GAN alone; 5 added the surprises of all cues; 6 joined views by the largest surprise of each.
+FORMAT = 7
+FORMATS = (4, 5, 6, FORMAT)
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 #: What to do about a model that is not whole.
 MEND = "copy the folder again, or train again"

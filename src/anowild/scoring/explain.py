@@ -121,7 +121,8 @@ def _far_out(
     fitted = calibration.cues[cue.name]
     surprise = fitted.surprise(values)
     tail, lower = fitted.odd_tail(values)
-    return 1 - np.clip(np.maximum(tail, np.exp(-surprise)), 0, 1), lower, weight * surprise
+    share = 1 - np.clip(np.maximum(tail, np.exp(-surprise)), 0, 1)
+    return share, lower, weight * fitted.evidence(values)
 
 
 def _of_image(

@@ -34,8 +34,9 @@ DIRECTIONS = 8
 #: principal components are taken of.
 GRID, COARSEST, PCA_SIDE = 4, 8, 16
 
-#: Weight of the cues that are single numbers of an image, and of the residual (docs/results.md).
-LESSER = 0.5
+#: Weight of the descriptors beside the cues of other views, and of the cues that are single numbers of an
+#: image, and of the residual (docs/results.md).
+VOTE, LESSER = 0.4, 0.2
 
 CUES = (
     Cue(
@@ -44,6 +45,7 @@ CUES = (
         higher="less like the rest in tones, edges and layout",
         lower="more like the rest in tones, edges and layout",
         noun="tones, edges and layout",
+        weight=VOTE,
     ),
     Cue(
         name="contrast",
