@@ -10,7 +10,14 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from anowild.arrays import Array
-from anowild.scoring.calibration import Calibration, CueCalibration, Tail, agreement, lower_side
+from anowild.scoring.calibration import (
+    Calibration,
+    CueCalibration,
+    Tail,
+    loudest_sum,
+    lower_side,
+    standing_apart,
+)
 from anowild.views.base import Cue
 from anowild.views.gan import CUES
 
@@ -125,8 +132,8 @@ def test_a_cue_that_never_changes_changes_nothing() -> None:
     assert np.isfinite(scores).all()
     assert scores.std() > 0
     left = [name for name in COMBINED if name != "hidden_distance"]
-    others = np.max(
-        [calibration.cues[n].weight * calibration.cues[n].surprise(test[n]) for n in left], 0
+    others = np.sum(
+        [calibration.cues[n].weight * calibration.cues[n].evidence(test[n]) for n in left], 0
     )
     assert np.array_equal(np.argsort(others), np.argsort(scores))
 
@@ -139,7 +146,7 @@ def test_a_calibration_survives_json() -> None:
     assert np.array_equal(calibration.score(test), again.score(test))
 
 
-def test_a_view_speaks_with_its_largest_surprise_and_no_louder_for_many_cues() -> None:
+def test_a_view_speaks_with_all_its_cues_and_no_louder_for_many() -> None:
     rng = np.random.default_rng(6)
     names = [f"cue{i}" for i in range(5)]
     described = {n: Cue(name=n, meaning="M.", higher="h", lower="l", noun="n") for n in names}
@@ -149,7 +156,9 @@ def test_a_view_speaks_with_its_largest_surprise_and_no_louder_for_many_cues() -
     for surprise in calibration.view_surprises(training).values():
         assert surprise.mean() == pytest.approx(1, abs=0.1)  # exponential
         assert (surprise > np.log(100)).mean() == pytest.approx(0.01, abs=0.004)
-    far = {name: np.ones(1) for name in names} | {"cue3": np.full(1, 50.0)}
+    for evidence in calibration.view_evidence(training).values():
+        assert np.median(evidence) == pytest.approx(1)
+    far = {name: np.ones(1) for name in names} | {"cue3": np.full(1, 5000.0)}
     scores = calibration.scores(far)
     assert scores.views["many"][0] > 2 > 1 > scores.views["one"][0]
 
@@ -177,21 +186,54 @@ def test_a_lesser_cue_speaks_only_where_it_is_far_out() -> None:
     assert beyond > by_main > by_lesser
 
 
-def test_a_view_that_agrees_with_no_other_counts_little() -> None:
+def test_a_view_in_which_images_stand_apart_counts_most() -> None:
     rng = np.random.default_rng(9)
-    common = rng.normal(size=3000)
-    names = ("first", "second", "third", "stranger")
+    names = ("apart", "last", "heavy")
     views = {n: [Cue(name=n, meaning="M.", higher="h", lower="l", noun="n")] for n in names}
-    training = {n: np.exp(common + rng.normal(size=3000)) for n in names[:3]}
-    training["stranger"] = np.exp(-common + rng.normal(size=3000))
-    weights = {n: v.weight for n, v in Calibration.fit(views, training).views.items()}
-    assert weights.pop("stranger") < 0.05
-    assert max(weights.values()) == 1
-    assert min(weights.values()) > 0.7
-    assert agreement([rng.normal(size=100)]) == [1.0]
-    assert agreement([np.zeros(100), np.arange(100.0), np.arange(100.0)]) == pytest.approx(
-        [1, 1, 1]
-    )
+    training = {n: np.exp(rng.normal(size=2000)) for n in names}
+    training["apart"][:100] *= np.exp(8)  # the oddest twentieth, far from all others
+    training["heavy"][0] *= np.exp(500)  # a single image
+    calibration = Calibration.fit(views, training)
+    weights = {n: v.weight for n, v in calibration.views.items()}
+    assert weights["apart"] == 1
+    assert weights["last"] == pytest.approx(weights["heavy"], rel=0.4)
+    assert weights["last"] < 0.1
+    # The same ranks as of the others, and more evidence.
+    evidence = {n: e[:100].mean() for n, e in calibration.view_evidence(training).items()}
+    last = np.sort(calibration.view_evidence(training)["last"])[-100:].mean()
+    assert evidence["apart"] > 2 * last
+
+
+def test_standing_apart() -> None:
+    rng = np.random.default_rng(10)
+    assert standing_apart(rng.exponential(size=100_000)) == pytest.approx(1.98, abs=0.03)
+    assert standing_apart(np.zeros(50)) == 1
+    assert standing_apart(np.r_[rng.normal(size=950), rng.normal(100, 1, 50)]) == pytest.approx(10)
+    one = np.r_[rng.exponential(size=999), 1e9]
+    assert standing_apart(one) < 1.05 * standing_apart(one[:-1])
+
+
+def test_the_loudest_views_are_added() -> None:
+    said = np.array([[1.0, 5.0], [2.0, 0.0], [4.0, 3.0]])
+    assert loudest_sum(said, 2).tolist() == [6, 8]
+    assert loudest_sum(said, None).tolist() == loudest_sum(said, 3).tolist() == [7, 8]
+    assert loudest_sum(said[:1], 2).tolist() == [1, 5]
+
+
+def test_evidence_goes_on_from_the_bulk_whatever_lies_beyond() -> None:
+    rng = np.random.default_rng(11)
+    usual = np.exp(rng.normal(size=2000))
+    spoilt = usual.copy()
+    top = np.argsort(usual)[-100:]
+    spoilt[top] = spoilt[top] * np.exp(rng.uniform(1, 9, 100))
+    for side in ("upper", "both"):
+        plain, mixed = (CueCalibration.fit(x, side) for x in (usual, spoilt))
+        inside, far = usual[np.abs(np.log(usual)) < 1], np.exp([2.0, 4.0, 8.0, 16.0])
+        np.testing.assert_allclose(plain.evidence(inside), plain.surprise(inside), atol=0.1)
+        np.testing.assert_allclose(plain.evidence(far), mixed.evidence(far), rtol=0.05)
+        assert (plain.surprise(far[1:]) > 2 * mixed.surprise(far[1:])).all()
+        steps = np.diff(plain.evidence(np.exp([8.0, 12.0, 16.0])))
+        assert steps[0] == pytest.approx(steps[1])
 
 
 def test_weights_close_a_cue_and_its_view() -> None:

@@ -23,7 +23,7 @@ from anowild.settings import Settings
 from anowild.study import cue_cache, sweep, tables, view_rules
 from anowild.study import trial as trial_module
 from anowild.study.trial import CUES, RESULT, TRIAL
-from anowild.views import Cue, gan, pixels, transforms
+from anowild.views import view_class
 from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
 
 CPU = torch.device("cpu")
@@ -116,14 +116,15 @@ def test_rows_of_an_ensemble_are_of_calibrations_of_its_views(study: Path) -> No
     found = {row["score"]: row["auroc"] for row in result["rows"]}
     cues = cue_cache.load(place / CUES)
     labels = trial_module.Trial(**json.loads((place / TRIAL).read_text())).experiment().test_labels
-    views = {name: view["weights"] for name, view in result["views"].items()}
+    views = {name: view["cues"] for name, view in result["views"].items()}
     assert list(views) == ["gan", "transforms", "pixels"]
     groups = {"ensemble": list(views)}
     for name in views:
         groups[f"ensemble without {name}"] = [other for other in views if other != name]
         groups[f"view {name}"] = [name]
-    known = {cue.name: cue for name in views for cue in _cues_of(name)}
-    gates = {cue: weight / known[cue].weight for of in views.values() for cue, weight in of.items()}
+    known = {cue.name: cue for name in views for cue in view_class(name).known_cues}
+    gates = {cue: gate for of in result["views"].values() for cue, gate in of["gates"].items()}
+    assert set(gates) == set(tiny().transforms)
     for title, names in groups.items():
         chosen = {name: [known[cue] for cue in views[name]] for name in names}
         calibration = Calibration.fit(chosen, cues["training"], gates)
@@ -132,22 +133,13 @@ def test_rows_of_an_ensemble_are_of_calibrations_of_its_views(study: Path) -> No
         for cue, calibrated in calibration.cues.items():
             expected = auroc(labels, calibrated.surprise(cues["test"][cue]))
             assert found[cue] == pytest.approx(expected, abs=2e-3), cue
-    assert set(found) == {*groups, *gates}
+    assert set(found) == {*groups, *(cue for of in views.values() for cue in of)}
     assert result["train_seconds"] == pytest.approx(
         sum(view["seconds"] for view in result["views"].values()), abs=0.1
     )
     assert set(result["views"]["transforms"]["accuracy"]) == set(tiny().transforms)
     assert 0 <= result["suspects"]["precision_at_k"] <= 1
     assert 0 < result["suspects"]["auroc"] < 1
-
-
-def _cues_of(name: str) -> list[Cue]:
-    """Return the cues of a view, also of those whose instances choose theirs."""
-    if name == "gan":
-        return list(gan.CUES.values())
-    if name == "transforms":
-        return [*(task.cue for task in transforms.TASKS.values()), transforms.FEATURES]
-    return list(pixels.CUES)
 
 
 def test_an_ensemble_goes_on_from_its_trainings(study: Path, tmp_path: Path) -> None:
@@ -186,16 +178,36 @@ def test_rules_are_compared_on_what_trials_kept(study: Path, anowild: Run) -> No
         assert scores.std() > 0, title
     # The verdict's own parts, put together again.
     verdict = view_rules.verdict(kept[0])
-    np.testing.assert_allclose(view_rules.weighted()(kept[0]), verdict, rtol=1e-6)
-    np.testing.assert_allclose(view_rules.largest(3)(kept[0]), verdict, rtol=1e-6)
+    parts = view_rules.joined()(kept[0])
+    np.testing.assert_allclose(parts / parts.mean(), verdict / verdict.mean(), rtol=1e-6)
     code, out, _ = anowild("study", "rules", "-o", study, "--rate", 0.1)
     assert code == 0
     assert out.startswith("| AUROC at 10 % | digits_3 | mean |")
     mean = np.mean([auroc(k.trial.experiment().test_labels, view_rules.verdict(k)) for k in kept])
     assert f"| the verdict | {mean:.3f} | {mean:.4f} |" in out
+    code, out, _ = anowild("study", "rules", "-o", study, "--rate", 0.1, "--without", "gan,pixels")
+    alone = [auroc(k.trial.experiment().test_labels, view_rules.surprises(k)[1][1]) for k in kept]
+    assert f"| the verdict | {np.mean(alone):.3f} |" in out
     code, _, err = anowild("study", "rules", "-o", study, "--rate", 0.2)
     assert code == 1
     assert "holds no such trials" in err
+
+
+def test_views_are_joined_again_as_today(
+    study: Path, tmp_path: Path, anowild: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(study / "digits_3/10pct/ensemble/seed0", tmp_path / "digits_3/10pct/ensemble/0")
+    path = tmp_path / "digits_3/10pct/ensemble/0" / RESULT
+    before = json.loads(path.read_text())
+    assert anowild("study", "recalibrate", "-o", tmp_path)[0] == 0
+    again = json.loads(path.read_text())
+    assert [row["score"] for row in again["rows"]] == [row["score"] for row in before["rows"]]
+    for row, expected in zip(again["rows"], before["rows"], strict=True):
+        assert row["auroc"] == pytest.approx(expected["auroc"], abs=2e-3)  # kept cues are float32
+    assert again["suspects"] == before["suspects"]
+    monkeypatch.setattr("anowild.scoring.calibration.LOUDEST", 1)
+    anowild("study", "recalibrate", "-o", tmp_path)
+    assert json.loads(path.read_text())["rows"][0] != before["rows"][0]
 
 
 def test_the_overview(anowild: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands about experiments: study run, study table, study rules."""
+"""Commands about experiments: study run, study table, study rules, study recalibrate."""
 
 from __future__ import annotations
 
@@ -129,6 +129,16 @@ def study_table(
             print(path)
 
 
+@study_app.command("recalibrate", cls=Command)
+def study_recalibrate(out: Study) -> None:
+    """Join the views of trials that are done as they are joined today; nothing is trained again."""
+    from anowild.study import trial
+
+    for path in sorted(out.glob(f"*/*/*/*/{trial.CUES}")):
+        if (path.parent / trial.RESULT).exists():
+            trial.recalibrate(path.parent)
+
+
 @study_app.command("rules", cls=Command)
 def study_rules(
     out: Study,
@@ -138,9 +148,13 @@ def study_rules(
     ] = None,
     rate: Annotated[float, typer.Option(metavar="SHARE", help="Contamination.")] = 0.05,
     method: Annotated[str, typer.Option(metavar="NAME", help="Of several views.")] = "ensemble",
+    without: Annotated[
+        str | None, typer.Option(metavar="VIEWS", help="With commas: views that are left out.")
+    ] = None,
 ) -> None:
     """Compare rules that join the views of a study's trials into one score."""
     from anowild.study import view_rules
     from anowild.study.datasets import names_of
 
-    print(view_rules.compare(out, names_of(sets) if sets else None, rate, method))
+    left_out = without.split(",") if without else ()
+    print(view_rules.compare(out, names_of(sets) if sets else None, rate, method, left_out))

@@ -12,13 +12,13 @@
    many are farther out, cannot tell the two.
 3. A view speaks with the sum of its cues' evidence, each times the cue's weight: less than 1 for plain
    statistics, as brightness, and where the fitting of the view found that the cue says little. The sum is
-   divided by its mean over the training set, so a view of many cues speaks no louder than one of a single cue.
+   divided by its median over the training set, so a view of many cues speaks no louder than one of a single
+   cue. (A mean would silence the very views that see some images stand apart.)
 4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues',
-   times the square of how far its sums over the training set agree with those of the other views, in units
-   of the view that agrees most. A view that finds other images odd than the rest do counts little: nobody
-   says that it is right; and views that see nothing in an image do not speak against those that do. The total
-   is held against its own distribution over the training set: a score of s says that about one in 10^s
-   training images is as odd, or odder.
+   times the fourth power of how far the oddest twentieth of the training images stands apart in it, in units
+   of the view in which it does most. So views that see nothing in an image do not speak against those that
+   do. The total is held against its own distribution over the training set: a score of s says that about one
+   in 10^s training images is as odd, or odder.
 5. An image that is cut into tiles is scored by its oddest ones: the mean of their scores is held against
    its own distribution over the training images.
 
@@ -27,7 +27,7 @@ docs/results.md says on which image sets this was chosen, and on which it was me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -50,6 +50,9 @@ LONGEST_ODDS = 1000
 BULK = 0.9
 #: Views whose evidence is added.
 LOUDEST = 2
+#: Share of the training images of which is asked how far they stand apart, the power of the answer that weighs
+#: views, and the largest answer: that of a single image is no measure of a view.
+APART_SHARE, APART_POWER, FARTHEST = 0.05, 4, 10.0
 #: Tiles of an image whose scores are averaged: its oddest. One alone is more often odd by chance.
 ODDEST_TILES = 3
 #: Cues are raised to this before the logarithm.
@@ -110,8 +113,8 @@ class Tail:
             below, above = float((low[-1] - low).mean()), float((high - high[0]).mean())
         else:
             middle = float(np.interp(0.0, laplace, knots))
-            below = (middle - knots[0]) / max(-laplace[0], 1.0)
-            above = (knots[-1] - middle) / max(laplace[-1], 1.0)
+            below = float(middle - knots[0]) / max(-float(laplace[0]), 1.0)
+            above = float(knots[-1] - middle) / max(float(laplace[-1]), 1.0)
         return Tail(
             knots.tolist(), laplace.tolist(), 1.0 / max(below, least), 1.0 / max(above, least)
         )
@@ -225,7 +228,7 @@ class ViewCalibration:
     #: Of the sum of the cues' evidence over the training set; in models of format 6, of their largest
     #: surprise. None: it is added as it is (models up to format 5).
     training: Tail | None = None
-    #: Mean of the sum of the cues' evidence over the training set; None: a view speaks with the largest of
+    #: Median of the sum of the cues' evidence over the training set; None: a view speaks with the largest of
     #: their surprises (models up to format 6).
     scale: Amount | None = None
 
@@ -271,7 +274,7 @@ class Calibration:
             counted = tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
             if counted:
                 evidence = _sum_of_evidence(cues, counted, training)
-                scale = max(float(evidence.mean()), TINY)
+                scale = max(float(np.median(evidence)), TINY)
                 found[name] = ViewCalibration(counted, 1.0, Tail.fit(evidence), scale)
         return Calibration._joined(cues, found, training)
 
@@ -283,11 +286,12 @@ class Calibration:
     ) -> Calibration:
         """Weigh calibrated views by their cues and their agreement, and calibrate the sum."""
         even = Calibration(cues, views, Tail([0.0], [0.0], 0.0, 0.0), loudest=LOUDEST)
-        said = even.view_evidence(training)
+        apart = {name: standing_apart(x) for name, x in even.view_evidence(training).items()}
         weighed = {}
-        for name, share in zip(said, agreement([*said.values()]), strict=True):
-            loudest = max(cues[cue].weight for cue in views[name].cues)
-            weighed[name] = replace(views[name], weight=loudest * share)
+        for name, view in views.items():
+            loudest = max(cues[cue].weight for cue in view.cues)
+            share = (apart[name] / max(apart.values())) ** APART_POWER
+            weighed[name] = replace(view, weight=loudest * share)
         joined = replace(even, views=weighed)
         return replace(joined, combined=Tail.fit(joined.raw_score(training)))
 
@@ -315,7 +319,7 @@ class Calibration:
         return found
 
     def view_evidence(self, cues: Mapping[str, Array]) -> dict[str, Array]:
-        """Return what each view says, [N], in units of its mean over the training set."""
+        """Return what each view says, [N], in units of its median over the training set."""
         found = {}
         for name, view in self.views.items():
             measured = [cue for cue in view.cues if cue in cues]
@@ -422,23 +426,20 @@ def _largest_surprise(
     return np.max(found, axis=0)
 
 
-def agreement(surprises: Sequence[Array]) -> list[float]:
-    """Return how far each view agrees with the others, from 0 to 1 (the one that agrees most).
+def standing_apart(evidence: Array) -> float:
+    """Return how far the oddest images stand apart from the bulk, from 1 to :data:`FARTHEST`.
 
-    It is the square of the mean correlation with the others' surprises, 0 where that is negative.
+    It is the geometric mean of their distances from the median, in units of the distance of the quantile
+    :data:`BULK` from there; of an exponential distribution 1.9.
 
     Args:
-        surprises: what the views say over the training set, each [N].
+        evidence: of a view over the training set, [N].
     """
-    varying = [bool(s.std() > 1e-9) for s in surprises]
-    if sum(varying) < 2:
-        return [1.0] * len(surprises)
-    correlations = np.corrcoef([s for s, v in zip(surprises, varying, strict=True) if v])
-    means = np.maximum((correlations.sum(axis=1) - 1) / (sum(varying) - 1), 0.0)
-    if not means.any():
-        return [1.0] * len(surprises)
-    shares = iter(np.square(means / means.max()).tolist())
-    return [next(shares) if v else 1.0 for v in varying]
+    values = np.sort(evidence)
+    middle, end = np.quantile(values, [0.5, BULK])
+    oddest = values[-max(1, round(APART_SHARE * len(values))) :] - middle
+    least = max(float(end - middle), 1e-9 * (1 + abs(float(middle))))
+    return float(np.exp(np.log(np.clip(oddest / least, 1.0, FARTHEST)).mean()))
 
 
 def log_cue(values: Array) -> Array:

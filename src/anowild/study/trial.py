@@ -55,6 +55,7 @@ from anowild.training.gan import anomaly_scorer, view_of
 from anowild.training.loop import network_halvings, train
 from anowild.training.robust import Suspects
 from anowild.version import VERSION
+from anowild.views import Cue, view_class
 
 #: ``score`` (what is ranked by), ``auroc``, ``average_precision``.
 Row = dict[str, Any]
@@ -157,12 +158,13 @@ def _ensemble(
     if fitted.features is not None:
         with atomic_write(folder / FEATURES) as temporary, temporary.open("wb") as file:
             np.save(file, fitted.features.astype(np.float16))
-    rows = ensemble_rows(calibration, fitted.training.cues, cues, labels)
     views = {
         view.name: {
             **info["views"][view.name],
-            "weight": calibration.views[view.name].weight if view.name in calibration.views else 0,
-            "weights": {cue.name: calibration.cues[cue.name].weight for cue in view.cues},
+            "cues": [cue.name for cue in view.cues],
+            "gates": {
+                c.name: fitted.weights[c.name] for c in view.cues if c.name in fitted.weights
+            },
         }
         for view in detector.views
     }
@@ -171,6 +173,7 @@ def _ensemble(
         "views": views,
         "suspects": _suspects(experiment.injected, fitted.training.score, fitted.suspects),
     }
+    rows = ensemble_rows(calibration, fitted.training.cues, cues, labels)
     if settings.draw_weights != "equal":
         weights = draw_weights.load(folder / "training", training)
         facts["draw_weights"] = {  # means
@@ -180,6 +183,29 @@ def _ensemble(
             "others": round(float(weights[~experiment.injected].mean()), 4),
         }
     return facts, rows
+
+
+def recalibrate(folder: Path) -> None:
+    """Join the views of a trial that is done as they are joined today, from its cues; nothing is trained or measured.
+
+    Raises:
+        UserError: a file is missing or damaged, or a view or a cue is not known any more.
+    """
+    trial, result = Trial(**read_json(folder / TRIAL)), read_json(folder / RESULT)
+    cues, experiment = cue_cache.load(folder / CUES), trial.experiment()
+    views: dict[str, list[Cue]] = {}
+    gates: dict[str, float] = {}
+    for name, facts in result["views"].items():
+        views[name] = [cue for cue in view_class(name).known_cues if cue.name in facts["cues"]]
+        gates |= facts["gates"]
+    calibration = Calibration.fit(views, cues["training"], gates)
+    write_json(folder / CALIBRATION, calibration.to_json())
+    score = calibration.score(cues["training"])
+    result["suspects"] |= _suspects(experiment.injected, score, None)
+    result["rows"] = ensemble_rows(
+        calibration, cues["training"], cues["test"], experiment.test_labels
+    )
+    write_json(folder / RESULT, result | {"anowild": VERSION})
 
 
 def _take_over(trial: Trial, settings: Settings, folder: Path) -> None:

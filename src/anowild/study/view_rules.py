@@ -1,7 +1,8 @@
 """Rules that join the cues of several views into one score, compared on what a study kept of its trials.
 
 A rule sees the cues of the (contaminated) training images, and scores other images by theirs; none sees a
-label or a rate. Surprises are in nats: -log of the share of training images as odd, or odder.
+label or a rate. Surprise and evidence are those of `scoring.calibration`. `anowild study recalibrate` renews what
+a study kept where weights of cues have changed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,13 @@ from anowild.errors import UserError
 from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
 from anowild.scoring import Calibration
-from anowild.scoring.calibration import Tail, agreement
+from anowild.scoring.calibration import (
+    APART_POWER,
+    LOUDEST,
+    Tail,
+    loudest_sum,
+    standing_apart,
+)
 from anowild.study import cue_cache
 from anowild.study.methods import ENSEMBLES
 from anowild.study.trial import CALIBRATION, CUES, FEATURES, TRIAL, Trial
@@ -60,9 +67,22 @@ class Kept:
         trial = Trial(**read_json(folder / TRIAL))
         return Kept(trial, calibration, found["training"], found["test"], features)
 
+    def without(self, views: Sequence[str]) -> Kept:
+        """Return what a detector without some views would have kept.
+
+        Raises:
+            UserError: no view is left.
+        """
+        names = [name for name in self.calibration.views if name not in views]
+        if not names:
+            raise UserError(f"without {', '.join(views)} no view is left")
+        return replace(self, calibration=self.calibration.of_views(names, self.training))
+
 
 #: Scores of the test images, [N], higher is odder.
 Rule = Callable[[Kept], Array]
+#: What views say of the training images and of the test images: [views, N] each.
+Said = tuple[Array, Array]
 
 
 def verdict(kept: Kept) -> Array:
@@ -70,75 +90,90 @@ def verdict(kept: Kept) -> Array:
     return kept.calibration.raw_score(kept.test)
 
 
-def weighted(power: float = 2.0, by_cues: bool = True) -> Rule:
-    """Return the rule of the sum of the views' surprises, weighted as the verdict does.
+def evidence(kept: Kept) -> Said:
+    """Return the views' evidence."""
+    return _by_view(kept, Calibration.view_evidence)
 
-    Args:
-        power: of the mean correlation with the other views; 2 in the verdict, 0: views count alike.
-        by_cues: whether a view also has the weight of the loudest of its cues.
-    """
+
+def surprises(kept: Kept) -> Said:
+    """Return the surprises of the views' evidence: -log of the share of training images with as much."""
+    return _by_view(kept, Calibration.view_surprises)
+
+
+def largest_surprises(kept: Kept) -> Said:
+    """Return the surprises of the largest surprise among each view's cues, as in models up to format 6."""
+    before, after = [], []
+    for view in kept.calibration.views.values():
+        largest = [
+            np.max([_cue_surprise(kept, cue, cues) for cue in view.cues], axis=0)
+            for cues in (kept.training, kept.test)
+        ]
+        tail = Tail.fit(largest[0])
+        before.append(-tail.log_upper(largest[0]))
+        after.append(-tail.log_upper(largest[1]))
+    return np.stack(before), np.stack(after)
+
+
+def votes(kept: Kept, _said: Array) -> Array:
+    """Weigh each view by its loudest cue: [views]."""
+    found = kept.calibration
+    return np.array([max(found.cues[c].weight for c in v.cues) for v in found.views.values()])
+
+
+def even(_kept: Kept, said: Array) -> Array:
+    """Weigh all views alike: [views]."""
+    return np.ones(len(said))
+
+
+def apart(power: float) -> Callable[[Kept, Array], Array]:
+    """Return the weights of the verdict, with another power of how far images stand apart."""
+
+    def weigh(kept: Kept, said: Array) -> Array:
+        return votes(kept, said) * np.power([standing_apart(view) for view in said], power)
+
+    return weigh
+
+
+def agreement(kept: Kept, said: Array) -> Array:
+    """Weigh views by the square of their mean correlation with the others: [views]; models of format 6."""
+    if len(said) < 2:
+        return votes(kept, said)
+    correlations = np.nan_to_num(np.corrcoef(said), nan=1.0)
+    means = np.maximum((correlations.sum(axis=1) - 1) / (len(said) - 1), 0.0)
+    return np.asarray(votes(kept, said) * np.square(means if means.any() else np.ones(len(said))))
+
+
+def consensus(_kept: Kept, said: Array) -> Array:
+    """Weigh views by the first eigenvector of their correlations, as hubs of each other (HITS): [views]."""
+    _, vectors = np.linalg.eigh(np.atleast_2d(np.nan_to_num(np.corrcoef(said), nan=1.0)))
+    return np.asarray(np.maximum(vectors[:, -1] * np.sign(vectors[:, -1].sum()), 0.0))
+
+
+def joined(
+    say: Callable[[Kept], Said] = evidence,
+    weigh: Callable[[Kept, Array], Array] = apart(APART_POWER),  # noqa: B008
+    count: int | None = LOUDEST,
+) -> Rule:
+    """Return the rule of a weighted sum over the ``count`` loudest views; None: all."""
 
     def rule(kept: Kept) -> Array:
-        before, after = (
-            _surprises(kept.calibration, kept.training),
-            _surprises(kept.calibration, kept.test),
-        )
-        weights = np.power(agreement([*before]), power / 2)
-        if by_cues:
-            weights *= _loudest(kept.calibration)
-        return weights @ after
-
-    return rule
-
-
-def largest(count: int) -> Rule:
-    """Return the rule of the sum of the ``count`` largest weighted surprises of views."""
-
-    def rule(kept: Kept) -> Array:
-        found = _weighted(kept.calibration, kept.test)
-        return np.sort(found, axis=0)[-count:].sum(axis=0)
+        training, test = say(kept)
+        return loudest_sum(weigh(kept, training)[:, None] * test, count)
 
     return rule
 
 
 def truncated(kept: Kept) -> Array:
-    """Sum the weighted surprises above :data:`TRUNCATED` (Zaykin et al. 2002); the whole sum breaks ties."""
-    found, plain = _weighted(kept.calibration, kept.test), _surprises(kept.calibration, kept.test)
-    return np.asarray(np.where(plain >= TRUNCATED, found, 1e-3 * found).sum(axis=0))
-
-
-def consensus(kept: Kept) -> Array:
-    """Weigh views by the first eigenvector of their correlations, as hubs of each other (HITS)."""
-    surprises = _surprises(kept.calibration, kept.training)
-    if len(surprises) < 2:
-        return verdict(kept)
-    _, vectors = np.linalg.eigh(np.nan_to_num(np.corrcoef(surprises)))
-    first = vectors[:, -1] * np.sign(vectors[:, -1].sum())
-    return np.asarray(np.maximum(first, 0.0) @ _surprises(kept.calibration, kept.test))
+    """Sum the surprises above :data:`TRUNCATED` (Zaykin et al. 2002); the whole sum breaks ties."""
+    training, test = surprises(kept)
+    weighted = votes(kept, training)[:, None] * test
+    return np.asarray(np.where(test >= TRUNCATED, weighted, 1e-3 * weighted).sum(axis=0))
 
 
 def all_cues(kept: Kept) -> Array:
     """Sum the weighted surprises of all cues that count, whatever view they are of."""
-    return np.asarray(sum(_cue_surprises(kept.calibration, kept.calibration.counted, kept.test)))
-
-
-def within_views(power: float = 2.0) -> Rule:
-    """Return the rule of the verdict with the sum, not the largest, of the cues' surprises in each view."""
-
-    def rule(kept: Kept) -> Array:
-        before, after = [], []
-        for view in kept.calibration.views.values():
-            training, test = (
-                np.sum(_cue_surprises(kept.calibration, view.cues, cues), axis=0)
-                for cues in (kept.training, kept.test)
-            )
-            tail = Tail.fit(training)
-            before.append(-tail.log_upper(training))
-            after.append(-tail.log_upper(test))
-        weights = np.power(agreement(before), power / 2) * _loudest(kept.calibration)
-        return np.asarray(weights @ np.stack(after))
-
-    return rule
+    names = [cue for view in kept.calibration.views.values() for cue in view.cues]
+    return np.asarray(np.sum([_cue_surprise(kept, name, kept.test) for name in names], axis=0))
 
 
 def given_amount(kept: Kept) -> Array:
@@ -146,59 +181,51 @@ def given_amount(kept: Kept) -> Array:
 
     So a view that finds plain images usual, because there is little to differ in, says nothing of them.
     """
-    calibration = kept.calibration
-    if AMOUNT not in calibration.cues:
+    if AMOUNT not in kept.calibration.cues:
         return verdict(kept)
-    before, after = (_surprises(calibration, cues) for cues in (kept.training, kept.test))
+    before, after = evidence(kept)
     order = np.argsort(kept.training[AMOUNT])
-    count = len(order)
-    alike = max(20, round(ALIKE * count))
+    alike = max(20, round(ALIKE * len(order)))
     place = np.searchsorted(kept.training[AMOUNT][order], kept.test[AMOUNT])
-    start = np.clip(place - alike // 2, 0, max(0, count - alike))
-    near = before[:, order[np.minimum(start[:, None] + np.arange(alike), count - 1)]]
+    start = np.clip(place - alike // 2, 0, max(0, len(order) - alike))
+    near = before[:, order[np.minimum(start[:, None] + np.arange(alike), len(order) - 1)]]
     above = (near >= after[:, :, None]).sum(axis=2)
-    weights = np.array([view.weight for view in calibration.views.values()])
-    amount = calibration.cues[AMOUNT].surprise(kept.test[AMOUNT])
-    return np.asarray(weights @ -np.log((above + 1) / (alike + 1)) + amount)
+    amount = kept.calibration.cues[AMOUNT].surprise(kept.test[AMOUNT])
+    return np.asarray(votes(kept, before) @ -np.log((above + 1) / (alike + 1)) + amount)
 
 
-def _loudest(calibration: Calibration) -> Array:
-    """Return the weight of each view's loudest cue, [views]."""
-    return np.array(
-        [max(calibration.cues[c].weight for c in v.cues) for v in calibration.views.values()]
-    )
+def _by_view(kept: Kept, say: Callable[[Calibration, Cues], dict[str, Array]]) -> Said:
+    found = [
+        np.stack([*say(kept.calibration, cues).values()]) for cues in (kept.training, kept.test)
+    ]
+    return found[0], found[1]
 
 
-def _surprises(calibration: Calibration, cues: Cues) -> Array:
-    """Return the surprises of views: [views, N]."""
-    return np.stack([*calibration.view_surprises(cues).values()])
-
-
-def _weighted(calibration: Calibration, cues: Cues) -> Array:
-    """Return the surprises of views times their weights: [views, N]."""
-    weights = np.array([view.weight for view in calibration.views.values()])
-    return np.asarray(weights[:, None] * _surprises(calibration, cues))
-
-
-def _cue_surprises(calibration: Calibration, names: Sequence[str], cues: Cues) -> list[Array]:
-    """Return the surprises of cues times their weights, [N] each."""
-    return [calibration.cues[n].weight * calibration.cues[n].surprise(cues[n]) for n in names]
+def _cue_surprise(kept: Kept, name: str, cues: Cues) -> Array:
+    """Return the surprise of a cue times its weight, [N]."""
+    cue = kept.calibration.cues[name]
+    return np.asarray(cue.weight * cue.surprise(cues[name]))
 
 
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
     "the verdict": verdict,
-    "agreement to the power 0": weighted(0),
-    "agreement to the power 1": weighted(1),
-    "agreement to the power 3": weighted(3),
-    "one vote a view": weighted(0, by_cues=False),
-    "the two largest": largest(2),
-    "the three largest": largest(3),
-    "the largest": largest(1),
+    "the loudest view alone": joined(count=1),
+    "the three loudest": joined(count=3),
+    "all views": joined(count=None),
+    "standing apart to the power 0": joined(weigh=votes),
+    "standing apart to the power 2": joined(weigh=apart(2)),
+    "standing apart to the power 8": joined(weigh=apart(8)),
+    "agreement in its place": joined(weigh=agreement),
+    "consensus (first eigenvector) in its place": joined(weigh=consensus),
+    "one vote a view": joined(weigh=even),
+    "surprises, not evidence": joined(surprises),
+    "sum of all views' surprises": joined(surprises, even, None),
+    "largest surprise of each view, agreement, all views (format 6)": joined(
+        largest_surprises, agreement, None
+    ),
     "truncated product": truncated,
-    "consensus (first eigenvector)": consensus,
-    "sum within views": within_views(),
-    "sum of all cues": all_cues,
+    "sum of all cues' surprises": all_cues,
     "given the contrast": given_amount,
 }
 
@@ -228,17 +255,25 @@ def kept_trials(
     yield from map(Kept.load, folders)
 
 
-def compare(out: Path, sets: Sequence[str] | None, rate: float, method: str = "ensemble") -> str:
+def compare(
+    out: Path,
+    sets: Sequence[str] | None,
+    rate: float,
+    method: str = "ensemble",
+    without: Sequence[str] = (),
+) -> str:
     """Format the AUROC of each rule as Markdown: a column for each set, means over the seeds that are there.
 
     Args:
         out, sets, rate, method: as for :func:`kept_trials`.
+        without: views that are left out.
 
     Raises:
         UserError: as :func:`kept_trials`.
     """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for kept in kept_trials(out, sets, rate, method):
+    for whole in kept_trials(out, sets, rate, method):
+        kept = whole.without(without)
         labels = kept.trial.experiment().test_labels
         for title, rule in RULES.items():
             found[title][kept.trial.set].append(auroc(labels, rule(kept)))

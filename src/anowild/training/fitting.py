@@ -64,6 +64,8 @@ class FittedDetector:
     training: Scores
     suspects: Suspects | None
     features: Array | None = None  # of the training images, where a view had them at hand
+    #: What the fits of the views say of their cues' weights, by name; 1 unless given.
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 #: Fits a view to images: (images, settings, folder, device) -> the view. ``folder`` holds the state that
@@ -208,17 +210,20 @@ def _calibrated(fitted: Sequence[FittedView]) -> tuple[Calibration, dict[str, Ar
     """Calibrate fitted views, which have their cues of the training images; return these, too."""
     views = {part.view.name: part.view.cues for part in fitted}
     training: dict[str, Array] = {}
-    weights: dict[str, float] = {}
     for part in fitted:
         assert part.training_cues is not None
         training |= {cue.name: part.training_cues[cue.name] for cue in part.view.cues}
-        weights |= part.weights
     if not any(cue.counts for cues in views.values() for cue in cues):
         raise UserError(
             f"no cue of the views {', '.join(views)} counts, so there is no score; add a view whose cues "
             "count"
         )
-    return Calibration.fit(views, training, weights), training
+    return Calibration.fit(views, training, _weights(fitted)), training
+
+
+def _weights(fitted: Sequence[FittedView]) -> dict[str, float]:
+    """Return what the fits of the views say of their cues' weights."""
+    return {name: weight for part in fitted for name, weight in part.weights.items()}
 
 
 def _joined(
@@ -251,7 +256,7 @@ def _joined(
         suspects = None  # robust training suspects tiles
         if features is not None:
             features = features[scores.deciding_squares(images.owners)]
-    return FittedDetector(detector, scores, suspects, features)
+    return FittedDetector(detector, scores, suspects, features, _weights(fitted))
 
 
 def check_finite(cues: Mapping[str, Array], view: str) -> None:

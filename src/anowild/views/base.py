@@ -75,6 +75,8 @@ class View(ABC):
     name: ClassVar[str]
     #: How well distances between features tell what people call alike: the view with the most is asked.
     likeness: ClassVar[int] = 0
+    #: The cues that views of this class may measure.
+    known_cues: ClassVar[tuple[Cue, ...]] = ()
     #: The cues that this instance measures: a loaded view has those of its model.
     cues: tuple[Cue, ...]
     #: Images that are computed at a time; fewer cost as much.

@@ -254,6 +254,7 @@ class GanView(View):
     """
 
     name = "gan"
+    known_cues = tuple(CUES.values())
     cues: tuple[GanCue, ...]
 
     def __init__(

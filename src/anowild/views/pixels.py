@@ -192,6 +192,7 @@ class PixelsView(View):
     """
 
     name = "pixels"
+    known_cues = CUES
     likeness = 1
     batch_size = 256
 

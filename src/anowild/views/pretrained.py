@@ -98,6 +98,7 @@ class PretrainedView(View):
 
     name = "pretrained"
     likeness = 2
+    known_cues = CUES
     cues: tuple[Cue, ...] = CUES
 
     def __init__(

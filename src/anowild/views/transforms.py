@@ -158,6 +158,7 @@ class TransformsView(View):
     """
 
     name = "transforms"
+    known_cues = (*(task.cue for task in TASKS.values()), FEATURES)
 
     def __init__(
         self,
