@@ -237,3 +237,25 @@ def test_formats_5_and_6_load(copies: Any, digits: Array) -> None:
     (folder / "model.json").write_text(json.dumps(description | {"format": 5}))
     found = anowild.score(folder, digits[:8]).scores.cues
     assert all(np.array_equal(found[name], values) for name, values in expected.items())
+
+
+def test_a_model_of_format_6_scores_as_before(copies: Any, digits: Array) -> None:
+    """Its views speak with their largest surprise, and all views are added."""
+    folder, description = copies("quick")
+    found = description["calibration"]
+    for cue in found["cues"].values():
+        del cue["bulk"]
+    for view in found["views"].values():
+        del view["scale"]
+    del found["loudest"]
+    (folder / "model.json").write_text(json.dumps(description | {"format": 6}))
+    scores = anowild.score(folder, digits[:30]).scores
+    calibration = Detector.load(folder).calibration
+    raw = np.zeros(30)
+    for view in calibration.views.values():
+        cues = [(calibration.cues[name], scores.cues[name]) for name in view.cues]
+        largest = np.max([cue.weight * cue.surprise(values) for cue, values in cues], axis=0)
+        assert view.training is not None
+        raw -= view.weight * view.training.log_upper(largest)
+    expected = -calibration.combined.log_upper(raw) / np.log(10)
+    np.testing.assert_allclose(scores.score, expected)

@@ -205,7 +205,7 @@ def gap(scores: Array, raw_score: Array, seed: int = 0) -> Threshold:
     its highest hill that is at most half as high as the hill beyond it.
 
     Args:
-        raw_score: sum of surprises, [N], positive; ``scores`` rise with it.
+        raw_score: as `Calibration.raw_score`, [N], positive; ``scores`` rise with it.
     """
     assumption = (
         "Anomalies are a group of their own, apart from the normal images. One that lies among the "

@@ -41,7 +41,7 @@ class Cue:
     lower: str  # phrase for an unusually low value, as "darker"
     noun: str  # what it is about, as a title: "brightness"
     odd_side: OddSide = "upper"
-    weight: float = 1.0  # of its surprise, from 0 to 1: a lesser cue speaks where it is far out
+    weight: float = 1.0  # of its evidence, from 0 to 1: a lesser cue speaks where it is far out
     counts: bool = True  # whether it enters the score of models that are trained from now on
     visible: bool = (
         False  # whether anybody sees it in the image: then it is never left out of the reasons
