@@ -271,7 +271,11 @@ def test_tables(study: Path, anowild: Run, tmp_path: Path) -> None:
     pca = [r for r in rows if r["method"] == "pca" and r["rate"] == 0.1]
     expected = f"{np.mean([r['auroc'] for r in pca]):.3f}"
     assert f"| {expected} ±" in next(x for x in out.splitlines() if x.startswith("| PCA"))
-    for name in ("contamination", "scores", "latent_norm"):
+    options = ("--overview", "--rates", 0.1, "--plots", tmp_path / "plots")
+    code, out, _ = anowild("study", "table", "-o", study, *options)
+    assert code == 0
+    assert f"{tmp_path / 'plots' / 'verdicts_10pct.png'}" in out.replace("\n", "")
+    for name in ("contamination", "scores", "latent_norm", "verdicts_10pct"):
         with Image.open(tmp_path / "plots" / f"{name}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5
 

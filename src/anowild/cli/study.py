@@ -117,7 +117,14 @@ def study_table(
         tables.write_parquet(tables.rows_of(results), parquet)
     if overview:
         for rate in numbers(rates, "--rates"):
-            print(tables.overview(results, rate, names_of(sets) if sets else None, metric))
+            columns = names_of(sets) if sets else sorted({r["set"] for r in results})
+            print(tables.overview(results, rate, columns, metric))
+            if plots is not None:
+                from anowild.study.plots import verdicts
+
+                path = plots / f"verdicts_{100 * rate:g}pct.png"
+                verdicts(results, rate, columns, path)
+                print(path)
         return
     print(tables.markdown(results, metric, brief))
     print(tables.comparisons(results, numbers(rates, "--rates"), metric))

@@ -1,4 +1,4 @@
-"""Plots of a study: AUROC against contamination, histograms of scores and latent norms."""
+"""Plots of a study: views beside their verdict, AUROC against contamination, histograms of scores and norms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anowild.files import atomic_write, read_json
 from anowild.libraries import require
 from anowild.study import cue_cache
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
-from anowild.study.methods import METHODS
+from anowild.study.methods import ENSEMBLE, METHODS, PIXEL_BASELINES
 from anowild.study.tables import is_main, rows_of
 from anowild.study.trial import CUE_CACHE, TRIAL, Trial, place
 
@@ -40,6 +40,50 @@ def _save(figure: Any, path: Path) -> None:
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     pyplot.close(figure)
+
+
+#: Marker of each row of :func:`verdicts`, in the order of the legend.
+_MARKERS = {
+    "view gan": "v", "view transforms": "^", "view pixels": "s", "view pretrained": "D",
+    "best of raw pixels": "x", "10 nearest neighbors, embeddings": "+",
+}  # fmt: skip
+
+
+def verdicts(
+    results: Sequence[dict[str, Any]], rate: float, sets: Sequence[str], path: Path
+) -> None:
+    """Plot the AUROC of the ensemble as a bar for each set, with its views and what a user would pick instead."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows_of(results):
+        own = row["method"] == ENSEMBLE and row["score"].startswith("view ")
+        if row["rate"] == rate and (own or is_main(row)):
+            title = row["score"] if own else row["method"]
+            found[row["set"]][title].append(row["auroc"])
+    means = {
+        name: {title: statistics.mean(values) for title, values in found[name].items()}
+        for name in sets
+    }
+    for of in means.values():
+        pixels = [of[method] for method in PIXEL_BASELINES if method in of]
+        if pixels:
+            of["best of raw pixels"] = max(pixels)
+        if "embedding-knn" in of:
+            of["10 nearest neighbors, embeddings"] = of["embedding-knn"]
+    figure, (axis,) = _figure(1, 3.8)
+    figure.set_size_inches(max(5.0, 1.1 * len(sets) + 2.5), 3.8)
+    places = np.arange(len(sets))
+    bars = [means[name].get(ENSEMBLE, np.nan) for name in sets]
+    axis.bar(places, bars, 0.7, color="#cfe3f5", label="AnoWild, all views")
+    for offset, (title, marker) in zip(
+        np.linspace(-0.25, 0.25, len(_MARKERS)), _MARKERS.items(), strict=True
+    ):
+        values = [means[name].get(title, np.nan) for name in sets]
+        axis.plot(places + offset, values, marker, color="black", markersize=5, label=title)
+    axis.set(ylabel="AUROC", ylim=(0, 1.02), title=f"{100 * rate:g} % anomalies in training")
+    axis.set_xticks(places, sets, rotation=20, ha="right", fontsize=8)
+    axis.axhline(0.5, color="gray", linewidth=0.5)
+    figure.legend(fontsize=7, loc="outside right upper")
+    _save(figure, path)
 
 
 def against_contamination(results: Sequence[dict[str, Any]], path: Path) -> None:
