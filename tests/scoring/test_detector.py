@@ -170,7 +170,7 @@ def test_a_training_that_did_not_grow_to_the_end_scores_at_its_level(
         (lambda f: (f / "model.json").unlink(), "model.json is missing"),
         (lambda f: shutil.rmtree(f), "no such model folder"),
         (lambda f: (f / "model.json").write_text("{"), "not valid JSON"),
-        (lambda f: (f / "model.json").write_text('{"format": 99}'), "not of format 4 to 6"),
+        (lambda f: (f / "model.json").write_text('{"format": 99}'), "not of format 4 to 7"),
         (lambda f: (f / "model.json").write_text('{"format": 6}'), "is damaged .preprocess is missing"),
         (lambda f: (f / "model.json").write_text("[]"), "not of format 4"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 99), "model.safetensors: is damaged"),

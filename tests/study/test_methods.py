@@ -136,10 +136,12 @@ def test_the_rule_of_a_study_is_the_detector_s(image_set: ImageSet, tmp_path: Pa
     (view,) = ours.views
     assert isinstance(view, GanView)
     measured = cue_cache.make(view, image_set.images, image_set.images[:60], 0.1, settings.seed)
-    largest = RULES[DEFAULT_RULE](measured["training"], measured["test"])
+    found = RULES[DEFAULT_RULE](measured["training"], measured["test"])
     calibrated = ours.calibration.views["gan"]
-    assert calibrated.training is not None
-    found = -calibrated.weight * calibrated.training.log_upper(calibrated.weight * largest)
+    weights = {ours.calibration.cues[name].weight for name in calibrated.cues}
+    assert weights == {calibrated.weight}  # one for all
+    assert calibrated.scale is not None
+    found *= calibrated.weight**2 / calibrated.scale
     expected = ours.calibration.raw_score(ours.measure(image_set.images[:60]))
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-4)
 

@@ -31,7 +31,7 @@ TERMS: Mapping[str, str] = {
     "finding": "What a simple check of the original says, without any learning: blurred, dark, a duplicate.",
     "mark": "Your decision on an image: keep, remove, interesting or unsure. The ranking can learn from marks. "
     "Marking changes no file.",
-    "view": "One way of looking at images. There are up to four, and the score adds up what they find.",
+    "view": "One way of looking at images. There are up to four, and the score adds up the two that find most.",
     "redrawn picture": "What a network makes of an image when it may only use what is usual in the training "
     "images; also called reconstruction. Whatever is odd is redrawn badly.",
     "heat map": "Colors over an image that show which places are odd. It shows little where an image is odd for "

@@ -27,8 +27,14 @@ COMBINED = tuple(name for name, cue in CUES.items() if cue.counts and not cue.re
 EARLIER = ("squared_residual", "structure", "latent_distance", "hidden_distance")
 
 
+def evidence(training: Cues, images: Cues) -> Array:
+    """Add up the evidence of the cues that count: the rule of the view."""
+    fitted = {name: CueCalibration.fit(training[name], CUES[name].odd_side) for name in COMBINED}
+    return np.sum([cue.evidence(images[name]) for name, cue in fitted.items()], axis=0)
+
+
 def largest() -> Rule:
-    """Return the rule of the view: the largest surprise among the cues that count."""
+    """Return the rule of the largest surprise among the cues that count, as in models of format 6."""
     return lambda training, images: np.max(_surprises(COMBINED, training, images), axis=0)
 
 
@@ -125,7 +131,8 @@ def ecod(names: Sequence[str] = COMBINED) -> Rule:
 
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
-    DEFAULT_RULE: largest(),
+    DEFAULT_RULE: evidence,
+    "largest surprise": largest(),
     "sum": summed(),
     "sum, each cue by its own skewness": summed(lower=by_skewness()),
     "sum, both sides": summed(lower=0.5),
