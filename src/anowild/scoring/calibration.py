@@ -13,7 +13,7 @@
 3. A view speaks with the sum of its cues' evidence, each times the cue's weight: less than 1 for plain
    statistics, as brightness, and where the fitting of the view found that the cue says little. The sum is
    divided by its median over the training set, so a view of many cues speaks no louder than one of a single
-   cue. (A mean would silence the very views that see some images stand apart.)
+   cue.
 4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues',
    times the fourth power of how far the oddest twentieth of the training images stands apart in it, in units
    of the view in which it does most. So views that see nothing in an image do not speak against those that
@@ -148,7 +148,7 @@ class CueCalibration:
     lower: Share  # probability that the lower side is the odd one
     training: Tail  # of the log cue; where ``center`` is given, of its distance from there
     counts: bool = True  # whether the cue enters the score
-    weight: Share = 1.0  # of its surprise
+    weight: Share = 1.0  # of its evidence
     center: float | None = None  # median of the log cue, where both sides are odd
     #: As ``training``, with tails that go on from the bulk; None: the evidence is the surprise (models up to
     #: format 6).
@@ -167,7 +167,7 @@ class CueCalibration:
         Args:
             odd_side: as the :class:`Cue` says.
             lower: probability of the lower side, in the place of what ``odd_side`` implies.
-            weight: of the cue's surprise.
+            weight: of the cue's evidence.
         """
         x = log_cue(values)
         skew = skewness(x)
@@ -284,7 +284,7 @@ class Calibration:
         views: Mapping[str, ViewCalibration],
         training: Mapping[str, Array],
     ) -> Calibration:
-        """Weigh calibrated views by their cues and their agreement, and calibrate the sum."""
+        """Weigh calibrated views by their cues and how far images stand apart in them, and calibrate the sum."""
         even = Calibration(cues, views, Tail([0.0], [0.0], 0.0, 0.0), loudest=LOUDEST)
         apart = {name: standing_apart(x) for name, x in even.view_evidence(training).items()}
         weighed = {}
@@ -430,7 +430,7 @@ def standing_apart(evidence: Array) -> float:
     """Return how far the oddest images stand apart from the bulk, from 1 to :data:`FARTHEST`.
 
     It is the geometric mean of their distances from the median, in units of the distance of the quantile
-    :data:`BULK` from there; of an exponential distribution 1.9.
+    :data:`BULK` from there; of an exponential distribution 2.0.
 
     Args:
         evidence: of a view over the training set, [N].
