@@ -208,6 +208,11 @@ def test_views_are_joined_again_as_today(
     monkeypatch.setattr("anowild.scoring.calibration.LOUDEST", 1)
     anowild("study", "recalibrate", "-o", tmp_path)
     assert json.loads(path.read_text())["rows"][0] != before["rows"][0]
+    del before["views"]["gan"]["gates"]
+    path.write_text(json.dumps(before))
+    code, _, err = anowild("study", "recalibrate", "-o", tmp_path)
+    assert code == 1
+    assert "was run by an earlier version" in err
 
 
 def test_the_overview(anowild: Run, tmp_path: Path) -> None:

@@ -141,9 +141,12 @@ def study_recalibrate(out: Study) -> None:
     """Join the views of trials that are done as they are joined today; nothing is trained again."""
     from anowild.study import trial
 
-    for path in sorted(out.glob(f"*/*/*/*/{trial.CUES}")):
-        if (path.parent / trial.RESULT).exists():
-            trial.recalibrate(path.parent)
+    found = sorted(out.glob(f"*/*/*/*/{trial.CUES}"))
+    done = [path.parent for path in found if (path.parent / trial.RESULT).exists()]
+    for folder in done:
+        trial.recalibrate(folder)
+    print(f"{len(done)} trials of several views were joined again")
+    print(f"next: {options.command_line('study', 'table', '-o', out)}")
 
 
 @study_app.command("rules", cls=Command)

@@ -154,6 +154,7 @@ def _ensemble(
     cues = detector.measure(test.images)
     cue_cache.save(folder / CUES, {"training": fitted.training.cues, "test": cues})
     calibration, labels = detector.calibration, experiment.test_labels
+    rows = ensemble_rows(calibration, fitted.training.cues, cues, labels)
     write_json(folder / CALIBRATION, calibration.to_json())
     if fitted.features is not None:
         with atomic_write(folder / FEATURES) as temporary, temporary.open("wb") as file:
@@ -173,7 +174,6 @@ def _ensemble(
         "views": views,
         "suspects": _suspects(experiment.injected, fitted.training.score, fitted.suspects),
     }
-    rows = ensemble_rows(calibration, fitted.training.cues, cues, labels)
     if settings.draw_weights != "equal":
         weights = draw_weights.load(folder / "training", training)
         facts["draw_weights"] = {  # means
@@ -189,9 +189,15 @@ def recalibrate(folder: Path) -> None:
     """Join the views of a trial that is done as they are joined today, from its cues; nothing is trained or measured.
 
     Raises:
-        UserError: a file is missing or damaged, or a view or a cue is not known any more.
+        UserError: a file is missing or damaged; an earlier version ran the trial, which kept less; or a view
+            is not known any more.
     """
     trial, result = Trial(**read_json(folder / TRIAL)), read_json(folder / RESULT)
+    if any("gates" not in facts for facts in result["views"].values()):
+        raise UserError(
+            f"{folder}: was run by an earlier version, which did not keep the gates of cues; delete "
+            f"{folder / RESULT}, and run the study again: what was trained stays"
+        )
     cues, experiment = cue_cache.load(folder / CUES), trial.experiment()
     views: dict[str, list[Cue]] = {}
     gates: dict[str, float] = {}
