@@ -46,13 +46,14 @@ Side = Literal["upper", "lower", "both"]
 EVEN_SKEWNESS, SKEWNESS_SCALE = -0.5, 0.15
 #: Where the training set decides which side is odd, the odds are never longer than one in this many.
 LONGEST_ODDS = 1000
-#: Share of the training images within which a tail begins; beyond may be anomalies.
-BULK = 0.9
+#: Share of the training images within which a tail begins. Beyond may be anomalies: up to a quarter of the
+#: images, for which it gives way a little where they are few (docs/results.md).
+BULK = 0.75
 #: Views whose evidence is added.
 LOUDEST = 2
 #: Share of the training images of which is asked how far they stand apart, the power of the answer that weighs
 #: views, and the largest answer: that of a single image is no measure of a view.
-APART_SHARE, APART_POWER, FARTHEST = 0.05, 4, 10.0
+APART_SHARE, APART_POWER, FARTHEST = 0.05, 4, 25.0
 #: Tiles of an image whose scores are averaged: its oddest. One alone is more often odd by chance.
 ODDEST_TILES = 3
 #: Cues are raised to this before the logarithm.
@@ -113,8 +114,8 @@ class Tail:
             below, above = float((low[-1] - low).mean()), float((high - high[0]).mean())
         else:
             middle = float(np.interp(0.0, laplace, knots))
-            below = float(middle - knots[0]) / max(-float(laplace[0]), 1.0)
-            above = float(knots[-1] - middle) / max(float(laplace[-1]), 1.0)
+            below = float(middle - knots[0]) / max(-float(laplace[0]), TINY)
+            above = float(knots[-1] - middle) / max(float(laplace[-1]), TINY)
         return Tail(
             knots.tolist(), laplace.tolist(), 1.0 / max(below, least), 1.0 / max(above, least)
         )
@@ -430,7 +431,7 @@ def standing_apart(evidence: Array) -> float:
     """Return how far the oddest images stand apart from the bulk, from 1 to :data:`FARTHEST`.
 
     It is the geometric mean of their distances from the median, in units of the distance of the quantile
-    :data:`BULK` from there; of an exponential distribution 2.0.
+    :data:`BULK` from there; of an exponential distribution 4.6.
 
     Args:
         evidence: of a view over the training set, [N].
