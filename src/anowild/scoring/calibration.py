@@ -15,7 +15,7 @@
    divided by its median over the training set, so a view of many cues speaks no louder than one of a single
    cue.
 4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues',
-   times the fourth power of how far the oddest twentieth of the training images stands apart in it, in units
+   times the square of how far the oddest twentieth of the training images stands apart in it, in units
    of the view in which it does most. So views that see nothing in an image do not speak against those that
    do. The total is held against its own distribution over the training set: a score of s says that about one
    in 10^s training images is as odd, or odder.
@@ -53,7 +53,7 @@ BULK = 0.75
 LOUDEST = 2
 #: Share of the training images of which is asked how far they stand apart, the power of the answer that weighs
 #: views, and the largest answer: that of a single image is no measure of a view.
-APART_SHARE, APART_POWER, FARTHEST = 0.05, 4, 25.0
+APART_SHARE, APART_POWER, FARTHEST = 0.05, 2, 25.0
 #: Tiles of an image whose scores are averaged: its oddest. One alone is more often odd by chance.
 ODDEST_TILES = 3
 #: Cues are raised to this before the logarithm.
