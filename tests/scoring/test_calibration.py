@@ -163,6 +163,18 @@ def test_a_view_speaks_with_all_its_cues_and_no_louder_for_many() -> None:
     assert scores.views["many"][0] > 2 > 1 > scores.views["one"][0]
 
 
+def test_a_cue_with_a_voice_of_its_own_is_not_added_to_its_view() -> None:
+    rng = np.random.default_rng(11)
+    own = Cue(name="own", meaning="M.", higher="h", lower="l", noun="n", voice="other")
+    cue = Cue(name="cue", meaning="M.", higher="h", lower="l", noun="n")
+    training = {name: np.exp(rng.normal(size=500)) for name in ("cue", "own")}
+    calibration = Calibration.fit({"view": [cue, own]}, training)
+    assert {name: view.cues for name, view in calibration.views.items()} == {
+        "view": ("cue",),
+        "other": ("own",),
+    }
+
+
 def test_both_sides_of_a_two_sided_cue_are_odd() -> None:
     rng = np.random.default_rng(7)
     cue = CueCalibration.fit(np.exp(rng.normal(size=3000)), "both")

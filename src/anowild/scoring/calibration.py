@@ -255,7 +255,7 @@ class Calibration:
         """Fit to the cues of the training images, each [N] by name.
 
         Args:
-            views: cues by the name of their view.
+            views: cues by the name of their view. A cue with a voice of its own makes a view by that name.
             training: cues of the training images; those that are missing do not enter.
             weights: factors of the cues' own weights, by name; 1 unless given.
         """
@@ -271,7 +271,7 @@ class Calibration:
             for cue in group
         }
         found: dict[str, ViewCalibration] = {}
-        for name, group in views.items():
+        for name, group in _by_voice(views).items():
             counted = tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
             if counted:
                 evidence = _sum_of_evidence(cues, counted, training)
@@ -388,6 +388,14 @@ class Calibration:
                         f"{where}.views.{name}.cues names '{cue}', which is not in {where}.cues"
                     )
         return found
+
+
+def _by_voice(views: Mapping[str, Iterable[Cue]]) -> dict[str, list[Cue]]:
+    found: dict[str, list[Cue]] = {}
+    for name, group in views.items():
+        for cue in group:
+            found.setdefault(cue.voice or name, []).append(cue)
+    return found
 
 
 def _oddest_tiles(score: Array, owners: Array) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -149,16 +150,17 @@ def _cifar10(folder: Path, normal_class: int, rate: float, seed: int) -> Experim
 def cifar10_class(normal_class: int, folder: Path, rate: float, seed: int) -> Experiment:
     """Any class of CIFAR-10, 32x32, against equal parts of the others.
 
-    All of its training images; to inject, the first 125 of each other class; to test, the first 200 of
-    each class. Which are first depends on the file: the official order, or another.
+    All of its training images; to inject, the first 125 of each other class, or as many as the rate takes;
+    to test, the first 200 of each class. Which are first depends on the file: the official order, or another.
     """
     arrays = load_set(folder, "cifar10")
+    normal = arrays["train"][arrays["train_label"] == normal_class]
+    injected = math.ceil(rate / (1 - rate) * len(normal) / 9)
     first = {
         split: [np.flatnonzero(arrays[f"{split}_label"] == c)[:count] for c in range(10)]
-        for split, count in (("train", 125), ("test", 200))
+        for split, count in (("train", max(125, injected)), ("test", 200))
     }
     pool = np.concatenate([first["train"][c] for c in range(10) if c != normal_class])
-    normal = arrays["train"][arrays["train_label"] == normal_class]
     training, contamination = contaminate(normal, arrays["train"][pool], rate, seed)
     tested = np.concatenate(first["test"])
     labels = (arrays["test_label"][tested] != normal_class).astype(np.int64)

@@ -91,6 +91,12 @@ ENSEMBLES: dict[str, Ensemble] = {
         like="ensemble",
         trains=("gan",),
     ),
+    "ensemble-sequential": Ensemble(
+        "the same, and E is trained after the GAN, for as many images again",
+        changes={"encoder": "sequential"},
+        like="ensemble",
+        trains=("gan",),
+    ),
     "ensemble-untrained": Ensemble(
         "its networks before the first step, and none that was trained elsewhere",
         changes={"kimg": 0.0, "transforms_kimg": 0.0},

@@ -55,7 +55,7 @@ from anowild.training.gan import anomaly_scorer, view_of
 from anowild.training.loop import network_halvings, train
 from anowild.training.robust import Suspects
 from anowild.version import VERSION
-from anowild.views import Cue, view_class
+from anowild.views import Cue, view_class, view_names
 
 #: ``score`` (what is ranked by), ``auroc``, ``average_precision``.
 Row = dict[str, Any]
@@ -237,10 +237,14 @@ def ensemble_rows(
     cues: Mapping[str, Array],
     labels: Array,
 ) -> list[Row]:
-    """Compute the rows of a detector of several views from its cues of training and test images."""
+    """Compute the rows of a detector of several views from its cues of training and test images.
+
+    What `lookalikes` says stays as it is where another view is left out, and goes with `pretrained`.
+    """
     rows = [_row(ENSEMBLE, labels, calibration.score(cues))]
     for name in calibration.views:
-        others = [view for view in calibration.views if view != name]
+        left_out = voices_of(name)
+        others = [view for view in calibration.views if view not in left_out]
         if others:
             score = calibration.of_views(others, training).raw_score(cues)
             rows.append(_row(f"{ENSEMBLE} without {name}", labels, score))
@@ -249,6 +253,12 @@ def ensemble_rows(
     for name, cue in calibration.cues.items():
         rows.append(_row(name, labels, cue.surprise(cues[name])))
     return rows
+
+
+def voices_of(name: str) -> set[str]:
+    """Return the names under which the cues of a view have a say; of another name, itself."""
+    known = view_class(name).known_cues if name in view_names() else ()
+    return {name, *(cue.voice for cue in known if cue.voice is not None)}
 
 
 def _gan(

@@ -29,7 +29,7 @@ from anowild.scoring.calibration import (
 )
 from anowild.study import cue_cache
 from anowild.study.methods import ENSEMBLES
-from anowild.study.trial import CALIBRATION, CUES, FEATURES, TRIAL, Trial
+from anowild.study.trial import CALIBRATION, CUES, FEATURES, TRIAL, Trial, voices_of
 
 Cues = Mapping[str, Array]
 #: The cue that says how much there is in an image, and the share of training images that are most alike in it.
@@ -68,12 +68,13 @@ class Kept:
         return Kept(trial, calibration, found["training"], found["test"], features)
 
     def without(self, views: Sequence[str]) -> Kept:
-        """Return what a detector without some views would have kept.
+        """Return what a detector without some views would have kept; as :func:`trial.ensemble_rows`.
 
         Raises:
             UserError: no view is left.
         """
-        names = [name for name in self.calibration.views if name not in views]
+        left_out = {voice for view in views for voice in voices_of(view)}
+        names = [name for name in self.calibration.views if name not in left_out]
         if not names:
             raise UserError(f"without {', '.join(views)} no view is left")
         return replace(self, calibration=self.calibration.of_views(names, self.training))

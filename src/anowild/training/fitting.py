@@ -29,13 +29,26 @@ from anowild.settings import Settings
 from anowild.training import draw_weights
 from anowild.training.robust import Suspects
 from anowild.training.side_by_side import run_pieces
-from anowild.views import View, view_class
+from anowild.views import Cue, View, view_class
 
 log = logging.getLogger("anowild")
 
 #: What goes wrong in one view alone: errors of PyTorch, also for want of memory, and of matrices that have no
 #: decomposition.
 FAILURES = (RuntimeError, MemoryError, np.linalg.LinAlgError)
+
+
+@dataclass(frozen=True)
+class Lookalikes:
+    """The training images that each is most like, to a view that measures how odd the others find these."""
+
+    bank: (
+        Array  # numbers of the training images among which they are looked for, int [M], ascending
+    )
+    nearest: Array  # of each training image, itself not counted: rows of the bank, int [N, K]
+    #: Gives the view how odd the other views find the images of the bank, float64 [M]; returns the cue that it
+    #: measures from then on: the mean over the images that an image is most like.
+    learn: Callable[[Array], Cue]
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,8 @@ class FittedView:
     suspects: Suspects | None = None
     #: Features of the training images, as the view's ``features`` gives them, where they are at hand: [N, D].
     features: Array | None = None
+    #: Where the view measures how odd the others find the images that an image is most like.
+    lookalikes: Lookalikes | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +151,7 @@ def fit_detector(
     failed = {name: part for name, part in found.items() if isinstance(part, str)}
     if not fitted:
         raise UserError(f"none of the views {', '.join(found)} can be used: see the lines above")
-    return _joined(fitted, failed, images, settings)
+    return _joined(_listening(fitted), failed, images, settings)
 
 
 def _waits(name: str, settings: Settings) -> bool:
@@ -224,6 +239,28 @@ def _calibrated(fitted: Sequence[FittedView]) -> tuple[Calibration, dict[str, Ar
 def _weights(fitted: Sequence[FittedView]) -> dict[str, float]:
     """Return what the fits of the views say of their cues' weights."""
     return {name: weight for part in fitted for name, weight in part.weights.items()}
+
+
+def _listening(fitted: Sequence[FittedView]) -> list[FittedView]:
+    """Tell views that know which training images are alike how odd the other views find them.
+
+    Anomalies that are many and alike are usual to a view that measures distances from the training images. If
+    another view finds them odd, an image is known by being like them; akin to label propagation (Zhu and
+    Ghahramani 2002).
+    """
+    found: list[FittedView] = []
+    for number, part in enumerate(fitted):
+        others = [*found, *fitted[number + 1 :]]
+        heard = any(cue.counts for other in others for cue in other.view.cues)
+        if part.lookalikes is not None and heard:
+            assert part.training_cues is not None
+            calibration, training = _calibrated(others)
+            oddness = calibration.score(training)[part.lookalikes.bank]
+            cue = part.lookalikes.learn(oddness)
+            told = oddness[part.lookalikes.nearest].mean(axis=1)
+            part = replace(part, training_cues={**part.training_cues, cue.name: told})
+        found.append(part)
+    return found
 
 
 def _joined(

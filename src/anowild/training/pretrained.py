@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from anowild.errors import UserError, ViewUnavailable
 from anowild.networks.efficientnet import EfficientNetLite0
 from anowild.progress import bar
 from anowild.settings import Settings
-from anowild.training.fitting import FittedView
+from anowild.training.fitting import FittedView, Lookalikes
 from anowild.training.references import folds_of
 from anowild.views.features import (
     LITE0,
@@ -70,16 +70,17 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
     view = view_of(extractor, sample)
     features = sample.near.cpu().numpy() if len(rows) == len(images) else None
     if images.owners is not None:
-        cues = cues_by_folds(extractor, sample, rows, images, settings.seed)
+        cues, nearest = cues_by_folds(extractor, sample, rows, images, settings.seed)
     elif len(rows) == len(images):
-        cues = left_out_cues(view, sample)
+        cues, nearest = left_out_cues(view, sample)
     else:
         # Leaving an image out changes little where so many are left.
         with bar("pretrained network, all images", len(images)) as shown:
             batches = shown.counting(view.batches(images.images), view.batch_size)
-            cues = view.measure_batches(batches, len(images))
+            cues, nearest = cues_and_nearest(view, batches, len(images))
     info = {"features": settings.features, "seconds": round(time.perf_counter() - started, 1)}
-    return FittedView(view, info, cues, features=features)
+    lookalikes = Lookalikes(rows, nearest, view.learn)
+    return FittedView(view, info, cues, features=features, lookalikes=lookalikes)
 
 
 def view_of(extractor: Extractor, sample: Features) -> PretrainedView:
@@ -88,10 +89,25 @@ def view_of(extractor: Extractor, sample: Features) -> PretrainedView:
     return PretrainedView(extractor, gaussians, sample.near)
 
 
+def cues_and_nearest(
+    view: PretrainedView, batches: Iterable[Features], count: int
+) -> tuple[dict[str, Array], Array]:
+    """Measure the first ``count`` images of batches: float64 [count] by cue, and their neighbors, int [count, K]."""
+    nearest = []
+
+    def noted() -> Iterator[Features]:
+        for features in batches:
+            nearest.append(_rows(view.nearest(features.near)[1]))
+            yield features
+
+    cues = view.measure_batches(noted(), count)
+    return cues, np.concatenate(nearest)[:count]
+
+
 def cues_by_folds(
     extractor: Extractor, sample: Features, rows: Array, images: ImageSet, seed: int
-) -> dict[str, Array]:
-    """Measure tiles by what was fitted to tiles of other images: float64 [M] by cue.
+) -> tuple[dict[str, Array], Array]:
+    """Measure tiles by what was fitted to tiles of other images: as :func:`cues_and_nearest`, of all tiles.
 
     Tiles of one image are alike. Next to each other, those of an odd image would look usual.
 
@@ -101,20 +117,39 @@ def cues_by_folds(
     """
     folds = folds_of(images.groups, seed)
     found: dict[str, Array] = {}
+    nearest: list[tuple[Array, Array]] = []  # numbers of tiles, and rows of the sample
     done = 0
     with bar("pretrained network, all tiles", len(images)) as shown:
         for fold in np.unique(folds):
-            view = view_of(extractor, sample.select(torch.from_numpy(folds[rows] != fold)))
+            others = np.flatnonzero(folds[rows] != fold)
+            view = view_of(extractor, sample.select(torch.from_numpy(others)))
             inside = np.flatnonzero(folds == fold)
             for numbers in np.split(inside, np.arange(CHUNK, len(inside), CHUNK)):
                 if len(rows) == len(images):
                     batches: Iterable[Features] = [sample.select(torch.from_numpy(numbers))]
                 else:
                     batches = view.batches(images.images[numbers])
-                for name, values in view.measure_batches(batches, len(numbers)).items():
+                cues, near = cues_and_nearest(view, batches, len(numbers))
+                for name, values in cues.items():
                     found.setdefault(name, np.empty(len(images)))[numbers] = values
+                nearest.append((numbers, others[near]))
                 done += len(numbers)
                 shown.update(done)
+    return found, _in_order(nearest, len(images))
+
+
+def _in_order(parts: Sequence[tuple[Array, Array]], count: int) -> Array:
+    """Lay rows out by their numbers: [count, K]; where parts have fewer columns, all have the fewest."""
+    columns = min(rows.shape[1] for _, rows in parts)
+    found = np.empty((count, columns), np.int32)
+    for numbers, rows in parts:
+        found[numbers] = rows[:, :columns]
+    return found
+
+
+def _rows(nearest: Tensor) -> Array:
+    """Return row numbers in half the memory."""
+    found: Array = nearest.to(torch.int32).cpu().numpy()
     return found
 
 
@@ -148,20 +183,23 @@ def _gaussian(x: Array) -> tuple[Tensor, Tensor]:
     return mean + axes @ (reference.mean - mean @ axes), axes @ reference.whitening
 
 
-def left_out_cues(view: PretrainedView, sample: Features) -> dict[str, Array]:
-    """Measure the images that a view was fitted to, each as if it had been left out: float64 [N] by cue."""
+def left_out_cues(view: PretrainedView, sample: Features) -> tuple[dict[str, Array], Array]:
+    """Measure the images that a view was fitted to, each as if it had been left out.
+
+    Returns:
+        Cues, float64 [N] by name, and rows of the nearest images, int [N, K].
+    """
     size = view.batch_size
-    parts = [
-        view.distances(sample.rows(start, start + size))
-        for start in range(0, len(sample.near), size)
-    ]
+    batches = [sample.rows(start, start + size) for start in range(0, len(sample.near), size)]
+    parts = [view.distances(batch) for batch in batches]
+    nearest = np.concatenate([_rows(view.nearest(batch.near)[1]) for batch in batches])
     cues = {}
     for cue in view.cues:
         distances = torch.cat([part[cue.name] for part in parts]).cpu().numpy()
         if cue.name in view.gaussians:
             distances = left_out(distances)
         cues[cue.name] = distances.max(axis=1)
-    return cues
+    return cues, nearest
 
 
 def left_out(distances: Array) -> Array:

@@ -46,6 +46,8 @@ class Cue:
     visible: bool = (
         False  # whether anybody sees it in the image: then it is never left out of the reasons
     )
+    #: Name under which it has a say of its own beside the other cues of its view; none: it speaks with them.
+    voice: str | None = None
 
 
 @dataclass(frozen=True)

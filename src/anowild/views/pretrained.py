@@ -21,11 +21,14 @@ from anowild.networks.inputs import to_unit
 from anowild.views.base import Cue, Explanation, Precision, View, register_view
 from anowild.views.batches import filled_batches
 from anowild.views.features import PLACES, Extractor, Features, load_extractor
+from anowild.views.loading import check_tensors
 
 #: The neighbor whose distance is measured: so many alike anomalies are still found odd.
 NEIGHBOR = 10
 #: Cosine distance below which a neighbor is the image itself.
 ITSELF = 1e-6
+#: Training images that an image is most like: so many; of few images one in so many, but `NEIGHBOR`.
+LOOKALIKES, ONE_IN = 60, 8
 
 CUES: tuple[Cue, ...] = (
     Cue(
@@ -57,6 +60,16 @@ CUES: tuple[Cue, ...] = (
         lower="more like the rest in every place (to a network trained on photographs)",
         noun="oddest place",
         counts=False,
+    ),
+    Cue(
+        name="lookalikes",
+        meaning="How odd the other views find the training images that are most like it to the pretrained network: "
+        f"the mean of their scores, over at most {LOOKALIKES}.",
+        higher="more like training images that are odd themselves",
+        lower="less like training images that are odd themselves",
+        noun="what the images most like it are",
+        weight=0.5,  # docs/results.md
+        voice="lookalikes",
     ),
 )
 
@@ -94,6 +107,7 @@ class PretrainedView(View):
         extractor: makes the vectors.
         gaussians: by cue; a cue without one is not measured.
         neighbors: vectors of training images, of length 1, float32 [M, D].
+        oddness: how odd the other views find these images, float64 [M]; None: `lookalikes` is not measured.
     """
 
     name = "pretrained"
@@ -102,13 +116,20 @@ class PretrainedView(View):
     cues: tuple[Cue, ...] = CUES
 
     def __init__(
-        self, extractor: Extractor, gaussians: Mapping[str, Gaussians], neighbors: Tensor
+        self,
+        extractor: Extractor,
+        gaussians: Mapping[str, Gaussians],
+        neighbors: Tensor,
+        oddness: Tensor | None = None,
     ) -> None:
         self.extractor = extractor
         self.gaussians = dict(gaussians)
         self.neighbors = neighbors
+        self.oddness = oddness
         self.batch_size = extractor.batch_size
         measured = {*gaussians, "pretrained_neighbors"}
+        if oddness is not None:
+            measured.add("lookalikes")
         self.cues = tuple(cue for cue in CUES if cue.name in measured)
 
     def measure(self, images: Array) -> dict[str, Array]:
@@ -126,10 +147,13 @@ class PretrainedView(View):
         }
 
     def distances(self, features: Features) -> dict[str, Tensor]:
-        """Return distances by cue, float64 [n, P]; a cue is the largest over its places."""
+        """Return values by cue, float64 [n, P]; a cue is the largest over its places."""
         self._check(features)
         measured = {name: g(features.compared[name]) for name, g in self.gaussians.items()}
-        measured["pretrained_neighbors"] = self.neighbor_distance(features.near)[:, None]
+        distances, rows = self.nearest(features.near)
+        measured["pretrained_neighbors"] = distances[:, NEIGHBOR - 1, None]
+        if self.oddness is not None:
+            measured["lookalikes"] = self.oddness[rows].mean(dim=1, keepdim=True)
         return measured
 
     def _check(self, features: Features) -> None:
@@ -148,20 +172,32 @@ class PretrainedView(View):
                 f"its network gives {features.near.shape[-1]}; train again"
             )
 
-    def neighbor_distance(self, vectors: Tensor) -> Tensor:
-        """Cosine distance from the 10th nearest training image, float64: [n, D] -> [n].
+    def nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the training images nearest to vectors [n, D], the nearest first.
 
-        One training image that is nearer than ``ITSELF`` is not counted: so a training image has the
-        distance that it would have if it had been left out.
+        One that is nearer than ``ITSELF`` is not counted: so a training image has the neighbors that it would
+        have if it had been left out. Where there are too few, the last is repeated.
+
+        Returns:
+            Cosine distances, float64 [n, K], and rows of ``neighbors``, int [n, K].
         """
-        count = min(NEIGHBOR + 4, len(self.neighbors))
+        wanted = max(NEIGHBOR, min(LOOKALIKES, len(self.neighbors) // ONE_IN))
+        count = min(wanted + 4, len(self.neighbors))
         found = (vectors @ self.neighbors.T).topk(count, dim=1).indices
         # Once more in float64: of near vectors, float32 keeps few digits of the distance.
         difference = vectors[:, None].double() - self.neighbors[found].double()
-        distances = (difference.square().sum(dim=2) / 2).sort(dim=1).values
-        itself = (distances[:, 0] < ITSELF).long()
-        wanted = (NEIGHBOR - 1 + itself).clamp_max(count - 1)
-        return distances.gather(1, wanted[:, None])[:, 0]
+        distances, order = (difference.square().sum(dim=2) / 2).sort(dim=1, stable=True)
+        itself = (distances[:, :1] < ITSELF).long()
+        places = torch.arange(wanted, device=vectors.device) + itself
+        places = places.clamp_max(count - 1)
+        return distances.gather(1, places), found.gather(1, order).gather(1, places)
+
+    def learn(self, oddness: Array) -> Cue:
+        """Take how odd the other views find the images of ``neighbors``, [M]; return the cue that tells it."""
+        self.oddness = torch.from_numpy(oddness).to(self.neighbors.device)
+        (cue,) = (cue for cue in CUES if cue.name == "lookalikes")
+        self.cues = (*self.cues, cue)
+        return cue
 
     def batches(self, images: Array) -> Iterator[Features]:
         """Yield the vectors of stored images in batches of one size; the last is filled up."""
@@ -195,7 +231,8 @@ class PretrainedView(View):
         for name, gaussian in self.gaussians.items():
             found[f"{name}/mean"] = gaussian.mean.cpu()
             found[f"{name}/whitening"] = gaussian.whitening.cpu()
-        return found | {"neighbors": self.neighbors.cpu()}
+        found["neighbors"] = self.neighbors.cpu()
+        return found if self.oddness is None else found | {"oddness": self.oddness.cpu()}
 
     def facts(self) -> dict[str, Any]:
         """Return the kind of features."""
@@ -225,6 +262,10 @@ class PretrainedView(View):
         neighbors = tensors["neighbors"]
         if neighbors.ndim != 2 or not len(neighbors) or neighbors.dtype != torch.float32:
             raise ValueError(f"neighbors are {neighbors.dtype} {list(neighbors.shape)}")
-        view = cls(extractor, gaussians, neighbors.to(place))
+        oddness = tensors.get("oddness")
+        if oddness is not None:
+            check_tensors({"oddness": oddness}, {"oddness": ((len(neighbors),), torch.float64)})
+            oddness = oddness.to(place)
+        view = cls(extractor, gaussians, neighbors.to(place), oddness)
         view.cues = tuple(cue for cue in view.cues if cue.name in cues)
         return view
