@@ -37,6 +37,7 @@ CUES: tuple[Cue, ...] = (
         higher="less like the rest in texture (to a network trained on photographs)",
         lower="more like the rest in texture (to a network trained on photographs)",
         noun="texture, to a network trained on photographs",
+        weight=0.2,  # docs/results.md
     ),
     Cue(
         name="pretrained_distance",
