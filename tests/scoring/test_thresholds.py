@@ -12,6 +12,7 @@ from anowild.scoring.thresholds import (
     budget,
     expected_share,
     false_discovery_rate,
+    fewest_odd,
     gap,
     p_values,
     training_share,
@@ -46,6 +47,28 @@ def test_p_values_of_normal_images_are_uniform() -> None:
     p = np.concatenate([p_values(rng.normal(size=1), rng.normal(size=19)) for _ in range(2000)])
     for t in (0.05, 0.2, 0.5):
         assert (p <= t).mean() == pytest.approx(t, abs=0.03)
+
+
+@pytest.mark.parametrize(("odd", "distance"), [(0, 0.0), (25, 2.0), (50, 4.0), (300, 4.0)])
+def test_at_least_so_many_images_are_odd(odd: int, distance: float) -> None:
+    rng = np.random.default_rng(odd)
+    found = np.array(
+        [
+            fewest_odd(
+                rng.normal(size=500) + distance * (np.arange(500) < odd), rng.normal(size=200)
+            )
+            for _ in range(400)
+        ]
+    )
+    assert (found > odd).mean() <= 0.05 + 0.02  # a deviation of 0.011
+    # Where they lie apart, most of them are counted.
+    assert found.mean() >= {0: 0, 25: 1, 50: 33, 300: 280}[odd]
+
+
+def test_the_least_number_holds_for_scores_that_are_equal_and_for_few() -> None:
+    assert fewest_odd(np.ones(50), np.ones(20)) == 0
+    assert fewest_odd(np.full(5, 2.0), np.ones(1)) == 0
+    assert fewest_odd(np.full(50, 2.0), np.ones(200)) > 40
 
 
 def simulate(spoilt: float, odd: float, rate: float, seed: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, hypergeom
 
 from anowild.arrays import Array
 from anowild.errors import UserError
@@ -19,6 +19,9 @@ from anowild.scoring.scores import limit_of_share
 
 #: Bootstrap resamples of the search for a gap, and the share of them that has to find one.
 RESAMPLES, CONVINCED = 200, 0.95
+#: Confidence of the least number of odd images, and the shares of the calibration images from whose lowest score on
+#: images are counted for it.
+CONFIDENCE, COUNTED_FROM = 0.95, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 #: Fewest images among which two groups are looked for.
 FEWEST = 20
 #: The valley between the two groups is at most this share of the lower of its two hills.
@@ -157,6 +160,34 @@ def p_values(scores: Array, calibration: Array) -> Array:
     return (1.0 + as_high) / (1.0 + len(ordered))
 
 
+def fewest_odd(scores: Array, calibration: Array, confidence: float = CONFIDENCE) -> int:
+    """Return a lower confidence bound on the number of odd images among some: 0 says that it can't tell.
+
+    Of the normal images, as many lie above the k-th highest calibration score as in any order of both (a negative
+    hypergeometric distribution). The bound is the smallest number of odd images, all of them taken to lie above,
+    that leaves the count above it likely enough, for each of a few k (Bonferroni), the best of these bounds. So it holds
+    for any scores, if normal and calibration images could change places. There is no upper bound: odd images may score as
+    normal ones do.
+
+    Args:
+        scores: of the images, [N].
+        calibration: of images like the normal ones, on which was not trained, [n].
+    """
+    ordered = np.sort(calibration)[::-1]
+    ranks = sorted({max(1, round(share * len(ordered))) for share in COUNTED_FROM})
+    chance = (1 - confidence) / len(ranks)
+    best = 0
+    for rank in ranks:
+        above = int((scores > ordered[rank - 1]).sum())
+        odd = np.arange(above + 1)
+        # The chance that as many or more normal images lie above, if so many of all that do are odd.
+        likely = hypergeom.cdf(
+            rank - 1, len(scores) - odd + len(ordered), len(ordered), above - odd + rank - 1
+        )
+        best = max(best, int(np.argmax(likely > chance)))
+    return best
+
+
 def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Threshold:
     """Flag such that false alarms are at most a share ``rate`` of the flags, on average.
 
@@ -180,6 +211,13 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
         "images come from. If some of them are anomalies, fewer images are flagged, and the promise "
         "holds all the more; take those that you know out, and the rest is found again."
     )
+    odd = fewest_odd(scores, calibration)
+    at_least = (
+        f"At least {odd} of the {len(scores)} images ({100 * odd / len(scores):.2g} %) are odd, with "
+        f"{100 * CONFIDENCE:.0f} % confidence."
+        if odd
+        else f"Whether any of them is odd can't be told with {100 * CONFIDENCE:.0f} % confidence."
+    )
     if not flags.any():
         least, finest = float(p.min()), 1 / (1 + len(calibration))
         more = (
@@ -188,12 +226,13 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
             if least <= finest * 1.001
             else f" The oddest image has a p-value of {least:.2g}; {rate / len(p):.2g} would do."
         )
-        return Threshold(None, 0, f"No image can be flagged at this rate.{more}", assumption)
+        promise = f"No image can be flagged at this rate.{more} {at_least}"
+        return Threshold(None, 0, promise, assumption)
     return Threshold(
         float(scores[flags].min()),
         int(flags.sum()),
         f"Of the {int(flags.sum())} flagged images, at most {100 * rate:g} % are false alarms on "
-        "average over such sets.",
+        f"average over such sets. {at_least}",
         assumption,
     )
 
