@@ -124,10 +124,18 @@ def test_example_in_the_docs_runs(
     rows = [f"{path.name},{int(i < 12)}" for i, path in enumerate(sorted(folder.iterdir()))]
     (folder.parent / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     page = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example, estimator = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     small = "kimg=0.2, transforms_kimg=0.2, resolution=8, fmap_max=4"
     assert "kimg=100" in example
     monkeypatch.chdir(folder.parent)
     exec(example.replace("kimg=100", small), {})
     assert Path("report.html").exists()
     assert len(Path("scores.csv").read_text().splitlines()) == 61
+    assert 'preset="quick"' in estimator
+    found: dict[str, Any] = {}
+    exec(
+        estimator.replace('preset="quick"', 'views=("pixels",)').replace('"model"', '"fitted"'),
+        found,
+    )
+    assert (found["usual"] == -1).sum() == 15
+    assert Path("fitted/model.json").exists()

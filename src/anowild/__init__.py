@@ -13,6 +13,7 @@ PyTorch takes two seconds:
 - ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
 - ``FixedScore``, ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules that choose a limit
 - ``Labels``: ground truth for evaluations
+- ``AnomalyDetector``: an estimator of scikit-learn, for arrays of images
 - ``Detector``, ``View``, ``Cue``, ``ImageSet``, ``PackedSet``, ``Preprocess``, ``Table``, ...: what jobs take and give
 - ``UserError``, ``Interrupted``: raised where the user can mend something, or asked for a stop
 """
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from anowild.data.image_set import Batch, Source
     from anowild.data.readers import Provenance, SkippedImage
     from anowild.data.value_range import ValueRange
+    from anowild.estimator import AnomalyDetector
     from anowild.evaluation.evaluate import Evaluation
     from anowild.evaluation.labels import Labels
     from anowild.evaluation.metrics import Estimate, Quality
@@ -74,6 +76,7 @@ _LAZY = {
     "anowild.data.image_set": ("Batch", "Source"),
     "anowild.data.readers": ("Provenance", "SkippedImage"),
     "anowild.data.value_range": ("ValueRange",),
+    "anowild.estimator": ("AnomalyDetector",),
     "anowild.evaluation.evaluate": ("Evaluation",),
     "anowild.evaluation.labels": ("Labels",),
     "anowild.evaluation.metrics": ("Estimate", "Quality"),
@@ -93,6 +96,7 @@ _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
     "PRESETS",
+    "AnomalyDetector",
     "Batch",
     "Budget",
     "Calibration",

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -93,19 +93,31 @@ class ImageSet:
         readers = open_all(sources, ["train"])
         if len(readers) == 1 and isinstance(readers[0], PackedReader) and preprocess is None:
             return _mapped(readers[0], settings or Settings())
-        chosen = preprocess is None
-        preprocess = preprocess or choose_preprocess(readers, settings or Settings())
-        stream = ImageStream(readers, preprocess)
-        parts = list(stream.batches(256))
-        if chosen and (warning := little_used(stream.values, preprocess)):
-            log.warning("%s", warning)
-        images = np.concatenate([part.images for part in parts])
-        names = list(chain.from_iterable(part.names for part in parts))
-        counts = np.concatenate([np.bincount(part.owners) for part in parts])
-        owners = np.repeat(np.arange(len(names)), counts) if preprocess.tiles else None
-        return ImageSet(
-            images, names, preprocess, stream.left_out, owners=owners, values=stream.values
-        )
+        return _read(readers, settings, preprocess)
+
+    @staticmethod
+    def of_pixels(
+        pixels: Array, settings: Settings | None = None, preprocess: Preprocess | None = None
+    ) -> ImageSet:
+        """Preprocess images [N, H, W, C], with no guess about their axes; else as :meth:`load`."""
+        return _read([_InMemory(pixels)], settings, preprocess)
+
+
+def _read(
+    readers: Sequence[ImageSource], settings: Settings | None, preprocess: Preprocess | None
+) -> ImageSet:
+    """Read and preprocess all images."""
+    chosen = preprocess is None
+    preprocess = preprocess or choose_preprocess(readers, settings or Settings())
+    stream = ImageStream(readers, preprocess)
+    parts = list(stream.batches(256))
+    if chosen and (warning := little_used(stream.values, preprocess)):
+        log.warning("%s", warning)
+    images = np.concatenate([part.images for part in parts])
+    names = list(chain.from_iterable(part.names for part in parts))
+    counts = np.concatenate([np.bincount(part.owners) for part in parts])
+    owners = np.repeat(np.arange(len(names)), counts) if preprocess.tiles else None
+    return ImageSet(images, names, preprocess, stream.left_out, owners=owners, values=stream.values)
 
 
 def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
@@ -124,10 +136,10 @@ def _mapped(reader: PackedReader, settings: Settings) -> ImageSet:
 
 
 class _InMemory(ImageSource):
-    """Images of an array."""
+    """Images of an array [N, H, W, C]."""
 
-    def __init__(self, source: Any) -> None:
-        self.images = to_images(source, "array")
+    def __init__(self, images: Array) -> None:
+        self.images = images
 
     def count(self) -> int:
         return len(self.images)
@@ -159,7 +171,7 @@ def open_all(
     readers: list[ImageSource] = []
     for source in listed:
         if isinstance(source, np.ndarray):
-            readers.append(_InMemory(source))
+            readers.append(_InMemory(to_images(source, "array")))
         elif PackedReader.takes(str(source)):
             readers.append(PackedReader(str(source), splits))
         else:
