@@ -42,10 +42,10 @@ FAILURES = (RuntimeError, MemoryError, np.linalg.LinAlgError)
 class Lookalikes:
     """The training images that each is most like, to a view that measures how odd the others find these."""
 
-    bank: (
-        Array  # numbers of the training images among which they are looked for, int [M], ascending
-    )
-    nearest: Array  # of each training image, itself not counted: rows of the bank, int [N, K]
+    #: Numbers of the training images among which they are looked for, int [M], ascending.
+    bank: Array
+    #: Of each training image, itself not counted: rows of the bank, int [N, K].
+    nearest: Array
     #: Gives the view how odd the other views find the images of the bank, float64 [M]; returns the cue that it
     #: measures from then on: the mean over the images that an image is most like.
     learn: Callable[[Array], Cue]

@@ -29,6 +29,8 @@ NEIGHBOR = 10
 ITSELF = 1e-6
 #: Training images that an image is most like: so many; of few images one in so many, but `NEIGHBOR`.
 LOOKALIKES, ONE_IN = 60, 8
+#: Numbers that are computed at a time, in 64 bits.
+BLOCK = 1 << 21
 
 CUES: tuple[Cue, ...] = (
     Cue(
@@ -186,8 +188,13 @@ class PretrainedView(View):
         count = min(wanted + 4, len(self.neighbors))
         found = (vectors @ self.neighbors.T).topk(count, dim=1).indices
         # Once more in float64: of near vectors, float32 keeps few digits of the distance.
-        difference = vectors[:, None].double() - self.neighbors[found].double()
-        distances, order = (difference.square().sum(dim=2) / 2).sort(dim=1, stable=True)
+        distances = torch.empty(found.shape, dtype=torch.float64, device=vectors.device)
+        step = max(1, BLOCK // (count * vectors.shape[1]))
+        for start in range(0, len(vectors), step):
+            rows = slice(start, start + step)
+            difference = vectors[rows, None].double() - self.neighbors[found[rows]].double()
+            distances[rows] = difference.square().sum(dim=2) / 2
+        distances, order = distances.sort(dim=1, stable=True)
         itself = (distances[:, :1] < ITSELF).long()
         places = torch.arange(wanted, device=vectors.device) + itself
         places = places.clamp_max(count - 1)
