@@ -120,11 +120,7 @@ def test_blocks_change_nothing(
         assert np.array_equal(values, expected[name]), name
 
 
-def test_a_tile_is_not_like_tiles_of_its_own_image(images: ImageSet, settings: Settings) -> None:
+def test_tiles_have_none(images: ImageSet, settings: Settings) -> None:
     owners = np.repeat(np.arange(60), 4)
     tiles = ImageSet(images.images, [], images.preprocess, owners=owners)
-    part = pretrained.fit(tiles, settings, Path("unused"), CPU)
-    assert part.lookalikes is not None
-    nearest = part.lookalikes.bank[part.lookalikes.nearest]
-    assert nearest.shape[0] == 240
-    assert (owners[nearest] != owners[:, None]).all()
+    assert pretrained.fit(tiles, settings, Path("unused"), CPU).lookalikes is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,7 +70,8 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
     view = view_of(extractor, sample)
     features = sample.near.cpu().numpy() if len(rows) == len(images) else None
     if images.owners is not None:
-        cues, nearest = cues_by_folds(extractor, sample, rows, images, settings.seed)
+        # An odd place is one tile among thousands: those that are most like it tell nothing of it.
+        cues, nearest = cues_by_folds(extractor, sample, rows, images, settings.seed), None
     elif len(rows) == len(images):
         cues, nearest = left_out_cues(view, sample)
     else:
@@ -79,7 +80,7 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
             batches = shown.counting(view.batches(images.images), view.batch_size)
             cues, nearest = cues_and_nearest(view, batches, len(images))
     info = {"features": settings.features, "seconds": round(time.perf_counter() - started, 1)}
-    lookalikes = Lookalikes(rows, nearest, view.learn)
+    lookalikes = None if nearest is None else Lookalikes(rows, nearest, view.learn)
     return FittedView(view, info, cues, features=features, lookalikes=lookalikes)
 
 
@@ -106,8 +107,8 @@ def cues_and_nearest(
 
 def cues_by_folds(
     extractor: Extractor, sample: Features, rows: Array, images: ImageSet, seed: int
-) -> tuple[dict[str, Array], Array]:
-    """Measure tiles by what was fitted to tiles of other images: as :func:`cues_and_nearest`, of all tiles.
+) -> dict[str, Array]:
+    """Measure tiles by what was fitted to tiles of other images: float64 [M] by cue.
 
     Tiles of one image are alike. Next to each other, those of an odd image would look usual.
 
@@ -117,33 +118,20 @@ def cues_by_folds(
     """
     folds = folds_of(images.groups, seed)
     found: dict[str, Array] = {}
-    nearest: list[tuple[Array, Array]] = []  # numbers of tiles, and rows of the sample
     done = 0
     with bar("pretrained network, all tiles", len(images)) as shown:
         for fold in np.unique(folds):
-            others = np.flatnonzero(folds[rows] != fold)
-            view = view_of(extractor, sample.select(torch.from_numpy(others)))
+            view = view_of(extractor, sample.select(torch.from_numpy(folds[rows] != fold)))
             inside = np.flatnonzero(folds == fold)
             for numbers in np.split(inside, np.arange(CHUNK, len(inside), CHUNK)):
                 if len(rows) == len(images):
                     batches: Iterable[Features] = [sample.select(torch.from_numpy(numbers))]
                 else:
                     batches = view.batches(images.images[numbers])
-                cues, near = cues_and_nearest(view, batches, len(numbers))
-                for name, values in cues.items():
+                for name, values in view.measure_batches(batches, len(numbers)).items():
                     found.setdefault(name, np.empty(len(images)))[numbers] = values
-                nearest.append((numbers, others[near]))
                 done += len(numbers)
                 shown.update(done)
-    return found, _in_order(nearest, len(images))
-
-
-def _in_order(parts: Sequence[tuple[Array, Array]], count: int) -> Array:
-    """Lay rows out by their numbers: [count, K]; where parts have fewer columns, all have the fewest."""
-    columns = min(rows.shape[1] for _, rows in parts)
-    found = np.empty((count, columns), np.int32)
-    for numbers, rows in parts:
-        found[numbers] = rows[:, :columns]
     return found
 
 
