@@ -85,16 +85,64 @@ def test_layouts_are_declared(fitted: AnomalyDetector, images: Array) -> None:
         ({"layout": "flat", "image_shape": (8, 8)}, (80, 256), "rows of X have 256 values"),
         ({"layout": "HWN"}, (80, 16, 16), "take one of NHW"),
         ({"contamination": 0.7}, (80, 16, 16), "at most 0.5"),
-        ({"value_range": "given"}, (80, 16, 16), "a pair, 'training' or None"),
+        ({"value_range": "given"}, (80, 16, 16), "a pair"),
         ({}, (80, 2, 2), "2x2 pixels are too few"),
+        ({"contamination": "Auto"}, (80, 16, 16), "or 'auto'"),
+        ({"layout": "flat", "image_shape": "sqare"}, (80, 256), "or 'square'"),
+        ({"layout": "flat", "image_shape": 256}, (80, 256), "or 'square'"),
+        ({"value_range": (255, 0)}, (80, 16, 16), "a pair"),
+        ({"value_range": 5}, (80, 16, 16), "a pair"),
+        ({"settings": {"seed": 3}}, (80, 16, 16), "random_state"),
+        ({"settings": {"sed": 3}}, (80, 16, 16), "sed"),
+        ({"preset": "none"}, (80, 16, 16), "none"),
     ],
 )
 def test_what_does_not_fit_is_said(
     changes: dict[str, Any], shape: tuple[int, ...], message: str
 ) -> None:
     given = np.zeros(shape, np.uint8)
-    with pytest.raises((ValueError, UserError), match=message):
+    with pytest.raises(ValueError, match=message):
         AnomalyDetector(**QUICK, **changes).fit(given)
+
+
+def test_values_that_are_no_pixels_need_a_range(images: Array) -> None:
+    for given in (images.astype(float), images.astype(int)):
+        with pytest.raises(ValueError, match="value_range"):
+            AnomalyDetector(**QUICK).fit(given)
+    found = AnomalyDetector(**ROWS).fit(images.reshape(80, 256) - 100.0)
+    assert found.score_samples(images.reshape(80, 256)).shape == (80,)  # black does not fit uint8
+
+
+def test_a_fit_that_fails_leaves_nothing_fitted(images: Array) -> None:
+    found = AnomalyDetector(**QUICK).fit(images)
+    with pytest.raises(ValueError, match="too few"):
+        found.fit(images[:, :2, :2])
+    with pytest.raises(NotFittedError):
+        found.predict(images)
+
+
+def test_numbers_of_numpy_are_numbers(images: Array, tmp_path: Path) -> None:
+    plain = AnomalyDetector(**QUICK, random_state=3, contamination=0.25).fit(images)
+    of_numpy: dict[str, Any] = {
+        "random_state": np.int64(3),
+        "contamination": np.float32(0.25),
+        "value_range": np.array([0, 255]),
+    }
+    given = AnomalyDetector(**QUICK, **of_numpy).fit(images)
+    assert np.array_equal(plain.score_samples(images), given.score_samples(images))
+    given.save(tmp_path)
+    assert np.array_equal(
+        AnomalyDetector.load(tmp_path, "cpu").predict(images), plain.predict(images)
+    )
+
+
+def test_files_of_two_models_are_told(
+    fitted: AnomalyDetector, images: Array, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path)
+    AnomalyDetector(**QUICK).fit(images[:60]).detector_.save(tmp_path)
+    with pytest.raises(UserError, match="belongs to another model"):
+        AnomalyDetector.load(tmp_path)
 
 
 def test_a_model_goes_with_it(fitted: AnomalyDetector, images: Array, tmp_path: Path) -> None:
@@ -162,6 +210,12 @@ def test_predictions_of_pyod(pyod_detector: AnoWild, images: Array) -> None:
     assert labels.shape == confidence.shape == (80,)
     assert confidence.min() >= 0
     assert confidence.max() <= 1
+
+
+def test_a_wrong_share_is_told_before_pyod_trains(images: Array) -> None:
+    for wrong in ("auto", np.float32(0.1)):
+        with pytest.raises(ValueError, match="thresholder"):
+            AnoWild(contamination=wrong, **QUICK).fit(images.reshape(80, 256))
 
 
 def test_fits_and_clones_of_pyod(pyod_detector: AnoWild, images: Array) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from anowild.arrays import Array
 from anowild.checked import checked
 from anowild.data import ImageSet
-from anowild.data.preprocessing import MIN_SIDE
+from anowild.data.preprocessing import MIN_SIDE, Preprocess
 from anowild.device import select_device
 from anowild.errors import UserError
 from anowild.files import read_json, write_json
@@ -39,6 +41,7 @@ FILE = "estimator.json"
 class _Saved:
     """What :data:`FILE` holds."""
 
+    model: str  # checksum
     parameters: Mapping[str, Any]
     value_range: tuple[float, ...] | None
     side: int | None
@@ -65,10 +68,11 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             square that holds it, and leaves the rest black.
         value_range: values that become black and white; None: by the type (uint8, uint16, float in [0, 1]);
             ``training``: the lowest and the highest value of the training images. What lies beyond is clipped.
-        contamination: share of the training images that ``predict`` flags; ``auto``: those that are as odd as
-            the oddest 5 % of the training images are to what was fitted without them.
-        views: in the place of the preset's.
-        settings: changes of the preset's settings, by name.
+        contamination: share of the training images that ``predict`` flags, as scikit-learn has it: of new images
+            it flags more, as a model finds those odder that it was not trained on. ``auto`` flags what is as odd
+            as the oddest 5 % of the training images are to what was fitted without them, and is better for new ones.
+        views: in the place of the preset's: a sequence, or a text with commas.
+        settings: changes of the preset's settings, by name; the seed is ``random_state``.
         random_state: seed.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -105,16 +109,17 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train on images, of which some may be odd; ``y`` is ignored.
+        """Train on images, of which some may be odd; ``y`` is ignored. If it fails, the estimator is not fitted.
 
         Raises:
             ValueError: X is no such array, a parameter is wrong, or there are too few images.
             UserError: no view can be used.
         """
+        self.__dict__.pop("detector_", None)
         self._check_parameters()
         pixels = self._pixels(X, fitting=True)
         settings = self._settings()
-        images = _loaded(pixels, ImageSet.of_pixels(pixels, settings))
+        images = _loaded(pixels, settings)
         with tempfile.TemporaryDirectory(prefix="anowild-") as folder:
             fitted = fit_detector(images, settings, Path(folder), select_device(self.device))
         self.detector_ = fitted.detector
@@ -123,12 +128,15 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             limit = limit_of_share(USUAL_SHARE)
             self.threshold_, self.offset_ = limit, -limit
         else:
-            share = 100 * self.contamination
+            share = 100 * float(self.contamination)
             self.threshold_ = float(np.percentile(self.decision_scores_, 100 - share))
             # The trained networks find training images less odd than new ones.
             scores = self.detector_.score(images).score
             self.offset_ = float(np.percentile(-scores, share))
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "detector_")
 
     @property
     def labels_(self) -> Array:
@@ -140,7 +148,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Return how usual images are, [N]: minus the score, so 0 is the most usual, and -2 one in a hundred."""
         check_is_fitted(self)
         pixels = self._pixels(X)
-        images = _loaded(pixels, ImageSet.of_pixels(pixels, preprocess=self.detector_.preprocess))
+        images = _loaded(pixels, preprocess=self.detector_.preprocess)
         return -self.detector_.score(images).score
 
     def decision_function(self, X: Any) -> Array:
@@ -165,17 +173,19 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             UserError: the disk is full, or the folder cannot be written.
+            ValueError: a parameter is no plain value.
         """
         check_is_fitted(self)
+        saved = self._saved()
         self.detector_.save(Path(folder))
-        write_json(Path(folder) / FILE, self._saved())
+        write_json(Path(folder) / FILE, saved)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Self:
         """Read what :meth:`save` wrote.
 
         Raises:
-            UserError: a file is missing or damaged.
+            UserError: a file is missing or damaged, or they do not belong together.
         """
         path = Path(folder) / FILE
         try:
@@ -185,15 +195,21 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         except ValueError as error:
             raise UserError(f"{path}: is damaged ({error}); fit and save it again") from error
         estimator = cls(**{**parameters, "device": device})
-        estimator._restore(saved, Detector.load(folder, device))
+        detector = Detector.load(folder, device)
+        if detector.checksum != saved.model:
+            raise UserError(
+                f"{path}: belongs to another model than the one beside it; save it again"
+            )
+        estimator._restore(saved, detector)
         return estimator
 
     def _saved(self) -> dict[str, Any]:
-        parameters = {**self.get_params(deep=False)}
+        parameters = self.get_params(deep=False)
         if isinstance(self.random_state, np.random.RandomState):
             parameters["random_state"] = None
         return {
-            "parameters": parameters,
+            "model": self.detector_.checksum,
+            "parameters": _plain(parameters),
             "value_range": self._range,
             "side": self._side,
             "offset": self.offset_,
@@ -234,28 +250,56 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 self.detector_ = Detector.load(folder, self.device)
 
     def _check_parameters(self) -> None:
-        if self.layout not in LAYOUTS:
+        if not isinstance(self.layout, str) or self.layout not in LAYOUTS:
             raise ValueError(f"layout is {self.layout!r}: take one of {', '.join(LAYOUTS)}")
-        if self.layout == "flat" and self.image_shape is None:
+        if self.layout == "flat":
+            if self.image_shape is None:
+                raise ValueError(
+                    "layout 'flat' needs image_shape: (H, W), (H, W, C), or 'square' to lay rows out in a square"
+                )
+            self._shape()
+        share: Any = self.contamination
+        if not (
+            (isinstance(share, str) and share == "auto")
+            or (isinstance(share, Real) and 0 < float(share) <= 0.5)
+        ):
             raise ValueError(
-                "layout 'flat' needs image_shape: (H, W), (H, W, C), or 'square' to lay rows out in a square"
-            )
-        auto = self.contamination == "auto"
-        if not auto and not 0 < self.contamination <= 0.5:  # type: ignore[operator]
-            raise ValueError(
-                f"contamination is {self.contamination!r}: above 0, at most 0.5, or 'auto'"
+                f"contamination is {share!r}: a number above 0, at most 0.5, or 'auto'"
             )
 
+    def _shape(self) -> tuple[int, ...] | None:
+        """Return the shape of rows of pixels; None: a square."""
+        given: Any = self.image_shape
+        if isinstance(given, str) and given == "square":
+            return None
+        try:
+            shape = tuple(operator.index(side) for side in given)
+        except TypeError:
+            shape = ()
+        if len(shape) not in (2, 3) or min(shape) < 1:
+            raise ValueError(f"image_shape is {given!r}: (H, W), (H, W, C) or 'square'")
+        return shape
+
     def _settings(self) -> Settings:
+        if self.settings is not None and not isinstance(self.settings, Mapping):
+            raise ValueError(f"settings are {self.settings!r}: values by the name of the setting")
         changes = dict(self.settings or {})
+        if "seed" in changes:
+            raise ValueError("settings have a seed: give it as random_state")
         if self.views is not None:
-            changes["views"] = tuple(self.views)
+            views: Any = self.views.split(",") if isinstance(self.views, str) else self.views
+            if not np.iterable(views):
+                raise ValueError(f"views are {views!r}: give their names")
+            changes["views"] = tuple(map(str, views))
         if self._range is not None:
             changes |= {"black": self._range[0], "white": self._range[1]}
         seed = self.random_state
-        if not isinstance(seed, int):
+        if not isinstance(seed, Integral):
             seed = int(check_random_state(seed).randint(1 << 31))
-        return preset(self.preset).settings().replace(**changes, seed=seed)
+        try:
+            return preset(str(self.preset)).settings().replace(**changes, seed=int(seed))
+        except UserError as error:
+            raise ValueError(str(error)) from error
 
     def _pixels(self, X: Any, fitting: bool = False) -> Array:
         """Check an array of images, and return it as [N, H, W, C]."""
@@ -280,34 +324,53 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self._from_rows(found) if self.layout == "flat" else np.asarray(found)
 
     def _from_rows(self, rows: Array) -> Array:
-        if self.image_shape == "square":
+        shape = self._shape()
+        if shape is None:
             assert self._side is not None
-            square = np.zeros((len(rows), self._side**2), rows.dtype)
-            if self._range is not None:
-                square[:] = self._range[0]
+            black, dtype = (
+                (0.0, rows.dtype) if self._range is None else (self._range[0], np.float64)
+            )
+            square = np.full((len(rows), self._side**2), black, dtype)
             square[:, : rows.shape[1]] = rows
             return square.reshape(len(rows), self._side, self._side, 1)
-        shape = tuple(self.image_shape or ())
-        if len(shape) not in (2, 3) or int(np.prod(shape)) != rows.shape[1]:
+        if int(np.prod(shape)) != rows.shape[1]:
             raise ValueError(
                 f"image_shape is {self.image_shape!r}, but rows of X have {rows.shape[1]} values"
             )
         return rows.reshape(len(rows), *shape, *(() if len(shape) == 3 else (1,)))
 
     def _range_of(self, found: Array) -> tuple[float, float] | None:
-        if self.value_range is None:
-            return None
-        if isinstance(self.value_range, str):
-            if self.value_range != "training":
-                raise ValueError(f"value_range is {self.value_range!r}: a pair, 'training' or None")
+        given: Any = self.value_range
+        if given is None:
+            kind = found.dtype
+            if kind in (np.uint8, np.uint16, np.bool_) or (
+                kind.kind == "f" and 0 <= found.min() <= found.max() <= 1
+            ):
+                return None
+            raise ValueError(
+                f"X holds values of type {kind} from {found.min():.4g} to {found.max():.4g}: give "
+                "value_range=(black, white), or 'training'; only uint8, uint16 and floats in [0, 1] need none"
+            )
+        if isinstance(given, str) and given == "training":
             low, high = float(found.min()), float(found.max())
             return low, high if high > low else low + 1.0
-        low, high = self.value_range
-        return float(low), float(high)
+        try:
+            low, high = map(float, given)
+        except (TypeError, ValueError):
+            low, high = np.nan, np.nan
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ValueError(f"value_range is {given!r}: a pair (black, white), 'training' or None")
+        return low, high
 
 
-def _loaded(pixels: Array, images: ImageSet) -> ImageSet:
-    """Return loaded images; raise ValueError if one cannot be used."""
+def _loaded(
+    pixels: Array, settings: Settings | None = None, preprocess: Preprocess | None = None
+) -> ImageSet:
+    """Preprocess images; raise ValueError if one cannot be used."""
+    try:
+        images = ImageSet.of_pixels(pixels, settings, preprocess)
+    except UserError as error:
+        raise ValueError(f"X: {error}") from error
     if images.left_out:
         first = images.left_out[0]
         raise ValueError(
@@ -315,6 +378,19 @@ def _loaded(pixels: Array, images: ImageSet) -> ImageSet:
             f"{first.name}: {first.reason}"
         )
     return images
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter as JSON values."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(f"a parameter is {value!r}, which cannot be saved")
 
 
 def _tuples(value: Any) -> Any:

@@ -52,6 +52,11 @@ class AnoWild(BaseDetector):  # type: ignore[misc]
         Raises:
             ValueError, UserError: as :meth:`AnomalyDetector.fit`.
         """
+        share = self.contamination
+        if not (0 < share <= 0.5 if isinstance(share, float | int) else hasattr(share, "fit")):
+            raise ValueError(
+                f"contamination is {share!r}: a float above 0, at most 0.5, or a thresholder of PyThresh"
+            )
         self._set_n_classes(y)
         parameters = {
             name: getattr(self, name)
