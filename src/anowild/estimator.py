@@ -24,15 +24,12 @@ from anowild.errors import UserError
 from anowild.files import read_json, write_json
 from anowild.presets import preset
 from anowild.scoring import Detector
-from anowild.scoring.scores import limit_of_share
 from anowild.settings import Settings
 from anowild.training.fitting import fit_detector
 
 #: Axes of arrays of images, or rows of pixels.
 Layout = Literal["NHW", "NHWC", "NCHW", "flat"]
 LAYOUTS: dict[str, int] = {"NHW": 3, "NHWC": 4, "NCHW": 4, "flat": 2}
-#: Share of the training images that are flagged unless ``contamination`` is given.
-USUAL_SHARE = 0.05
 #: The file of :meth:`AnomalyDetector.save` beside those of the model.
 FILE = "estimator.json"
 
@@ -125,7 +122,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.detector_ = fitted.detector
         self.decision_scores_ = fitted.training.score
         if self.contamination == "auto":
-            limit = limit_of_share(USUAL_SHARE)
+            limit = fitted.detector.threshold()
             self.threshold_, self.offset_ = limit, -limit
         else:
             share = 100 * float(self.contamination)

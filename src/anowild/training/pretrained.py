@@ -98,7 +98,7 @@ def cues_and_nearest(
 
     def noted() -> Iterator[Features]:
         for features in batches:
-            nearest.append(_rows(view.nearest(features.near)[1]))
+            nearest.append(lookalikes_of(view, features))
             yield features
 
     cues = view.measure_batches(noted(), count)
@@ -135,9 +135,10 @@ def cues_by_folds(
     return found
 
 
-def _rows(nearest: Tensor) -> Array:
-    """Return row numbers in half the memory."""
-    found: Array = nearest.to(torch.int32).cpu().numpy()
+def lookalikes_of(view: PretrainedView, features: Features) -> Array:
+    """Return the rows of the images that some are most like: int32 [n, K], in half the memory."""
+    _, rows = view.nearest(features.near, view.lookalikes_sought)
+    found: Array = rows.to(torch.int32).cpu().numpy()
     return found
 
 
@@ -180,7 +181,7 @@ def left_out_cues(view: PretrainedView, sample: Features) -> tuple[dict[str, Arr
     size = view.batch_size
     batches = [sample.rows(start, start + size) for start in range(0, len(sample.near), size)]
     parts = [view.distances(batch) for batch in batches]
-    nearest = np.concatenate([_rows(view.nearest(batch.near)[1]) for batch in batches])
+    nearest = np.concatenate([lookalikes_of(view, batch) for batch in batches])
     cues = {}
     for cue in view.cues:
         distances = torch.cat([part[cue.name] for part in parts]).cpu().numpy()

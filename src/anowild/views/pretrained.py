@@ -153,7 +153,9 @@ class PretrainedView(View):
         """Return values by cue, float64 [n, P]; a cue is the largest over its places."""
         self._check(features)
         measured = {name: g(features.compared[name]) for name, g in self.gaussians.items()}
-        distances, rows = self.nearest(features.near)
+        # Only models that ask for lookalikes pay for them.
+        wanted = NEIGHBOR if self.oddness is None else self.lookalikes_sought
+        distances, rows = self.nearest(features.near, wanted)
         measured["pretrained_neighbors"] = distances[:, NEIGHBOR - 1, None]
         if self.oddness is not None:
             measured["lookalikes"] = self.oddness[rows].mean(dim=1, keepdim=True)
@@ -175,16 +177,20 @@ class PretrainedView(View):
                 f"its network gives {features.near.shape[-1]}; train again"
             )
 
-    def nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the training images nearest to vectors [n, D], the nearest first.
+    @property
+    def lookalikes_sought(self) -> int:
+        """How many of the training images count as most like an image."""
+        return max(NEIGHBOR, min(LOOKALIKES, len(self.neighbors) // ONE_IN))
+
+    def nearest(self, vectors: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+        """Find the ``wanted`` training images nearest to vectors [n, D], the nearest first.
 
         One that is nearer than ``ITSELF`` is not counted: so a training image has the neighbors that it would
         have if it had been left out. Where there are too few, the last is repeated.
 
         Returns:
-            Cosine distances, float64 [n, K], and rows of ``neighbors``, int [n, K].
+            Cosine distances, float64 [n, wanted], and rows of ``neighbors``, int [n, wanted].
         """
-        wanted = max(NEIGHBOR, min(LOOKALIKES, len(self.neighbors) // ONE_IN))
         count = min(wanted + 4, len(self.neighbors))
         found = (vectors @ self.neighbors.T).topk(count, dim=1).indices
         # Once more in float64: of near vectors, float32 keeps few digits of the distance.
