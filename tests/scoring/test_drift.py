@@ -1,0 +1,49 @@
+"""Drift of the scores of incoming images."""
+
+import numpy as np
+import pytest
+
+from anowild.scoring.drift import FEWEST, WINDOW, Drift
+
+
+def scores(shares: np.ndarray) -> np.ndarray:
+    return -np.log10(np.clip(shares, 1e-9, 1))
+
+
+def test_images_like_the_training_images_are_no_drift() -> None:
+    rng = np.random.default_rng(0)
+    drift = Drift()
+    for _ in range(100):
+        drift.add(scores(rng.uniform(size=100)))
+        assert drift.warning() is None
+
+
+@pytest.mark.parametrize("power", [3, 1 / 3])
+def test_odder_and_more_usual_images_are_drift(power: float) -> None:
+    rng = np.random.default_rng(0)
+    drift = Drift()
+    drift.add(scores(rng.uniform(size=WINDOW)))
+    assert drift.warning() is None
+    drift.add(scores(rng.uniform(size=WINDOW) ** power))
+    warning = drift.warning()
+    assert warning is not None
+    assert f"the last {WINDOW} images" in warning
+
+
+def test_few_images_say_nothing() -> None:
+    drift = Drift()
+    drift.add(np.full(FEWEST - 1, 5.0))
+    assert drift.distance() == 0
+    drift.add(np.full(1, 5.0))
+    assert drift.distance() > 0.99
+    assert drift.warning() is not None
+
+
+def test_the_window_forgets_and_is_kept() -> None:
+    drift = Drift(window=60)
+    drift.add(np.full(60, 5.0))
+    drift.add(scores((np.arange(60) + 0.5) / 60))
+    assert drift.distance() < 0.02
+    again = Drift(window=60)
+    again.add(drift.scores)
+    assert again.distance() == drift.distance()
