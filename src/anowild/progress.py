@@ -140,16 +140,20 @@ def _display() -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    # Only now, because the GPU benchmark runs on a machine that has little more than PyTorch.
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    # Only now, because exported models are used, and the GPU benchmark runs, where there is little more than they need.
+    try:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+    except ImportError:
+        yield None
+        return
 
     columns = (
         TextColumn("{task.description}"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
@@ -122,7 +123,7 @@ class PlainView(View):
     def __init__(self, cues: tuple[Cue, ...], name: str = "plain") -> None:
         self.name, self.cues = name, cues  # type: ignore[misc]
 
-    def measure(self, images: Array) -> dict[str, Array]:
+    def look(self, stored: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError
 
 

@@ -110,16 +110,6 @@ def test_many_images_are_like_some_of_them(
     assert roc_auc_score(ODD, found.training.views["lookalikes"]) > 0.9
 
 
-def test_blocks_change_nothing(
-    fitted: FittedDetector, images: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    view = view_of(fitted.detector)
-    expected = view.measure(images.images)
-    monkeypatch.setattr("anowild.views.pretrained.BLOCK", 1)
-    for name, values in view.measure(images.images).items():
-        assert np.array_equal(values, expected[name]), name
-
-
 def test_tiles_have_none(images: ImageSet, settings: Settings) -> None:
     owners = np.repeat(np.arange(60), 4)
     tiles = ImageSet(images.images, [], images.preprocess, owners=owners)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import nn
+from torch import Tensor, nn
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
@@ -164,14 +164,17 @@ def test_heat_map_is_brightest_at_a_defect() -> None:
 
 def test_channels_and_depth_are_brought_to_rgb() -> None:
     gray = np.random.default_rng(0).integers(0, 256, (2, 1, 16, 16)).astype(np.uint8)
-    as_rgb = features.as_rgb
-    expected = as_rgb(gray, 96, CPU)
+
+    def as_rgb(images: Array, side: int) -> Tensor:
+        return features.as_rgb(torch.from_numpy(images), side)
+
+    expected = as_rgb(gray, 96)
     assert expected.shape == (2, 3, 96, 96)
-    assert torch.equal(as_rgb(np.repeat(gray, 3, axis=1), 96, CPU), expected)
-    assert torch.allclose(as_rgb(np.repeat(gray, 4, axis=1), 96, CPU), expected)
-    assert torch.allclose(as_rgb(gray.astype(np.uint16) * 257, 96, CPU), expected)
+    assert torch.equal(as_rgb(np.repeat(gray, 3, axis=1), 96), expected)
+    assert torch.allclose(as_rgb(np.repeat(gray, 4, axis=1), 96), expected)
+    assert torch.allclose(as_rgb(gray.astype(np.uint16) * 257, 96), expected)
     assert torch.allclose(
-        as_rgb(np.kron(gray, np.ones((1, 1, 2, 2), np.uint8)), 16, CPU)[:, :1],
+        as_rgb(np.kron(gray, np.ones((1, 1, 2, 2), np.uint8)), 16)[:, :1],
         torch.from_numpy(gray).float() / 255,
     )
 
@@ -215,7 +218,7 @@ def test_onnx_network_is_kept_in_the_model(
     found, expected = again(fitted.view).measure(images.images), fitted.view.measure(images.images)
     assert all(np.array_equal(found[name], values) for name, values in expected.items())
     assert fitted.view.explain(images.images[:2]) is None
-    x = features.imagenet_input(images.images[:3], 16, CPU)
+    x = features.imagenet_input(torch.from_numpy(images.images[:3]), 16)
     with torch.no_grad():
         vectors = nn.Sequential(*layers[:2])(x).mean(dim=(2, 3))
     unit = vectors / vectors.norm(dim=1, keepdim=True)

@@ -81,7 +81,7 @@ def test_a_training_image_is_judged_by_the_other_network(
     sevens = enlarged(np.flatnonzero(load_digits().target == 7))
     stored = torch.from_numpy(np.where(odd[:, None, None], sevens[:, ::-1, ::-1], sevens)[:, None])
     seen_by_first = halves[0]
-    judged = doubt(view.look(stored[seen_by_first], 1)["turns"]).numpy()
+    judged = doubt(view.answers(stored[seen_by_first], 1)["turns"]).numpy()
     assert np.allclose(cues["turns"][seen_by_first], judged, rtol=1e-4)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from anowild.errors import UserError
-from anowild.files import for_terminal
 from anowild.presets import PRESETS, preset
+from anowild.process import print_error as print_error
 from anowild.settings import Settings
 
 if TYPE_CHECKING:
@@ -304,8 +303,3 @@ def check_left_out(used: int, left_out: int) -> None:
             f"are of the others alone (exit code {MOSTLY_LEFT_OUT})"
         )
         raise typer.Exit(MOSTLY_LEFT_OUT)
-
-
-def print_error(text: str) -> None:
-    """Print a line on stderr; characters that are no text, or control a terminal, are escaped."""
-    print(for_terminal(text), file=sys.stderr, flush=True)

@@ -22,8 +22,10 @@ LARGEST_SIDE, MOST_CHANNELS = 4096, 4096
 #: Ways to make an image square, and what becomes of its contrast.
 FITS, CONTRASTS = ("crop", "pad", "letterbox", "stretch"), ("kept", "normalize")
 
-#: Weights of red, green and blue in the luma of ITU-R BT.601, as in Pillow's conversion to mode L.
+#: Weights of red, green and blue in the luma of ITU-R BT.601, as in Pillow's conversion to mode L; and in
+#: thousandths, whose sums of whole numbers are exact: every runtime rounds them alike.
 LUMA = np.array([0.299, 0.587, 0.114])
+LUMA_THOUSANDTHS = (299, 587, 114)
 
 #: Pixels that are converted at a time, in 64 bits.
 _BLOCK = 1 << 21
@@ -130,14 +132,25 @@ class Preprocess:
         Raises:
             ValueError: the image cannot be used; the message is a clause that says why.
         """
+        return self._to_square(self._to_values(self.checked(pixels)))
+
+    def checked(self, pixels: Array) -> Array:
+        """Return the pixels of an image, in native byte order, if they can be preprocessed.
+
+        Raises:
+            ValueError: as for a call.
+        """
         if pixels.ndim != 3 or min(pixels.shape[:2]) < MIN_SIDE:
             raise ValueError(
                 f"{pixels.shape[1]}x{pixels.shape[0]} pixels are too few, "
                 f"{MIN_SIDE}x{MIN_SIDE} is the least"
             )
+        count = pixels.shape[2]
+        if count != self.channels and (count, self.channels) not in ((1, 3), (3, 1)):
+            raise ValueError(f"it has {count} channels where {self.channels} are expected")
         native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         self._check_values(native)
-        return self._to_square(self._to_values(native))
+        return native
 
     def _check_values(self, pixels: Array) -> None:
         """Raise ValueError if the values of an image cannot be scaled."""
@@ -197,10 +210,8 @@ class Preprocess:
         if count == self.channels:
             return pixels
         if count == 3 and self.channels == 1:
-            return (pixels @ LUMA)[:, :, None]
-        if count == 1 and self.channels == 3:
-            return np.repeat(pixels, 3, axis=2)
-        raise ValueError(f"it has {count} channels where {self.channels} are expected")
+            return (pixels @ np.array(LUMA_THOUSANDTHS, np.float64))[:, :, None] / 1000
+        return np.repeat(pixels, 3, axis=2)
 
     def _to_square(self, pixels: Array) -> Array:
         side = self.resolution

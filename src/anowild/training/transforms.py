@@ -92,7 +92,7 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
 
 def _held_out(view: TransformsView, number: int, images: Array) -> dict[str, Array]:
     def compute(stored: Tensor) -> dict[str, Tensor]:
-        look = view.look(stored, number)
+        look = view.answers(stored, number)
         found = {task: doubt(look[task]) for task in view.tasks}
         right = {f"right {task}": accuracy(look[task]) for task in view.tasks}
         return found | right | {"features": look["features"]}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from anowild.arrays import Array
 from anowild.errors import UserError
+from anowild.views.batches import by_batches
 
 #: Where the odd values of a cue lie; "either": above or below, which the training set decides.
 OddSide = Literal["upper", "either", "both"]
@@ -71,7 +72,7 @@ class View(ABC):
     """One way of looking at preprocessed images, uint8 or uint16 [N, C, R, R].
 
     What a view says of an image never depends on the other images of a batch. A subclass sets ``name``,
-    is registered with :func:`register_view`, and implements :meth:`measure`; the other methods have a default.
+    is registered with :func:`register_view`, and implements :meth:`look`; the other methods have a default.
     """
 
     name: ClassVar[str]
@@ -83,10 +84,27 @@ class View(ABC):
     cues: tuple[Cue, ...]
     #: Images that are computed at a time; fewer cost as much.
     batch_size: int = 64
+    #: Where the view computes, in float32 unless it is told otherwise.
+    device: torch.device = torch.device("cpu")
 
     @abstractmethod
+    def look(self, stored: Tensor) -> dict[str, Tensor]:
+        """Measure all cues of stored images [n, C, R, R] on the view's device: by name, float64 [n].
+
+        An export records the operations that it runs: they have to be the same for any images, and any number.
+        """
+
+    def look_closely(self, stored: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Measure all cues, and where the images are odd: maps by name, float32 [n, r, r], 0 or more; or none.
+
+        As :meth:`look`, an export records it.
+        """
+        return self.look(stored), {}
+
     def measure(self, images: Array) -> dict[str, Array]:
         """Measure all cues: by name, float64 [N]."""
+        found = by_batches(images, self.batch_size, self.device, self.look)
+        return {cue.name: found.get(cue.name, np.empty(0)) for cue in self.cues}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything numeric that :meth:`load` needs, by name, on the CPU."""

@@ -62,7 +62,7 @@ class Features:
 
 
 class Extractor(ABC):
-    """Makes vectors of stored images, uint8 or uint16 [n, C, R, R]; company never matters."""
+    """Makes vectors of stored images, uint8 or uint16 [n, C, R, R] on its device; company never matters."""
 
     #: Images that are computed at a time; the view fills batches up to it.
     batch_size: int = 32
@@ -70,7 +70,7 @@ class Extractor(ABC):
     device: torch.device = torch.device("cpu")
 
     @abstractmethod
-    def __call__(self, images: Array) -> Features:
+    def __call__(self, stored: Tensor) -> Features:
         """Return the vectors of a batch."""
 
     @abstractmethod
@@ -90,9 +90,9 @@ class Lite0(Extractor):
         self.network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = 32 if device.type == "cpu" else 256
 
-    def __call__(self, images: Array) -> Features:
-        side = min(max(images.shape[-1], LEAST_SIDE), LARGEST_SIDE)
-        x = (255 * as_rgb(images, side, self.device) - 127) / 128
+    def __call__(self, stored: Tensor) -> Features:
+        side = min(max(stored.shape[-1], LEAST_SIDE), LARGEST_SIDE)
+        x = (255 * as_rgb(stored, side) - 127) / 128
         with torch.no_grad(), full_float32(self.device):
             maps = self.network(x.contiguous(memory_format=torch.channels_last))
         placed = torch.cat([F.adaptive_avg_pool2d(maps[i], PLACES) for i in TEXTURES], dim=1)
@@ -154,8 +154,8 @@ class OnnxNetwork(Extractor):
         if isinstance(shape[0], int):
             self.batch_size = shape[0]
 
-    def __call__(self, images: Array) -> Features:
-        x = imagenet_input(images, self.side, torch.device("cpu")).numpy()
+    def __call__(self, stored: Tensor) -> Features:
+        x = imagenet_input(stored, self.side).numpy()
         (name,) = (given.name for given in self.session.get_inputs())
         try:
             output = torch.from_numpy(np.asarray(self.session.run(None, {name: x})[0], np.float32))
@@ -196,9 +196,9 @@ class TimmNetwork(Extractor):
         self.network = network.eval().to(device)
         self.side = int(network.default_cfg["input_size"][-1])
 
-    def __call__(self, images: Array) -> Features:
+    def __call__(self, stored: Tensor) -> Features:
         cfg = self.network.default_cfg
-        x = imagenet_input(images, self.side, self.device, cfg["mean"], cfg["std"])
+        x = imagenet_input(stored, self.side, cfg["mean"], cfg["std"])
         with torch.no_grad(), full_float32(self.device):
             return of_vectors(self.network(x), f"{TIMM}{self.name}")
 
@@ -230,8 +230,8 @@ class KnownVectors(Extractor):
         table = np.frombuffer(digests, np.uint8).reshape(-1, 16).copy()
         return KnownVectors(torch.from_numpy(table), torch.from_numpy(vectors.astype(np.float32)))
 
-    def __call__(self, images: Array) -> Features:
-        rows = [self.rows.get(_digest(image)) for image in images]
+    def __call__(self, stored: Tensor) -> Features:
+        rows = [self.rows.get(_digest(image)) for image in stored.numpy()]
         if None in rows:
             raise UserError(
                 "no vector is known for this image: this model was trained with vectors of a file, and scores "
@@ -276,19 +276,19 @@ def load_extractor(
     return TimmNetwork(kind.removeprefix(TIMM), device)
 
 
-def as_rgb(images: Array, side: int, device: torch.device) -> Tensor:
+def as_rgb(stored: Tensor, side: int) -> Tensor:
     """Scale stored images to [0, 1], to three channels and to a side.
 
     Gray is repeated. Two channels, or more than three, are averaged to gray: they are no red, green and blue.
 
     Args:
-        images: uint8 or uint16 [n, C, R, R].
+        stored: uint8 or uint16 [n, C, R, R].
 
     Returns:
         float32 [n, 3, side, side]; enlarged bilinearly, or reduced by means over areas.
     """
-    full = 65535.0 if images.dtype == np.uint16 else 255.0
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float() / full
+    full = 65535.0 if stored.dtype == torch.uint16 else 255.0
+    x = stored.float() / full
     if x.shape[1] != 3:
         x = x.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     if side > x.shape[-1]:
@@ -299,15 +299,14 @@ def as_rgb(images: Array, side: int, device: torch.device) -> Tensor:
 
 
 def imagenet_input(
-    images: Array,
+    stored: Tensor,
     side: int,
-    device: torch.device,
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
 ) -> Tensor:
     """Make the input of a network from stored images: see :func:`as_rgb`, less mean, divided by std."""
-    center, scale = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
-    return (as_rgb(images, side, device) - center) / scale
+    center, scale = (torch.tensor(v, device=stored.device).view(1, 3, 1, 1) for v in (mean, std))
+    return (as_rgb(stored, side) - center) / scale
 
 
 def of_vectors(output: Tensor, name: str) -> Features:

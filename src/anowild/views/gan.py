@@ -75,6 +75,11 @@ class GanPass:
     rebuilt_maps: Tensor  # [N, M, 4, 4], the same of the reconstructions
     hidden: Tensor  # [N, outputs], D's last hidden layer
 
+    @property
+    def features(self) -> dict[str, Tensor]:
+        """Features that distances are measured of, by name as in ``FEATURES``."""
+        return {"latent": self.latents, "hidden": self.hidden}
+
 
 @dataclass(frozen=True, kw_only=True)
 class GanCue(Cue):
@@ -298,9 +303,15 @@ class GanView(View):
 
     # Looking
 
-    def measure(self, images: Array) -> dict[str, Array]:
-        """Measure all cues: by name, float64 [N]."""
-        return self.measure_batches(self.batches(images), len(images), features=())
+    def look(self, stored: Tensor) -> dict[str, Tensor]:
+        """Measure all cues; see :meth:`View.look`."""
+        p = self.passed(self.seen(stored))
+        return {cue.name: self._value(cue, p) for cue in self.cues}
+
+    def look_closely(self, stored: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Measure all cues, and maps of the residual and of D's feature differences."""
+        p = self.passed(self.seen(stored))
+        return {cue.name: self._value(cue, p) for cue in self.cues}, _heat(p)
 
     def features(self, images: Array) -> Array:
         """Return E's latents in units of their spread over generated images: float64 [N, latent]."""
@@ -314,10 +325,7 @@ class GanView(View):
         for x in self.batches(images):
             p = self.passed(x)
             signed = (x - p.rebuilt).mean(dim=1)
-            difference = (p.maps.float() - p.rebuilt_maps.float()).abs().mean(dim=1, keepdim=True)
-            size = x.shape[-1]
-            maps = F.interpolate(difference, size, mode="bilinear", align_corners=False)
-            parts.append((x, p.rebuilt, signed, residual_heat(x - p.rebuilt), maps[:, 0]))
+            parts.append((x, p.rebuilt, signed, *_heat(p).values()))
         seen, rebuilt, residuals, heat, features = [
             torch.cat(group)[: len(images)].float().cpu().numpy()
             for group in zip(*parts, strict=True)
@@ -328,10 +336,12 @@ class GanView(View):
 
     def batches(self, images: Array) -> Iterator[Tensor]:
         """Yield stored images as the networks see them, [n, C, r, r]; the last batch is filled up."""
-        level = self.shrink + math.floor(self.lod)
         for part in filled_batches(images, self.batch_size):
-            stored = torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
-            yield process_reals(downsample(stored, level), self.lod)
+            yield self.seen(torch.from_numpy(np.ascontiguousarray(part)).to(self.device))
+
+    def seen(self, stored: Tensor) -> Tensor:
+        """Return a batch of stored images as the networks see it: [n, C, R, R] -> [n, C, r, r]."""
+        return process_reals(downsample(stored, self.shrink + math.floor(self.lod)), self.lod)
 
     def samples(self, count: int, latent_scale: float, seed: int) -> Iterator[Tensor]:
         """Yield generated images G(z), z = latent_scale * N(0, I), in batches: ``count`` or more in all."""
@@ -367,20 +377,20 @@ class GanView(View):
         }
         for x in batches:
             p = self.passed(x)
-            own = {"latent": p.latents, "hidden": p.hidden}
             for cue in chosen:
-                if cue.distance_of is not None:
-                    value = self.references[cue.distance_of](own[cue.distance_of])
-                else:
-                    assert cue.compute is not None
-                    value = cue.compute(p)
-                parts[cue.name].append(value)
+                parts[cue.name].append(self._value(cue, p))
             for name in features:
-                parts[name].append(own[name].float())
+                parts[name].append(p.features[name].float())
         return {
             name: torch.cat(values)[:count].cpu().numpy() if values else np.empty(0)
             for name, values in parts.items()
         }
+
+    def _value(self, cue: GanCue, p: GanPass) -> Tensor:
+        if cue.distance_of is not None:
+            return self.references[cue.distance_of](p.features[cue.distance_of])
+        assert cue.compute is not None
+        return cue.compute(p)
 
     @torch.no_grad()
     def encoded(self, x: Tensor) -> Tensor:
@@ -396,8 +406,8 @@ class GanView(View):
         with conv_precision(self.dtype), full_float32(self.device):
             rebuilt = n.generator(latents, self.lod)
             maps = n.discriminator.features(torch.cat([x, rebuilt]), self.lod)
-            hidden = n.discriminator.head(maps[: len(x)])
-        of_images, of_rebuilt = maps.chunk(2)
+            of_images, of_rebuilt = maps.view(2, -1, *maps.shape[1:])
+            hidden = n.discriminator.head(of_images)
         return GanPass(x, rebuilt, latents, of_images, of_rebuilt, hidden)
 
     # Saving
@@ -454,6 +464,13 @@ class GanView(View):
     def check_input(self, channels: int, resolution: int) -> None:
         """Raise ValueError if the networks cannot look at such images."""
         check_networks_input(self.architecture, self.shrink, channels, resolution)
+
+
+def _heat(p: GanPass) -> dict[str, Tensor]:
+    difference = (p.maps.float() - p.rebuilt_maps.float()).abs().mean(dim=1, keepdim=True)
+    side = p.images.shape[-1]
+    maps = F.interpolate(difference, side, mode="bilinear", align_corners=False)
+    return {"residual": residual_heat(p.images - p.rebuilt), "features": maps[:, 0]}
 
 
 def residual_heat(difference: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -151,11 +152,11 @@ def means(x: Tensor, cells: int) -> Tensor:
     The same as adaptive average pooling, which is not exported where sides do not divide.
     """
     side = int(x.shape[-1])
-    rows = torch.zeros(cells, side)
+    shares = np.zeros((cells, side), np.float32)
     for i in range(cells):
         first, end = i * side // cells, -(-(i + 1) * side // cells)
-        rows[i, first:end] = 1 / (end - first)
-    rows = rows.to(x.device)
+        shares[i, first:end] = 1 / (end - first)
+    rows = torch.from_numpy(shares).to(x.device)
     return rows @ x @ rows.T
 
 
@@ -209,12 +210,8 @@ class PixelsView(View):
         self.reference = GaussianReference.of(mean, whitening).to(self.device)
         self.center, self.components = center.to(self.device), components.to(self.device)
 
-    def measure(self, images: Array) -> dict[str, Array]:
-        """Measure all cues: by name, float64 [N]."""
-        found = by_batches(images, self.batch_size, self.device, self._measure)
-        return {cue.name: found[cue.name] for cue in self.cues}
-
-    def _measure(self, stored: Tensor) -> dict[str, Tensor]:
+    def look(self, stored: Tensor) -> dict[str, Tensor]:
+        """Measure all cues; see :meth:`View.look`."""
         x = to_unit(stored)
         found = {
             "descriptors": self.reference(descriptors(x)),

@@ -19,7 +19,7 @@ from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.networks.inputs import to_unit
 from anowild.views.base import Cue, Explanation, Precision, View, register_view
-from anowild.views.batches import filled_batches
+from anowild.views.batches import by_batches, filled_batches
 from anowild.views.features import PLACES, Extractor, Features, load_extractor
 from anowild.views.loading import check_tensors
 
@@ -29,8 +29,6 @@ NEIGHBOR = 10
 ITSELF = 1e-6
 #: Training images that an image is most like: so many; of few images one in so many, but `NEIGHBOR`.
 LOOKALIKES, ONE_IN = 60, 8
-#: Numbers that are computed at a time, in 64 bits.
-BLOCK = 1 << 21
 
 CUES: tuple[Cue, ...] = (
     Cue(
@@ -129,22 +127,33 @@ class PretrainedView(View):
         self.gaussians = dict(gaussians)
         self.neighbors = neighbors
         self.oddness = oddness
-        self.batch_size = extractor.batch_size
+        self.batch_size, self.device = extractor.batch_size, extractor.device
         measured = {*gaussians, "pretrained_neighbors"}
         if oddness is not None:
             measured.add("lookalikes")
         self.cues = tuple(cue for cue in CUES if cue.name in measured)
 
-    def measure(self, images: Array) -> dict[str, Array]:
-        """Measure all cues: by name, float64 [N]."""
-        return self.measure_batches(self.batches(images), len(images))
+    def look(self, stored: Tensor) -> dict[str, Tensor]:
+        """Measure all cues; see :meth:`View.look`."""
+        return _largest(self.distances(self.extractor(stored)))
+
+    def look_closely(self, stored: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Measure all cues, and a map of the distances place by place, above what is usual."""
+        distances = self.distances(self.extractor(stored))
+        if "pretrained_places" not in distances:
+            return _largest(distances), {}
+        usual = self.gaussians["pretrained_places"].mean.shape[1] ** 0.5
+        above = (distances["pretrained_places"] - usual).clamp_min(0).float()
+        square, side = above.view(-1, 1, PLACES, PLACES), stored.shape[-1]
+        heat = F.interpolate(square, side, mode="bilinear", align_corners=False)[:, 0]
+        return _largest(distances), {"places": heat}
 
     def measure_batches(self, batches: Iterable[Features], count: int) -> dict[str, Array]:
         """Measure all cues of the first ``count`` images of some batches: by name, float64 [N]."""
-        parts = [self.distances(features) for features in batches]
+        parts = [_largest(self.distances(features)) for features in batches]
         return {
             cue.name: np.concatenate(
-                [np.empty(0), *(part[cue.name].max(dim=1).values.cpu().numpy() for part in parts)]
+                [np.empty(0), *(part[cue.name].cpu().numpy() for part in parts)]
             )[:count]
             for cue in self.cues
         }
@@ -194,13 +203,8 @@ class PretrainedView(View):
         count = min(wanted + 4, len(self.neighbors))
         found = (vectors @ self.neighbors.T).topk(count, dim=1).indices
         # Once more in float64: of near vectors, float32 keeps few digits of the distance.
-        distances = torch.empty(found.shape, dtype=torch.float64, device=vectors.device)
-        step = max(1, BLOCK // (count * vectors.shape[1]))
-        for start in range(0, len(vectors), step):
-            rows = slice(start, start + step)
-            difference = vectors[rows, None].double() - self.neighbors[found[rows]].double()
-            distances[rows] = difference.square().sum(dim=2) / 2
-        distances, order = distances.sort(dim=1, stable=True)
+        difference = vectors[:, None].double() - self.neighbors[found].double()
+        distances, order = (difference.square().sum(dim=2) / 2).sort(dim=1)
         itself = (distances[:, :1] < ITSELF).long()
         places = torch.arange(wanted, device=vectors.device) + itself
         places = places.clamp_max(count - 1)
@@ -216,7 +220,7 @@ class PretrainedView(View):
     def batches(self, images: Array) -> Iterator[Features]:
         """Yield the vectors of stored images in batches of one size; the last is filled up."""
         for part in filled_batches(images, self.batch_size):
-            yield self.extractor(part)
+            yield self.extractor(torch.from_numpy(np.ascontiguousarray(part)).to(self.device))
 
     def features(self, images: Array) -> Array:
         """Return the vectors by which neighbors are found, of length 1: float64 [N, D]."""
@@ -225,19 +229,9 @@ class PretrainedView(View):
 
     def explain(self, images: Array) -> Explanation | None:
         """Return a heat map of the distances place by place, above what is usual; None without places."""
-        if "pretrained_places" not in self.gaussians:
-            return None
-        gaussian = self.gaussians["pretrained_places"]
-        usual = gaussian.mean.shape[1] ** 0.5
-        side = images.shape[-1]
-        parts = []
-        for features in self.batches(images):
-            distances = gaussian(features.compared["pretrained_places"])
-            heat = (distances - usual).clamp_min(0).float()
-            square = heat.view(-1, 1, PLACES, PLACES)
-            parts.append(F.interpolate(square, side, mode="bilinear", align_corners=False)[:, 0])
+        heat = by_batches(images, self.batch_size, self.device, lambda x: self.look_closely(x)[1])
         seen = to_unit(torch.from_numpy(np.ascontiguousarray(images))).numpy()
-        return Explanation(seen, heat={"places": torch.cat(parts)[: len(images)].cpu().numpy()})
+        return Explanation(seen, heat=heat) if heat else None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the extractor's tensors, the Gaussians and the neighbors, by name."""
@@ -283,3 +277,7 @@ class PretrainedView(View):
         view = cls(extractor, gaussians, neighbors.to(place), oddness)
         view.cues = tuple(cue for cue in view.cues if cue.name in cues)
         return view
+
+
+def _largest(distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: values.max(dim=1).values for name, values in distances.items()}

@@ -9,6 +9,7 @@ by the one that has not seen it; a new image by both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any, Self
@@ -177,21 +178,17 @@ class TransformsView(View):
             reference.to(self.device)
         self.batch_size = 64 if self.device.type == "cpu" else 512
 
-    def measure(self, images: Array) -> dict[str, Array]:
-        """Measure all cues: by name, float64 [N]."""
-        found = by_batches(images, self.batch_size, self.device, self._measure)
-        return {cue.name: found[cue.name] for cue in self.cues}
-
-    def _measure(self, stored: Tensor) -> dict[str, Tensor]:
+    def look(self, stored: Tensor) -> dict[str, Tensor]:
+        """Measure all cues; see :meth:`View.look`."""
         parts = []
         for number, reference in enumerate(self.references):
-            look = self.look(stored, number)
-            found = {self.tasks[t].cue.name: doubt(look[t]) for t in self.tasks}
-            parts.append(found | {FEATURES.name: reference(look["features"])})
+            answers = self.answers(stored, number)
+            found = {self.tasks[t].cue.name: doubt(answers[t]) for t in self.tasks}
+            parts.append(found | {FEATURES.name: reference(answers["features"])})
         return {name: torch.stack([p[name] for p in parts]).mean(dim=0) for name in parts[0]}
 
     @torch.no_grad()
-    def look(self, stored: Tensor, number: int) -> dict[str, Tensor]:
+    def answers(self, stored: Tensor, number: int) -> dict[str, Tensor]:
         """Return what one network says of stored images, float32.
 
         Returns:
@@ -201,15 +198,15 @@ class TransformsView(View):
         network = self.networks[number]
         x = process_reals(downsample(stored, self.shrink), 0.0)
         found: dict[str, Tensor] = {}
-        with (
-            torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None),
-            full_float32(self.device),
-        ):
+        as_set = (
+            nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+        )
+        with as_set, full_float32(self.device):
             for name, task in self.tasks.items():
                 logits, features = network.with_features(task.apply(x), name)
-                chances = logits.float().softmax(dim=1).view(task.classes, len(x), task.classes)
+                chances = logits.float().softmax(dim=1).view(task.classes, -1, task.classes)
                 found[name] = chances.transpose(0, 1)
-                found["features"] = features[: len(x)]
+                found["features"] = features.view(task.classes, -1, features.shape[1])[0]  # untransformed
         return found
 
     def features(self, images: Array) -> Array:
@@ -217,7 +214,7 @@ class TransformsView(View):
         found = by_batches(
             images, self.batch_size, self.device,
             lambda stored: {
-                str(i): reference.whitened(self.look(stored, i)["features"])
+                str(i): reference.whitened(self.answers(stored, i)["features"])
                 for i, reference in enumerate(self.references)
             },
         )  # fmt: skip
@@ -269,9 +266,10 @@ class TransformsView(View):
 
 
 def doubt(chances: Tensor) -> Tensor:
-    """Return 1 - the mean probability of the true transformation: [N, k, k] -> float64 [N]."""
-    true = chances.double().diagonal(dim1=1, dim2=2).mean(dim=1)
-    return (1 - true).clamp_min(LEAST_PROBABILITY)
+    """Return the mean probability of all but the true transformation: [N, k, k] -> float64 [N]."""
+    # Summed, not 1 less that of the true one, of which few digits would be left where R is sure.
+    others = 1 - torch.eye(chances.shape[1], dtype=torch.float64, device=chances.device)
+    return (chances.double() * others).sum(dim=2).mean(dim=1).clamp_min(LEAST_PROBABILITY)
 
 
 def accuracy(chances: Tensor) -> Tensor:

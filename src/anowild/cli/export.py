@@ -1,0 +1,47 @@
+"""The command export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anowild.cli import options
+
+
+def export(
+    model: options.Model,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="model.onnx, model.xml (OpenVINO), model.pt2 (PyTorch) or page.html (scores in a browser).",
+        ),
+    ],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="onnx, openvino, torch or page; what the ending of FILE says unless given.",
+        ),
+    ] = None,
+    pixels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="Of the images that it will take: uint8, uint16 or float32; that of the model unless given.",
+        ),
+    ] = None,
+) -> None:
+    """Write a model as one file for other runtimes: from raw images to scores, heat map and all."""
+    from anowild.exporting.formats import ENDINGS, export
+
+    detector = options.load_detector(model, "cpu", None, "float32")
+    facts = export(detector, out, kind or ENDINGS.get(out.suffix.lower(), "onnx"), pixels)
+    print(f"{out}: takes {facts.pixels} images, flags scores of {facts.threshold:.4g} or more")
+    if out.suffix.lower() == ".onnx":
+        print(f"next: {options.command_line('score', out, 'IMAGES')}")

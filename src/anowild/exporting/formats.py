@@ -1,0 +1,161 @@
+"""Writes a model's graph as a file of another runtime."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anowild.errors import UserError
+from anowild.exporting.graph import Graph, Outputs
+from anowild.files import atomic_write, check_place
+from anowild.libraries import require
+from anowild.portable.facts import METADATA, Facts
+from anowild.scoring import Detector
+from anowild.scoring.saved_limit import load_limit
+from anowild.version import VERSION
+
+#: Version of the set of operators of an ONNX file.
+OPSET = 18
+#: Types of pixels that a graph can take.
+PIXELS = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
+
+
+def export(detector: Detector, out: Path, kind: str = "onnx", pixels: str | None = None) -> Facts:
+    """Write a detector as one graph, from raw images to scores.
+
+    Args:
+        detector: in float32, on the CPU.
+        out: file to write: .onnx; .xml, beside which a .bin is written (OpenVINO); or .pt2 (PyTorch).
+        kind: ``onnx``, ``openvino`` or ``torch``.
+        pixels: type of the images that the graph takes; that of the model's images unless given.
+
+    Raises:
+        UserError: the detector cannot be exported, ``out`` has another ending or cannot be written, or a library
+            is missing.
+    """
+    if kind not in WRITERS:
+        raise UserError(f"there is no format '{kind}'; take {', '.join(WRITERS)}")
+    ending, write = WRITERS[kind]
+    if out.suffix.lower() != ending:
+        raise UserError(f"{out}: the format {kind} is written as {ending}; give it that ending")
+    check_place(out)
+    if kind != "torch":
+        require("exports", "onnxscript")
+    facts = facts_of(detector, pixels)
+    with _quiet(), torch.no_grad():
+        program = traced(Graph(detector).eval(), facts)
+        write(program, facts, out)
+    return facts
+
+
+def facts_of(detector: Detector, pixels: str | None = None) -> Facts:
+    """Return what an exported file says of its model.
+
+    Raises:
+        UserError: there is no such type of pixels, or the model cannot take it.
+    """
+    p = detector.preprocess
+    ranged = p.black is not None
+    usual = "float32" if ranged else "uint8" if p.bits == 8 else "uint16"
+    if pixels is not None and pixels not in PIXELS:
+        raise UserError(f"there are no pixels of type '{pixels}'; take {', '.join(PIXELS)}")
+    limit = None if detector.folder is None else load_limit(detector.folder)
+    count = detector.training_info.get("images")
+    return Facts(
+        version=VERSION,
+        checksum=detector.checksum,
+        pixels=pixels or usual,
+        preprocess=p.to_json(),
+        threshold=Detector.threshold() if limit is None else limit.score,
+        views=detector.view_names,
+        cues=detector.cue_names,
+        training_images=count if isinstance(count, int) else None,
+    )
+
+
+def traced(graph: Graph, facts: Facts) -> torch.export.ExportedProgram:
+    """Record the operations of a graph, for any number of images of any size."""
+    channels = facts.preprocess["channels"]
+    any_channels = channels in (1, 3)
+    # Sides that differ from each other and from everything in the graph, so that none is taken for another.
+    example = torch.zeros((2, 37, 41, 3 if any_channels else channels), dtype=PIXELS[facts.pixels])
+    free = torch.export.Dim.DYNAMIC
+    shape = {0: free, 1: free, 2: free} | ({3: free} if any_channels else {})
+    return torch.export.export(graph, (example,), dynamic_shapes=(shape,))
+
+
+def _write_onnx(program: torch.export.ExportedProgram, facts: Facts, out: Path) -> None:
+    made = torch.onnx.export(
+        program, dynamo=True, opset_version=OPSET, verbose=False,
+        input_names=["images"], output_names=list(Outputs._fields),
+    )  # fmt: skip
+    assert made is not None
+    for axis, name in enumerate(("images", "height", "width")):
+        _name_axis(made.model, axis, name)
+    made.model.metadata_props[METADATA] = facts.to_text()
+    with atomic_write(out) as temporary:
+        made.save(temporary)
+
+
+def _name_axis(model: Any, axis: int, name: str) -> None:
+    """Give an axis of the input a name that people understand, wherever it stands."""
+    given = str(model.graph.inputs[0].shape[axis])
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        for place, size in enumerate(value.shape):
+            if str(size) == given:
+                value.shape[place] = name
+
+
+def _write_openvino(program: torch.export.ExportedProgram, facts: Facts, out: Path) -> None:
+    openvino = require("models for OpenVINO", "openvino")
+    weights = out.with_suffix(".bin")
+    # The description is moved into place last: without its weights it is not there.
+    with atomic_write(weights) as bin_file, atomic_write(out) as xml_file:
+        folder = xml_file.parent
+        onnx = xml_file.with_name(f"{xml_file.name}.onnx")
+        made = folder / f"{xml_file.name}.made.xml"
+        try:
+            _write_onnx(program, facts, onnx)
+            model = openvino.convert_model(onnx)
+            model.set_rt_info(facts.to_text(), METADATA)
+            openvino.save_model(model, made, compress_to_fp16=False)
+            made.replace(xml_file)
+            made.with_suffix(".bin").replace(bin_file)
+        finally:
+            for left in (onnx, made, made.with_suffix(".bin")):
+                left.unlink(missing_ok=True)
+
+
+def _write_torch(program: torch.export.ExportedProgram, facts: Facts, out: Path) -> None:
+    with atomic_write(out) as temporary, temporary.open("wb") as file:
+        torch.export.save(program, file, extra_files={METADATA: facts.to_text()})
+
+
+#: Ending and writer of a format, by its name.
+WRITERS: dict[str, tuple[str, Callable[[torch.export.ExportedProgram, Facts, Path], None]]] = {
+    "onnx": (".onnx", _write_onnx),
+    "openvino": (".xml", _write_openvino),
+    "torch": (".pt2", _write_torch),
+}
+
+
+#: Format by the ending of a file.
+ENDINGS = {ending: kind for kind, (ending, _) in WRITERS.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes about itself off the terminal."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

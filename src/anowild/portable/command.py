@@ -1,0 +1,137 @@
+"""`anowild score MODEL.onnx IMAGES`, for installations without PyTorch and Typer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anowild.arrays import Array
+from anowild.data.spreadsheet import write_spreadsheet
+from anowild.errors import UserError
+from anowild.files import atomic_write, check_place, for_terminal
+from anowild.portable.model import Images, PortableModel
+from anowild.process import StderrHandler
+from anowild.progress import bar
+
+#: Exit code where more images were left out than scored, as of `anowild score`.
+MOSTLY_LEFT_OUT = 4
+
+
+def takes(arguments: Sequence[str]) -> bool:
+    """Whether a command line is about an exported model."""
+    return arguments[:1] == ["score"] and any(a.lower().endswith(".onnx") for a in arguments[1:2])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score images by an exported model, the oddest first: print them, or write a table.
+
+    Raises:
+        UserError: as :class:`PortableModel` and :class:`Images`, or the table cannot be written.
+    """
+    given = _parsed(sys.argv[2:] if arguments is None else arguments)
+    logging.getLogger("anowild").handlers[:] = [StderrHandler()]
+    if given.out is not None:
+        if given.out.suffix.lower() != ".csv":
+            raise UserError(f"{given.out}: scores of an exported model are written as .csv")
+        check_place(given.out)
+    model = PortableModel(given.model, given.threads)
+    images = Images(model, given.images)
+    names: list[str] = []
+    found: list[Array] = []
+    with bar("scoring, images", images.count()) as shown:
+        for name, outputs in images:
+            names.append(name)
+            found.append(np.hstack([outputs["score"], outputs["views"], outputs["cues"]]))
+            shown.update(len(names) + len(images.left_out))
+    if not names:
+        first = images.left_out[0] if images.left_out else None
+        reason = f", beginning with {first.name}: {first.reason}" if first is not None else ""
+        raise UserError(f"none of the {len(images.left_out)} images can be used{reason}")
+    limit = model.facts.threshold if given.threshold is None else given.threshold
+    values = np.stack(found)
+    order = np.argsort(-values[:, 0], kind="stable")
+    if given.out is not None:
+        _write(given.out, model, names, values, order, limit)
+    _print(names, values, order, limit, given, len(images.left_out))
+    if len(images.left_out) > len(names):
+        sys.exit(MOSTLY_LEFT_OUT)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "anowild score", description="Scores images by a model that anowild export wrote."
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="folders, archives, arrays")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write a table, scores.csv")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument(
+        "--threshold", type=_finite, metavar="SCORE", help="score from which images are flagged"
+    )
+    parser.add_argument(
+        "--show", type=int, default=10, metavar="N", help="how many of the oddest are printed"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    return parser.parse_args(arguments)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _write(
+    path: Path,
+    model: PortableModel,
+    names: Sequence[str],
+    values: Array,
+    order: Array,
+    limit: float,
+) -> None:
+    """Write the table, with the columns of `anowild score` but the reasons."""
+    views = [f"view_{view}" for view in model.facts.views]
+    columns = ["path", "score", "rank", *views, *model.facts.cues, "odd"]
+
+    def row(rank: int, i: int) -> list[Any]:
+        score, *rest = values[i].tolist()
+        return [names[i], score, rank, *rest, int(score >= limit)]
+
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        write_spreadsheet(file, columns, (row(rank, i) for rank, i in enumerate(order, 1)))
+
+
+def _print(
+    names: Sequence[str],
+    values: Array,
+    order: Array,
+    limit: float,
+    given: argparse.Namespace,
+    left_out: int,
+) -> None:
+    if given.json:
+        for rank, i in enumerate(order, 1):
+            score = float(values[i, 0])
+            odd = score >= limit
+            print(json.dumps({"path": names[i], "score": score, "rank": rank, "odd": bool(odd)}))
+        return
+    for rank, i in islice(enumerate(order, 1), given.show):
+        print(for_terminal(f"{rank:6}  {values[i, 0]:7.2f}  {names[i]}"))
+    where = "" if given.out is None else f"{given.out}: "
+    flagged = int((values[:, 0] >= limit).sum())
+    print(
+        f"{where}{len(names)} images, {left_out} left out; flagged: {flagged} (score {limit:.4g} or more)"
+    )

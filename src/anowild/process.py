@@ -1,0 +1,60 @@
+"""The process of a command: its streams, what it says of errors, and its exit codes."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from anowild.errors import UserError
+from anowild.files import for_terminal
+from anowild.signals import Interrupted
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run a command; a user's mistake gives one sentence and exit code 1."""
+    # Names may hold bytes that are no text: shown escaped, rather than not at all.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        # Files and pipes get no codes of a terminal, whatever these ask for.
+        for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE"):
+            os.environ.pop(name, None)
+    try:
+        command()
+    except UserError as error:
+        print_error(f"anowild: {error}")
+        sys.exit(1)
+    except Interrupted as stopped:
+        print_error(str(stopped))
+        sys.exit(128 + stopped.signum)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Typer turns Ctrl-C into an exit without a word.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
+        print_error("stopped; give the same command again")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        print_error(f"anowild: {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(1)
+
+
+class StderrHandler(logging.Handler):
+    """Writes to what sys.stderr is at the time: a progress bar puts itself in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("anowild: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_error(self.format(record))
+
+
+def print_error(text: str) -> None:
+    """Print a line on stderr; characters that are no text, or control a terminal, are escaped."""
+    print(for_terminal(text), file=sys.stderr, flush=True)
