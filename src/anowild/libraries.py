@@ -9,7 +9,9 @@ from anowild.errors import UserError
 
 #: The extra of the package that brings a library; unless listed it is ``formats``, which brings what
 #: every installation has as well.
-_EXTRAS = {"matplotlib": "study", "mlxtend": "demo"}
+_EXTRAS = {
+    "huggingface_hub": "hub", "matplotlib": "study", "mlxtend": "demo", "tensorboard": "tensorboard",
+}  # fmt: skip
 
 
 class MissingLibrary(UserError):

@@ -27,7 +27,24 @@ Sources = Annotated[
         "(DATASET:test), ...",
     ),
 ]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a trained model.")]
+
+
+def _model_folder(model: str) -> Path:
+    if not model.startswith("hf://"):
+        return Path(model)  # the Hub's package would import PyTorch
+    from anowild.hub import model_folder
+
+    return model_folder(model)
+
+
+Model = Annotated[
+    Path,
+    typer.Argument(
+        parser=_model_folder,
+        metavar="MODEL",
+        help="Folder of a trained model, or hf://OWNER/NAME[@REVISION].",
+    ),
+]
 PresetName = Annotated[
     str, typer.Option("--preset", metavar="NAME", help=f"One of {', '.join(PRESETS)}.")
 ]
@@ -222,10 +239,26 @@ def load_detector(
         UserError: the model or the device cannot be used.
     """
     from anowild.device import configure_process
-    from anowild.scoring import Detector
+    from anowild.hub import load_model
 
     configure_process(threads)
-    return Detector.load(model, device, precision)
+    return load_model(model, device, precision)
+
+
+def check_own(model: Path) -> None:
+    """Check that something can be kept with a model.
+
+    Raises:
+        UserError: its folder is a copy in the Hub's cache, which stays as it was downloaded.
+    """
+    from anowild.hub import snapshot_name
+
+    name = snapshot_name(model)
+    if name is not None:
+        raise UserError(
+            f"{model}: is a copy in the Hub's cache, which stays as it is; get one of your own with "
+            f"`hf download {name.repository} --local-dir model`"
+        )
 
 
 def settings_of(preset_name: str, changes: list[str] | None, **given: Any) -> Settings:
