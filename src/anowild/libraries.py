@@ -12,6 +12,8 @@ from anowild.errors import UserError
 _EXTRAS = {
     "huggingface_hub": "hub", "matplotlib": "study", "mlxtend": "demo", "tensorboard": "tensorboard",
 }  # fmt: skip
+#: Libraries that no extra brings: large, and in as many versions as there are servers of them.
+_BY_ITSELF = ("mlflow", "wandb")
 
 
 class MissingLibrary(UserError):
@@ -66,4 +68,6 @@ def parquet_library() -> tuple[Any, Any]:
 
 def _install(name: str) -> str:
     package = name.partition(".")[0]
+    if package in _BY_ITSELF:
+        return f"{package}: pip install {package}"
     return f"{package}: pip install 'anowild[{_EXTRAS.get(package, 'formats')}]'"

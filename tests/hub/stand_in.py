@@ -48,7 +48,9 @@ class StandIn:
         self.fail_with: int | None = None  # a status for all requests
         self.server = _Server(self)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.elsewhere = self.url.replace("127.0.0.1", "localhost")  # another host, as large files have
+        self.elsewhere = self.url.replace(
+            "127.0.0.1", "localhost"
+        )  # another host, as large files have
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -141,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self.known:
             self.answer(401, {"error": "Invalid username or password."})
         elif name in self.hub.repositories:
-            self.answer(409, {"error": "You already created this model repo"})
+            self.answer(409, {"error": "You already created it", "url": f"{self.hub.url}/{name}"})
         else:
             private = value.get("visibility") == "private" or bool(value.get("private"))
             self.hub.repositories[name] = Repository(private)

@@ -163,7 +163,7 @@ def test_the_cache_is_enough_without_a_network(
         anowild.from_pretrained("somebody/else")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    pushed.close()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     assert anowild.from_pretrained(NAME).checksum == detector.checksum
     assert "the Hub cannot be reached; a copy in the cache is used" in caplog.text
     with pytest.raises(UserError, match=r"^hf://somebody/else: the Hub cannot be reached"):
