@@ -325,6 +325,7 @@ def test_commands_take_models_from_the_hub(
     assert "there is no such revision" in err
 
 
+@pytest.mark.slow
 def test_the_environment_points_elsewhere(
     pushed: StandIn, folder_of: Callable[..., Path], digits: Array, tmp_path: Path
 ) -> None:

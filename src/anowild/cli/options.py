@@ -245,20 +245,11 @@ def load_detector(
     return load_model(model, device, precision)
 
 
-def check_own(model: Path) -> None:
-    """Check that something can be kept with a model.
-
-    Raises:
-        UserError: its folder is a copy in the Hub's cache, which stays as it was downloaded.
-    """
+def is_hub_copy(model: Path) -> bool:
+    """Whether a model's folder is of the Hub's cache, which stays as it was downloaded."""
     from anowild.hub import snapshot_name
 
-    name = snapshot_name(model)
-    if name is not None:
-        raise UserError(
-            f"{model}: is a copy in the Hub's cache, which stays as it is; get one of your own with "
-            f"`hf download {name.repository} --local-dir model`"
-        )
+    return snapshot_name(model) is not None
 
 
 def settings_of(preset_name: str, changes: list[str] | None, **given: Any) -> Settings:

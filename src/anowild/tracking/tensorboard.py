@@ -18,7 +18,11 @@ class TensorBoardTracker:
 
     def begin(self, run: str, name: str, settings: Mapping[str, Any]) -> None:
         library = require("curves in tensorboard", "torch.utils.tensorboard")
-        self.writer = library.SummaryWriter(str(self.folder / f"{name}-{run}"))
+        folder = self.folder / f"{name}-{run}"
+        is_new = not folder.exists()
+        self.writer = library.SummaryWriter(str(folder))
+        if not is_new:
+            return
         rows = [f"| {key} | {value} |" for key, value in settings.items()]
         text = "\n".join(["| setting | value |", "|---|---|", *rows])
         self.writer.add_text("settings", text)
