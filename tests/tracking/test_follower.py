@@ -162,8 +162,8 @@ def written(folder: Path, count: int) -> None:
     (folder / "log.jsonl").write_text("\n".join([*lines, '{"tick": 99, "ki']))
 
 
-def track(folder: Path) -> None:
-    with following(CHOICE, folder, "name", {"seed": 1}) as follower:
+def track(folder: Path, choice: TrackerChoice = CHOICE) -> None:
+    with following(choice, folder, "name", {"seed": 1}) as follower:
         assert follower is not None
         follower.results = {"view": {"seconds": 2.0, "name": "x"}}
 
@@ -183,6 +183,17 @@ def test_a_tracker_that_fails_is_one_warning_and_the_next_start_catches_up(
     track(tmp_path / "t")
     assert recorder.steps == [100, 200, 300, 400, 400]
     assert recorder.points[-1][1] == {"view/seconds": 2.0}
+
+
+def test_another_tool_or_place_gets_a_run_of_its_own_from_the_beginning(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    written(tmp_path / "t", 2)
+    for choice in (CHOICE, TrackerChoice("mlflow"), TrackerChoice("tensorboard", "elsewhere")):
+        recorder.points.clear()
+        track(tmp_path / "t", choice)
+        assert recorder.steps == [100, 200, 200]
+    assert len(set(recorder.begun)) == 3
 
 
 def test_a_tracker_that_hangs_is_left_alone(
@@ -210,8 +221,8 @@ def test_a_damaged_state_is_one_warning(
     recorder: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     written(tmp_path / "t", 1)
-    (tmp_path / "t" / "tracking").mkdir()
-    state = tmp_path / "t" / "tracking" / "state.json"
+    state = tmp_path / "t" / "tracking" / "tensorboard" / "state.json"
+    state.parent.mkdir(parents=True)
     state.write_text('{"run": 5}')
     track(tmp_path / "t")
     (warning,) = told(caplog)

@@ -81,9 +81,7 @@ STEPS = [1000, 2000, 3000, 4000, 5000]
 def test_tensorboard_reads_each_point_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder, where = tmp_path / "training", tmp_path / "curves"
     for count in (3, 5):
         with following(
@@ -94,7 +92,7 @@ def test_tensorboard_reads_each_point_once(
     assert not caplog.records
     (run,) = where.iterdir()
     assert run.name.startswith("digits-")
-    events = EventAccumulator(str(run), {"images": 0}).Reload()  # 0: all of them
+    events = reader.EventAccumulator(str(run), {"images": 0}).Reload()  # 0: all of them
     points = events.Scalars("G_loss")
     assert [point.step for point in points] == STEPS
     assert [point.value for point in points if point.step != 2000] == [0.25, 0.75, 1.0, 1.25]

@@ -24,11 +24,11 @@ from PIL import Image
 from anowild.checked import Count, checked
 from anowild.errors import UserError
 from anowild.files import exclusive_lock, read_json, write_json
-from anowild.tracking.base import Tracker, TrackerChoice
+from anowild.tracking.base import TrackerChoice
 
 log = logging.getLogger("anowild")
 
-#: Folder of the tracking, in that of the training; and the file that says what was handed on.
+#: Folder of trackings in that of the training, and the file that says what a tool was handed.
 FOLDER, STATE = "tracking", "state.json"
 #: What a training writes, as `training` names it: its settings, before all else; a line of JSON a tick; and
 #: pictures named by thousands of images.
@@ -45,6 +45,7 @@ class _State:
     """What a run of a tracker has been handed."""
 
     run: str
+    where: str | None  # that was asked for
     step: Count = 0  # of the last point
     picture: Count = 0  # step of the last pictures
     results: bool = False  # figures at the end
@@ -54,17 +55,17 @@ class Follower:
     """What hands a training's log to a tracker.
 
     Args:
-        tracker: of the run.
+        choice: of the tracker.
         training: folder of the training.
-        folder: of this tracking; keeps what was handed on.
         name: of the run, for people.
         settings: of the training.
     """
 
     def __init__(
-        self, tracker: Tracker, training: Path, folder: Path, name: str, settings: Mapping[str, Any]
+        self, choice: TrackerChoice, training: Path, name: str, settings: Mapping[str, Any]
     ) -> None:
-        self.tracker, self.training, self.folder = tracker, training, folder
+        self.folder = training / FOLDER / choice.tool  # keeps what was handed on
+        self.tracker, self.where, self.training = choice.make(self.folder), choice.where, training
         self.name, self.settings = name, settings
         self.results: Mapping[str, Any] | None = None  # how views were fitted, when all are
         self._ended = threading.Event()
@@ -118,10 +119,12 @@ class Follower:
         path = self.folder / STATE
         if path.exists():
             try:
-                return checked(_State, read_json(path), "the state")
+                found = checked(_State, read_json(path), "the state")
+                if found.where == self.where:
+                    return found
             except ValueError as error:
                 raise UserError(f"{path}: is damaged ({error}); delete it for a new run") from error
-        state = _State(secrets.token_hex(4))
+        state = _State(secrets.token_hex(4), self.where)
         write_json(path, asdict(state))
         return state
 
@@ -197,8 +200,7 @@ def following(
     if choice is None:
         yield None
         return
-    folder = training / FOLDER
-    follower = Follower(choice.make(folder / choice.tool), training, folder, name, settings)
+    follower = Follower(choice, training, name, settings)
     follower.start()
     try:
         yield follower
