@@ -178,6 +178,9 @@ def test_a_tracker_that_fails_is_one_warning_and_the_next_start_catches_up(
     assert told(caplog) == [
         "tracking has ended (No space left on device); the training goes on without it"
     ]
+    recorder.fails_after = 3
+    track(tmp_path / "t")  # fails at the figures at the end
+    assert recorder.steps == [100, 200, 300]
     recorder.fails_after = None
     written(tmp_path / "t", 4)
     track(tmp_path / "t")
@@ -194,6 +197,20 @@ def test_another_tool_or_place_gets_a_run_of_its_own_from_the_beginning(
         track(tmp_path / "t", choice)
         assert recorder.steps == [100, 200, 200]
     assert len(set(recorder.begun)) == 3
+
+
+def test_a_tracker_that_cannot_be_made_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: TrackerChoice, folder: Path) -> None:
+        raise RuntimeError("there is no such store")
+
+    monkeypatch.setattr(TrackerChoice, "make", refused)
+    written(tmp_path / "t", 2)
+    track(tmp_path / "t")
+    assert told(caplog) == [
+        "tracking has ended (there is no such store); the training goes on without it"
+    ]
 
 
 def test_a_tracker_that_hangs_is_left_alone(

@@ -12,7 +12,7 @@ from typing import Any
 from anowild.checked import checked
 from anowild.errors import UserError
 from anowild.evaluation.evaluate import Evaluation
-from anowild.files import part_of, read_json, write_text
+from anowild.files import as_user_error, part_of, read_json, write_text
 from anowild.hub.card import CARD, check_license, model_card
 from anowild.hub.failures import library, sentences
 from anowild.hub.names import parse_name
@@ -73,11 +73,13 @@ def save_pretrained(
     limit = None if detector.folder is None else load_limit(detector.folder)
     if limit is not None and limit.model != detector.checksum:
         limit = None  # it was chosen for another model
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = part_of(out)
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         _write(detector, temporary, limit, license, evaluation, with_images)
         temporary.replace(out)
+    except OSError as error:
+        raise as_user_error(error, out) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

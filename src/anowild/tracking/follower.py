@@ -12,9 +12,9 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ class Follower:
     def __init__(
         self, choice: TrackerChoice, training: Path, name: str, settings: Mapping[str, Any]
     ) -> None:
+        self.choice, self.training = choice, training
         self.folder = training / FOLDER / choice.tool  # keeps what was handed on
-        self.tracker, self.where, self.training = choice.make(self.folder), choice.where, training
         self.name, self.settings = name, settings
         self.results: Mapping[str, Any] | None = None  # how views were fitted, when all are
         self._ended = threading.Event()
@@ -106,13 +106,14 @@ class Follower:
 
     def _follow(self) -> None:
         self.state = self._load()
+        self.tracker = self.choice.make(self.folder)
         self.tracker.begin(self.state.run, self.name, self.settings)
         while not self._ended.wait(EVERY):
             self._hand_on()
         self._hand_on()
         if self.results is not None and not self.state.results:
-            self._save(results=True)
-            self.tracker.log(self.state.step, _numbers(self.results))
+            with self._noted(results=True):
+                self.tracker.log(self.state.step, _numbers(self.results))
         self.tracker.end()
 
     def _load(self) -> _State:
@@ -120,38 +121,35 @@ class Follower:
         if path.exists():
             try:
                 found = checked(_State, read_json(path), "the state")
-                if found.where == self.where:
+                if found.where == self.choice.where:
                     return found
             except ValueError as error:
                 raise UserError(f"{path}: is damaged ({error}); delete it for a new run") from error
-        state = _State(secrets.token_hex(4), self.where)
+        state = _State(secrets.token_hex(4), self.choice.where)
         write_json(path, asdict(state))
         return state
 
-    def _save(self, **changes: Any) -> None:
-        self.state = _State(**(asdict(self.state) | changes))
-        write_json(self.folder / STATE, asdict(self.state))
+    @contextmanager
+    def _noted(self, **changes: Any) -> Iterator[None]:
+        """Note what is handed on, before it is: what a kill took is missed less than what is there twice."""
+        before = self.state
+        self._save(replace(before, **changes))
+        try:
+            yield
+        except BaseException:
+            self._save(before)
+            raise
+
+    def _save(self, state: _State) -> None:
+        self.state = state
+        write_json(self.folder / STATE, asdict(state))
 
     def _hand_on(self) -> None:
-        for step, values in self._new_points():
-            # Noted first: a point that a kill took is missed less than one that is there twice.
-            before = self.state.step
-            self._save(step=step)
-            try:
-                self.tracker.log(step, values)
-            except BaseException:
-                self._save(step=before)
-                raise
+        for step, values in _points(_lines(self.training / LOG)):
+            if step > self.state.step:
+                with self._noted(step=step):
+                    self.tracker.log(step, values)
         self._hand_on_pictures()
-
-    def _new_points(self) -> Iterator[tuple[int, dict[str, float]]]:
-        for line in _lines(self.training / LOG):
-            with suppress(ValueError, TypeError, KeyError):
-                found = json.loads(line)
-                step = round(float(found["kimg"]) * 1000)
-                values = _numbers({k: v for k, v in found.items() if k not in _NO_CURVES})
-                if step > self.state.step:
-                    yield step, values
 
     def _hand_on_pictures(self) -> None:
         found: dict[int, list[tuple[str, Path]]] = {}
@@ -161,11 +159,11 @@ class Follower:
                 step = round(float(named["kimg"]) * 1000)
                 found.setdefault(step, []).append((named["name"], path))
         for step in sorted(step for step in found if step > self.state.picture):
-            for name, path in found[step]:
-                with Image.open(path) as picture:
-                    image = np.asarray(picture.convert("RGB"))
-                self.tracker.picture(name, image, step)
-            self._save(picture=step)
+            with self._noted(picture=step):
+                for name, path in found[step]:
+                    with Image.open(path) as picture:
+                        image = np.asarray(picture.convert("RGB"))
+                    self.tracker.picture(name, image, step)
 
 
 def _lines(path: Path) -> list[str]:
@@ -173,6 +171,17 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
+
+
+def _points(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield steps and values of a log; a line that is being written, or is damaged, is none yet."""
+    for line in lines:
+        try:
+            found = json.loads(line)
+            step = round(float(found["kimg"]) * 1000)
+        except (ValueError, TypeError, KeyError, OverflowError):
+            continue
+        yield step, _numbers({k: v for k, v in found.items() if k not in _NO_CURVES})
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
