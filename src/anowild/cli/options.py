@@ -42,7 +42,7 @@ Model = Annotated[
     typer.Argument(
         parser=_model_folder,
         metavar="MODEL",
-        help="Folder of a trained model, or hf://OWNER/NAME[@REVISION].",
+        help="Folder of a trained model, or hf://OWNER/NAME or hf://OWNER/NAME@REVISION.",
     ),
 ]
 PresetName = Annotated[
