@@ -13,6 +13,7 @@ PyTorch takes two seconds:
 - ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
 - ``FixedScore``, ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules that choose a limit
 - ``Labels``: ground truth for evaluations
+- ``from_pretrained``, ``save_pretrained``, ``push_to_hub``: models on the Hugging Face Hub
 - ``AnomalyDetector``: an estimator of scikit-learn, for arrays of images
 - ``Detector``, ``View``, ``Cue``, ``ImageSet``, ``PackedSet``, ``Preprocess``, ``Table``, ...: what jobs take and give
 - ``UserError``, ``Interrupted``: raised where the user can mend something, or asked for a stop
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from anowild.evaluation.evaluate import Evaluation
     from anowild.evaluation.labels import Labels
     from anowild.evaluation.metrics import Estimate, Quality
+    from anowild.hub import Uploaded, from_pretrained, push_to_hub, save_pretrained
     from anowild.scoring import Calibration, Detector, Row, Scores, Table
     from anowild.scoring.calibration import CueCalibration, Tail, ViewCalibration
     from anowild.scoring.explain import Reason
@@ -80,6 +82,7 @@ _LAZY = {
     "anowild.evaluation.evaluate": ("Evaluation",),
     "anowild.evaluation.labels": ("Labels",),
     "anowild.evaluation.metrics": ("Estimate", "Quality"),
+    "anowild.hub": ("Uploaded", "from_pretrained", "push_to_hub", "save_pretrained"),
     "anowild.scoring": ("Calibration", "Detector", "Row", "Scores", "Table"),
     "anowild.scoring.calibration": ("CueCalibration", "Tail", "ViewCalibration"),
     "anowild.scoring.explain": ("Reason",),
@@ -132,6 +135,7 @@ __all__ = [
     "Threshold",
     "ThresholdRule",
     "TrainedOn",
+    "Uploaded",
     "UserError",
     "ValueRange",
     "View",
@@ -140,10 +144,13 @@ __all__ = [
     "clean",
     "contaminate",
     "evaluate",
+    "from_pretrained",
     "prepare",
     "preset",
+    "push_to_hub",
     "report",
     "review",
+    "save_pretrained",
     "score",
     "train",
 ]

@@ -148,6 +148,7 @@ def train(
     settings: Settings | None = None,
     device: str = "auto",
     threads: int | None = None,
+    track: str | None = None,
 ) -> Detector:
     """Train a detector on unlabeled images, or go on with a training that was stopped.
 
@@ -158,15 +159,19 @@ def train(
         settings: the preset ``laptop`` unless given.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU if there is one.
         threads: CPU threads of this process from now on; None: as they are.
+        track: draws the curves of the training elsewhere as well: ``tensorboard``, ``mlflow`` or ``wandb``, with
+            ``:WHERE`` (a folder or an address) if it shall not be beside the training.
 
     Raises:
-        UserError: nothing to train on, another run in ``out``, a full disk, divergence.
+        UserError: nothing to train on, another run in ``out``, a full disk, divergence; no such tracker.
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
+    from anowild.tracking import parse_choice
     from anowild.training.run import train as run_training
 
     settings = settings or preset("laptop").settings()
-    return run_training(sources, Path(out), settings, device, threads).detector
+    choice = None if track is None else parse_choice(track)
+    return run_training(sources, Path(out), settings, device, threads, choice).detector
 
 
 def find(

@@ -10,8 +10,11 @@ from anowild.errors import UserError
 #: The extra of the package that brings a library; unless listed it is ``formats``, which brings what
 #: every installation has as well.
 _EXTRAS = {
-    "matplotlib": "study", "mlxtend": "demo", "onnxruntime": "export", "onnxscript": "export", "openvino": "openvino",
+    "huggingface_hub": "hub", "matplotlib": "study", "mlxtend": "demo", "onnxruntime": "export",
+    "onnxscript": "export", "openvino": "openvino", "tensorboard": "tensorboard",
 }  # fmt: skip
+#: Libraries that no extra brings: large, and in as many versions as there are servers of them.
+_BY_ITSELF = ("mlflow", "wandb")
 
 
 class MissingLibrary(UserError):
@@ -66,4 +69,6 @@ def parquet_library() -> tuple[Any, Any]:
 
 def _install(name: str) -> str:
     package = name.partition(".")[0]
+    if package in _BY_ITSELF:
+        return f"{package}: pip install {package}"
     return f"{package}: pip install 'anowild[{_EXTRAS.get(package, 'formats')}]'"

@@ -1,7 +1,7 @@
 """The command line: thin commands that call the public functions and print what they return.
 
-`options` has what commands share, `help` the look of their help; `find`, `data`, `model`, `review`, `study` and
-`info` have the commands by theme.
+`options` has what commands share, `help` the look of their help; `find`, `data`, `model`, `hub`, `review`, `study`
+and `info` have the commands by theme.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from anowild.cli import data, export, find, info, model, review
+from anowild.cli import data, export, find, hub, info, model, review
 from anowild.cli.data import data_app
 from anowild.cli.help import Command, Group
 from anowild.cli.study import study_app
@@ -33,7 +33,7 @@ PANELS = {
     ),
     "Train and prepare": (model.train, data.prepare),
     "Measure": (model.evaluate, data.contaminate),
-    "Take elsewhere": (export.export,),
+    "Use elsewhere": (export.export, hub.push),
     "More": (info.demo, info.settings, info.networks),
 }  # fmt: skip
 for panel, commands in PANELS.items():

@@ -71,6 +71,14 @@ def train(
     ] = False,
     tiles: options.Tiles = None,
     changes: options.Changes = None,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOOL[:WHERE]",
+            help="Draw the curves elsewhere as well: tensorboard, mlflow or wandb; WHERE is a folder or an "
+            "address, unless beside the training.",
+        ),
+    ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     dry_run: Annotated[
@@ -88,7 +96,7 @@ def train(
         return
     from anowild import api
 
-    detector = api.train(sources, out, settings, device, threads)
+    detector = api.train(sources, out, settings, device, threads, track)
     for name, info in detector.training_info["views"].items():
         minutes = f" in {info['seconds'] / 60:.1f} minutes" if "seconds" in info else ""
         length = f" ({info['kimg']:g} thousand images shown)" if "kimg" in info else ""
@@ -345,6 +353,11 @@ def limit(
     """Keep a limit with a model, for `--threshold saved`; 1.3 is what 5 % of the training images reach."""
     from anowild.scoring.saved_limit import load_limit, save_limit
 
+    if score is not None and options.is_hub_copy(model):
+        raise UserError(
+            f"{model}: is a copy in the Hub's cache, which stays as it is; get one of your own with "
+            "`hf download OWNER/NAME --local-dir model`"
+        )
     kept = load_limit(model) if score is None else save_limit(model, score)
     if kept is None:
         print(

@@ -26,7 +26,24 @@ Sources = Annotated[
         "(DATASET:test), ...",
     ),
 ]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a trained model.")]
+
+
+def _model_folder(model: str) -> Path:
+    if not model.startswith("hf://"):
+        return Path(model)  # the Hub's package would import PyTorch
+    from anowild.hub import model_folder
+
+    return model_folder(model)
+
+
+Model = Annotated[
+    Path,
+    typer.Argument(
+        parser=_model_folder,
+        metavar="MODEL",
+        help="Folder of a trained model, or hf://OWNER/NAME or hf://OWNER/NAME@REVISION.",
+    ),
+]
 PresetName = Annotated[
     str, typer.Option("--preset", metavar="NAME", help=f"One of {', '.join(PRESETS)}.")
 ]
@@ -221,10 +238,17 @@ def load_detector(
         UserError: the model or the device cannot be used.
     """
     from anowild.device import configure_process
-    from anowild.scoring import Detector
+    from anowild.hub import load_model
 
     configure_process(threads)
-    return Detector.load(model, device, precision)
+    return load_model(model, device, precision)
+
+
+def is_hub_copy(model: Path) -> bool:
+    """Whether a model's folder is of the Hub's cache, which stays as it was downloaded."""
+    from anowild.hub import snapshot_name
+
+    return snapshot_name(model) is not None
 
 
 def settings_of(preset_name: str, changes: list[str] | None, **given: Any) -> Settings:

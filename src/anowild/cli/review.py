@@ -34,8 +34,9 @@ def review(
     from anowild import api
 
     detector = options.load_detector(model, device, threads)
+    folder = None if options.is_hub_copy(model) else model  # which keeps a limit chosen on the page
     api.review(
-        detector, sources, out, host, port, again, folder=model, token=token, open_browser=browser
+        detector, sources, out, host, port, again, folder=folder, token=token, open_browser=browser
     )
 
 

@@ -19,6 +19,7 @@ from anowild.errors import UserError
 from anowild.files import atomic_write, read_tensors
 from anowild.scoring import Scores
 from anowild.settings import Settings
+from anowild.tracking import TrackerChoice, following
 from anowild.training.fitting import FittedDetector, fit_detector
 from anowild.training.suspects import write_suspects
 
@@ -36,6 +37,7 @@ def train(
     settings: Settings,
     device: str = "auto",
     threads: int | None = None,
+    track: TrackerChoice | None = None,
 ) -> FittedDetector:
     """Train a detector and write its files, with the scores of its training images; see `anowild.train`."""
     torch_device = select_device(device)
@@ -49,7 +51,11 @@ def train(
     )  # fmt: skip
     if len(images) < FEW_IMAGES:
         log.warning("only %d %s: little can be learned from them", len(images), what)
-    fitted = fit_detector(images, settings, out / "training", torch_device)
+    folder = out / "training"
+    with following(track, folder, out.absolute().name, settings.to_json()) as follower:
+        fitted = fit_detector(images, settings, folder, torch_device)
+        if follower is not None:
+            follower.results = fitted.detector.training_info["views"]
     fitted.detector.save(out)
     write_suspects(out / SUSPECTS, images, fitted)
     _save_training_scores(out, fitted, images.digest)
