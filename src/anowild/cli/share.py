@@ -60,7 +60,6 @@ def share(
         by_limit=by_limit,
     )  # fmt: skip
     for what, count in counts.items():
-        if count:
-            print(f"{count:8}  {what}")
+        print(f"{count:8}  {what}")
     print(f"{out}: for {to}; docs/tools.md says how to open it")
     options.check_left_out(counts["shared"], counts["missing"])

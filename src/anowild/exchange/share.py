@@ -41,8 +41,7 @@ def share(
     if threshold is not None:
         check_score(threshold, "--threshold")
     how = _checked(target, how, options)
-    if exists(out):
-        raise UserError(f"{out}: exists already; name a new folder")
+    _check_new(out)
     scored = ScoredImages(table, threshold)
     if marks is not None:
         _take_marks(scored, marks)
@@ -66,12 +65,11 @@ def share(
         target.write(shared, part, options)
         part.rename(out)
     except OSError as error:
-        if exists(out):
-            raise UserError(f"{out}: exists already; name a new folder") from error
+        _check_new(out)
         raise as_user_error(error, out) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Counter(
+    return +Counter(  # without those that are 0
         {
             "shared": len(shared),
             "flagged": sum(image.flagged for image in shared),
@@ -81,6 +79,11 @@ def share(
             "missing": len(scored.images) - len(images),
         }
     )
+
+
+def _check_new(out: Path) -> None:
+    if exists(out) or out.is_symlink():
+        raise UserError(f"{out}: exists already; name a new folder")
 
 
 def _checked(target: Format, how: How | None, options: Options) -> How:
