@@ -48,7 +48,7 @@ def test_all_that_the_table_and_the_review_say_arrives(
     scored: Path, tmp_path: Path, table: str
 ) -> None:
     images, out = scored / "my images", tmp_path / "out"
-    counts = api.share(scored / table, images, "fiftyone", out, marks=scored / "review")
+    counts = api.share(scored / table, images, "fiftyone", out, marks=scored)  # as of `find`
     assert counts == {"shared": 8, "flagged": 3, "marked": 4}
     found = {str(one["filepath"]): one for one in samples(out)}
     assert set(found) == {str(images / name) for name in NAMES}
@@ -290,10 +290,13 @@ def test_wrong_inputs_are_sentences(
     (tmp_path / "empty.csv").write_text("path,score,odd\n")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     pq.write_table(pa.table({"path": ["a"], "score": ["x"]}), tmp_path / "words.parquet")
+    numbers = {"path": ["a"], "score": [1.0], "odd": [1], "why": [2]}
+    pq.write_table(pa.table(numbers), tmp_path / "why.parquet")
     pq.write_table(pa.table({"name": ["a"]}), tmp_path / "columns.parquet")
     (tmp_path / "marks.csv").write_text("path,verdict,reviewer\nelsewhere.png,keep,Ada\n")
     (tmp_path / "bad.csv").write_text("path,verdict,reviewer\na,odd,Ada\n")
     (tmp_path / "none.json").write_text("[]")
+    (tmp_path / "null.json").write_text('[{"path": null, "verdict": "keep", "reviewer": "Ada"}]')
     (tmp_path / "no.json").write_text('{"a": 1}')
     table, out = scored / "s.csv", tmp_path / "o"
     twice = table_of([other / "0000.png", other / "0000.png"])
@@ -321,6 +324,9 @@ def test_wrong_inputs_are_sentences(
         (command("--marks", tmp_path / "no.json"), "cannot be read as marks"),
         (command("--marks", tmp_path / "no.csv"), "cannot be read as marks"),
         (command("--marks", images), "holds no review"),
+        (command("--marks", tmp_path / "null.json"), "cannot be read as marks"),
+        (command(table=tmp_path / "why.parquet"), "cannot be read as a table of scores"),
+        (("share", table, images, "--to", "fiftyone", "-o", images / "o"), "name another folder"),
         (command(source=other), "none of its 8 images is in the sources"),
         (command(source=tmp_path / "absent"), "no such file or folder"),
         (command(table=tmp_path / "absent.csv"), "cannot be read as a table of scores"),

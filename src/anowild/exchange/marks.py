@@ -63,8 +63,10 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
 
 
 def _mark(row: Mapping[str, Any]) -> Mark:
-    verdict = row["verdict"] or None
+    path, verdict = row["path"], row["verdict"] or None
     if verdict is not None and verdict not in VERDICTS:
-        raise ValueError(f"verdict {verdict!r} for {printable(row['path'])}")
+        raise ValueError(f"verdict {verdict!r} for {printable(path)}")
+    if not isinstance(path, str):
+        raise TypeError(f"path {path!r}")
     tags = tuple(tag for tag in (row.get("tags") or "").split(";") if tag)
-    return Mark(row["path"], row["reviewer"], verdict, row.get("time") or "", tags)
+    return Mark(path, row["reviewer"], verdict, row.get("time") or "", tags)

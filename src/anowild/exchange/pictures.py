@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -105,9 +106,8 @@ def _short(part: str) -> str:
 
 
 def _explained(error: OSError, source: Path | None, target: Path) -> Exception:
-    known = as_user_error(error, target)
-    if source is None or "full" in str(known):
-        return known
+    if source is None or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return as_user_error(error, target)
     return UserError(
         f"{printable(str(source))}: cannot be put at {printable(str(target))} ({error.strerror or error}); "
         "--how copies, links, hardlinks or reference are the ways to try"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from anowild.arrays import Array
+from anowild.data.dataset.format import PackedReader
 from anowild.data.image_set import Source, open_all
 from anowild.data.readers import FolderReader, ImageSource, Record
 from anowild.errors import UserError
@@ -31,6 +32,20 @@ class Places:
         self.table = table
         self.others = 0
         self._sources = list(zip(sources, open_all(sources), strict=True))
+
+    def check_outside(self, out: Path) -> None:
+        """Check that a result does not lie in a folder of images, where it would be taken for more of them.
+
+        Raises:
+            UserError: it does.
+        """
+        for source, reader in self._sources:
+            if isinstance(reader, FolderReader) and absolute(out).is_relative_to(
+                absolute(reader.root)
+            ):
+                raise UserError(
+                    f"{out}: lies in {source}, so its images would be scored as well; name another folder"
+                )
 
     @property
     def roots(self) -> list[Path]:
@@ -128,15 +143,14 @@ def _images(
 
 
 def _boxes(source: Source, reader: ImageSource) -> Iterator[tuple[str, Box]]:
-    packed = reader.packed
-    if packed is None:
+    if not isinstance(reader, PackedReader):
         raise UserError(
             f"{source}: its images are no crops of frames; give the packed data set of crops that was scored "
             "(anowild prepare --crop-objects)"
         )
     columns = ["name", "source", "frame", "top", "left", "height", "width"]
-    for split in packed.counts:
-        for batch in packed.manifest(columns, split).to_batches(4096):
+    for split in reader.splits:
+        for batch in reader.packed.manifest(columns, split).to_batches(4096):
             for row in batch.to_pylist():
                 if row["top"] is None or row["source"] is None:
                     raise UserError(

@@ -46,6 +46,7 @@ def share(
     if marks is not None:
         _take_marks(scored, marks)
     places = Places(sources, scored)
+    places.check_outside(out)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         # A new folder each time, so that files of another run or a person are never touched.

@@ -44,7 +44,7 @@ class ScoredImages:
                 if threshold is None and "odd" not in row:
                     threshold = _usual_limit(path)
                 self.images.append(_image(row, threshold))
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             raise UserError(f"{path}: cannot be read as a table of scores ({error})") from error
         if not self.images:
             raise UserError(f"{path}: lists no images")

@@ -63,7 +63,7 @@ def _sample(image: SharedImage) -> dict[str, Any]:
     return {
         # Relative paths are below the folder of the data set, so that it can be moved.
         "filepath": text_of(image.inside or image.file),
-        "tags": [*([FLAGGED] if image.flagged else []), *image.tags],
+        "tags": list(dict.fromkeys([*([FLAGGED] if image.flagged else []), *image.tags])),
         "score": image.score,
         "p_value": image.p_value,
         **{f"view_{view}": score for view, score in image.views.items()},
