@@ -19,7 +19,6 @@ from anowild.exchange.pictures import Pictures
 from anowild.exchange.places import Places
 from anowild.exchange.tables import ScoredImages
 from anowild.files import as_user_error, exists, part_of, printable
-from anowild.scoring.thresholds import check_score
 
 log = logging.getLogger("anowild")
 
@@ -39,6 +38,9 @@ def share(
     options = options or Options()
     target = format_of(to)
     if threshold is not None:
+        # Only here, as it imports PyTorch.
+        from anowild.scoring.thresholds import check_score
+
         check_score(threshold, "--threshold")
     how = _checked(target, how, options)
     _check_new(out)

@@ -6,11 +6,13 @@ Nothing else lists formats.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, TextIO
 
 from anowild.errors import UserError
 from anowild.files import printable
@@ -98,6 +100,14 @@ class Format(ABC):
             OSError: the files cannot be written.
             UserError: an image cannot be expressed in this format.
         """
+
+
+def write_list(file: TextIO, items: Iterable[Any]) -> None:
+    """Write a JSON array, one item a line, in memory that does not grow with their number."""
+    file.write("[")
+    starts = chain(["\n"], repeat(",\n"))
+    file.writelines(start + json.dumps(item) for start, item in zip(starts, items, strict=False))
+    file.write("\n]")
 
 
 def text_of(file: Path | None) -> str:

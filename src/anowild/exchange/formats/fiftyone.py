@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anowild.exchange.formats.base import Format, Options, SharedImage, text_of
+from anowild.exchange.formats.base import Format, Options, SharedImage, text_of, write_list
 
 METADATA, SAMPLES = "metadata.json", "samples.json"
 FLAGGED = "flagged"
@@ -40,8 +40,10 @@ class FiftyOne(Format):
             },
         }
         (folder / METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
-        samples = {"samples": [_sample(image) for image in images]}
-        (folder / SAMPLES).write_text(json.dumps(samples, indent=1), encoding="utf-8")
+        with (folder / SAMPLES).open("w", encoding="utf-8") as file:
+            file.write('{"samples": ')
+            write_list(file, map(_sample, images))
+            file.write("}\n")
 
 
 def _schema(views: Sequence[str]) -> dict[str, str]:

@@ -6,14 +6,13 @@ Label Studio's local file serving with ``/`` as document root, and the paths are
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from anowild.exchange.formats.base import Format, Options, SharedImage, text_of
+from anowild.exchange.formats.base import Format, Options, SharedImage, text_of, write_list
 
 TASKS, CONFIG = "tasks.json", "labels.xml"
 LOCAL = "/data/local-files/?d="
@@ -43,14 +42,11 @@ class LabelStudio(Format):
         prefix = options.url_prefix
         files = [text_of(image.file) for image in images]
         # Without a prefix, paths are relative to the document root, which is /.
-        root = os.path.commonpath(map(os.path.dirname, files)) if prefix is not None else "/"
-        tasks = [
-            _task(
-                image, f"{LOCAL if prefix is None else prefix}{quote(os.path.relpath(file, root))}"
-            )
-            for image, file in zip(images, files, strict=True)
-        ]
-        (folder / TASKS).write_text(json.dumps(tasks, indent=1), encoding="utf-8")
+        root = "/" if prefix is None else os.path.commonpath(map(os.path.dirname, files))
+        start = LOCAL if prefix is None else prefix
+        urls = (start + quote(os.path.relpath(file, root)) for file in files)
+        with (folder / TASKS).open("w", encoding="utf-8") as file:
+            write_list(file, map(_task, images, urls))
         (folder / CONFIG).write_text(_CONFIG, encoding="utf-8")
 
 
