@@ -147,10 +147,23 @@ def test_anomalib_gets_png_for_what_it_would_pass_over(
     folder = tmp_path / "images"
     folder.mkdir()
     Image.fromarray(digits[0]).save(folder / "a.jfif", format="JPEG")
+    Image.fromarray(digits[1]).save(folder / "b.png")
     out = tmp_path / "o"
-    api.share(table_of([folder / "a.jfif"]), folder, "anomalib", out, by_limit=True)
+    table = table_of([folder / "a.jfif", folder / "b.png"])
+    api.share(table, folder, "anomalib", out, by_limit=True)
     assert [path.name for path in (out / "abnormal").iterdir()] == ["a.jfif.png"]
-    assert (out / "normal").is_dir()
+    assert [path.name for path in (out / "normal").iterdir()] == ["b.png"]
+
+
+def test_anomalib_needs_normal_images_and_no_others(
+    folder_of: Callable[..., Path], digits: Array, table_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = folder_of(digits[:2])
+    table, out = table_of(sorted(folder.iterdir())), tmp_path / "o"
+    with pytest.raises(UserError, match="no image is normal"):
+        api.share(table, folder, "anomalib", out, by_limit=True, threshold=0.0)
+    api.share(table, folder, "anomalib", out, by_limit=True, threshold=9.0)
+    assert {path.name for path in out.iterdir()} == {"normal", "decisions.csv"}
 
 
 def test_napari_boxes_hold_the_crops(

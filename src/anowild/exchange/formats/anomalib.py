@@ -19,7 +19,7 @@ FOLDERS = {"usual": NORMAL, "odd": ABNORMAL}
 
 
 class Anomalib(Format):
-    """normal/, abnormal/ and decisions.csv, which says what decided about each image."""
+    """normal/, abnormal/ (if any is) and decisions.csv, which says what decided about each image."""
 
     name = "anomalib"
     ways = ("links", "hardlinks", "copies")
@@ -41,8 +41,11 @@ class Anomalib(Format):
                 "no image is marked, so none can be sorted; give the marks of a review (--marks), or let the "
                 "limit decide (--by-limit)"
             )
-        (folder / NORMAL).mkdir(exist_ok=True)
-        (folder / ABNORMAL).mkdir(exist_ok=True)
+        if not (folder / NORMAL).exists():
+            raise UserError(
+                "no image is normal, and anomalib trains on normal images; mark some `keep` (--marks), or let the "
+                "limit decide (--by-limit)"
+            )
         with (folder / NOTE).open("w", newline="", encoding="utf-8") as file:
             columns = ["file", "decided_by", "score", "image"]
             write_spreadsheet(file, columns, map(_row, images))
