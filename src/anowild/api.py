@@ -364,7 +364,7 @@ def share(
     Args:
         table: of scores, .csv or .parquet, as :func:`score` writes it.
         sources: that were scored.
-        to: fiftyone, label-studio, cleanvision, napari or anomalib.
+        to: the format, such as ``fiftyone``; docs/tools.md has all.
         out: new folder.
         marks: folder of a review, or its marks as .csv, .json or .parquet.
         how: name the image files where they are, or put links, hard links or copies into ``out``; None:

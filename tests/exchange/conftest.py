@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -76,7 +75,6 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first, *others = map(Image.fromarray, frames[:3])
     first.save(folder / "stack.tif", save_all=True, append_images=others)
     Image.fromarray(frames[3]).save(folder / "one.png")
-    np.save(folder / "frames.npy", np.stack(frames))
     settings = Settings().replace(resolution=16, max_resolution=16)
     sources = [folder / "stack.tif", folder / "one.png"]
     api.prepare(sources, folder / "set", settings, crops=CropSettings(16, levels="video"))

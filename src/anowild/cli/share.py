@@ -52,7 +52,7 @@ def share(
         typer.Option("--by-limit", help="anomalib: the limit decides about images without a mark."),
     ] = False,
 ) -> None:
-    """Write scored images as another tool reads them: FiftyOne, Label Studio, CleanVision, napari, anomalib."""
+    """Write scored images as another tool reads them, such as FiftyOne or Label Studio."""
     from anowild import api
 
     counts = api.share(

@@ -110,7 +110,7 @@ def _explained(error: OSError, source: Path | None, target: Path) -> Exception:
         return as_user_error(error, target)
     return UserError(
         f"{printable(str(source))}: cannot be put at {printable(str(target))} ({error.strerror or error}); "
-        "--how copies, links, hardlinks or reference are the ways to try"
+        "give another --how"
     )
 
 

@@ -150,7 +150,8 @@ def _check_found(scored: ScoredImages, found: Sequence[SharedImage], others: int
         )
     if missing:
         log.warning(
-            "%d images of the table are not in the sources any more, and are left out (first: %s)",
+            "%d images of the table are left out: they are not in the sources any more, or cannot be read "
+            "(first: %s)",
             len(missing), missing[0],
         )  # fmt: skip
     if others:

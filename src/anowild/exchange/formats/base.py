@@ -1,7 +1,7 @@
 """The protocol of a format, and what it is given: scored images with their files or places.
 
 A new format is a file in this package with a subclass of :class:`Format`, and an instance ``FORMAT`` of it.
-Nothing else lists formats.
+Nothing else lists formats but docs/tools.md.
 """
 
 from __future__ import annotations
