@@ -8,8 +8,8 @@ PyTorch takes two seconds:
 >>> table = anowild.score(detector, "images", "scores.csv")          # doctest: +SKIP
 >>> anowild.report(detector, "images", "report.html")                # doctest: +SKIP
 
-- ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``: the
-  jobs, as the command line has them (`anowild.api`)
+- ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``,
+  ``share``: the jobs, as the command line has them (`anowild.api`)
 - ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
 - ``FixedScore``, ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules that choose a limit
 - ``Labels``: ground truth for evaluations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         report,
         review,
         score,
+        share,
         train,
     )
     from anowild.data import ImageSet, PackedSet, Preprocess
@@ -70,7 +71,8 @@ if TYPE_CHECKING:
 #: Where names come from that are imported when they are first used.
 _LAZY = {
     "anowild.api": (
-        "clean", "contaminate", "evaluate", "prepare", "report", "review", "score", "train",
+        "clean", "contaminate", "evaluate", "prepare", "report", "review", "score", "share",
+        "train",
     ),
     "anowild.data": ("ImageSet", "PackedSet", "Preprocess"),
     "anowild.data.crops": ("CropSettings",),
@@ -152,6 +154,7 @@ __all__ = [
     "review",
     "save_pretrained",
     "score",
+    "share",
     "train",
 ]
 

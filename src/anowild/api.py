@@ -1,4 +1,4 @@
-"""The jobs: find, prepare, contaminate, train, score, evaluate, report, review, clean.
+"""The jobs: find, prepare, contaminate, train, score, evaluate, report, review, clean, share.
 
 Each takes sources as `anowild.data.readers` reads them, and models as folders. What is heavy, or needs an
 extra, is imported by the job that needs it; so preparing data starts without PyTorch.
@@ -42,6 +42,7 @@ __all__ = [
     "report",
     "review",
     "score",
+    "share",
     "train",
 ]
 
@@ -349,6 +350,56 @@ def clean(
     from anowild.reviewing.clean import clean as clean_images
 
     return clean_images(Path(source), Path(out), how, threshold)
+
+
+def share(
+    table: str | Path,
+    sources: Source | Sequence[Source],
+    to: str,
+    out: str | Path,
+    *,
+    marks: str | Path | None = None,
+    how: Literal["reference", "links", "hardlinks", "copies"] | None = None,
+    threshold: float | None = None,
+    url_prefix: str | None = None,
+    by_limit: bool = False,
+) -> Counter[str]:
+    """Write scored images as another tool reads them, into a new folder.
+
+    Args:
+        table: of scores, .csv or .parquet, as :func:`score` writes it.
+        sources: that were scored.
+        to: the format, such as ``fiftyone``; docs/tools.md has all.
+        out: new folder.
+        marks: folder of a review, or its marks as .csv, .json or .parquet.
+        how: name the image files where they are, or put links, hard links or copies into ``out``; None:
+            as the format has it. Images that are no files of their own are written as PNG.
+        threshold: score from which an image is flagged; None: the table's limit, or without one, the score that
+            5 % of the training images reach.
+        url_prefix: of label-studio: what addresses of images begin with, before their paths relative to the
+            folder that all have in common.
+        by_limit: of anomalib: the limit decides about images without a mark.
+
+    Returns:
+        The number of images that were shared, flagged, marked, written as PNG, not decided, missing.
+
+    Raises:
+        UserError: an input cannot be used, ``out`` exists, none of the images is in the sources, a name cannot
+            be expressed in the format, or a full disk.
+    """
+    from anowild.exchange.formats.base import Options
+    from anowild.exchange.share import share as share_images
+
+    return share_images(
+        Path(table),
+        listed_sources(sources),
+        to,
+        Path(out),
+        marks=None if marks is None else Path(marks),
+        how=how,
+        threshold=threshold,
+        options=Options(url_prefix, by_limit),
+    )
 
 
 def _preprocess_of(model: Path) -> Preprocess:

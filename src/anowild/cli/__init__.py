@@ -1,7 +1,6 @@
 """The command line: thin commands that call the public functions and print what they return.
 
-`options` has what commands share, `help` the look of their help; `find`, `data`, `model`, `hub`, `review`, `study`
-and `info` have the commands by theme.
+`options` has what commands share, `help` the look of their help; each other module has the commands of a theme.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from anowild.cli import data, export, find, hub, info, model, review
+from anowild.cli import data, export, find, hub, info, model, review, share
 from anowild.cli.data import data_app
 from anowild.cli.help import Command, Group
 from anowild.cli.study import study_app
@@ -30,10 +29,11 @@ app = typer.Typer(
 PANELS = {
     "Look": (
         find.find, review.review, model.report, model.score, review.clean, review.marks, model.limit,
+        share.share,
     ),
     "Train and prepare": (model.train, data.prepare),
     "Measure": (model.evaluate, data.contaminate),
-    "Use elsewhere": (export.export, hub.push),
+    "Use elsewhere": (export.export, share.share, hub.push),
     "More": (info.demo, info.settings, info.networks),
 }  # fmt: skip
 for panel, commands in PANELS.items():

@@ -126,6 +126,7 @@ class PretrainedView(View):
         self.extractor = extractor
         self.gaussians = dict(gaussians)
         self.neighbors = neighbors
+        self._unit = F.normalize(neighbors.double(), dim=-1)
         self.oddness = oddness
         self.batch_size, self.device = extractor.batch_size, extractor.device
         measured = {*gaussians, "pretrained_neighbors"}
@@ -201,14 +202,14 @@ class PretrainedView(View):
             Cosine distances, float64 [n, wanted], and rows of ``neighbors``, int [n, wanted].
         """
         count = min(wanted + 4, len(self.neighbors))
-        found = (vectors @ self.neighbors.T).topk(count, dim=1).indices
-        # Once more from the differences, in float64: of a product of near vectors, float32 keeps few digits.
-        difference = vectors[:, None].double() - self.neighbors[found].double()
-        distances = difference.square().sum(dim=2) / 2
+        # In float64: of a product of near vectors, float32 keeps few digits of the distance.
+        unit = F.normalize(vectors.double(), dim=1)
+        found = (unit @ self._unit.T).topk(count, dim=1)
+        distances = (1 - found.values).clamp_min(0)
         itself = (distances[:, :1] < ITSELF).long()
         places = torch.arange(wanted, device=vectors.device) + itself
         places = places.clamp_max(count - 1)
-        return distances.gather(1, places), found.gather(1, places)
+        return distances.gather(1, places), found.indices.gather(1, places)
 
     def learn(self, oddness: Array) -> Cue:
         """Take how odd the other views find the images of ``neighbors``, [M]; return the cue that tells it."""
