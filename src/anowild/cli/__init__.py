@@ -1,7 +1,7 @@
 """The command line: thin commands that call the public functions and print what they return.
 
-`options` has what commands share, `help` the look of their help; `find`, `data`, `model`, `review`, `study` and
-`info` have the commands by theme.
+`options` has what commands share, `help` the look of their help; `find`, `data`, `model`, `watch`, `review`,
+`study` and `info` have the commands by theme.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from anowild.cli import data, find, info, model, review
+from anowild.cli import data, find, info, model, review, watch
 from anowild.cli.data import data_app
 from anowild.cli.help import Command, Group
 from anowild.cli.options import print_error
@@ -34,7 +34,7 @@ app = typer.Typer(
 #: Commands by the panel of the help that lists them.
 PANELS = {
     "Look": (
-        find.find, review.review, model.report, model.score, review.clean, review.marks, model.limit,
+        find.find, review.review, model.report, model.score, watch.watch, review.clean, review.marks, model.limit,
     ),
     "Train and prepare": (model.train, data.prepare),
     "Measure": (model.evaluate, data.contaminate),

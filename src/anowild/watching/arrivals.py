@@ -1,0 +1,123 @@
+"""Files that arrive below a folder, and are whole.
+
+A file counts as whole if two looks find the same size and time of change. One that cannot be decoded may still be
+written by somebody slow: it is tried once more after ``PATIENCE`` intervals, if it has not changed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from anowild.data.readers.base import PassedOver, PassedOverTally
+from anowild.data.readers.folder import is_image
+from anowild.data.readers.listing import FolderListing
+
+#: Intervals after which a file that could not be decoded, and has not changed, is tried again.
+PATIENCE = 10
+
+
+class State(NamedTuple):
+    """Size of a file in bytes, and its time of change in nanoseconds; -1 where they cannot be looked up."""
+
+    size: int
+    mtime: int
+
+    @staticmethod
+    def of(path: Path) -> State:
+        """Return the present state of a file."""
+        try:
+            found = path.stat()
+        except OSError:
+            return State(-1, -1)  # reading it tells why
+        return State(found.st_size, found.st_mtime_ns)
+
+
+class Arrival(NamedTuple):
+    """A file that is whole, as far as looks can tell."""
+
+    path: Path
+    state: State
+    tried: bool = False  # whether it could not be decoded before
+
+
+@dataclass
+class _Waiting:
+    """A file that is new or has changed."""
+
+    state: State
+    due: float  # when it may be taken, on the monotonic clock
+    tried: bool = False
+
+
+class Arrivals:
+    """Finds the files of a folder that are whole and were not recorded yet.
+
+    Memory and the time of a look grow with the files that lie in the folder now, not with those that ever did.
+
+    Args:
+        root: the folder.
+        known: whether a file in this state was recorded by an earlier run.
+        patience: seconds until a damaged file is tried again.
+    """
+
+    def __init__(self, root: Path, known: Callable[[Path, State], bool], patience: float) -> None:
+        self.root, self._known, self._patience = root, known, patience
+        self._settled: dict[str, State] = {}  # recorded, and in the folder
+        self._waiting: dict[str, _Waiting] = {}
+        self.passed_over: list[PassedOver] = []  # by the last look at the folder
+
+    @property
+    def waiting(self) -> int:
+        """How many files are not recorded yet."""
+        return len(self._waiting)
+
+    def look(self) -> list[Arrival]:
+        """List the folder, and return the files that are whole, the oldest first.
+
+        Raises:
+            UserError: the folder cannot be read.
+        """
+        tally = PassedOverTally()
+        paths = {str(path): path for path in FolderListing(self.root, is_image, tally).paths}
+        self.passed_over = tally.entries()
+        self._settled = {key: self._settled[key] for key in paths.keys() & self._settled.keys()}
+        self._waiting = {key: self._waiting[key] for key in paths.keys() & self._waiting.keys()}
+        return self._look_at(paths)
+
+    def look_again(self) -> list[Arrival]:
+        """Return the files that are whole among those that the last look found new: much quicker."""
+        self._waiting = {key: kept for key, kept in self._waiting.items() if os.path.lexists(key)}
+        return self._look_at({key: Path(key) for key in self._waiting})
+
+    def settle(self, arrival: Arrival) -> None:
+        """Note that a file is recorded."""
+        key = str(arrival.path)
+        self._settled[key] = arrival.state
+        self._waiting.pop(key, None)
+
+    def try_later(self, arrival: Arrival) -> None:
+        """Note that a file could not be decoded."""
+        waiting = self._waiting[str(arrival.path)]
+        waiting.tried, waiting.due = True, time.monotonic() + self._patience
+
+    def _look_at(self, paths: dict[str, Path]) -> list[Arrival]:
+        now, found = time.monotonic(), []
+        for key, path in paths.items():
+            state = State.of(path)
+            if self._settled.get(key) == state:
+                continue
+            before = self._waiting.get(key)
+            if before is None or before.state != state:
+                if self._known(path, state):
+                    self.settle(Arrival(path, state))
+                else:
+                    self._waiting[key] = _Waiting(state, now)
+                continue
+            if before.due <= now:
+                found.append(Arrival(path, state, before.tried))
+        return sorted(found, key=lambda arrival: (arrival.state.mtime, arrival.path))
