@@ -14,6 +14,7 @@ import pytest
 from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.watching import deliveries
+from anowild.watching.journal import Flagged
 from tests.conftest import wait_until
 from tests.watching.conftest import LIMIT, Watched, terminate
 
@@ -41,7 +42,7 @@ class Receiver:
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
 
-            do_GET = do_POST
+            do_GET = do_POST  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -114,7 +115,7 @@ def test_one_that_is_always_refused_does_not_hold_up_the_others(
 ) -> None:
     call = deliveries.Webhook.__call__
 
-    def picky(self: deliveries.Webhook, image: deliveries.Flagged) -> str | None:
+    def picky(self: deliveries.Webhook, image: Flagged) -> str | None:
         return "is not liked" if image.number == 1 else call(self, image)
 
     monkeypatch.setattr(deliveries.Webhook, "__call__", picky)

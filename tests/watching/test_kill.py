@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ def kill_in_transaction() -> None:
         database = self._database
 
         class Killing:
-            def execute(self, statement: str, *values: object) -> object:
+            def execute(self, statement: str, *values: Any) -> object:
                 if statement == "COMMIT":
                     os.kill(os.getpid(), signal.SIGKILL)
                 return database.execute(statement, *values)

@@ -22,6 +22,7 @@ from anowild.scoring import Detector
 from anowild.scoring.drift import Drift
 from anowild.watching import watch as module
 from anowild.watching.journal import About, Journal
+from anowild.watching.table_file import TableFile
 from anowild.watching.watch import JOURNAL, Options, watch
 from tests.conftest import tiny_settings, wait_until
 from tests.watching.conftest import INTERVAL, LIMIT, Watched, put, terminate
@@ -274,7 +275,7 @@ def test_a_disk_that_is_full_for_the_table_ends_it_with_a_sentence(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     watched.put(digits[:2])
-    monkeypatch.setattr(module.TableFile, "_write_parquet", full)
+    monkeypatch.setattr(TableFile, "_write_parquet", full)
     with pytest.raises(UserError, match=r"scores.parquet: the disk is full"):
         watched.once(table_every=0)
     with pytest.raises(UserError, match=r"scores.parquet: the disk is full"):
@@ -323,7 +324,7 @@ def test_a_long_table_is_written_less_often(
     watched.once()
     about = About("f", "m", 1.0, "float32", (), (), "f", "i")
     journal = Journal(watched.out.parent / "j.sqlite", about)
-    table = module.TableFile(watched.out.parent / "t.csv", journal, 0.0)
+    table = TableFile(watched.out.parent / "t.csv", journal, 0.0)
     clock = [0.0]
     monkeypatch.setattr("anowild.watching.table_file.time.monotonic", lambda: clock[0])
 

@@ -19,6 +19,8 @@ from anowild.data.readers.listing import FolderListing
 
 #: Intervals after which a file that could not be decoded, and has not changed, is tried again.
 PATIENCE = 10
+#: Seconds between full looks, and the share of the time that looks of a kind take at most.
+FULL_EVERY, SHARE_OF_LOOKS = 60.0, 0.2
 
 
 class State(NamedTuple):
@@ -28,13 +30,13 @@ class State(NamedTuple):
     mtime: int
 
     @staticmethod
-    def of(path: Path) -> State:
-        """Return the present state of a file."""
+    def of(path: Path) -> tuple[State, int]:
+        """Return the present state and the inode of a file."""
         try:
             found = path.stat()
         except OSError:
-            return State(-1, -1)  # reading it tells why
-        return State(found.st_size, found.st_mtime_ns)
+            return State(-1, -1), 0  # reading it tells why
+        return State(found.st_size, found.st_mtime_ns), found.st_ino
 
 
 class Arrival(NamedTuple):
@@ -42,6 +44,7 @@ class Arrival(NamedTuple):
 
     path: Path
     state: State
+    inode: int
     tried: bool = False  # whether it could not be decoded before
 
 
@@ -57,7 +60,10 @@ class _Waiting:
 class Arrivals:
     """Finds the files of a folder that are whole and were not recorded yet.
 
-    Memory and the time of a look grow with the files that lie in the folder now, not with those that ever did.
+    Most looks only list the folder, and ask for nothing about names that are recorded: that finds new files, and
+    those that were moved into the place of others. Files that were written over in place are found by a full look,
+    which asks for the state of each file, every ``FULL_EVERY`` seconds or, in large folders, less often. Memory and
+    time grow with the files that lie in the folder now, not with those that ever did.
 
     Args:
         root: the folder.
@@ -67,9 +73,11 @@ class Arrivals:
 
     def __init__(self, root: Path, known: Callable[[Path, State], bool], patience: float) -> None:
         self.root, self._known, self._patience = root, known, patience
-        self._settled: dict[str, State] = {}  # recorded, and in the folder
+        self._settled: dict[str, tuple[State, int]] = {}  # recorded: state and inode
         self._waiting: dict[str, _Waiting] = {}
+        self._full_due = 0.0
         self.passed_over: list[PassedOver] = []  # by the last look at the folder
+        self.pause = 0.0  # seconds from one look to the next, at least
 
     @property
     def waiting(self) -> int:
@@ -82,12 +90,22 @@ class Arrivals:
         Raises:
             UserError: the folder cannot be read.
         """
-        tally = PassedOverTally()
-        paths = {str(path): path for path in FolderListing(self.root, is_image, tally).paths}
+        begun, tally = time.monotonic(), PassedOverTally()
+        full = begun >= self._full_due
+        listing = FolderListing(self.root, is_image, tally, None if full else self._is_settled)
+        paths = {str(path): path for path in listing.paths}
         self.passed_over = tally.entries()
-        self._settled = {key: self._settled[key] for key in paths.keys() & self._settled.keys()}
         self._waiting = {key: self._waiting[key] for key in paths.keys() & self._waiting.keys()}
-        return self._look_at(paths)
+        if full:
+            there = paths.keys() & self._settled.keys()
+            self._settled = {key: self._settled[key] for key in there}
+        found = self._look_at(paths)
+        rest = (time.monotonic() - begun) / SHARE_OF_LOOKS
+        if full:
+            self._full_due = begun + max(FULL_EVERY, rest)
+        else:
+            self.pause = rest
+        return found
 
     def look_again(self) -> list[Arrival]:
         """Return the files that are whole among those that the last look found new: much quicker."""
@@ -97,7 +115,7 @@ class Arrivals:
     def settle(self, arrival: Arrival) -> None:
         """Note that a file is recorded."""
         key = str(arrival.path)
-        self._settled[key] = arrival.state
+        self._settled[key] = arrival.state, arrival.inode
         self._waiting.pop(key, None)
 
     def try_later(self, arrival: Arrival) -> None:
@@ -105,19 +123,24 @@ class Arrivals:
         waiting = self._waiting[str(arrival.path)]
         waiting.tried, waiting.due = True, time.monotonic() + self._patience
 
+    def _is_settled(self, entry: os.DirEntry[str]) -> bool:
+        # As a Path writes it: in the current folder, entries begin with "./".
+        settled = self._settled.get(entry.path.removeprefix("./"))
+        return settled is not None and settled[1] == entry.inode()
+
     def _look_at(self, paths: dict[str, Path]) -> list[Arrival]:
         now, found = time.monotonic(), []
         for key, path in paths.items():
-            state = State.of(path)
-            if self._settled.get(key) == state:
-                continue
-            before = self._waiting.get(key)
-            if before is None or before.state != state:
-                if self._known(path, state):
-                    self.settle(Arrival(path, state))
-                else:
-                    self._waiting[key] = _Waiting(state, now)
-                continue
-            if before.due <= now:
-                found.append(Arrival(path, state, before.tried))
+            state, inode = State.of(path)
+            settled, before = self._settled.get(key), self._waiting.get(key)
+            if settled is not None and settled[0] == state:
+                self._settled[key] = settled[0], inode
+            elif before is not None and before.state == state:
+                if before.due <= now:
+                    found.append(Arrival(path, state, inode, before.tried))
+            elif self._known(path, state):
+                self.settle(Arrival(path, state, inode))
+            else:
+                self._waiting[key] = _Waiting(state, now)
+                self._settled.pop(key, None)
         return sorted(found, key=lambda arrival: (arrival.state.mtime, arrival.path))

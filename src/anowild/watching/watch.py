@@ -43,8 +43,6 @@ from anowild.watching.table_file import TableFile
 log = logging.getLogger("anowild")
 
 JOURNAL = "journal.sqlite"
-#: Looks take a fifth of the time at most: pauses grow with the folder.
-SHARE_OF_LOOKS = 0.2
 #: Longest sleep, in seconds, between checks for Ctrl-C.
 NAP = 0.1
 #: Drift is over when the distance is below this share of the limit, so that it is not called every minute anew.
@@ -200,7 +198,7 @@ class _Watch:
                 not self.arrivals.waiting or time.monotonic() > progress + patience
             ):
                 return
-            _sleep(begun + max(options.interval, took / SHARE_OF_LOOKS), stop)
+            _sleep(begun + max(options.interval, self.arrivals.pause), stop)
 
     def _finish(self, stop: StopRequest) -> None:
         """Write the table, and do what is still to be done for flagged images."""
@@ -261,7 +259,7 @@ class _Watch:
         recorded = []
         for arrival in arrivals:
             images, bad = results.take(arrival.path)
-            if State.of(arrival.path) != arrival.state:
+            if State.of(arrival.path)[0] != arrival.state:
                 continue  # it changed while it was read: the next looks wait for it again
             if bad and not arrival.tried:
                 self.arrivals.try_later(arrival)
