@@ -73,7 +73,7 @@ class Arrivals:
 
     def __init__(self, root: Path, known: Callable[[Path, State], bool], patience: float) -> None:
         self.root, self._known, self._patience = root, known, patience
-        self._settled: dict[str, tuple[State, int]] = {}  # recorded: state and inode
+        self._settled: dict[str, tuple[State, int | None]] = {}  # recorded: state and inode
         self._waiting: dict[str, _Waiting] = {}
         self._full_due = 0.0
         self.passed_over: list[PassedOver] = []  # by the last look at the folder
@@ -112,10 +112,15 @@ class Arrivals:
         self._waiting = {key: kept for key, kept in self._waiting.items() if os.path.lexists(key)}
         return self._look_at({key: Path(key) for key in self._waiting})
 
-    def settle(self, arrival: Arrival) -> None:
-        """Note that a file is recorded."""
+    def settle(self, arrival: Arrival, listed: bool = True) -> None:
+        """Note that a file is recorded.
+
+        Args:
+            arrival: the file.
+            listed: whether it is enough for most looks that it is listed.
+        """
         key = str(arrival.path)
-        self._settled[key] = arrival.state, arrival.inode
+        self._settled[key] = arrival.state, arrival.inode if listed else None
         self._waiting.pop(key, None)
 
     def try_later(self, arrival: Arrival) -> None:
@@ -134,7 +139,8 @@ class Arrivals:
             state, inode = State.of(path)
             settled, before = self._settled.get(key), self._waiting.get(key)
             if settled is not None and settled[0] == state:
-                self._settled[key] = settled[0], inode
+                if settled[1] is not None:
+                    self._settled[key] = settled[0], inode
             elif before is not None and before.state == state:
                 if before.due <= now:
                     found.append(Arrival(path, state, inode, before.tried))

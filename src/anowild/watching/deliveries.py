@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -32,8 +31,8 @@ log = logging.getLogger("anowild")
 
 #: Seconds to wait for an answer; and between attempts at first, doubled each time, and at most.
 ANSWER, FIRST_WAIT, LONGEST_WAIT = 10.0, 1.0, 60.0
-#: Seconds that the end of a watch waits for what is still to be done.
-AT_END = 10.0
+#: Seconds that the end of a watch waits for what is still to be done, and between looks whether it is.
+AT_END, NAP = 10.0, 0.1
 
 #: Does what is to be done for an image; returns a clause that says what went wrong, None if nothing did.
 Send = Callable[[Flagged], str | None]
@@ -52,7 +51,7 @@ class Deliveries:
     def __init__(self, journal: Journal, kind: str, send: Send, retry: bool) -> None:
         self.journal, self.kind, self.send, self.retry = journal, kind, send, retry
         self._more, self._ending = threading.Event(), threading.Event()
-        self._until: float | None = None
+        self._goes_on: Callable[[], bool] = lambda: True
         self._error: UserError | None = None
         self._thread = threading.Thread(target=self._work, name=f"anowild-{kind}", daemon=True)
         self._thread.start()
@@ -67,16 +66,17 @@ class Deliveries:
             raise self._error
         self._more.set()
 
-    def finish(self, seconds: float | None) -> None:
+    def finish(self, goes_on: Callable[[], bool]) -> None:
         """Do what is left, until something fails, and end.
 
         Args:
-            seconds: that may take; None: as long as it takes.
+            goes_on: whether there is still time for it.
         """
-        self._until = None if seconds is None else time.monotonic() + seconds
+        self._goes_on = goes_on
         self._ending.set()
         self._more.set()
-        self._thread.join(None if seconds is None else seconds + ANSWER)
+        while self._thread.is_alive() and goes_on():
+            self._thread.join(NAP)
 
     def _work(self) -> None:
         try:
@@ -86,7 +86,7 @@ class Deliveries:
 
     def _deliver(self) -> None:
         after = failures = 0
-        while not self._is_over():
+        while not self._ending.is_set() or self._goes_on():
             flagged = self.journal.next_delivery(self.kind, after)
             if flagged is None and after:
                 after = 0  # those that failed, once more
@@ -110,9 +110,6 @@ class Deliveries:
             else:
                 self._ending.wait(min(FIRST_WAIT * 2**failures, LONGEST_WAIT))
                 failures = min(failures + 1, 10)
-
-    def _is_over(self) -> bool:
-        return self._ending.is_set() and self._until is not None and time.monotonic() > self._until
 
 
 class Command:

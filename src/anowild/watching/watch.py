@@ -146,6 +146,7 @@ class _Watch:
         self.drift = Drift()
         self.drift.add(self.journal.last_scores(WINDOW))
         self.drifting = self.drift.warning() is not None
+        self._told: set[str] = set()  # reasons for passing over
         self._warned = False  # of values unlike those of the training images
         self.deliveries = self._deliveries()
 
@@ -172,40 +173,50 @@ class _Watch:
         return self.summary
 
     def _watch(self, stop: StopRequest) -> None:
-        options, first = self.options, True
+        options, arrivals = self.options, self.arrivals
+        look = arrivals.look
         progress = time.monotonic()  # when something was scored last
         while stop.signum is None:
             begun = time.monotonic()
-            whole = (
-                self.arrivals.look() if first or not options.once else self.arrivals.look_again()
-            )
-            took = time.monotonic() - begun
-            if first and self.arrivals.passed_over:
-                log.warning("%s", passed_over_text(self.arrivals.passed_over))
-            first = False
-            self._score(whole, stop)
+            whole = look()
+            self._tell_passed_over()
+            if options.once:
+                look = arrivals.look_again  # nothing that comes later
             # A second look at what is new, so that it waits for half an interval instead of a whole one.
-            _sleep(begun + took + options.interval / 2, stop)
-            again = self.arrivals.look_again()
+            second = time.monotonic() + options.interval / 2
+            self._score(whole, stop)
+            _sleep(second, stop)
+            again = [] if _is_asked(stop) else arrivals.look_again()
             self._score(again, stop)
-            self.table.update(self.journal.count())
-            for deliveries in self.deliveries:
-                deliveries.wake()
+            self._wake()
             if whole or again:
                 progress = time.monotonic()
             patience = (PATIENCE + 1) * options.interval
-            if options.once and (
-                not self.arrivals.waiting or time.monotonic() > progress + patience
-            ):
+            given_up = time.monotonic() > progress + patience
+            if options.once and (not arrivals.waiting or given_up):
                 return
-            _sleep(begun + max(options.interval, self.arrivals.pause), stop)
+            _sleep(begun + max(options.interval, arrivals.pause), stop)
+
+    def _wake(self) -> None:
+        """Have the other threads do what is due."""
+        self.table.update(self.journal.count())
+        for deliveries in self.deliveries:
+            deliveries.wake()
 
     def _finish(self, stop: StopRequest) -> None:
         """Write the table, and do what is still to be done for flagged images."""
-        self.table.finish()
+        end = time.monotonic() + AT_END
+
+        def goes_on() -> bool:
+            return time.monotonic() < end or (self.options.once and stop.signum is None)
+
         summary, journal = self.summary, self.journal
+        try:
+            self.table.finish()
+        finally:
+            for deliveries in self.deliveries:
+                deliveries.finish(goes_on)
         for deliveries in self.deliveries:
-            deliveries.finish(None if self.options.once and stop.signum is None else AT_END)
             summary.undelivered[deliveries.kind] = journal.deliveries(deliveries.kind)
         summary.recorded, summary.waiting = journal.count(), self.arrivals.waiting
 
@@ -256,7 +267,7 @@ class _Watch:
 
     def _record(self, arrivals: Sequence[Arrival], results: _Results) -> None:
         """Record files that were read to their end, and tell what is flagged or unreadable."""
-        recorded = []
+        recorded: list[tuple[Arrival, ScoredFile]] = []
         for arrival in arrivals:
             images, bad = results.take(arrival.path)
             if State.of(arrival.path)[0] != arrival.state:
@@ -274,13 +285,21 @@ class _Watch:
         kinds = [deliveries.kind for deliveries in self.deliveries]
         self.journal.add([file for _, file in recorded], kinds)
         for arrival, file in recorded:
-            self.arrivals.settle(arrival)
+            # An unreadable file may still grow, which changes nothing that a listing shows.
+            readable = not any(math.isnan(image.score) for image in file.images)
+            self.arrivals.settle(arrival, readable)
             for image in file.images:
                 self._tell(f"{arrival.path}{image.part}", image)
-        for deliveries in self.deliveries:
-            deliveries.wake()
+        self._wake()
         scores = [image.score for _, file in recorded for image in file.images]
         self._follow_drift(np.array([score for score in scores if not math.isnan(score)]))
+
+    def _tell_passed_over(self) -> None:
+        """Log what the last look passed over, each reason once."""
+        new = [one for one in self.arrivals.passed_over if one.reason not in self._told]
+        if new:
+            self._told.update(one.reason for one in new)
+            log.warning("%s", passed_over_text(new))
 
     def _tell(self, name: str, image: Image) -> None:
         """Count an image, and print it if it is flagged."""
@@ -348,6 +367,11 @@ def _usable(stream: ImageStream, size: int) -> Generator[Batch, None, None]:
     except UserError:
         if not stream.left_out:
             raise
+
+
+def _is_asked(stop: StopRequest) -> bool:
+    """Whether a signal has come meanwhile."""
+    return stop.signum is not None
 
 
 def _sleep(until: float, stop: StopRequest) -> None:
