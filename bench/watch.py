@@ -112,7 +112,7 @@ def latencies(folder: Path, model: Path, images: Path) -> None:
     process.start()
     while not (folder / "scores.csv.watch" / JOURNAL).exists():
         time.sleep(0.1)
-    moved = {}
+    moved: dict[str, float] = {}
     for path in FolderReader(str(images)).paths[:100]:
         shutil.copy(path, camera / ".next")
         name = f"{len(moved)}{path.suffix}"

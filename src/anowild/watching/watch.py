@@ -151,14 +151,15 @@ class _Watch:
         self.deliveries = self._deliveries()
 
     def _deliveries(self) -> list[Deliveries]:
-        about, found = self.journal.about, []
+        options, about = self.options, self.journal.about
         # Both are checked before either begins.
-        run = self.options.run and Command(self.options.run, self.options.run_seconds)
-        post = self.options.post and Webhook(self.options.post, about.id, about.limit)
-        if run:
-            found.append(Deliveries(self.journal, "run", run, retry=False))
-        if post:
-            found.append(Deliveries(self.journal, "post", post, retry=True))
+        command = None if options.run is None else Command(options.run, options.run_seconds)
+        webhook = None if options.post is None else Webhook(options.post, about.id, about.limit)
+        found = []
+        if command is not None:
+            found.append(Deliveries(self.journal, "run", command, retry=False))
+        if webhook is not None:
+            found.append(Deliveries(self.journal, "post", webhook, retry=True))
         return found
 
     def run(self, stop: StopRequest) -> Summary:
@@ -205,17 +206,15 @@ class _Watch:
 
     def _finish(self, stop: StopRequest) -> None:
         """Write the table, and do what is still to be done for flagged images."""
-        end = time.monotonic() + AT_END
-
-        def goes_on() -> bool:
-            return time.monotonic() < end or (self.options.once and stop.signum is None)
-
         summary, journal = self.summary, self.journal
         try:
             self.table.finish()
         finally:
+            end = time.monotonic() + AT_END
             for deliveries in self.deliveries:
-                deliveries.finish(goes_on)
+                deliveries.finish(
+                    lambda: time.monotonic() < end or (self.options.once and not _is_asked(stop))
+                )
         for deliveries in self.deliveries:
             summary.undelivered[deliveries.kind] = journal.deliveries(deliveries.kind)
         summary.recorded, summary.waiting = journal.count(), self.arrivals.waiting
