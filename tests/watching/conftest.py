@@ -39,7 +39,7 @@ def rows(table: Path) -> list[dict[str, Any]]:
     """Read a table, in its order."""
     if table.suffix == ".parquet":
         return pq.read_table(table).to_pylist()
-    with table.open(newline="") as file:
+    with table.open(newline="", errors="surrogateescape") as file:
         return [
             {k: v if k in ("path", "why", "time") else float(v) for k, v in row.items()}
             for row in csv.DictReader(file)

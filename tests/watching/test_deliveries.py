@@ -182,6 +182,7 @@ def test_a_command_that_fails_is_a_warning(
         ({"post": "file:///etc/passwd"}, "http:// or https://"),
         ({"post": "http://"}, "http:// or https://"),
         ({"post": "http://[x"}, "http:// or https://"),
+        ({"post": "http://me:secret@x/"}, "and a host"),
         ({"post": "http://x:99999/"}, "http:// or https://"),
     ],
 )

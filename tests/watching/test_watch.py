@@ -168,7 +168,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 def test_a_signal_ends_it_after_the_batch(watched: Watched, digits: Array) -> None:
     process = watched.start()
     watched.put(digits)
-    wait_until(watched.said.exists)  # the first was flagged
+    wait_until(lambda: watched.said.exists() and watched.said.read_text())  # one was flagged
     assert terminate(process) == 0
     count = len(watched.rows())
     assert count >= 1
@@ -202,6 +202,30 @@ def test_another_process_and_other_options_are_refused(
         watch(trained, folder, out, LIMIT, once)
     # Named otherwise, it is the same folder.
     assert watch(detector, folder / ".." / folder.name, out, LIMIT, once).scored == 0
+
+
+@pytest.mark.parametrize("name", ["interval", "run_seconds", "table_every"])
+@pytest.mark.parametrize("value", [-1.0, math.nan])
+def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UserError, match="numbers of seconds"):
+        Options(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.parquet"])
+def test_names_and_times_of_any_kind_are_recorded(
+    watched: Watched, digits: Array, tmp_path: Path, name: str
+) -> None:
+    watched.out = tmp_path / name
+    far, bytes_name = watched.folder / "far.png", os.fsdecode(b"\xff[3].png")
+    put(watched.folder, digits[0], "far.png")
+    os.utime(far, ns=(0, 2**63 + 10**9))
+    put(watched.folder, digits[1], bytes_name)
+    put(watched.folder, digits[2], "a\nb.png")
+    assert watched.once().scored == 3
+    assert watched.once().scored == 0
+    named = {row["path"].removeprefix(f"{watched.folder}/") for row in watched.rows()}
+    assert len(named) == 3
+    assert {"far.png", "a\nb.png"} < named
 
 
 def test_places_that_cannot_be_used_are_refused(watched: Watched, digits: Array) -> None:

@@ -36,7 +36,9 @@ class State(NamedTuple):
             found = path.stat()
         except OSError:
             return State(-1, -1), 0  # reading it tells why
-        return State(found.st_size, found.st_mtime_ns), found.st_ino
+        # Some file systems know times that a database does not: beyond the year 2262.
+        mtime = min(max(found.st_mtime_ns, -(2**63)), 2**63 - 1)
+        return State(found.st_size, mtime), found.st_ino
 
 
 class Arrival(NamedTuple):

@@ -174,11 +174,17 @@ class Webhook:
     def __init__(self, url: str, table: str, limit: float) -> None:
         try:
             parts = urllib.parse.urlsplit(url)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            # A name and a password in front of the host are not sent, and would be shown in messages.
+            usable = (
+                parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+            )
+            usable = usable and parts.port != 0
         except ValueError:
             usable = False
         if not usable:
-            raise UserError(f"--post {url}: is no address that begins with http:// or https://")
+            raise UserError(
+                f"--post {url}: is no address that begins with http:// or https:// and a host"
+            )
         self.url, self.table, self.limit = url, table, limit
         #: For messages: the rest of an address often is a secret.
         self.host = f"{parts.scheme}://{parts.hostname}"

@@ -51,7 +51,11 @@ OVER = 0.8
 
 @dataclass(frozen=True)
 class Options:
-    """What may change from one run to the next."""
+    """What may change from one run to the next.
+
+    Raises:
+        UserError: a number of seconds is out of range.
+    """
 
     interval: float = 1.0  # seconds between looks at the folder
     once: bool = False  # end when everything that is there is scored
@@ -59,6 +63,11 @@ class Options:
     run: str | None = None  # command for each flagged image
     run_seconds: float = 60.0  # that it may take
     post: str | None = None  # address to which flagged images are posted
+
+    def __post_init__(self) -> None:
+        # Written so that what is not a number is refused.
+        if not (self.interval > 0 and self.table_every >= 0 and self.run_seconds > 0):
+            raise UserError("numbers of seconds have to be above 0 (--table-every: 0 or more)")
 
 
 @dataclass
