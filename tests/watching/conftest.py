@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import multiprocessing
 import os
@@ -38,7 +39,8 @@ def put(folder: Path, image: Array, name: str) -> Path:
 def rows(table: Path) -> list[dict[str, Any]]:
     """Read a table, in its order."""
     if table.suffix == ".parquet":
-        return pq.read_table(table).to_pylist()
+        # Read at once: the file may be replaced meanwhile.
+        return pq.read_table(io.BytesIO(table.read_bytes())).to_pylist()
     with table.open(newline="", errors="surrogateescape") as file:
         return [
             {k: v if k in ("path", "why", "time") else float(v) for k, v in row.items()}
