@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from anowild.cli import data, export, find, hub, info, model, review, share
+from anowild.cli import data, export, find, hub, info, model, review, share, watch
 from anowild.cli.data import data_app
 from anowild.cli.help import Command, Group
 from anowild.cli.study import study_app
@@ -28,8 +28,7 @@ app = typer.Typer(
 #: Commands by the panel of the help that lists them.
 PANELS = {
     "Look": (
-        find.find, review.review, model.report, model.score, review.clean, review.marks, model.limit,
-        share.share,
+        find.find, review.review, model.report, model.score, watch.watch, review.clean, review.marks, model.limit,
     ),
     "Train and prepare": (model.train, data.prepare),
     "Measure": (model.evaluate, data.contaminate),

@@ -273,16 +273,22 @@ class ImageStream:
 
     ``left_out`` and ``values`` fill while the stream is read. The first entries are also logged as warnings.
 
+    Args:
+        quiet: log nothing.
+
     Raises:
         UserError: a packed data set has another preprocessing.
     """
 
-    def __init__(self, readers: Sequence[ImageSource], preprocess: Preprocess) -> None:
+    def __init__(
+        self, readers: Sequence[ImageSource], preprocess: Preprocess, quiet: bool = False
+    ) -> None:
         for reader in readers:
             if reader.packed is not None and reader.packed.preprocess != preprocess:
                 raise UserError(_difference(reader.packed, preprocess))
         self.readers = readers
         self.preprocess = preprocess
+        self.quiet = quiet
         self.left_out: list[SkippedImage] = []
         self.values = ValueRange()
         self._stopped = False
@@ -309,7 +315,7 @@ class ImageStream:
             try:
                 image = self._preprocessed(reader, record)
             except (ValueError, MemoryError) as error:
-                self._leave_out(SkippedImage(record.name, failure_reason(error)))
+                self._leave_out(SkippedImage(record.name, failure_reason(error), record.origin))
                 continue
             waiting.append((record.name, position, image, record.origin))
             used += 1
@@ -321,6 +327,8 @@ class ImageStream:
             yield _batch(waiting)
         if not used:
             raise UserError(self._nothing_left())
+        if self.quiet:
+            return
         if len(self.left_out) > NAMED:
             log.warning("%d images were left out in all", len(self.left_out))
         passed_over = [one for reader in self.readers for one in reader.passed_over()]
@@ -345,7 +353,7 @@ class ImageStream:
 
     def _leave_out(self, image: SkippedImage) -> None:
         self.left_out.append(image)
-        if len(self.left_out) <= NAMED:
+        if len(self.left_out) <= NAMED and not self.quiet:
             log.warning("left out %s: %s", image.name, image.reason)
 
     def _nothing_left(self) -> str:

@@ -43,9 +43,13 @@ class FolderReader(Reader):
 
     Every folder is read once, linked ones too; see :class:`FolderListing` for what is passed over. Images
     in a folder ``train`` or ``test`` directly below the source belong to that split.
+
+    Args:
+        source: folder, or image file.
+        paths: the files below the folder that are read; None: all.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, paths: Sequence[Path] | None = None) -> None:
         if not source:
             raise UserError(
                 "a source without a name cannot be read; give '.' for the current folder"
@@ -53,6 +57,9 @@ class FolderReader(Reader):
         self.root = Path(source)
         self._passed_over = PassedOverTally()
         self._pages = PassedOverTally()
+        if paths is not None:
+            self.paths = list(paths)
+            return
         self.paths = [self.root] if is_file(self.root) else self._list()
         if not self.paths:
             others = self._passed_over.entries()

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Collection
+from itertools import filterfalse
 from pathlib import Path
 
 from anowild.data.readers.base import OTHERS, PassedOverTally
@@ -58,16 +59,22 @@ class FolderListing:
         root: the folder.
         wanted: whether a file is wanted, by its name.
         passed_over: counts what is passed over.
+        known: whether an image is left out at once, for a caller who lists the same folder often.
 
     Raises:
         UserError: ``root`` cannot be read.
     """
 
     def __init__(
-        self, root: Path, wanted: Callable[[str], bool], passed_over: PassedOverTally
+        self,
+        root: Path,
+        wanted: Callable[[str], bool],
+        passed_over: PassedOverTally,
+        known: Callable[[os.DirEntry[str]], bool] | None = None,
     ) -> None:
         self.paths: list[Path] = []
         self._root, self._wanted, self._passed_over = str(root), wanted, passed_over
+        self._known = known
         real = Path(os.path.realpath(root))
         self._seen = {_identity(folder) for folder in real.parents}
         self._links: list[str] = []
@@ -83,7 +90,9 @@ class FolderListing:
             folder = waiting.pop()
             try:
                 identity = _identity(folder)
-                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+                with os.scandir(folder) as found:
+                    new = found if self._known is None else filterfalse(self._known, found)
+                    entries = sorted(new, key=lambda entry: entry.name)
             except OSError as error:
                 if folder == self._root:
                     raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
