@@ -114,7 +114,9 @@ def _value(value: Any) -> str:
         return ", ".join(items[:1] if same else items)
     if isinstance(value, tuple):
         return ", ".join(value)
-    return "none" if value is None else str(value).lower() if value in (True, False) else str(value)
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def public_names() -> Iterator[str]:

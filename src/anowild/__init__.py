@@ -8,8 +8,8 @@ PyTorch takes two seconds:
 >>> table = anowild.score(detector, "images", "scores.csv")          # doctest: +SKIP
 >>> anowild.report(detector, "images", "report.html")                # doctest: +SKIP
 
-- ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``: the
-  jobs, as the command line has them (`anowild.api`)
+- ``find``, ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``:
+  the jobs, as the command line has them (`anowild.api`)
 - ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
 - ``FixedScore``, ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules that choose a limit
 - ``Labels``: ground truth for evaluations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         clean,
         contaminate,
         evaluate,
+        find,
         prepare,
         report,
         review,
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 #: Where names come from that are imported when they are first used.
 _LAZY = {
     "anowild.api": (
-        "clean", "contaminate", "evaluate", "prepare", "report", "review", "score", "train",
+        "clean", "contaminate", "evaluate", "find", "prepare", "report", "review", "score", "train",
     ),
     "anowild.data": ("ImageSet", "PackedSet", "Preprocess"),
     "anowild.data.crops": ("CropSettings",),
@@ -140,6 +141,7 @@ __all__ = [
     "clean",
     "contaminate",
     "evaluate",
+    "find",
     "prepare",
     "preset",
     "report",
