@@ -37,6 +37,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return LINK.sub(lambda link: _link(link, source), text)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Give the theme's dialog of the search a name for screen readers."""
+    return output.replace('<div class="md-search" ', '<div class="md-search" aria-label="Search" ')
+
+
 def _made(part: str, source: Path) -> str:
     if part not in PARTS:
         log.warning("%s: there is no part '%s'; take one of %s", source, part, ", ".join(PARTS))
@@ -121,14 +126,20 @@ def _value(value: Any) -> str:
 
 def public_names() -> Iterator[str]:
     """Let mkdocstrings describe all public names, by what they are."""
-    groups: dict[str, list[str]] = {"Jobs": [], "What jobs take and give": [], "Errors": []}
+    groups: dict[str, list[str]] = {
+        "Jobs": [],
+        "Classes": [],
+        "Errors": [],
+        "Types and constants": [],
+    }
     for name in anowild.__all__:
         value = getattr(anowild, name)
         if inspect.isfunction(value):
             groups["Jobs"].append(name)
         elif inspect.isclass(value):
-            is_error = issubclass(value, BaseException)
-            groups["Errors" if is_error else "What jobs take and give"].append(name)
+            groups["Errors" if issubclass(value, BaseException) else "Classes"].append(name)
+        elif not name.startswith("_"):
+            groups["Types and constants"].append(name)
     for title, names in groups.items():
         yield f"## {title}\n"
         yield from (f"::: anowild.{name}\n" for name in names)
