@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -274,7 +275,7 @@ def run(anowild: Run, command: str) -> None:
     assert program == "anowild", f"no test knows how to run: {command}"
     code, _, err = anowild(*arguments)
     assert code in ((0, 3) if "--exit-code" in arguments else (0,)), f"{command}\n{err}"
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in pairwise(arguments):
         assert option not in ("-o", "--out") or value == "-" or Path(value).exists(), command
 
 
@@ -289,7 +290,7 @@ def pages_that_run() -> Iterator[Any]:
             yield pytest.param(page.name, marks=marks)
 
 
-@pytest.mark.parametrize("name", pages_that_run())
+@pytest.mark.parametrize("name", list(pages_that_run()))
 def test_page_runs(small: None, anowild: Run, digits: Array, name: str) -> None:
     for number, thing in enumerate(GIVEN.get(name, [])):
         if thing.startswith("anowild "):
@@ -328,7 +329,8 @@ def test_the_view_and_the_cue_of_the_guide_work(
     monkeypatch.setattr(base, "_VIEWS", dict(base._VIEWS))
     exec(cue, vars(gan))
     white = SimpleNamespace(images=torch.ones(2, 1, 8, 8))
-    assert gan.CUES["brightness"].compute(white).tolist() == [2, 2]  # type: ignore[arg-type]
+    compute: Any = gan.CUES["brightness"].compute
+    assert compute(white).tolist() == [2, 2]
     module = ModuleType("anowild.views.edges")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(looking, vars(module))
