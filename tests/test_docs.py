@@ -37,21 +37,26 @@ SHELL = ("sh", "bash", "shell", "console", "")
 #: Languages of blocks that are no commands: what is printed, files, drawings.
 SHOWN = ("text", "json", "csv", "toml", "yaml", "ini", "dockerfile", "html")
 
-#: How commands begin that no test of this file runs, by the reason. Those of ours are parsed all the same.
+#: How commands, and imports of Python, begin that no test of this file runs, by the reason. Those of ours are
+#: parsed all the same.
 NOT_RUN = {
     "installs or downloads": (
         "python3 -m venv", "source", "pip", "PEERS/bin/pip", ".venv/bin/pre-commit", "anowild data fetch",
     ),
-    "is made of the tests, or tested with them": (
+    "has tests of its own": (
         "make", "mkdocs", "anowild demo", "python -m anowild.paper.parity",
     ),
     "measures for minutes to days": ("python -m bench", "anowild study"),
+    "needs another program": (
+        "curl", "docker", "napari", "tensorboard", "import fiftyone", "from cleanvision", "from anomalib",
+    ),
 }  # fmt: skip
-#: How many commands of all pages these are: who adds one adds it here.
+#: How many commands and blocks of Python of all pages these are: who adds one adds it here.
 NUMBERS = {
     "installs or downloads": 10,
-    "is made of the tests, or tested with them": 15,
+    "has tests of its own": 15,
     "measures for minutes to days": 43,
+    "needs another program": 0,
 }
 
 #: What the reader of a page has: folders of images ("name/"), of labeled ones, files, what commands have made.
@@ -120,12 +125,18 @@ def commands_of(text: str) -> Iterator[str]:
 
 
 def reason_not_to_run(command: str) -> str | None:
+    """Return why a command, or a block of Python with this line, does not run; None: it does."""
     for reason, beginnings in NOT_RUN.items():
         if any(f"{command} ".startswith(f"{beginning} ") for beginning in beginnings):
             return reason
         if reason.startswith("measures") and command.startswith("python -m bench."):
             return reason
     return None
+
+
+def reason_of_python(text: str) -> str | None:
+    found = map(reason_not_to_run, text.splitlines())
+    return next((reason for reason in found if reason == "needs another program"), None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -139,8 +150,14 @@ def test_every_block_says_what_it_is(page: Path) -> None:
         assert [line for line in shown if "[OPTIONS]" not in line] == [], f"{place}: mark it as sh"
 
 
-def test_commands_that_do_not_run_are_counted() -> None:
+def test_what_does_not_run_is_counted() -> None:
     found = Counter(reason_not_to_run(command) for page in PAGES for command in commands(page))
+    found += Counter(
+        reason_of_python(block.text)
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == "python"
+    )
     assert {reason: found[reason] for reason in NUMBERS} == NUMBERS
     assert found[None] > 70
 
@@ -300,7 +317,9 @@ def test_page_runs(small: None, anowild: Run, digits: Array, name: str) -> None:
     page = next(page for page in PAGES if page.name == name)
     for block in blocks(page):
         if block.language == "python":
-            exec(compile(block.text, f"{name}:{block.line}", "exec"), {})
+            code = compile(block.text, f"{name}:{block.line}", "exec")
+            if reason_of_python(block.text) is None:
+                exec(code, {})
         elif block.language in SHELL:
             for command in commands_of(block.text):
                 if reason_not_to_run(command) is None:
