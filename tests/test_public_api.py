@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,27 +114,3 @@ def test_a_first_session_needs_one_import(digits: Array, tmp_path: Path) -> None
 def test_impossible_rules_are_refused(rule: Any, sentence: str) -> None:
     with pytest.raises(anowild.UserError, match=sentence):
         rule()
-
-
-def test_example_in_the_docs_runs(
-    digits: Array, folder_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = folder_of(digits[:60])
-    rows = [f"{path.name},{int(i < 12)}" for i, path in enumerate(sorted(folder.iterdir()))]
-    (folder.parent / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    page = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
-    example, estimator = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    small = "kimg=0.2, transforms_kimg=0.2, resolution=8, fmap_max=4"
-    assert "kimg=100" in example
-    monkeypatch.chdir(folder.parent)
-    exec(example.replace("kimg=100", small), {})
-    assert Path("report.html").exists()
-    assert len(Path("scores.csv").read_text().splitlines()) == 61
-    assert 'preset="quick"' in estimator
-    found: dict[str, Any] = {}
-    exec(
-        estimator.replace('preset="quick"', 'views=("pixels",)').replace('"model"', '"fitted"'),
-        found,
-    )
-    assert (found["usual"] == -1).sum() == 15
-    assert Path("fitted/model.json").exists()

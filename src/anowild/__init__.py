@@ -8,8 +8,8 @@ PyTorch takes two seconds:
 >>> table = anowild.score(detector, "images", "scores.csv")          # doctest: +SKIP
 >>> anowild.report(detector, "images", "report.html")                # doctest: +SKIP
 
-- ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``,
-  ``share``: the jobs, as the command line has them (`anowild.api`)
+- ``find``, ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``,
+  ``share``, ``export``: the jobs, as the command line has them (`anowild.api`)
 - ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
 - ``FixedScore``, ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules that choose a limit
 - ``Labels``: ground truth for evaluations
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         clean,
         contaminate,
         evaluate,
+        export,
+        find,
         prepare,
         report,
         review,
@@ -71,7 +73,7 @@ if TYPE_CHECKING:
 #: Where names come from that are imported when they are first used.
 _LAZY = {
     "anowild.api": (
-        "clean", "contaminate", "evaluate", "prepare", "report", "review", "score", "share",
+        "clean", "contaminate", "evaluate", "export", "find", "prepare", "report", "review", "score", "share",
         "train",
     ),
     "anowild.data": ("ImageSet", "PackedSet", "Preprocess"),
@@ -146,6 +148,8 @@ __all__ = [
     "clean",
     "contaminate",
     "evaluate",
+    "export",
+    "find",
     "from_pretrained",
     "prepare",
     "preset",
