@@ -351,11 +351,6 @@ def test_a_dry_run_prints_the_settings(anowild: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    script = "import sys; import anowild.cli; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
 def test_the_demo_takes_no_folder_of_another(anowild: Run, tmp_path: Path) -> None:
     mine = tmp_path / "digits" / "training" / "0000.png"
     mine.parent.mkdir(parents=True)
