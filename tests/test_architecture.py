@@ -13,6 +13,9 @@ STEPS = {
     # Help, completion and mistakes in options come at once.
     "import anowild": ("torch", "numpy"),
     "import anowild.cli": ("torch",),
+    "from anowild.cli import completion as c; c.views('') + c.settings('') + c.downloads()": (
+        "torch",
+    ),
     # Readers run where PyTorch is not wanted, and worker processes start quickly.
     "import anowild.data": ("torch",),
     # A service that scores needs no trainer. SciPy's statistics take a second.

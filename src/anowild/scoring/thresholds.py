@@ -178,7 +178,10 @@ def fewest_odd(scores: Array, calibration: Array, confidence: float = CONFIDENCE
     ranks = np.unique([max(1, round(share * len(ordered))) for share in COUNTED_FROM])
     chance = (1 - confidence) / len(ranks)
     above = (scores[:, None] > ordered[ranks - 1]).sum(axis=0)
-    low, high = np.zeros_like(above), above  # the bounds lie between: the more are odd, the likelier
+    low, high = (
+        np.zeros_like(above),
+        above,
+    )  # the bounds lie between: the more are odd, the likelier
     while (low < high).any():
         odd = (low + high) // 2
         # The chance that as many or more normal images lie above, if so many of all that do are odd.
