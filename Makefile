@@ -6,7 +6,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 # forbids to keep them, as images of containers do, would have each process of a test compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow coverage browser lint install lock wheel lowest clean
+.PHONY: demo test test-slow coverage browser lint install lock wheel release-check lowest clean
 
 install: .venv/installed
 
@@ -57,6 +57,10 @@ wheel: install
 	rm -rf dist
 	$(BIN)/python -m build --quiet
 	$(BIN)/python .ci/wheel.py
+
+# Whether this commit can be released: see "Releases" in CONTRIBUTING.md.
+release-check: install
+	$(BIN)/python .ci/release.py
 
 # The core's tests with the lowest versions that pyproject.toml states, on Python 3.11.
 # PyTorch 2.6.0 comes as a CUDA build: about 3 GB to download.
