@@ -164,7 +164,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, digits: Array) -> Pat
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
     with exclusive_lock(shared, "is locked", PATIENCE):
         if not (shared / "model" / "model.json").exists():
-            api.train(digits, shared / "model", tiny_settings())
+            # Long enough that noise is odd to it.
+            longer = tiny_settings(kimg=1.4, stable_kimg=0.4, fade_kimg=0.4, tick_kimg=0.2)
+            api.train(digits, shared / "model", longer)
     return shutil.copytree(shared / "model", tmp_path_factory.mktemp("trained") / "model")
 
 
