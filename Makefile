@@ -2,14 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := -m pip --quiet --disable-pip-version-check
+# Modules are compiled when they are first imported, not all 17,000 while they are installed: a minute less. What
+# forbids to keep them, as images of containers do, would have each process of a test compile them again.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow coverage browser lint install lock wheel lowest clean
+.PHONY: demo test test-slow coverage browser lint install lock wheel release-check lowest clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) install -c constraints.txt -e '.[dev]'
+	$(BIN)/python $(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@
 
 demo: install
@@ -55,13 +58,17 @@ wheel: install
 	$(BIN)/python -m build --quiet
 	$(BIN)/python .ci/wheel.py
 
+# Whether this commit can be released: see "Releases" in CONTRIBUTING.md.
+release-check: install
+	$(BIN)/python .ci/release.py
+
 # The core's tests with the lowest versions that pyproject.toml states, on Python 3.11.
 # PyTorch 2.6.0 comes as a CUDA build: about 3 GB to download.
 lowest:
 	rm -rf .venv-lowest
 	python3.11 -m venv .venv-lowest
 	python3.11 .ci/lowest.py > .venv-lowest/constraints.txt
-	.venv-lowest/bin/python $(PIP) install -c .venv-lowest/constraints.txt -e '.[dev]'
+	.venv-lowest/bin/python $(PIP) install --no-compile -c .venv-lowest/constraints.txt -e '.[dev]'
 	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:

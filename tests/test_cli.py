@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from PIL import Image
 from typer.main import get_command
 
 from anowild.arrays import Array
-from anowild.cli import app
+from anowild.cli import app, completion
 from anowild.errors import ViewUnavailable
 from anowild.evaluation.metrics import auroc
 from anowild.presets import PRESETS, Preset
+from anowild.views.base import view_names
 from tests.conftest import Run
 from tests.paper.test_tables import TOTALS
 
@@ -171,18 +173,57 @@ def test_commands_are_listed_in_groups(anowild: Run) -> None:
     assert "--show-completion" in out
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_commands(shell: str) -> None:
-    environment = os.environ | {
-        "_ANOWILD_COMPLETE": f"complete_{shell}", "COMP_WORDS": "anowild sc", "COMP_CWORD": "1",
-        "_TYPER_COMPLETE_ARGS": "anowild sc", "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-    }  # fmt: skip
-    script = "import sys; from anowild import cli; sys.argv[0] = 'anowild'; cli.main()"
+COMPLETE = """
+import json, os, sys
+from anowild import cli
+sys.argv[:] = ["anowild"]
+for shell, line in json.loads(sys.stdin.read()):
+    os.environ |= {
+        "_ANOWILD_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")),
+        "_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    try:
+        cli.main()
+    except SystemExit:
+        print("end")
+sys.exit("torch" in sys.modules)
+"""
+#: Command lines as far as they are typed, and what completes the last word.
+COMPLETED = {
+    "anowild sc": "score",
+    "anowild find x --pre": "--preset",
+    "anowild find x --preset la": "laptop",
+    "anowild settings paper-": "paper-cifar10 paper-kth-cells",
+    "anowild find x --views ": "gan pixels pretrained transforms",
+    "anowild train x --views pixels,gan,": "pixels,gan,pretrained pixels,gan,transforms",
+    "anowild train x --set prec": "precision=",
+    "anowild train x --set precision=f": "precision=float32",
+    "anowild train x --set mirror=": "mirror=true mirror=false",
+    "anowild train x --set max_resolution=1": "max_resolution=16 max_resolution=128",
+    "anowild train x --set views=pixels,g": "views=pixels,gan",
+    "anowild score x --device c": "cpu cuda",
+    "anowild data fetch ci": "cifar10 cifar100",
+}
+
+
+def test_shells_complete_commands_and_values_without_torch() -> None:
+    given = [("bash", line) for line in COMPLETED]
+    given += [(shell, line) for shell in ("zsh", "fish") for line in COMPLETED if "pre" in line]
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
-    )
-    assert "score" in done.stdout, done
-    assert "train" not in done.stdout
+        [sys.executable, "-c", COMPLETE],
+        input=json.dumps(given), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    for (shell, line), found in zip(given, done.stdout.split("end\n")[:-1], strict=True):
+        if shell == "zsh":  # _arguments '*: :(("value":"meaning" ...
+            values = re.findall(r'(?:^|[( ])"([^"]+)"', found, re.MULTILINE)
+        else:
+            values = [row.partition("\t")[0] for row in found.splitlines()]
+        assert values == COMPLETED[line].split(), (shell, line, found)
+
+
+def test_completed_views_are_all_that_there_are() -> None:
+    assert completion.view_names() == view_names()
 
 
 def test_what_comes_next_runs_as_printed(
@@ -349,11 +390,6 @@ def test_a_dry_run_prints_the_settings(anowild: Run, tmp_path: Path) -> None:
     assert code == 0
     assert json.loads(out)["kimg"] == 3
     assert not (tmp_path / "m").exists()
-
-
-def test_help_does_not_wait_for_torch() -> None:
-    script = "import sys; import anowild.cli; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_the_demo_takes_no_folder_of_another(anowild: Run, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ _LAZY = {
     "anowild.evaluation.evaluate": ("Evaluation",),
     "anowild.evaluation.labels": ("Labels",),
     "anowild.evaluation.metrics": ("Estimate", "Quality"),
+    "anowild.portable.facts": ("Facts",),
     "anowild.hub": ("Uploaded", "from_pretrained", "push_to_hub", "save_pretrained"),
     "anowild.scoring": ("Calibration", "Detector", "Row", "Scores", "Table"),
     "anowild.scoring.calibration": ("CueCalibration", "Tail", "ViewCalibration"),

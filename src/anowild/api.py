@@ -28,6 +28,7 @@ from anowild.presets import preset
 from anowild.settings import Settings
 
 if TYPE_CHECKING:
+    from anowild.portable.facts import Facts
     from anowild.evaluation.evaluate import Evaluation
     from anowild.evaluation.labels import Labels
     from anowild.scoring import Detector, Table
@@ -400,6 +401,36 @@ def share(
         threshold=threshold,
         options=Options(url_prefix, by_limit),
     )
+
+
+def export(
+    model: Detector | str | Path,
+    out: str | Path,
+    kind: str | None = None,
+    pixels: str | None = None,
+) -> Facts:
+    """Write a model as one file for other runtimes, from raw images to scores.
+
+    Args:
+        model: a detector on the CPU, or the folder of a model.
+        out: model.onnx, model.xml (OpenVINO; beside it model.bin), model.pt2 (PyTorch), or page.html, which scores
+            in a browser.
+        kind: ``onnx``, ``openvino``, ``torch`` or ``page``; what the ending of ``out`` says unless given.
+        pixels: type of the images that the file takes, ``uint8``, ``uint16`` or ``float32``; that of the
+            model's images unless given.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        UserError: the model cannot be exported, a library is missing, or the file cannot be written.
+    """
+    from anowild.exporting import formats
+    from anowild.scoring import Detector
+
+    detector = model if isinstance(model, Detector) else Detector.load(model, "cpu")
+    out = Path(out)
+    return formats.export(detector, out, kind or formats.kind_of(out), pixels)
 
 
 def _preprocess_of(model: Path) -> Preprocess:

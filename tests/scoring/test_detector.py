@@ -153,7 +153,7 @@ def test_raw_weights_can_be_chosen_afterwards(image_set: ImageSet, tmp_path: Pat
 def test_a_training_that_did_not_grow_to_the_end_scores_at_its_level(
     image_set: ImageSet, tmp_path: Path
 ) -> None:
-    settings = tiny_settings(kimg=0.6)
+    settings = tiny_settings(kimg=0.3)
     detector = fit_detector(image_set, settings, tmp_path, CPU).detector
     (lod,) = (view.facts()["lod"] for view in detector.views)
     assert 0 < lod < 1

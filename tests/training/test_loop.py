@@ -66,9 +66,9 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, iteration: int, signum: int) -
     ("iteration", "signum"),
     [
         pytest.param(7, signal.SIGINT, marks=pytest.mark.slow),
-        (26, signal.SIGTERM),  # in the fade
-        pytest.param(33, signal.SIGINT, marks=pytest.mark.slow),
-        (51, signal.SIGINT),
+        (14, signal.SIGTERM),  # in the fade
+        pytest.param(21, signal.SIGINT, marks=pytest.mark.slow),
+        (27, signal.SIGINT),
     ],
 )
 def test_a_stopped_run_ends_in_the_same_bits(
@@ -86,7 +86,7 @@ def test_a_stopped_run_ends_in_the_same_bits(
     assert_same_bits(whole_run, tmp_path)
 
 
-@pytest.mark.parametrize("iteration", [pytest.param(30, marks=pytest.mark.slow), 43])
+@pytest.mark.parametrize("iteration", [pytest.param(15, marks=pytest.mark.slow), 22])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -100,7 +100,7 @@ def test_a_stopped_fast_run_ends_in_the_same_bits(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iteration: int,
     changes: dict[str, Any],
 ) -> None:  # fmt: skip
-    settings = tiny_settings(**{**FAST, **changes, "kimg": 0.8})
+    settings = tiny_settings(**{**FAST, **changes, "kimg": 0.4})
     train(image_set, settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_at(patch, iteration, signal.SIGTERM)  # between two penalties
@@ -142,10 +142,10 @@ def test_killed_at_random_points_ends_in_the_same_bits(
     command = [sys.executable, "-c", script, str(tmp_path / "images.npy"), str(folder)]
     rng = random.Random(0)
     reached = []
-    for _ in range(kills):  # of 87 steps or more, at most 3 x 26 are done before the last kill
+    for _ in range(kills):  # of 43 steps or more, at most 3 x 13 are done before the last kill
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
-        for _ in range(rng.randint(8, 26)):
+        for _ in range(rng.randint(4, 13)):
             assert process.stdout.readline() == b"step\n"
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -159,7 +159,7 @@ def test_killed_at_random_points_ends_in_the_same_bits(
 
 
 def test_a_run_may_be_made_longer(whole_run: Path, image_set: ImageSet, tmp_path: Path) -> None:
-    train(image_set, tiny_settings(kimg=0.6), tmp_path)
+    train(image_set, tiny_settings(kimg=0.32), tmp_path)
     train(image_set, tiny_settings(), tmp_path)
     assert_same_bits(whole_run, tmp_path)
 

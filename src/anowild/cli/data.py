@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from anowild.cli import completion
 from anowild.cli.help import Command
 from anowild.cli.options import (
     Changes,
@@ -182,7 +183,12 @@ def contaminate(
 @data_app.command(cls=Command)
 def fetch(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="cifar10, cifar100, mnist or fashion-mnist.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="cifar10, cifar100, mnist or fashion-mnist.",
+            autocompletion=completion.downloads,
+        ),
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder to download into.")

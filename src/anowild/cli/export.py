@@ -38,10 +38,9 @@ def export(
     ] = None,
 ) -> None:
     """Write a model as one file for other runtimes: from raw images to scores, heat map and all."""
-    from anowild.exporting.formats import ENDINGS, export
+    from anowild import api
 
-    detector = options.load_detector(model, "cpu", None, "float32")
-    facts = export(detector, out, kind or ENDINGS.get(out.suffix.lower(), "onnx"), pixels)
+    facts = api.export(model, out, kind, pixels)
     print(f"{out}: takes {facts.pixels} images, flags scores of {facts.threshold:.4g} or more")
     if out.suffix.lower() == ".onnx":
         print(f"next: {options.command_line('score', out, 'IMAGES')}")

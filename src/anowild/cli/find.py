@@ -31,10 +31,7 @@ def find(
     host: options.Host = "127.0.0.1",
     port: options.Port = 8765,
     token: options.Token = True,
-    views: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="Ways of looking at an image, with commas."),
-    ] = None,
+    views: options.Views = None,
     features: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Another pretrained network; see `anowild train`."),

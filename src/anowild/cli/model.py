@@ -47,13 +47,7 @@ def train(
     resolution: Annotated[
         int | None, typer.Option(metavar="N", help="Side in pixels: 8, 16, ... 512.")
     ] = None,
-    views: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Ways of looking at an image, with commas; all of the preset unless given.",
-        ),
-    ] = None,
+    views: options.Views = None,
     features: Annotated[
         str | None,
         typer.Option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from anowild.cli import completion
 from anowild.errors import UserError
 from anowild.presets import PRESETS, preset
 from anowild.process import print_error as print_error
@@ -45,14 +46,37 @@ Model = Annotated[
     ),
 ]
 PresetName = Annotated[
-    str, typer.Option("--preset", metavar="NAME", help=f"One of {', '.join(PRESETS)}.")
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help=f"One of {', '.join(PRESETS)}.",
+        autocompletion=completion.presets,
+    ),
 ]
 PresetArgument = Annotated[
-    str, typer.Argument(metavar="PRESET", help=f"One of {', '.join(PRESETS)}.")
+    str,
+    typer.Argument(
+        metavar="PRESET",
+        help=f"One of {', '.join(PRESETS)}.",
+        autocompletion=completion.presets,
+    ),
+]
+Views = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Ways of looking at an image, with commas; all of the preset unless given.",
+        autocompletion=completion.views,
+    ),
 ]
 Device = Annotated[
     str,
-    typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."),
+    typer.Option(
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.",
+        autocompletion=completion.devices,
+    ),
 ]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0: any free one.")]
@@ -88,7 +112,10 @@ Tiles = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change any setting; `anowild settings` lists them."),
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change any setting; `anowild settings` lists them.",
+        autocompletion=completion.settings,
+    ),
 ]  # fmt: skip
 Normal = Annotated[
     list[str] | None,

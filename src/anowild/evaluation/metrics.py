@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from anowild.arrays import Array
 
@@ -25,6 +24,8 @@ class Estimate:
 
 def auroc(labels: Array, scores: Array) -> float:
     """Area under the ROC curve: the chance that an anomaly scores above a normal image."""
+    from scipy.stats import rankdata  # a second
+
     # As scikit-learn's, without its checks: a bootstrap asks for it thousands of times.
     odd = np.asarray(labels) == 1
     count = int(odd.sum())

@@ -145,8 +145,17 @@ WRITERS: dict[str, tuple[str, Callable[[torch.export.ExportedProgram, Facts, Pat
 }
 
 
-#: Format by the ending of a file.
-ENDINGS = {ending: kind for kind, (ending, _) in WRITERS.items()}
+def kind_of(out: Path) -> str:
+    """Return the format that a file's ending stands for.
+
+    Raises:
+        UserError: it stands for none.
+    """
+    for kind, (ending, _) in WRITERS.items():
+        if out.suffix.lower() == ending:
+            return kind
+    endings = ", ".join(f"{ending} ({kind})" for kind, (ending, _) in WRITERS.items())
+    raise UserError(f"{out}: its ending is none of {endings}")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import false_discovery_control, hypergeom
 
 from anowild.arrays import Array
 from anowild.errors import UserError
@@ -173,19 +172,27 @@ def fewest_odd(scores: Array, calibration: Array, confidence: float = CONFIDENCE
         scores: of the images, [N].
         calibration: of images like the normal ones, on which was not trained, [n].
     """
+    from scipy.stats import hypergeom  # a second
+
     ordered = np.sort(calibration)[::-1]
-    ranks = sorted({max(1, round(share * len(ordered))) for share in COUNTED_FROM})
+    ranks = np.unique([max(1, round(share * len(ordered))) for share in COUNTED_FROM])
     chance = (1 - confidence) / len(ranks)
-    best = 0
-    for rank in ranks:
-        above = int((scores > ordered[rank - 1]).sum())
-        odd = np.arange(above + 1)
+    above = (scores[:, None] > ordered[ranks - 1]).sum(axis=0)
+    low, high = (
+        np.zeros_like(above),
+        above,
+    )  # the bounds lie between: the more are odd, the likelier
+    while (low < high).any():
+        odd = (low + high) // 2
         # The chance that as many or more normal images lie above, if so many of all that do are odd.
         likely = hypergeom.cdf(
-            rank - 1, len(scores) - odd + len(ordered), len(ordered), above - odd + rank - 1
+            ranks - 1, len(scores) - odd + len(ordered), len(ordered), above - odd + ranks - 1
         )
-        best = max(best, int(np.argmax(likely > chance)))
-    return best
+        low, high = (
+            np.where(likely > chance, low, odd + 1),
+            np.where(likely > chance, odd, high),
+        )
+    return int(low.max())
 
 
 def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Threshold:
@@ -200,6 +207,8 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
     Raises:
         UserError: the share is out of range, or there are no images.
     """
+    from scipy.stats import false_discovery_control  # a second
+
     check_share("a false discovery rate", rate)
     if len(calibration) == 0 or len(scores) == 0:
         raise UserError("there are no images to calibrate with, or none to flag")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from anowild.arrays import Array
 from anowild.scoring.detector import FLAGGED_SHARE, Detector
@@ -25,7 +25,7 @@ def unlike_training(scores: Array) -> str | None:
     """
     odd = int((scores >= Detector.threshold(FLAGGED_SHARE)).sum())
     share = odd / max(1, len(scores))
-    by_chance = binom.sf(odd - 1, len(scores), FLAGGED_SHARE)
+    by_chance = bdtrc(odd - 1, len(scores), FLAGGED_SHARE)
     if len(scores) < FEWEST or share < TIMES * FLAGGED_SHARE or by_chance > CHANCE:
         return None
     return (
