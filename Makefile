@@ -6,7 +6,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 # forbids to keep them, as images of containers do, would have each process of a test compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow coverage browser lint install lock wheel release-check lowest clean
+.PHONY: demo test test-slow coverage browser docs lint install lock wheel release-check lowest clean
 
 install: .venv/installed
 
@@ -37,6 +37,10 @@ coverage: install
 # where libraries of the system are missing.
 browser: install
 	$(BIN)/python -m tests.browser || $(BIN)/python -m playwright install --with-deps chromium-headless-shell
+
+# The documentation as a site, in build/site.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

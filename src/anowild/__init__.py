@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from anowild.evaluation.labels import Labels
     from anowild.evaluation.metrics import Estimate, Quality
     from anowild.hub import Uploaded, from_pretrained, push_to_hub, save_pretrained
+    from anowild.portable.facts import Facts
     from anowild.scoring import Calibration, Detector, Row, Scores, Table
     from anowild.scoring.calibration import CueCalibration, Tail, ViewCalibration
     from anowild.scoring.explain import Reason
@@ -116,6 +117,7 @@ __all__ = [
     "Evaluation",
     "ExpectedShare",
     "Explanation",
+    "Facts",
     "FalseDiscoveryRate",
     "FixedScore",
     "Gap",

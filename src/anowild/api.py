@@ -28,9 +28,9 @@ from anowild.presets import preset
 from anowild.settings import Settings
 
 if TYPE_CHECKING:
-    from anowild.portable.facts import Facts
     from anowild.evaluation.evaluate import Evaluation
     from anowild.evaluation.labels import Labels
+    from anowild.portable.facts import Facts
     from anowild.scoring import Detector, Table
     from anowild.scoring.stream import ThresholdRule
 
@@ -38,6 +38,7 @@ __all__ = [
     "clean",
     "contaminate",
     "evaluate",
+    "export",
     "find",
     "prepare",
     "report",

@@ -206,7 +206,9 @@ class TransformsView(View):
                 logits, features = network.with_features(task.apply(x), name)
                 chances = logits.float().softmax(dim=1).view(task.classes, -1, task.classes)
                 found[name] = chances.transpose(0, 1)
-                found["features"] = features.view(task.classes, -1, features.shape[1])[0]  # untransformed
+                found["features"] = features.view(task.classes, -1, features.shape[1])[
+                    0
+                ]  # untransformed
         return found
 
     def features(self, images: Array) -> Array:
