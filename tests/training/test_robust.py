@@ -132,7 +132,7 @@ def test_robust_training_without_a_judge_is_refused(image_set: ImageSet, tmp_pat
 
 
 def test_trim_rate_changes_the_training(image_set: ImageSet, tmp_path: Path) -> None:
-    settings = tiny_settings(kimg=0.1, initial_resolution=None)
+    settings = tiny_settings(kimg=0.3, initial_resolution=None)
     plain = train(image_set, settings, tmp_path / "plain")
     refined = train(image_set, settings.replace(trim_rate=0.1), tmp_path / "refined")
     assert not torch.equal(weights(plain.networks), weights(refined.networks))

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError, ViewUnavailable
 from anowild.scoring import Detector
-from anowild.settings import Settings
 from anowild.signals import Interrupted
 from anowild.training import fitting, side_by_side
-from anowild.training.fitting import FittedView, fit_detector, pieces_of, register_fit
+from anowild.training.fitting import FittedView, fit_detector, register_fit
 from anowild.training.side_by_side import run_pieces
 from anowild.views import base, register_view
 from anowild.views.pixels import PixelsView
@@ -43,18 +41,6 @@ anowild.train(np.load(sys.argv[1]), sys.argv[2], settings, threads=2)
 """
 
 
-def run_in_turn(
-    names: Sequence[str], images: ImageSet, settings: Settings, folder: Path, device: torch.device
-) -> None:
-    """Run pieces one after the other in this process, by a single thread."""
-    pieces = {k: v for view in settings.views for k, v in pieces_of(view, settings).items()}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for name in names:
-        pieces[name](images, settings, folder, device)
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize(
     ("views", "moments"),
     [
@@ -71,15 +57,12 @@ def run_in_turn(
         ),
     ],
 )
-def test_killed_and_stopped_runs_end_in_the_bits_of_trainings_in_turn(
-    digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    views: tuple[str, ...], moments: list[tuple[str, int]],
-) -> None:  # fmt: skip
+def test_killed_and_stopped_runs_end_in_the_same_bits(
+    digits: Array, tmp_path: Path, views: tuple[str, ...], moments: list[tuple[str, int]]
+) -> None:
     settings = SETTINGS.replace(views=views)
     whole, broken, images = (tmp_path / name for name in ("whole", "broken", "images.npy"))
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting, "run_pieces", run_in_turn)
-        api.train(digits, whole, settings, threads=2)
+    api.train(digits, whole, settings, threads=2)
 
     np.save(images, digits)
     given = [str(images), str(broken), json.dumps(settings.to_json())]
