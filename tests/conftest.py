@@ -20,8 +20,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from anowild import api
+from anowild.__main__ import main
 from anowild.arrays import Array
-from anowild.cli import main
 from anowild.data import ImageSet
 from anowild.device import configure_process
 from anowild.files import exclusive_lock

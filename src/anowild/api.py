@@ -409,6 +409,7 @@ def export(
     out: str | Path,
     kind: str | None = None,
     pixels: str | None = None,
+    runtime: str | Path | None = None,
 ) -> Facts:
     """Write a model as one file for other runtimes, from raw images to scores.
 
@@ -419,6 +420,8 @@ def export(
         kind: ``onnx``, ``openvino``, ``torch`` or ``page``; what the ending of ``out`` says unless given.
         pixels: type of the images that the file takes, ``uint8``, ``uint16`` or ``float32``; that of the
             model's images unless given.
+        runtime: of a page, the folder ``dist`` of npm's package onnxruntime-web; node_modules/onnxruntime-web/dist
+            unless given.
 
     Returns:
         What the file says of itself.
@@ -430,8 +433,8 @@ def export(
     from anowild.scoring import Detector
 
     detector = model if isinstance(model, Detector) else Detector.load(model, "cpu")
-    out = Path(out)
-    return formats.export(detector, out, kind or formats.kind_of(out), pixels)
+    out, place = Path(out), None if runtime is None else Path(runtime)
+    return formats.export(detector, out, kind or formats.kind_of(out), pixels, place)
 
 
 def _preprocess_of(model: Path) -> Preprocess:

@@ -36,11 +36,18 @@ def export(
             help="Of the images that it will take: uint8, uint16 or float32; that of the model unless given.",
         ),
     ] = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Of a page: dist of npm's package onnxruntime-web; node_modules/onnxruntime-web/dist unless given.",
+        ),
+    ] = None,
 ) -> None:
     """Write a model as one file for other runtimes: from raw images to scores, heat map and all."""
     from anowild import api
 
-    facts = api.export(model, out, kind, pixels)
+    facts = api.export(model, out, kind, pixels, runtime)
     print(f"{out}: takes {facts.pixels} images, flags scores of {facts.threshold:.4g} or more")
     if out.suffix.lower() == ".onnx":
         print(f"next: {options.command_line('score', out, 'IMAGES')}")

@@ -6,13 +6,16 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from anowild.errors import UserError
 from anowild.exporting.graph import Graph, Outputs
+from anowild.exporting.page import RUNTIME, read_runtime, write_page
 from anowild.files import atomic_write, check_place
 from anowild.libraries import require
 from anowild.portable.facts import METADATA, Facts
@@ -26,14 +29,22 @@ OPSET = 18
 PIXELS = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
 
 
-def export(detector: Detector, out: Path, kind: str = "onnx", pixels: str | None = None) -> Facts:
+def export(
+    detector: Detector,
+    out: Path,
+    kind: str = "onnx",
+    pixels: str | None = None,
+    runtime: Path | None = None,
+) -> Facts:
     """Write a detector as one graph, from raw images to scores.
 
     Args:
         detector: in float32, on the CPU.
-        out: file to write: .onnx; .xml, beside which a .bin is written (OpenVINO); or .pt2 (PyTorch).
-        kind: ``onnx``, ``openvino`` or ``torch``.
+        out: file to write: .onnx; .xml, beside which a .bin is written (OpenVINO); .pt2 (PyTorch); or .html, a page
+            that scores in a browser.
+        kind: ``onnx``, ``openvino``, ``torch`` or ``page``.
         pixels: type of the images that the graph takes; that of the model's images unless given.
+        runtime: of a page, see :func:`anowild.exporting.page.write_page`.
 
     Raises:
         UserError: the detector cannot be exported, ``out`` has another ending or cannot be written, or a library
@@ -48,6 +59,13 @@ def export(detector: Detector, out: Path, kind: str = "onnx", pixels: str | None
     if kind != "torch":
         require("exports", "onnxscript")
     facts = facts_of(detector, pixels)
+    if kind == "page":
+        read_runtime(runtime or RUNTIME)
+        if facts.pixels != "uint8":
+            raise UserError(
+                f"a page reads images of 8 bits, and this model takes {facts.pixels}; export it as .onnx"
+            )
+        write = partial(_write_page, runtime=runtime)
     with _quiet(), torch.no_grad():
         program = traced(Graph(detector).eval(), facts)
         write(program, facts, out)
@@ -137,11 +155,21 @@ def _write_torch(program: torch.export.ExportedProgram, facts: Facts, out: Path)
         torch.export.save(program, file, extra_files={METADATA: facts.to_text()})
 
 
+def _write_page(
+    program: torch.export.ExportedProgram, facts: Facts, out: Path, runtime: Path | None = None
+) -> None:
+    with TemporaryDirectory() as folder:
+        onnx = Path(folder) / "model.onnx"
+        _write_onnx(program, facts, onnx)
+        write_page(onnx.read_bytes(), facts, out, runtime)
+
+
 #: Ending and writer of a format, by its name.
 WRITERS: dict[str, tuple[str, Callable[[torch.export.ExportedProgram, Facts, Path], None]]] = {
     "onnx": (".onnx", _write_onnx),
     "openvino": (".xml", _write_openvino),
     "torch": (".pt2", _write_torch),
+    "page": (".html", _write_page),
 }
 
 

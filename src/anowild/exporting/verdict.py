@@ -46,9 +46,11 @@ class Tails(nn.Module):
     def laplace(self, x: Tensor) -> Tensor:
         """Return the quantiles of a standard Laplace distribution at the same probabilities: [N, K] -> [N, K]."""
         past = x[..., None] - self.knots
-        inside = torch.minimum(past[..., :-1].clamp_min(0), self.lengths) * self.slopes
+        inside = torch.minimum(past[..., :-1].clamp_min(0), self.lengths)
+        # A product of matrices: OpenVINO 2026.4 sums wrongly over the last axis of a large tensor of differences.
+        summed = (inside[:, :, None] @ self.slopes[..., None])[..., 0, 0]
         beyond = past[..., 0].clamp_max(0) * self.below + past[..., -1].clamp_min(0) * self.above
-        return self.start + inside.sum(dim=-1) + beyond
+        return self.start + summed + beyond
 
     def forward(self, x: Tensor) -> Tensor:
         return minus_log_upper(self.laplace(x))
