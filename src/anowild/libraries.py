@@ -9,7 +9,10 @@ from anowild.errors import UserError
 
 #: The extra of the package that brings a library; unless listed it is ``formats``, which brings what
 #: every installation has as well.
-_EXTRAS = {"matplotlib": "study", "mlxtend": "demo"}
+_EXTRAS = {
+    "matplotlib": "study", "mlxtend": "demo", "fastapi": "serve", "python_multipart": "serve",
+    "prometheus_client": "serve",
+}  # fmt: skip
 
 
 class MissingLibrary(UserError):

@@ -1,7 +1,7 @@
 """The command line: thin commands that call the public functions and print what they return.
 
-`options` has what commands share, `help` the look of their help; `find`, `data`, `model`, `review`, `study` and
-`info` have the commands by theme.
+`options` has what commands share, `help` the look of their help; `find`, `data`, `model`, `review`, `serve`,
+`study` and `info` have the commands by theme.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from anowild.cli import data, find, info, model, review
+from anowild.cli import data, find, info, model, review, serve
 from anowild.cli.data import data_app
 from anowild.cli.help import Command, Group
 from anowild.cli.options import print_error
@@ -38,6 +38,7 @@ PANELS = {
     ),
     "Train and prepare": (model.train, data.prepare),
     "Measure": (model.evaluate, data.contaminate),
+    "Use": (serve.serve,),
     "More": (info.demo, info.settings, info.networks),
 }  # fmt: skip
 for panel, commands in PANELS.items():

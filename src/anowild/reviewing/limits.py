@@ -74,9 +74,13 @@ class LimitedProtocol(H11Protocol):
             return
         self._stop_watching()
         self._awaited = awaited
-        seconds = {h11.IDLE: HEADER_SECONDS, h11.SEND_BODY: BODY_SECONDS}.get(awaited)
+        seconds = {h11.IDLE: HEADER_SECONDS, h11.SEND_BODY: self.body_seconds()}.get(awaited)
         if seconds is not None:
             self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def body_seconds(self) -> float:
+        """Return the seconds for the body of a request."""
+        return BODY_SECONDS
 
     def _stop_watching(self) -> None:
         if self._deadline is not None:
@@ -84,13 +88,13 @@ class LimitedProtocol(H11Protocol):
             self._deadline = None
 
 
-def most_connections() -> int:
-    """Return how many connections this process can hold and still open images."""
+def most_connections(most: int = MOST_CONNECTIONS) -> int:
+    """Return how many connections, ``most`` or less, this process can hold and still open images."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if allowed == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
+        return most
     used = len(list(Path("/dev/fd").iterdir()))
-    return max(8, min(MOST_CONNECTIONS, allowed - used - RESERVED))
+    return max(8, min(most, allowed - used - RESERVED))
 
 
 class OneLine(logging.Filter):

@@ -114,9 +114,7 @@ def read_pages(
     """
     count = partial(passed_over.add, REDUCED, name)
     try:
-        for page, pages, pixels in encoded.decode(
-            file, passed_over=count, most_pixels=most_pixels
-        ):
+        for page, pages, pixels in encoded.decode(file, passed_over=count, most_pixels=most_pixels):
             if pages == 1:
                 yield Record(name, pixels, origin)
             else:
