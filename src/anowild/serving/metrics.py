@@ -77,6 +77,11 @@ class Metrics:
         self._batch.observe(len(scores))
         self.drift.add(scores)
 
+    @property
+    def images(self) -> int:
+        """How many images were scored."""
+        return int(self._registry.get_sample_value("anowild_images_scored_total") or 0)
+
     def text(self) -> bytes:
         """Return all of it in Prometheus's format."""
         return generate_latest(self._registry)

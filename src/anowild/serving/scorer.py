@@ -78,6 +78,16 @@ class Scorer:
         """How many squares wait or are being scored: images, or their tiles."""
         return self._squares
 
+    def warm_up(self) -> None:
+        """Score a black image, so that the first request does not wait for what is done once.
+
+        Raises:
+            UserError: the model is damaged.
+        """
+        p = self.detector.preprocess
+        black = np.zeros((1, p.channels, p.resolution, p.resolution), p.dtype)
+        self.run(black, lambda: self.detector.score(black)).result()
+
     def submit(self, squares: Array) -> Future[Scored]:
         """Score one image, its squares [n, C, R, R]. Any thread may call this."""
         return self._add(squares, None)

@@ -61,11 +61,12 @@ def serve(
         port = listening.getsockname()[1]
         service = Service(detector, Threshold.of(model, threshold), limits)
         try:
+            service.scorer.warm_up()
             with one_line_a_minute():
                 server_of(service, host, port, token, announce=True).run([listening])
         finally:
             service.close()
-    print("stopped; every request that was accepted is answered", flush=True)
+    print(f"stopped; {service.metrics.images} images were scored", flush=True)
 
 
 def server_of(
