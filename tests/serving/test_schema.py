@@ -13,14 +13,14 @@ from anowild.serving.limits import Limits
 schemathesis = pytest.importorskip("schemathesis")
 
 
-def findings(detector: Detector, examples: int) -> tuple[list[str], set[str]]:
-    """Send drawn requests to every route; return what is wrong with answers, and the routes that were tried."""
+def try_all(detector: Detector, examples: int) -> set[str]:
+    """Send drawn requests to every route, and check the answers against the schema; return the routes."""
     from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
 
     service = Service(detector, Threshold(1.3, "given"), Limits(body=1 << 16))
     app = service.app()
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
-    wrong: list[str] = []
     tried = set()
     for result in schema.get_all_operations():
         operation = result.ok()
@@ -31,27 +31,20 @@ def findings(detector: Detector, examples: int) -> tuple[list[str], set[str]]:
             phases=[Phase.generate], suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         def send(case: Any) -> None:
-            answer = case.call(app=app)
             tried.add(case.operation.path)
-            try:
-                case.validate_response(answer)
-            except Exception as error:  # noqa: BLE001 - of many kinds, all of them findings
-                wrong.append(f"{case.operation.path}: {error}")
-            if answer.status_code >= 500:
-                wrong.append(f"{case.operation.path}: {answer.status_code}")
+            # A schema cannot say which bytes are an image.
+            case.call_and_validate(app=app, excluded_checks=[positive_data_acceptance])
 
         send()
     service.close()
-    return wrong, tried
+    return tried
 
 
 def test_drawn_requests_fit_the_schema(detector: Detector) -> None:
-    wrong, tried = findings(detector, 4)
-    assert wrong == []
-    assert tried == {"/score", "/heatmap", "/model", "/health", "/ready", "/metrics"}
+    routes = {"/score", "/heatmap", "/model", "/health", "/ready", "/metrics"}
+    assert try_all(detector, 4) == routes
 
 
 @pytest.mark.slow
 def test_many_drawn_requests_fit_the_schema(detector: Detector) -> None:
-    wrong, _ = findings(detector, 300)
-    assert wrong == []
+    assert try_all(detector, 300)

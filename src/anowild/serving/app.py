@@ -124,20 +124,15 @@ class Service:
             title="AnoWild", version=VERSION, docs_url=None, redoc_url=None, redirect_slashes=False,
             description="Scores images: how unlike the training images they are, and why.",
         )  # fmt: skip
-        images = {"requestBody": {"required": True, "content": _CONTENT}}
-        problems: dict[int | str, dict[str, Any]] = {
-            status: {"model": answers.Problem, "description": meaning}
-            for status, meaning in _PROBLEMS.items()
-        }
-        unready: dict[int | str, dict[str, Any]] = {503: problems[503]}
+        problems = {status: _problem(meaning) for status, meaning in _PROBLEMS.items()}
         app.add_api_route(
             "/score", self.score, methods=["POST"], response_model=answers.Scores,
-            response_model_exclude_none=True, openapi_extra=images, responses=problems,
+            response_model_exclude_none=True, openapi_extra=_REQUEST, responses=problems,
             summary="Score images",
         )  # fmt: skip
         app.add_api_route(
-            "/heatmap", self.heatmap, methods=["POST"], openapi_extra=images,
-            response_class=_Png, responses=problems | {404: {"model": answers.Problem}},
+            "/heatmap", self.heatmap, methods=["POST"], openapi_extra=_REQUEST,
+            response_class=_Png, responses=problems | {404: _problem("No view has heat maps")},
             summary="Draw where one image is odd",
         )  # fmt: skip
         app.add_api_route("/model", self.model, response_model=answers.Model, summary="What scores")
@@ -145,7 +140,7 @@ class Service:
             OPEN, self.health, response_model=answers.State, summary="Whether it runs"
         )
         app.add_api_route(
-            "/ready", self.ready, response_model=answers.State, responses=unready,
+            "/ready", self.ready, response_model=answers.State, responses={503: problems[503]},
             summary="Whether it takes images now",
         )  # fmt: skip
         app.add_api_route("/metrics", self.numbers, response_class=_Text, summary="For Prometheus")
@@ -387,18 +382,32 @@ class _Text(Response):
     media_type = "text/plain; version=0.0.4; charset=utf-8"
 
 
+def _problem(meaning: str) -> dict[str, Any]:
+    """Describe a refusal for the schema."""
+    content = {"application/json": {"schema": answers.Problem.model_json_schema()}}
+    return {"description": meaning, "content": content}
+
+
 _BINARY = {"type": "string", "format": "binary"}
-_CONTENT: dict[str, Any] = {
-    MULTIPART: {
-        "schema": {
-            "type": "object",
-            "required": ["images"],
-            "properties": {"images": {"type": "array", "items": _BINARY, "minItems": 1}},
-        }
-    },
-    **{kind: {"schema": _BINARY} for kind in RAW},
+_FORM = {
+    "type": "object",
+    "required": ["images"],
+    "properties": {"images": {"type": "array", "items": _BINARY, "minItems": 1}},
 }
-_PROBLEMS = {
+#: The body of a request with images, for the schema.
+_REQUEST: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {MULTIPART: {"schema": _FORM}} | {kind: {"schema": _BINARY} for kind in RAW},
+    },
+    "parameters": [
+        {
+            "name": "name", "in": "query", "schema": {"type": "string"},
+            "description": "Of the image, where the body is one.",
+        }
+    ],
+}  # fmt: skip
+_PROBLEMS: dict[int | str, str] = {
     400: "No well-formed body",
     401: "The token is missing or wrong",
     403: "A foreign host",
