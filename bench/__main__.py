@@ -15,6 +15,7 @@ thresholds  real false discovery rates against the promised one
 defects  small defects on textured surfaces, seen whole and by tiles
 photographs  a camera's folder with planted oddities, to look through
 fuzz     random edits of models, searches and reviews, or of data files
+service  a scoring service at twice its capacity, for ten minutes
 page     a review of 100,000 images in a browser
 gpu      speed, parity and a default-length trial on a GPU
 """
