@@ -42,6 +42,8 @@ from bench.peers import ROOT
 
 #: Photographs that are made up, and their width and height.
 COUNT, SIZE = 400, (320, 240)
+#: Images that are scored one by one.
+SINGLE = 20
 #: Seconds of the shorter measurements, and from one look at the memory to the next.
 SECONDS, LOOK = 15.0, 2.0
 #: Clients that find the capacity, and connections of the overload: more than the queue of 128 holds.
@@ -94,7 +96,7 @@ def direct(model: Path, images: Path, threads: int) -> None:
         count += size
     rate = count / (time.perf_counter() - begun)
     single = []
-    for number in range(50):
+    for number in range(SINGLE):
         begun = time.perf_counter()
         score([paths[number % len(paths)]])
         single.append(time.perf_counter() - begun)

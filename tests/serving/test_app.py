@@ -66,8 +66,10 @@ def test_figures_are_those_of_the_command_score(
 
 
 def test_an_image_gets_the_same_answer_alone_in_company_and_under_load(
-    service: Service, pngs: list[bytes]
+    make: Make, pngs: list[bytes]
 ) -> None:
+    service = make(queue=1000)
+
     def without_name(image: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in image.items() if key != "name"}
 
@@ -291,7 +293,7 @@ def test_many_images_of_a_request_are_refused_where_others_fill_the_queue(
         answers = await asyncio.gather(
             *(asking.post("/score", files=form(pngs[:6])) for _ in range(3))
         )
-        # Each was accepted as one image; the first with more has filled the queue.
+        # None waited when they came; the first whose body was read has filled the queue.
         assert sorted(answer.status_code for answer in answers) == [200, 429, 429]
 
     run(ask())

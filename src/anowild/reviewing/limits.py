@@ -20,6 +20,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Seconds for the whole header of a request, and for its body.
 HEADER_SECONDS, BODY_SECONDS = 10.0, 30.0
+#: Seconds in which the other side has to read some of an answer that does not fit into the system's buffers.
+READ_SECONDS = 30.0
 #: Most connections, and the descriptors that are left for images, marks and connections to be closed.
 MOST_CONNECTIONS, RESERVED = 200, 24
 #: Connections that are accepted at once, before those beyond the limit are closed.
@@ -43,6 +45,7 @@ class LimitedProtocol(H11Protocol):
         self._since = 0.0
         self._awaited: object = None  # the part of a request that has to come
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection; close another one if there are too many."""
@@ -66,6 +69,17 @@ class LimitedProtocol(H11Protocol):
         """End the connection."""
         super().connection_lost(exc)
         self._stop_watching()
+        self._stop_unread()
+
+    def pause_writing(self) -> None:
+        """Wait for the other side to read, but not for ever."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with an answer that is being read."""
+        super().resume_writing()
+        self._stop_unread()
 
     def _watch(self) -> None:
         """Set a deadline for the part of a request that has to come next, unless it is awaited already."""
@@ -81,6 +95,11 @@ class LimitedProtocol(H11Protocol):
     def body_seconds(self) -> float:
         """Return the seconds for the body of a request."""
         return BODY_SECONDS
+
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _stop_watching(self) -> None:
         if self._deadline is not None:

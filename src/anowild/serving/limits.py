@@ -73,7 +73,7 @@ class Admission:
 
     @contextmanager
     def accepted(self) -> Iterator[Ticket]:
-        """Accept a request, of one image until its ticket says otherwise, while it is being answered.
+        """Accept a request while it is being answered. Its images count from when its body has come.
 
         Raises:
             Refusal: too many images wait, or the service is being stopped.
@@ -84,7 +84,6 @@ class Admission:
             raise self.too_many()
         ticket = Ticket(self)
         self.requests += 1
-        self.images += 1
         try:
             yield ticket
         finally:
@@ -103,7 +102,7 @@ class Ticket:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self.images, self.bytes = 1, 0
+        self.images, self.bytes = 0, 0
         self.complete = False  # whether the whole body has come
 
     def hold(self, size: int) -> None:
@@ -118,13 +117,12 @@ class Ticket:
             raise self._admission.too_many()
 
     def expect(self, images: int) -> None:
-        """Take up ``images`` in all; a single request may exceed the queue, unless others fill it.
+        """Take up so many images. A single request may exceed the queue, unless others fill it.
 
         Raises:
             Refusal: too many images of other requests wait.
         """
-        others = self._admission.images - self.images
-        if images > self.images and others >= self._admission.limits.queue:
+        if self._admission.full:
             raise self._admission.too_many()
-        self._admission.images = others + images
+        self._admission.images += images
         self.images = images
