@@ -206,7 +206,9 @@ async def overload(
     load = Load(port, requests, expected)
     done = await load.run(CONNECTIONS, length, rate)
     looking.cancel()
-    print(f"overload: {sum(load.outcomes.values()) / length:.1f} requests/s, {done:.1f} images/s, {load}")
+    print(
+        f"overload: {sum(load.outcomes.values()) / length:.1f} requests/s, {done:.1f} images/s, {load}"
+    )
     print(f"overload: requests were sent up to {load.late:.2f} s late")
     warm = [mb for at, mb in memory if at >= WARM_UP * length]
     moved = max(abs(mb / warm[0] - 1) for mb in warm)

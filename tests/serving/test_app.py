@@ -24,6 +24,7 @@ from anowild.serving.app import Service, Threshold
 from tests.conftest import Run, tiny_settings
 from tests.serving.conftest import (
     HERE,
+    HOSTS,
     PNG,
     Asking,
     Make,
@@ -344,6 +345,39 @@ def test_time_of_a_request_is_limited(make: Make, pngs: list[bytes]) -> None:
     service.scorer.run(np.empty(0), lambda: None).result()
     assert service.metrics.images == 0
     assert service.admission.images == 0
+
+
+def test_images_of_a_client_that_leaves_are_not_scored(service: Service, pngs: list[bytes]) -> None:
+    go = threading.Event()
+    service.scorer.run(np.empty(0), go.wait)
+    left = asyncio.Event()
+    messages: list[Any] = [{"type": "http.request", "body": pngs[0], "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def ask() -> None:
+        scope = {
+            "type": "http", "method": "POST", "path": "/score", "query_string": b"", "http_version": "1.1",
+            "headers": [(b"host", b"127.0.0.1:8766"), (b"content-type", b"image/png")],
+        }  # fmt: skip
+        asked = asyncio.ensure_future(service.app(HOSTS)(scope, receive, send))
+        while not service.scorer.squares:
+            await asyncio.sleep(0.01)
+        left.set()
+        await asked
+
+    run(ask())
+    assert service.admission.images == 0
+    go.set()
+    service.scorer.run(np.empty(0), lambda: None).result()
+    assert service.metrics.images == 0
 
 
 def test_image_that_cannot_be_scored_fails_alone(

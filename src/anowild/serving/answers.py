@@ -1,10 +1,13 @@
-"""What the routes answer, for the schema at /openapi.json."""
+"""What the routes take and answer, for the schema at /openapi.json."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from anowild.serving.uploads import MULTIPART, RAW
 
 
 class Image(BaseModel):
@@ -86,3 +89,54 @@ class Problem(BaseModel):
     """Why a request is refused, in one sentence."""
 
     detail: str
+
+
+class Png(Response):
+    """A picture."""
+
+    media_type = "image/png"
+
+
+class Text(Response):
+    """Numbers in Prometheus's format."""
+
+    media_type = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def problem(meaning: str) -> dict[str, Any]:
+    """Describe a refusal for the schema."""
+    content = {"application/json": {"schema": Problem.model_json_schema()}}
+    return {"description": meaning, "content": content}
+
+
+_BINARY = {"type": "string", "format": "binary"}
+_FORM = {
+    "type": "object",
+    "required": ["images"],
+    "properties": {"images": {"type": "array", "items": _BINARY, "minItems": 1}},
+}
+#: The body of a request with images, for the schema.
+REQUEST: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {MULTIPART: {"schema": _FORM}} | {kind: {"schema": _BINARY} for kind in RAW},
+    },
+    "parameters": [
+        {
+            "name": "name", "in": "query", "schema": {"type": "string"},
+            "description": "Of the image, where the body is one.",
+        }
+    ],
+}  # fmt: skip
+#: Refusals by status.
+PROBLEMS: dict[int | str, str] = {
+    400: "No well-formed body",
+    401: "The token is missing or wrong",
+    403: "A foreign host",
+    408: "The body came too slowly",
+    413: "Too many images, or too large",
+    415: "No type of images",
+    422: "The only image cannot be used",
+    429: "Too many images wait",
+    503: "Stopping, or too slow",
+}

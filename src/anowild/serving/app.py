@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -33,15 +33,7 @@ from anowild.serving.heatmap import base_picture, draw
 from anowild.serving.limits import Admission, Limits, Refusal, Ticket
 from anowild.serving.metrics import Metrics, Timed
 from anowild.serving.scorer import Scored, Scorer
-from anowild.serving.uploads import (
-    MULTIPART,
-    NAMELESS,
-    RAW,
-    ImageFile,
-    open_body,
-    read_body,
-    records,
-)
+from anowild.serving.uploads import NAMELESS, ImageFile, open_body, read_body, records
 from anowild.version import VERSION
 
 log = logging.getLogger("anowild")
@@ -50,8 +42,10 @@ T = TypeVar("T")
 
 #: Threads that decode and preprocess.
 DECODERS = min(4, os.cpu_count() or 1)
-#: Batches that wait to be scored, at most, before more images are decoded; and images that are decoded in one go.
-AHEAD, CHUNK = 4, 16
+#: Batches that wait to be scored, at most, before more images are decoded.
+AHEAD = 4
+#: Images of a request that are decoded in one go, and their pixels, before others have their turn.
+CHUNK, CHUNK_PIXELS = 16, 1 << 22
 #: Tiles of an image that a heat map is drawn for, at most: their pictures are in memory together.
 MOST_TILES = 2048
 
@@ -124,15 +118,17 @@ class Service:
             title="AnoWild", version=VERSION, docs_url=None, redoc_url=None, redirect_slashes=False,
             description="Scores images: how unlike the training images they are, and why.",
         )  # fmt: skip
-        problems = {status: _problem(meaning) for status, meaning in _PROBLEMS.items()}
+        problems = {
+            status: answers.problem(meaning) for status, meaning in answers.PROBLEMS.items()
+        }
         app.add_api_route(
             "/score", self.score, methods=["POST"], response_model=answers.Scores,
-            response_model_exclude_none=True, openapi_extra=_REQUEST, responses=problems,
+            response_model_exclude_none=True, openapi_extra=answers.REQUEST, responses=problems,
             summary="Score images",
         )  # fmt: skip
         app.add_api_route(
-            "/heatmap", self.heatmap, methods=["POST"], openapi_extra=_REQUEST,
-            response_class=_Png, responses=problems | {404: _problem("No view has heat maps")},
+            "/heatmap", self.heatmap, methods=["POST"], openapi_extra=answers.REQUEST,
+            response_class=answers.Png, responses=problems | {404: answers.problem("No view has heat maps")},
             summary="Draw where one image is odd",
         )  # fmt: skip
         app.add_api_route("/model", self.model, response_model=answers.Model, summary="What scores")
@@ -143,7 +139,9 @@ class Service:
             "/ready", self.ready, response_model=answers.State, responses={503: problems[503]},
             summary="Whether it takes images now",
         )  # fmt: skip
-        app.add_api_route("/metrics", self.numbers, response_class=_Text, summary="For Prometheus")
+        app.add_api_route(
+            "/metrics", self.numbers, response_class=answers.Text, summary="For Prometheus"
+        )
         app.add_exception_handler(Refusal, self._refuse)
         timed = Timed(app, self.metrics, [route.path for route in app.routes])  # type: ignore[attr-defined]
         return Access(timed, hosts, token, self.metrics.refused)
@@ -155,7 +153,7 @@ class Service:
         with self.admission.accepted() as ticket:
             async with self._in_time(ticket):
                 files = await self._files(request, ticket)
-                found = await self._score(files)
+                found = await _unless_gone(request, self._score(files))
         if len(found) == 1 and "error" in found[0]:
             raise Refusal(422, "image", f"{found[0]['name']}: {found[0]['error']}")
         return JSONResponse(
@@ -171,7 +169,7 @@ class Service:
         with self.admission.accepted() as ticket:
             async with self._in_time(ticket):
                 files = await self._files(request, ticket)
-                return Response(await self._draw(files), media_type=_Png.media_type)
+                return answers.Png(await _unless_gone(request, self._draw(files)))
 
     async def model(self) -> Response:
         """Say what scores: the model, its views and cues, and the threshold."""
@@ -209,7 +207,7 @@ class Service:
 
     async def numbers(self) -> Response:
         """Return counts and latencies in Prometheus's format."""
-        return Response(self.metrics.text(), media_type=_Text.media_type)
+        return answers.Text(self.metrics.text())
 
     # What they are made of
 
@@ -294,11 +292,14 @@ class Service:
     def _next(self, images: Iterator[Record | SkippedImage]) -> tuple[list[Prepared], bool]:
         """Decode and preprocess the next images; return them, and whether there may be more."""
         chunk: list[Prepared] = []
-        squares = 0
+        squares = pixels = 0
         for record in images:
-            chunk.append(_prepared(record, self.detector.preprocess))
-            squares += 0 if chunk[-1].squares is None else len(chunk[-1].squares)
-            if len(chunk) == CHUNK or squares >= self.detector.batch_size:
+            image = _prepared(record, self.detector.preprocess)
+            chunk.append(image)
+            squares += 0 if image.squares is None else len(image.squares)
+            pixels += image.size[0] * image.size[1]
+            enough = squares >= self.detector.batch_size or pixels >= CHUNK_PIXELS
+            if enough or len(chunk) == CHUNK:
                 return chunk, True
         return chunk, False
 
@@ -363,6 +364,23 @@ class Service:
         return await self._run(lambda: draw(picture, heat, preprocess, width, height))
 
 
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do work for a request whose body has come, unless the client leaves.
+
+    Raises:
+        Refusal: it has left, and nobody reads this.
+    """
+    leaving, working = asyncio.ensure_future(request.receive()), asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({leaving, working}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Refusal(400, "left", "The client has left.")
+    finally:
+        leaving.cancel()
+        working.cancel()
+
+
 def _prepared(record: Record | SkippedImage, preprocess: Preprocess) -> Prepared:
     """Preprocess one image."""
     if isinstance(record, SkippedImage):
@@ -372,49 +390,3 @@ def _prepared(record: Record | SkippedImage, preprocess: Preprocess) -> Prepared
         return Prepared(record.name, preprocess.squares(record.pixels), (width, height))
     except (ValueError, MemoryError) as error:
         return Prepared(record.name, error=failure_reason(error))
-
-
-class _Png(Response):
-    media_type = "image/png"
-
-
-class _Text(Response):
-    media_type = "text/plain; version=0.0.4; charset=utf-8"
-
-
-def _problem(meaning: str) -> dict[str, Any]:
-    """Describe a refusal for the schema."""
-    content = {"application/json": {"schema": answers.Problem.model_json_schema()}}
-    return {"description": meaning, "content": content}
-
-
-_BINARY = {"type": "string", "format": "binary"}
-_FORM = {
-    "type": "object",
-    "required": ["images"],
-    "properties": {"images": {"type": "array", "items": _BINARY, "minItems": 1}},
-}
-#: The body of a request with images, for the schema.
-_REQUEST: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {MULTIPART: {"schema": _FORM}} | {kind: {"schema": _BINARY} for kind in RAW},
-    },
-    "parameters": [
-        {
-            "name": "name", "in": "query", "schema": {"type": "string"},
-            "description": "Of the image, where the body is one.",
-        }
-    ],
-}  # fmt: skip
-_PROBLEMS: dict[int | str, str] = {
-    400: "No well-formed body",
-    401: "The token is missing or wrong",
-    403: "A foreign host",
-    408: "The body came too slowly",
-    413: "Too many images, or too large",
-    415: "No type of images",
-    422: "The only image cannot be used",
-    429: "Too many images wait",
-    503: "Stopping, or too slow",
-}
