@@ -49,8 +49,8 @@ COUNT, SIZE = 400, (320, 240)
 SINGLE = 20
 #: Seconds of the shorter measurements, and from one look at the memory to the next.
 SECONDS, LOOK = 15.0, 2.0
-#: Clients that find the capacity, and connections of the overload: more than the queue of 128 holds.
-CLIENTS, CONNECTIONS = 128, 256
+#: Clients that find the capacity, and connections of the overload: more than the queue of 256 holds.
+CLIENTS, CONNECTIONS = 256, 400
 #: Times the capacity; share of the overload that warms up; and how far the memory may move after it.
 OVERLOAD, WARM_UP, MEMORY = 2.0, 0.1, 0.05
 

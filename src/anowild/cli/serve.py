@@ -27,7 +27,7 @@ def serve(
             help="Limit from which images are flagged; else the one that is saved with the model, or what 5 % of the training images reach.",
         ),
     ] = None,
-    queue: Annotated[int, _limit("Beyond so many images that wait: 429.")] = 128,
+    queue: Annotated[int, _limit("Beyond so many images that wait: 429.")] = 256,
     images: Annotated[int, _limit("Requests of more images: 413.")] = 1000,
     body: Annotated[float, _limit("Requests that are larger: 413.", "MIB")] = 64,
     bodies: Annotated[float, _limit("All requests together: 429.", "MIB")] = 512,

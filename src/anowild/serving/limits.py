@@ -22,7 +22,7 @@ class Limits:
         UserError: a limit is not above 0.
     """
 
-    queue: int = 128  # images that are accepted and not answered yet
+    queue: int = 256  # images that wait or are being scored: two of the views' largest batches
     images: int = 1000  # images in a request: files, members of zips and pages together
     body: int = 64 * MIB  # bytes of a request
     bodies: int = 512 * MIB  # bytes of all requests that are being answered
