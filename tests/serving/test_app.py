@@ -307,14 +307,14 @@ def test_decoding_waits_while_enough_images_wait_to_be_scored(
     service.scorer.run(np.empty(0), go.wait)
 
     async def ask() -> None:
-        asked = asyncio.ensure_future(Asking(service).post("/score", files=form(pngs * 10)))
+        asked = asyncio.ensure_future(Asking(service).post("/score", files=form(pngs * 5)))
         most = 4 * service.detector.batch_size
         while service.scorer.squares < most:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
         assert service.scorer.squares < most + 64
         go.set()
-        assert len(entries(await asked)) == 1000
+        assert len(entries(await asked)) == 500
 
     run(ask())
 

@@ -42,7 +42,7 @@ def try_all(detector: Detector, examples: int) -> set[str]:
 
 def test_drawn_requests_fit_the_schema(detector: Detector) -> None:
     routes = {"/score", "/heatmap", "/model", "/health", "/ready", "/metrics"}
-    assert try_all(detector, 4) == routes
+    assert try_all(detector, 2) == routes
 
 
 @pytest.mark.slow

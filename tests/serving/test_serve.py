@@ -28,10 +28,8 @@ from tests.conftest import PATIENCE, Run, wait_until
 class Served:
     """A service in a process of its own."""
 
-    def __init__(self, model: Path, *options: str, token: str | None = None) -> None:
+    def __init__(self, model: Path, *options: str) -> None:
         environment = {name: value for name, value in os.environ.items() if name != serve.TOKEN}
-        if token is not None:
-            environment[serve.TOKEN] = token
         self.process = subprocess.Popen(
             [sys.executable, "-m", "anowild", "serve", str(model), "--port", "0", "--threads", "1", *options],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
@@ -65,8 +63,8 @@ class Served:
 
 
 @contextmanager
-def served(model: Path, *options: str, token: str | None = None) -> Iterator[Served]:
-    found = Served(model, *options, token=token)
+def served(model: Path, *options: str) -> Iterator[Served]:
+    found = Served(model, *options)
     try:
         yield found
     finally:
@@ -108,7 +106,7 @@ def test_sigterm_under_load_loses_no_accepted_request(
         ]
         for one in clients:
             one.start()
-        wait_until(lambda: answers["200"] > 100 and answers["429"], service.process)
+        wait_until(lambda: answers["200"] > 50 and answers["429"], service.process)
         said = service.stop()
         for one in clients:
             one.join(PATIENCE)
@@ -118,6 +116,7 @@ def test_sigterm_under_load_loses_no_accepted_request(
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_and_the_token_is_required(model_folder: Path, pngs: list[bytes]) -> None:
     with served(model_folder, "--host", "0.0.0.0") as service:
         found = re.search(r"token, .*: (\S{32})$", service.said, re.MULTILINE)

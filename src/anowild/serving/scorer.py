@@ -69,7 +69,7 @@ class Scorer:
         self._squares = 0  # of what waits or is being scored
         self._changed = threading.Condition()
         self._closed = False
-        self.pace = 0.01  # seconds that an image takes at present
+        self.pace = 0.01  # seconds that an image takes at present, where many wait
         self._thread = threading.Thread(target=self._work, name="anowild-scorer", daemon=True)
         self._thread.start()
 
@@ -121,12 +121,17 @@ class Scorer:
                 self._call(wanted[0], wanted[0].run)
             elif wanted:
                 self._score(wanted)
-                seconds = (time.perf_counter() - begun) / len(wanted)
-                self.pace += _NEWEST * (seconds - self.pace)
+                self._keep_pace(wanted, time.perf_counter() - begun)
             with self._changed:
                 self._squares -= sum(len(job.squares) for job in jobs)
             del jobs, wanted  # the images, before the next ones are waited for
             self._progressed()
+
+    def _keep_pace(self, jobs: Sequence[_Job], seconds: float) -> None:
+        """Note what an image takes in full batches, which take no longer than others."""
+        squares, size = sum(len(job.squares) for job in jobs), self.detector.batch_size
+        share = squares / (-(-squares // size) * size)
+        self.pace += _NEWEST * (seconds * share / len(jobs) - self.pace)
 
     def _next(self) -> list[_Job]:
         """Wait for work, and take what fits into one batch; none at the end."""
