@@ -46,7 +46,7 @@ from bench.peers import ROOT
 #: Photographs that are made up, and their width and height.
 COUNT, SIZE = 400, (320, 240)
 #: Images that are scored one by one.
-SINGLE = 20
+SINGLE = 5
 #: Seconds of the shorter measurements, and from one look at the memory to the next.
 SECONDS, LOOK = 15.0, 2.0
 #: Clients that find the capacity, and connections of the overload: more than the queue of 256 holds.
@@ -152,8 +152,6 @@ class Load:
             begun = time.perf_counter()
             self.late = max(self.late, begun - due)
             which = number % len(self.requests)
-            if reader.at_eof():  # the service has closed what was idle for some seconds
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
                 writer.write(self.requests[which])
                 status, body = await _answer(reader)
@@ -225,10 +223,11 @@ async def overload(
     print(f"overload: {rate:.1f} images/CPU-s, refusals included")
     print(f"overload: requests were sent up to {load.late:.2f} s late")
     warm = [mb for at, mb in memory if at >= WARM_UP * length]
+    course = [f"{warm[round(part * (len(warm) - 1) / 4)]:.0f}" for part in range(5)]
     moved = max(abs(mb / warm[0] - 1) for mb in warm)
     print(
         f"resident memory: {memory[0][1]:.0f} MB at first, {warm[0]:.0f} MB warm, then {min(warm):.0f} to "
-        f"{max(warm):.0f} MB, {100 * moved:.1f} % away"
+        f"{max(warm):.0f} MB, {100 * moved:.1f} % away (by quarters: {', '.join(course)})"
     )
     return moved <= MEMORY and set(load.outcomes) <= {"200", "429"}
 

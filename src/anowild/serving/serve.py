@@ -30,6 +30,9 @@ TOKEN = "ANOWILD_TOKEN"
 LEAST_TOKEN = 16
 #: Seconds that connections get to receive their answers, beyond the time of a request.
 GRACE = 5.0
+#: Seconds that an idle connection is kept: longer than proxies and clients do, so that they close it, and no
+#: request meets a connection that is just being closed. Where there are too many, the idle ones go first.
+KEEP_ALIVE = 75
 #: Seconds that new requests are told that the service stops, after the last accepted one was answered.
 LINGER = 0.3
 
@@ -95,7 +98,7 @@ def server_of(
         http=Protocol, ws="none", loop="asyncio", lifespan="off",
         limit_concurrency=most_connections(limits.connections), backlog=ACCEPTED_AT_ONCE,
         log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=round(GRACE),
+        timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=round(GRACE),
     )  # fmt: skip
 
     def say() -> None:
