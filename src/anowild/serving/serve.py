@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -66,15 +67,13 @@ def serve(
         try:
             service.scorer.warm_up()
             with one_line_a_minute():
-                server_of(service, host, port, token, announce=True).run([listening])
+                _server(service, host, port, token).run([listening])
         finally:
             service.close()
     print(f"stopped; {service.metrics.images} images were scored", flush=True)
 
 
-def server_of(
-    service: Service, host: str, port: int, token: str | None, announce: bool = False
-) -> uvicorn.Server:
+def _server(service: Service, host: str, port: int, token: str | None) -> uvicorn.Server:
     """Return the server of a service, to be run with a listening socket.
 
     Args:
@@ -82,7 +81,6 @@ def server_of(
         host: address that the socket listens on.
         port: of that socket.
         token: required with requests; None: none is.
-        announce: whether to print the address once the server answers.
     """
     limits = service.limits
     hosts, _ = access_rules(host, port, token=False)
@@ -102,11 +100,10 @@ def server_of(
     )  # fmt: skip
 
     def say() -> None:
-        if announce:
-            print(f"images are scored at http://{host_in_url(host)}:{port}/score", flush=True)
-            if token is not None and TOKEN not in os.environ:
-                print(f"token, new each time unless {TOKEN} has one: {token}", flush=True)
-            print("Ctrl-C stops the service", flush=True)
+        print(f"images are scored at http://{host_in_url(host)}:{port}/score", flush=True)
+        if token is not None and TOKEN not in os.environ:
+            print(f"token, new each time unless {TOKEN} has one: {token}", flush=True)
+        print("Ctrl-C stops the service", flush=True)
 
     return _DrainingServer(config, say, service)
 
@@ -114,8 +111,10 @@ def server_of(
 class _DrainingServer(AnnouncedServer):
     """A server that finishes what it has accepted before it stops; a second signal stops it at once."""
 
-    def __init__(self, config: uvicorn.Config, announce: object, service: Service) -> None:
-        super().__init__(config, announce)  # type: ignore[arg-type]
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[], None], service: Service
+    ) -> None:
+        super().__init__(config, announce)
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
