@@ -12,7 +12,6 @@ from types import FrameType
 
 import uvicorn
 
-from anowild.device import share_memory_pool
 from anowild.errors import UserError
 from anowild.reviewing.limits import (
     ACCEPTED_AT_ONCE,
@@ -62,7 +61,6 @@ def serve(
         UserError: the address cannot be used, or the token is too short.
     """
     token = _token(host)
-    share_memory_pool()
     with listen(host, port) as listening:
         port = listening.getsockname()[1]
         service = Service(detector, Threshold.of(model, threshold), limits)
