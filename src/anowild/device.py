@@ -103,18 +103,6 @@ def _keep_freed_memory() -> None:
             mallopt(mmap_threshold, 32 << 20)
 
 
-def share_memory_pool() -> None:
-    """Have all threads of this process take memory from one pool of glibc; called before they are started.
-
-    What :func:`_keep_freed_memory` sets holds for the first pool alone. A thread with a pool of its own gets its
-    feature maps as new memory each time: a sixth of the time of a small network. Elsewhere nothing happens.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            arena_max = -8  # malloc.h
-            ctypes.CDLL(None).mallopt(arena_max, 1)
-
-
 def training_dtype(
     precision: Literal["float32", "bfloat16", "auto"], device: torch.device
 ) -> torch.dtype | None:

@@ -48,7 +48,6 @@ def serve(
     for library in ("fastapi", "python_multipart", "prometheus_client"):
         require("services", library)
 
-    from anowild.device import share_memory_pool
     from anowild.serving.limits import MIB, Limits
     from anowild.serving.serve import serve as run
 
@@ -56,6 +55,5 @@ def serve(
         queue, images, round(body * MIB), round(bodies * MIB), round(unpacked * MIB), pixels, seconds, connections,
     )  # fmt: skip
     limit = None if threshold is None else options.limit_of(threshold, model)
-    share_memory_pool()
     detector = options.load_detector(model, device, threads, precision)
     run(detector, model, limit, limits, host, port)
