@@ -10,8 +10,9 @@ from anowild.errors import UserError
 #: The extra of the package that brings a library; unless listed it is ``formats``, which brings what
 #: every installation has as well.
 _EXTRAS = {
-    "huggingface_hub": "hub", "matplotlib": "study", "mlxtend": "demo", "onnxruntime": "export",
-    "onnxscript": "export", "openvino": "openvino", "tensorboard": "tensorboard",
+    "fastapi": "serve", "huggingface_hub": "hub", "matplotlib": "study", "mlxtend": "demo", "onnxruntime": "export",
+    "onnxscript": "export", "openvino": "openvino", "prometheus_client": "serve", "python_multipart": "serve",
+    "tensorboard": "tensorboard",
 }  # fmt: skip
 #: Libraries that no extra brings: large, and in as many versions as there are servers of them.
 _BY_ITSELF = ("mlflow", "wandb")

@@ -129,6 +129,32 @@ def test_a_request_that_never_comes_is_given_up(
         reviewer.mark(3)
 
 
+def test_answers_that_nobody_reads_are_given_up(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "READ_SECONDS", 0.3)
+    with running(review) as url:
+        reviewer = Reviewer(url)
+        lines = [f"{name}: {value}" for name, value in reviewer.headers().items()]
+        head = "\r\n".join([f"Host: {urlsplit(url).netloc}", *lines, "", ""])
+        asked = f"GET /static/grid.js HTTP/1.1\r\n{head}".encode()
+        connection = socket.create_connection(("127.0.0.1", urlsplit(url).port or 0))
+        connection.setblocking(False)
+
+        def is_given_up() -> bool:
+            try:
+                connection.send(asked * 100)
+            except BlockingIOError:
+                return False
+            except (ConnectionResetError, BrokenPipeError):
+                return True
+            return False
+
+        wait_until(is_given_up)
+        connection.close()
+        reviewer.mark(3)
+
+
 def test_bodies_that_break_off_are_no_failures(
     review: Review, caplog: pytest.LogCaptureFixture
 ) -> None:

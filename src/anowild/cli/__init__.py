@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from anowild.cli import data, export, find, hub, info, model, review, share, watch
+from anowild.cli import data, export, find, hub, info, model, review, serve, share, watch
 from anowild.cli.data import data_app
 from anowild.cli.help import Command, Group
 from anowild.cli.study import study_app
@@ -32,7 +32,7 @@ PANELS = {
     ),
     "Train and prepare": (model.train, data.prepare),
     "Measure": (model.evaluate, data.contaminate),
-    "Use elsewhere": (export.export, share.share, hub.push),
+    "Use elsewhere": (serve.serve, export.export, share.share, hub.push),
     "More": (info.demo, info.settings, info.networks),
 }  # fmt: skip
 for panel, commands in PANELS.items():

@@ -16,6 +16,7 @@ from anowild.files import printable
 from anowild.reviewing import pictures as drawings
 from anowild.reviewing.images import ReviewImages
 from anowild.reviewing.ranking import Ranking
+from anowild.scoring import Detector
 
 #: Reference images beside an image, and duplicates that are listed.
 NEIGHBORS, MOST_DUPLICATES = 5, 24
@@ -144,11 +145,26 @@ def explanation(ranking: Ranking, number: int) -> dict[str, Any]:
 def heat_of(ranking: Ranking, number: int) -> Array | None:
     """Return a heat map of what the views see of an image, [h, w] from 0 to 1: of all tiles where there are any."""
     pictures = ranking.session.images
-    heat = ranking.detector.explain(pictures.squares_of(number)).heat_map()
-    preprocess = ranking.detector.preprocess
+    width, height = pictures.sizes[number].tolist()
+    return heat_map(ranking.detector, pictures.squares_of(number), width, height)
+
+
+def heat_map(detector: Detector, squares: Array, width: int, height: int) -> Array | None:
+    """Return a heat map of what the views see of one image, scaled for it alone.
+
+    Args:
+        squares: of the image, [n, C, R, R]: all of it, or all of its tiles.
+        width: of the original, in pixels.
+        height: of the original.
+
+    Returns:
+        [h, w] from 0 to 1: of the square that the views see, or of the whole original where it is seen in
+        tiles; None: no view offers one.
+    """
+    heat = detector.explain(squares).heat_map()
+    preprocess = detector.preprocess
     if heat is None or not preprocess.tiles:
         return None if heat is None else np.asarray(heat[0])
-    width, height = pictures.sizes[number].tolist()
     scale = min(1.0, MAP_SIDE / max(width, height))
     whole = np.zeros((max(1, round(height * scale)), max(1, round(width * scale))), np.float32)
     for values, box in zip(heat, preprocess.boxes(height, width), strict=True):

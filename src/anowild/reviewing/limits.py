@@ -20,6 +20,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Seconds for the whole header of a request, and for its body.
 HEADER_SECONDS, BODY_SECONDS = 10.0, 30.0
+#: Seconds in which the other side has to read some of an answer that does not fit into the system's buffers.
+READ_SECONDS = 30.0
 #: Most connections, and the descriptors that are left for images, marks and connections to be closed.
 MOST_CONNECTIONS, RESERVED = 200, 24
 #: Connections that are accepted at once, before those beyond the limit are closed.
@@ -43,6 +45,7 @@ class LimitedProtocol(H11Protocol):
         self._since = 0.0
         self._awaited: object = None  # the part of a request that has to come
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection; close another one if there are too many."""
@@ -66,6 +69,17 @@ class LimitedProtocol(H11Protocol):
         """End the connection."""
         super().connection_lost(exc)
         self._stop_watching()
+        self._stop_unread()
+
+    def pause_writing(self) -> None:
+        """Wait for the other side to read, but not for ever."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with an answer that is being read."""
+        super().resume_writing()
+        self._stop_unread()
 
     def _watch(self) -> None:
         """Set a deadline for the part of a request that has to come next, unless it is awaited already."""
@@ -74,9 +88,18 @@ class LimitedProtocol(H11Protocol):
             return
         self._stop_watching()
         self._awaited = awaited
-        seconds = {h11.IDLE: HEADER_SECONDS, h11.SEND_BODY: BODY_SECONDS}.get(awaited)
+        seconds = {h11.IDLE: HEADER_SECONDS, h11.SEND_BODY: self.body_seconds()}.get(awaited)
         if seconds is not None:
             self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def body_seconds(self) -> float:
+        """Return the seconds for the body of a request."""
+        return BODY_SECONDS
+
+    def _stop_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _stop_watching(self) -> None:
         if self._deadline is not None:
@@ -84,13 +107,13 @@ class LimitedProtocol(H11Protocol):
             self._deadline = None
 
 
-def most_connections() -> int:
-    """Return how many connections this process can hold and still open images."""
+def most_connections(most: int = MOST_CONNECTIONS) -> int:
+    """Return how many connections, ``most`` or less, this process can hold and still open images."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if allowed == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
+        return most
     used = len(list(Path("/dev/fd").iterdir()))
-    return max(8, min(MOST_CONNECTIONS, allowed - used - RESERVED))
+    return max(8, min(most, allowed - used - RESERVED))
 
 
 class OneLine(logging.Filter):

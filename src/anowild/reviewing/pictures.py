@@ -50,10 +50,19 @@ def heat_map_url(values: Array, maximum: float) -> str:
 
 
 def overlay_url(values: Array) -> str:
-    """Draw a heat map [r, r] of values from 0 to 1 that is the more transparent the lower they are."""
+    """Draw the :func:`overlay` of a heat map [h, w]."""
+    return _url(overlay(values))
+
+
+def overlay(values: Array) -> Array:
+    """Color a heat map [h, w] of values from 0 to 1, the more transparent the lower they are.
+
+    Returns:
+        uint8 [h, w, 4]: red, green, blue and opacity.
+    """
     shares = values.clip(0, 1)
     alpha = (np.sqrt(shares) * 255).round().astype(np.uint8)
-    return _url(np.dstack([_colored(shares, HEAT), alpha]))
+    return np.dstack([_colored(shares, HEAT), alpha])
 
 
 def signed_residual_url(values: Array, maximum: float) -> str:

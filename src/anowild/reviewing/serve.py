@@ -14,7 +14,7 @@ import uvicorn
 
 from anowild.data.image_set import Source
 from anowild.errors import UserError
-from anowild.files import exclusive_lock, for_terminal, printable
+from anowild.files import exclusive_lock, printable
 from anowild.reviewing.app import Review
 from anowild.reviewing.limits import (
     ACCEPTED_AT_ONCE,
@@ -22,6 +22,7 @@ from anowild.reviewing.limits import (
     most_connections,
     one_line_a_minute,
 )
+from anowild.reviewing.listening import AnnouncedServer, host_in_url, listen
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.security import LOOPBACK, access_rules
 from anowild.reviewing.session import (
@@ -77,8 +78,6 @@ def serve(
             store.close()
 
 
-#: Connections that wait to be accepted, at most.
-WAITING = 128
 ANOTHER_SERVER = "another server uses this folder; use or stop that server"
 
 
@@ -114,10 +113,8 @@ class Server:
     @property
     def url(self) -> str:
         """The address of the page."""
-        name = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
-        name = f"[{name}]" if ":" in name else name
         query = "" if self._token is None else f"?token={self._token}"
-        return f"http://{name}:{self.port}/{query}"
+        return f"http://{host_in_url(self.host)}:{self.port}/{query}"
 
     def run(self, review: Review, open_browser: bool = False) -> None:
         """Serve until Ctrl-C or SIGTERM."""
@@ -138,7 +135,7 @@ class Server:
             limit_concurrency=most_connections(), backlog=ACCEPTED_AT_ONCE,
             log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2,
         )  # fmt: skip
-        return _Announced(config, announce)
+        return AnnouncedServer(config, announce)
 
     def _announce(self, review: Review, open_browser: bool) -> None:
         print(f"{len(review.ranking.session)} images; open {self.url}", flush=True)
@@ -148,44 +145,6 @@ class Server:
         print("Ctrl-C stops the server", flush=True)
         if open_browser:
             threading.Thread(target=webbrowser.open, args=[self.url], daemon=True).start()
-
-
-class _Announced(uvicorn.Server):
-    """A server that says where it is once Ctrl-C stops it in an orderly way."""
-
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._announce = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listening in sockets or ():
-            listening.listen(WAITING)  # asyncio has set it to the number that it accepts at once
-        self._announce()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket; browsers that connect before the server runs have to wait.
-
-    Raises:
-        UserError: the address cannot be used.
-    """
-    if not host:
-        raise UserError("--host is empty; give an address such as 127.0.0.1 or 0.0.0.0")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(WAITING)
-    except (OSError, OverflowError, TypeError, ValueError) as error:  # of names that are no text
-        listening.close()
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"cannot listen on {for_terminal(host)}, port {port} ({reason}); give another port with --port, or 0 "
-            "for any free port"
-        ) from error
-    return listening
 
 
 def refuse_foreign_folder(folder: Path) -> None:

@@ -174,23 +174,23 @@ def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]
     return Path(source), None
 
 
-def check_pixels(height: int, width: int, size: int = 0) -> None:
+def check_pixels(height: int, width: int, size: int = 0, most: int = MAX_PIXELS) -> None:
     """Check the size that an image claims.
 
     Args:
         height: in pixels.
         width: in pixels.
         size: in bytes, decoded.
+        most: pixels, at most; the bound on bytes is in proportion.
 
     Raises:
-        ValueError: it is beyond ``MAX_PIXELS`` or ``MAX_IMAGE_BYTES``.
+        ValueError: it is beyond ``most`` pixels, or that share of ``MAX_IMAGE_BYTES``.
     """
-    if height * width > MAX_PIXELS:
-        raise ValueError(
-            f"it claims {width}x{height} pixels, more than the limit of {MAX_PIXELS:,}"
-        )
-    if size > MAX_IMAGE_BYTES:
-        raise ValueError(f"it claims {size:,} bytes of pixels, more than {MAX_IMAGE_BYTES:,}")
+    if height * width > most:
+        raise ValueError(f"it claims {width}x{height} pixels, more than the limit of {most:,}")
+    most_bytes = MAX_IMAGE_BYTES * most // MAX_PIXELS
+    if size > most_bytes:
+        raise ValueError(f"it claims {size:,} bytes of pixels, more than {most_bytes:,}")
 
 
 def spread(count: int, most: int) -> range:

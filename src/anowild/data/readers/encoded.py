@@ -55,7 +55,10 @@ def _ignored(number: int) -> None:
 
 
 def decode(
-    file: File, animated: bool = False, passed_over: tiff.Counter = _ignored
+    file: File,
+    animated: bool = False,
+    passed_over: tiff.Counter = _ignored,
+    most_pixels: int = MAX_PIXELS,
 ) -> Iterator[tuple[int, int, Array]]:
     """Decode an image page by page, each in the same normal form, wherever its bytes come from.
 
@@ -74,6 +77,7 @@ def decode(
         file: path, or open file that can seek.
         animated: whether to read the frames of an animation, as RGB, instead of leaving it out.
         passed_over: is told how many smaller copies and masks a TIFF has.
+        most_pixels: of an image; one that claims more is not decoded.
 
     Yields:
         Number of the page from 0, number of pages, pixels [H, W, C] of uint8, uint16 or float, or of other whole
@@ -82,7 +86,7 @@ def decode(
     Raises:
         Exception: of many kinds, on damaged files; :func:`failure_reason` explains them.
     """
-    pages = _decode(file, animated, passed_over)
+    pages = _decode(file, animated, passed_over, most_pixels)
     while True:
         with _quiet():
             found = next(pages, None)
@@ -151,14 +155,14 @@ def failure_reason(error: Exception) -> str:
 
 
 def _decode(
-    file: File, animated: bool, passed_over: tiff.Counter
+    file: File, animated: bool, passed_over: tiff.Counter, most_pixels: int
 ) -> Iterator[tuple[int, int, Array]]:
     with _opened(file) as opened:
         if tiff.is_tiff(_start(opened)):
-            yield from tiff.decode(opened, passed_over)
+            yield from tiff.decode(opened, passed_over, most_pixels)
             return
         with _image(opened) as image:
-            frames = _check_frames(image, animated)
+            frames = _check_frames(image, animated, most_pixels)
             if frames == 1:
                 yield 0, 1, _pixels(image, opened)
                 return
@@ -215,13 +219,13 @@ def _register_heif() -> None:
     importlib.import_module("pillow_heif").register_heif_opener()
 
 
-def _check_frames(image: Image.Image, animated: bool) -> int:
+def _check_frames(image: Image.Image, animated: bool, most_pixels: int = MAX_PIXELS) -> int:
     """Check the size of an image, and return the number of its frames.
 
     Raises:
         ValueError: it claims too many pixels, or is an animation and should not be.
     """
-    check_pixels(image.height, image.width)
+    check_pixels(image.height, image.width, most=most_pixels)
     if image.format not in _ANIMATED or not getattr(image, "is_animated", False):
         return 1
     frames = int(getattr(image, "n_frames", 1))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
+    MAX_PIXELS,
     PassedOver,
     PassedOverTally,
     Provenance,
@@ -108,12 +109,19 @@ class FolderReader(Reader):
 
 
 def read_pages(
-    file: encoded.File, name: str, origin: Provenance, passed_over: PassedOverTally
+    file: encoded.File,
+    name: str,
+    origin: Provenance,
+    passed_over: PassedOverTally,
+    most_pixels: int = MAX_PIXELS,
 ) -> Iterator[Record | SkippedImage]:
-    """Yield the records of one encoded file; each of several pages has its number in its name."""
+    """Yield the records of one encoded file; each of several pages has its number in its name.
+
+    A page of more than ``most_pixels`` is skipped, and so are those behind it.
+    """
     count = partial(passed_over.add, REDUCED, name)
     try:
-        for page, pages, pixels in encoded.decode(file, passed_over=count):
+        for page, pages, pixels in encoded.decode(file, passed_over=count, most_pixels=most_pixels):
             if pages == 1:
                 yield Record(name, pixels, origin)
             else:

@@ -13,7 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from anowild.arrays import Array
 from anowild.data.readers import normal_form
-from anowild.data.readers.base import Shape, check_pixels
+from anowild.data.readers.base import MAX_PIXELS, Shape, check_pixels
 from anowild.libraries import library
 
 #: Is told how many pages of a file are passed over.
@@ -41,11 +41,13 @@ def is_tiff(start: bytes) -> bool:
     return start[:2] in (b"II", b"MM") and start[2:4].strip(b"\0") in (b"*", b"+")
 
 
-def decode(file: BinaryIO, passed_over: Counter) -> Iterator[tuple[int, int, Array]]:
+def decode(
+    file: BinaryIO, passed_over: Counter, most_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[int, int, Array]]:
     """Decode a TIFF page by page; see :func:`anowild.data.readers.encoded.decode`."""
     found = _plain_pages(file)
     if found is None:
-        yield from _decode_with_tifffile(file, passed_over)
+        yield from _decode_with_tifffile(file, passed_over, most_pixels)
         return
     pages, total = found
     if total > len(pages):
@@ -53,7 +55,7 @@ def decode(file: BinaryIO, passed_over: Counter) -> Iterator[tuple[int, int, Arr
     with _opened(file) as image:
         for number, page in enumerate(pages):
             image.seek(page)
-            yield number, len(pages), _pillow_pixels(image)
+            yield number, len(pages), _pillow_pixels(image, most_pixels)
 
 
 def shape(file: BinaryIO) -> Shape:
@@ -168,10 +170,10 @@ def _turned(height: int, width: int, orientation: int, channels: int) -> Shape:
     return (width, height, channels) if swap else (height, width, channels)
 
 
-def _pillow_pixels(image: TiffImagePlugin.TiffImageFile) -> Array:
+def _pillow_pixels(image: TiffImagePlugin.TiffImageFile, most_pixels: int) -> Array:
     """Return the pixels of a page that :func:`_is_plain`; Pillow turns it upright."""
     tags = image.tag_v2
-    check_pixels(tags[_HEIGHT], tags[_WIDTH])
+    check_pixels(tags[_HEIGHT], tags[_WIDTH], most=most_pixels)
     deep_inverted = tags[_PHOTOMETRIC] == _WHITE_IS_ZERO and max(tags.get(_BITS, (1,))) > 8
     image.load()
     if image.mode == "RGBA":
@@ -185,7 +187,9 @@ def _pillow_pixels(image: TiffImagePlugin.TiffImageFile) -> Array:
     return np.asarray(image.convert("RGB"))
 
 
-def _decode_with_tifffile(file: BinaryIO, passed_over: Counter) -> Iterator[tuple[int, int, Array]]:
+def _decode_with_tifffile(
+    file: BinaryIO, passed_over: Counter, most_pixels: int
+) -> Iterator[tuple[int, int, Array]]:
     with _opened_with_tifffile(file) as tiff:
         if not tiff.pages:
             raise ValueError("it breaks off before its first page")
@@ -193,13 +197,16 @@ def _decode_with_tifffile(file: BinaryIO, passed_over: Counter) -> Iterator[tupl
         if planes is not None:
             page, offset = tiff.pages[0], tiff.pages[0].dataoffsets[0]
             for number in range(planes):
+                _check(page, most_pixels)
                 yield number, planes, _page_pixels(page, _plane(tiff, page, offset, number))
             return
         pages = _kept(tiff)
         if len(tiff.pages) > len(pages):
             passed_over(len(tiff.pages) - len(pages))
         for number, index in enumerate(pages):
-            yield number, len(pages), _page_pixels(tiff.pages[index])
+            page = tiff.pages[index]
+            _check(page, most_pixels)
+            yield number, len(pages), _page_pixels(page, page.asarray())
 
 
 def _opened_with_tifffile(file: BinaryIO) -> Any:
@@ -262,8 +269,14 @@ def _planes(tiff: Any) -> int | None:
     return planes if planes > 1 else None
 
 
+def _check(page: Any, most_pixels: int) -> None:
+    """Raise ValueError if a page of tifffile claims too much, or is of a form that cannot be read."""
+    check_pixels(page.imagelength, page.imagewidth, page.nbytes, most_pixels)
+    if page.shaped[1] != 1:
+        raise ValueError(f"it has pages of {page.shaped[1]} layers")
+
+
 def _plane(tiff: Any, page: Any, offset: int, number: int) -> Array:
-    check_pixels(page.imagelength, page.imagewidth, page.nbytes)
     tiff.filehandle.seek(offset + number * page.nbytes)
     data = tiff.filehandle.read(page.nbytes)
     if len(data) < page.nbytes:
@@ -271,22 +284,17 @@ def _plane(tiff: Any, page: Any, offset: int, number: int) -> Array:
     return np.frombuffer(data, page.dtype.newbyteorder(tiff.byteorder))
 
 
-def _page_pixels(page: Any, values: Array | None = None) -> Array:
+def _page_pixels(page: Any, values: Array) -> Array:
     """Return the pixels of a page of tifffile in normal form.
 
     Args:
         page: the page.
-        values: of a plane with the form of that page; None: those of the page.
+        values: those of the page, or of a plane of its form.
 
     Raises:
         ValueError: colors that cannot be converted; or whatever tifffile raises on damage.
     """
-    check_pixels(page.imagelength, page.imagewidth, page.nbytes)
-    apart, depth, height, width, together = page.shaped
-    if depth != 1:
-        raise ValueError(f"it has pages of {depth} layers")
-    if values is None:
-        values = page.asarray()
+    apart, _, height, width, together = page.shaped
     samples = values.reshape(apart, height, width, together)
     pixels = np.moveaxis(samples, 0, -1).reshape(height, width, -1) if apart > 1 else samples[0]
     color, alpha, premultiplied = _color_and_alpha(page, pixels)

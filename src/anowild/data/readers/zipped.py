@@ -114,14 +114,14 @@ class ZipReader(Reader):
             yield SkippedImage(name, f"it claims to hold {info.file_size} bytes", origin)
         else:
             try:
-                data = _content(archive, info)
+                data = member_content(archive, info)
             except Exception as error:
                 yield SkippedImage(name, encoded.failure_reason(error), origin)
             else:
                 yield from read_pages(io.BytesIO(data), name, origin, self._pages)
 
 
-def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def member_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """Read a member, without unpacking much more than it claims to hold."""
     # An unlimited read() would unpack everything and then cut it off. Only deflate obeys a limit, so
     # other methods get few compressed bytes at a time.

@@ -1,0 +1,6 @@
+"""Scoring over HTTP: the command `anowild serve`. Imports `data`, `scoring` and `reviewing`.
+
+`app` has the routes and `answers` their schema; `uploads` finds the images in a request's body, `scorer` scores
+the images of many requests together, `heatmap` draws, `limits` refuses, `access` says who may ask, `metrics`
+counts, and `serve` runs it all until it is stopped.
+"""
