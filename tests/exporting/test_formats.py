@@ -148,12 +148,13 @@ def test_command_scores_where_nothing_else_is_installed(
 
 def test_unusable_images_are_named(onnx_file: Path) -> None:
     model = PortableModel(onnx_file, threads=1)
-    for pixels, reason in [
+    unusable: list[tuple[Array, str]] = [
         (np.zeros((3, 9, 1), np.uint8), "too few"),
         (np.zeros((9, 9, 2), np.uint8), "2 channels"),
         (np.zeros((9, 9, 1), np.uint16), "--pixels uint16"),
         (np.full((9, 9, 1), np.nan, np.float32), "NaN"),
-    ]:
+    ]
+    for pixels, reason in unusable:
         with pytest.raises(ValueError, match=reason):
             model.usable(pixels)
 
