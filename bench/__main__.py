@@ -16,6 +16,7 @@ defects  small defects on textured surfaces, seen whole and by tiles
 photographs  a camera's folder with planted oddities, to look through
 fuzz     random edits of models, searches and reviews, or of data files
 watch    looks at large folders, long tables, and the time from a file to its score
+export   exported models beside PyTorch: scores and speed
 service  a scoring service at twice its capacity, for ten minutes
 page     a review of 100,000 images in a browser
 gpu      speed, parity and a default-length trial on a GPU

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from anowild.exporting.graph import Outputs
 from anowild.portable.facts import METADATA, Facts
 from anowild.portable.model import PortableModel
 from anowild.scoring import Detector
+from anowild.views.pretrained import PretrainedView
 from tests.conftest import Run
 
 SHAPES = [(16, 16, 1), (16, 16, 3), (40, 23, 3), (9, 50, 1), (33, 33, 3)]
@@ -63,7 +65,7 @@ def test_onnx_runtime_scores_alike(whole: Detector, onnx_file: Path, pictures: l
     check(joined, expected(whole, pictures))
     # Any number of images at a time, of one size.
     batch = np.stack(pictures[:5])
-    together = model._session.run(["score"], {"images": batch})[0]
+    together = model.score_all(batch)["score"]
     assert np.allclose(together, joined["score"][:5], rtol=1e-6)
 
 
@@ -160,7 +162,11 @@ def test_unusable_images_are_named(onnx_file: Path) -> None:
 
 
 def test_mistakes_are_sentences(
-    whole: Detector, onnx_file: Path, tmp_path: Path, anowild: Run
+    whole: Detector,
+    onnx_file: Path,
+    tmp_path: Path,
+    anowild: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(UserError, match="no format 'tflite'"):
         export(whole, tmp_path / "m.onnx", "tflite")
@@ -170,6 +176,15 @@ def test_mistakes_are_sentences(
         export(whole, tmp_path / "m.onnx", pixels="int8")
     with pytest.raises(UserError, match="npm install onnxruntime-web"):
         export(whole, tmp_path / "m.html", "page", runtime=tmp_path)
+    for view in whole.views:
+        if isinstance(view, PretrainedView):
+            monkeypatch.setattr(view.extractor, "in_pytorch", False)
+    with pytest.raises(UserError, match="train with --features efficientnet-lite0"):
+        export(whole, tmp_path / "m.onnx")
+    tiles = replace(whole.preprocess, tiles=8)
+    monkeypatch.setattr(whole, "preprocess", tiles)
+    with pytest.raises(UserError, match="looks at tiles"):
+        export(whole, tmp_path / "m.onnx")
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(onnx_file.read_bytes()[:5000])
     other = tmp_path / "other.onnx"

@@ -39,6 +39,8 @@ class Graph(nn.Module):
             raise UserError(
                 "a model that looks at tiles cannot be exported; score with anowild score, or train without --tiles"
             )
+        for view in detector.views:
+            view.check_export()
         self.detector = detector
         self.pixels, self.verdict = Pixels(detector.preprocess), Verdict(detector.calibration)
 

@@ -108,11 +108,22 @@ class PortableModel:
         Raises:
             ValueError: a number is not finite.
         """
+        return {name: values[0] for name, values in self.score_all(pixels[None], heat).items()}
+
+    def score_all(self, images: Array, heat: bool = False) -> dict[str, Array]:
+        """Score images of one size, [N, H, W, C], at a time; last digits depend on how many there are.
+
+        Raises:
+            ValueError: a number is not finite.
+        """
         names = [*NUMBERS, "heat"] if heat else list(NUMBERS)
-        found = self._session.run(names, {"images": pixels[None]}, self._run_options)
-        outputs = {name: values[0] for name, values in zip(names, found, strict=True)}
-        if not np.isfinite(outputs["score"]):
-            raise ValueError(f"its score is {outputs['score']}; {self.path.name} is damaged")
+        found = self._session.run(names, {"images": images}, self._run_options)
+        outputs = dict(zip(names, found, strict=True))
+        wrong = np.flatnonzero(~np.isfinite(outputs["score"]))
+        if len(wrong):
+            raise ValueError(
+                f"its score is {outputs['score'][wrong[0]]}; {self.path.name} is damaged"
+            )
         return outputs
 
 

@@ -101,6 +101,9 @@ class View(ABC):
         """
         return self.look(stored), {}
 
+    def check_export(self) -> None:  # noqa: B027 - any can
+        """Raise UserError if an export cannot record what :meth:`look` does."""
+
     def measure(self, images: Array) -> dict[str, Array]:
         """Measure all cues: by name, float64 [N]."""
         found = by_batches(images, self.batch_size, self.device, self.look)

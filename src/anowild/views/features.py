@@ -66,6 +66,8 @@ class Extractor(ABC):
 
     #: Images that are computed at a time; the view fills batches up to it.
     batch_size: int = 32
+    #: Whether the vectors are computed by PyTorch alone.
+    in_pytorch: bool = True
     #: Where the vectors are.
     device: torch.device = torch.device("cpu")
 
@@ -121,6 +123,8 @@ class OnnxNetwork(Extractor):
         ViewUnavailable: onnxruntime is not installed.
         UserError: the bytes are not such a network.
     """
+
+    in_pytorch = False
 
     def __init__(self, content: bytes, name: str = "the model's ONNX network") -> None:
         try:
@@ -216,6 +220,8 @@ class KnownVectors(Extractor):
         digests: uint8 [N, 16], BLAKE2b of each image's preprocessed pixels.
         vectors: float32 [N, D].
     """
+
+    in_pytorch = False
 
     def __init__(self, digests: Tensor, vectors: Tensor) -> None:
         self.digests, self.vectors = digests, vectors

@@ -138,6 +138,14 @@ class PretrainedView(View):
         """Measure all cues; see :meth:`View.look`."""
         return _largest(self.distances(self.extractor(stored)))
 
+    def check_export(self) -> None:
+        """Raise UserError if the vectors do not come from a network in PyTorch."""
+        if not self.extractor.in_pytorch:
+            raise UserError(
+                "the features of this model come from a file (--features) that cannot become part of its graph; train "
+                "with --features efficientnet-lite0 to export it"
+            )
+
     def look_closely(self, stored: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Measure all cues, and a map of the distances place by place, above what is usual."""
         distances = self.distances(self.extractor(stored))
