@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from anowild.process import run
+from anowild.process import print_error, run
 
 
 def main() -> None:
@@ -14,8 +14,16 @@ def main() -> None:
     if command.takes(sys.argv[1:]):
         run(command.main)
         return
-    from anowild.cli import main as whole
-
+    try:
+        from anowild.cli import main as whole
+    except ModuleNotFoundError as error:
+        if (error.name or "anowild").startswith("anowild"):
+            raise
+        print_error(
+            f"anowild: {error.name} is not installed; without it only `anowild score MODEL.onnx IMAGES` works: "
+            "pip install anowild"
+        )
+        sys.exit(1)
     whole()
 
 

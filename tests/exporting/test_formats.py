@@ -131,6 +131,12 @@ def test_command_scores_where_nothing_else_is_installed(
     assert done.returncode == 0, done.stderr
     assert f"left out {folder / 'broken.png'}: " in done.stderr
     assert "12 images, 1 left out" in done.stdout
+    command[-1] = script.replace('"score"', '"train"')
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith(
+        "only `anowild score MODEL.onnx IMAGES` works: pip install anowild\n"
+    )
     assert whole.folder is not None
     assert anowild("score", whole.folder, folder, "-o", tmp_path / "b.csv")[0] == 0
     found, wanted = (
