@@ -58,7 +58,7 @@ NOT_RUN = {
 #: How many commands and blocks of Python of all pages these are: who adds one adds it here.
 NUMBERS = {
     "installs or downloads": 16,
-    "has tests of its own": 21,
+    "has tests of its own": 23,
     "needs the Hub": 4,
     "measures for minutes to days": 45,
     "needs another program": 11,
@@ -316,7 +316,7 @@ def run(anowild: Run, command: str) -> None:
 
 def pages_that_run() -> Iterator[Any]:
     """Pages by name; the commands of some take seconds, and the video of one is not in a clone."""
-    slow = {"cells.md", "export.md", "faq.md", "howto_compare.md", "review.md"}
+    slow = {"cells.md", "export.md", "faq.md", "howto_compare.md", "python.md", "review.md"}
     for page in PAGES:
         marks = [pytest.mark.slow] * (page.name in slow) + [pytest.mark.shared] * (
             "cells_video" in GIVEN.get(page.name, ())
