@@ -28,6 +28,7 @@ from anowild.cli import app
 from anowild.data import ImageSet
 from anowild.finding import serve as finding
 from anowild.reviewing import serve as reviewing
+from anowild.reviewing.listening import listen
 from anowild.views import base, gan
 from tests.conftest import SHARED, Run, tiny_settings
 
@@ -41,22 +42,26 @@ SHOWN = ("text", "json", "csv", "toml", "yaml", "ini", "dockerfile", "html")
 #: parsed all the same.
 NOT_RUN = {
     "installs or downloads": (
-        "python3 -m venv", "source", "pip", "PEERS/bin/pip", ".venv/bin/pre-commit", "anowild data fetch",
+        "python3 -m venv", "source", "pip", "npm", "PEERS/bin/pip", ".venv/bin/pre-commit", "anowild data fetch",
     ),
     "has tests of its own": (
-        "make", "mkdocs", "anowild demo", "python -m anowild.paper.parity",
+        "make", "anowild demo", "anowild serve", "anowild watch", "python -m anowild.paper.parity",
+        ".venv/bin/python -m pytest",
     ),
+    "needs the Hub": ("anowild push", "from anowild import from_pretrained, push_to_hub, save_pretrained"),
     "measures for minutes to days": ("python -m bench", "anowild study"),
     "needs another program": (
-        "curl", "docker", "napari", "tensorboard", "import fiftyone", "from cleanvision", "from anomalib",
+        "curl", "napari", "tensorboard", "import fiftyone", "from cleanvision", "from anomalib.data import Folder",
+        "anowild export model -o page.html",
     ),
 }  # fmt: skip
 #: How many commands and blocks of Python of all pages these are: who adds one adds it here.
 NUMBERS = {
-    "installs or downloads": 10,
-    "has tests of its own": 15,
-    "measures for minutes to days": 43,
-    "needs another program": 0,
+    "installs or downloads": 16,
+    "has tests of its own": 23,
+    "needs the Hub": 4,
+    "measures for minutes to days": 45,
+    "needs another program": 11,
 }
 
 #: What the reader of a page has: folders of images ("name/"), of labeled ones, files, what commands have made.
@@ -69,14 +74,21 @@ GIVEN = {
         "anowild prepare classes -o cifar10 --labels classes.csv",
         "anowild prepare video.mp4 -o cells --crop-objects --object-size 56",
     ],
+    "export.md": ["my_images/", "anowild train my_images/ -o model"],
     "faq.md": ["my_images/", "anowild train my_images/ -o model"],
     "first_minutes.md": ["my_images/"],
     "howto_compare.md": ["train/", "labeled: 0 1", "test: 0 1"],
     "howto_line.md": ["last_month/", "today/"],
     "howto_microscope.md": ["video.mp4", "crops/", "plate2/"],
     "howto_training_set.md": ["train/", "photos/", "test/"],
+    "hub.md": ["TEST: 0 1", "anowild train TEST -o model"],
     "python.md": ["images: 0 1"],
     "review.md": ["IMAGES/", "anowild train IMAGES -o model"],
+    "tools.md": [
+        "IMAGES/", "video.mp4", "anowild train IMAGES -o model", "anowild score model IMAGES -o scores.csv --budget 2",
+        "anowild review model IMAGES -o review",
+    ],
+    "trackers.md": ["IMAGES/"],
     "thresholds.md": ["IMAGES/", "TODAY/", "anowild train IMAGES -o model"],
 }  # fmt: skip
 
@@ -108,7 +120,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def commands(page: Path) -> Iterator[str]:
-    """All commands of a page in their order, without comments."""
+    """All commands of a page in their order, without comments and redirections."""
     for block in blocks(page):
         if block.language in SHELL:
             yield from commands_of(block.text)
@@ -117,7 +129,7 @@ def commands(page: Path) -> Iterator[str]:
 def commands_of(text: str) -> Iterator[str]:
     for line in text.replace("\\\n", " ").splitlines():
         for command in re.split(r"\s&&\s", line):
-            words = shlex.split(command, comments=True)
+            words = shlex.split(command.partition(" > ")[0], comments=True)
             if words and re.fullmatch(r"\w+=\S*", words[0]):
                 words = words[1:]  # a variable of the environment
             if words:
@@ -126,6 +138,8 @@ def commands_of(text: str) -> Iterator[str]:
 
 def reason_not_to_run(command: str) -> str | None:
     """Return why a command, or a block of Python with this line, does not run; None: it does."""
+    if "hf://" in command:
+        return "needs the Hub"
     for reason, beginnings in NOT_RUN.items():
         if any(f"{command} ".startswith(f"{beginning} ") for beginning in beginnings):
             return reason
@@ -136,7 +150,7 @@ def reason_not_to_run(command: str) -> str | None:
 
 def reason_of_python(text: str) -> str | None:
     found = map(reason_not_to_run, text.splitlines())
-    return next((reason for reason in found if reason == "needs another program"), None)
+    return next((reason for reason in found if reason and reason.startswith("needs")), None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -163,7 +177,10 @@ def test_what_does_not_run_is_counted() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_have_the_options_that_pages_give_them(page: Path) -> None:
+def test_commands_have_the_options_that_pages_give_them(
+    monkeypatch: pytest.MonkeyPatch, page: Path
+) -> None:
+    monkeypatch.setattr("anowild.hub.model_folder", Path)  # parsing hf://owner/name downloads it
     for command in commands(page):
         program, *arguments = shlex.split(command)
         if program == "anowild":
@@ -218,8 +235,10 @@ class TrainingHere(finding.Training):
 
 
 def mark_and_stop(self: reviewing.Server, review: Any, *_: object) -> None:
-    """Look at a page as somebody does who removes the oddest image, and presses Ctrl-C."""
-    review.store.mark(review.ranking.session.names[:1], "me", "remove")
+    """Look at a page as somebody does who removes an image, keeps another, and presses Ctrl-C."""
+    names = review.ranking.session.names
+    review.store.mark(names[:1], "me", "remove")
+    review.store.mark(names[-1:], "me", "keep")
 
 
 @pytest.fixture
@@ -231,8 +250,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         less = presets.Preset(whole.summary, {**whole.changes, **few})
         monkeypatch.setitem(presets.PRESETS, name, less)
     monkeypatch.setattr("anowild.cli.app", command_line())  # Typer takes a while to make it
-    listen = reviewing.listen
-    monkeypatch.setattr(reviewing, "listen", lambda host, port: listen(host, 0))
+    monkeypatch.setattr("anowild.reviewing.serve.listen", lambda host, port: listen(host, 0))
     monkeypatch.setattr(reviewing.Server, "run", mark_and_stop)
     monkeypatch.setattr(finding, "Training", TrainingHere)
     monkeypatch.chdir(tmp_path)
@@ -298,7 +316,7 @@ def run(anowild: Run, command: str) -> None:
 
 def pages_that_run() -> Iterator[Any]:
     """Pages by name; the commands of some take seconds, and the video of one is not in a clone."""
-    slow = {"cells.md", "faq.md", "howto_compare.md", "review.md"}
+    slow = {"cells.md", "export.md", "faq.md", "howto_compare.md", "python.md", "review.md"}
     for page in PAGES:
         marks = [pytest.mark.slow] * (page.name in slow) + [pytest.mark.shared] * (
             "cells_video" in GIVEN.get(page.name, ())

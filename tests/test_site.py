@@ -161,9 +161,8 @@ def check_page(browser: Browser, address: str, name: str, scheme: str = "light")
         assert serious_faults(page) == []
 
 
-@pytest.mark.parametrize("name", ["first_minutes.html", "cli.html"])
-def test_page_has_no_serious_fault(browser: Browser, address: str, name: str) -> None:
-    check_page(browser, address, name)
+def test_a_page_has_no_serious_fault(browser: Browser, address: str) -> None:
+    check_page(browser, address, "first_minutes.html")
 
 
 @pytest.mark.slow

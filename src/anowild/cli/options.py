@@ -29,7 +29,8 @@ Sources = Annotated[
 ]
 
 
-def _model_folder(model: str) -> Path:
+def model_path(model: str) -> Path:
+    """Return the folder of a model, downloaded if it is named hf://OWNER/NAME."""
     if not model.startswith("hf://"):
         return Path(model)  # the Hub's package would import PyTorch
     from anowild.hub import model_folder
@@ -40,7 +41,7 @@ def _model_folder(model: str) -> Path:
 Model = Annotated[
     Path,
     typer.Argument(
-        parser=_model_folder,
+        parser=model_path,
         metavar="MODEL",
         help="Folder of a trained model, or hf://OWNER/NAME or hf://OWNER/NAME@REVISION.",
     ),

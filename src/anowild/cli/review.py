@@ -77,7 +77,11 @@ def clean(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL", help="For --threshold saved: folder of the model."),
+        typer.Option(
+            parser=options.model_path,
+            metavar="MODEL",
+            help="For --threshold saved: folder of the model.",
+        ),
     ] = None,
     undo: Annotated[
         Path | None,

@@ -16,7 +16,12 @@ def watch(
         typer.Argument(metavar="FOLDER", help="Where image files arrive, also in folders below."),
     ],
     model: Annotated[
-        Path, typer.Option("--model", metavar="MODEL", help="Folder of a trained model.")
+        Path,
+        typer.Option(
+            parser=options.model_path,
+            metavar="MODEL",
+            help="Folder of a trained model, or hf://OWNER/NAME or hf://OWNER/NAME@REVISION.",
+        ),
     ],
     out: Annotated[
         Path,
