@@ -114,7 +114,7 @@ def _write_onnx(program: torch.export.ExportedProgram, facts: Facts, out: Path) 
         input_names=["images"], output_names=list(Outputs._fields),
     )  # fmt: skip
     assert made is not None
-    for axis, name in enumerate(("images", "height", "width")):
+    for axis, name in enumerate(("images", "height", "width", "channels")):
         _name_axis(made.model, axis, name)
     made.model.metadata_props[METADATA] = facts.to_text()
     with atomic_write(out) as temporary:
@@ -124,6 +124,8 @@ def _write_onnx(program: torch.export.ExportedProgram, facts: Facts, out: Path) 
 def _name_axis(model: Any, axis: int, name: str) -> None:
     """Give an axis of the input a name that people understand, wherever it stands."""
     given = str(model.graph.inputs[0].shape[axis])
+    if given.isdecimal():
+        return
     for value in (*model.graph.inputs, *model.graph.outputs):
         for place, size in enumerate(value.shape):
             if str(size) == given:
@@ -134,7 +136,7 @@ def _write_openvino(program: torch.export.ExportedProgram, facts: Facts, out: Pa
     openvino = require("models for OpenVINO", "openvino")
     weights = out.with_suffix(".bin")
     # The description is moved into place last: without its weights it is not there.
-    with atomic_write(weights) as bin_file, atomic_write(out) as xml_file:
+    with atomic_write(out) as xml_file, atomic_write(weights) as bin_file:
         folder = xml_file.parent
         onnx = xml_file.with_name(f"{xml_file.name}.onnx")
         made = folder / f"{xml_file.name}.made.xml"
