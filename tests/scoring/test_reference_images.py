@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.scoring import Detector
 from anowild.scoring.reference_images import FEWEST, REFERENCE_IMAGES, ReferenceImages
-from tests.conftest import tiny_settings
+from anowild.settings import Settings
 
 
 def test_some_by_chance_of_the_ordinary_ones() -> None:
@@ -94,7 +95,8 @@ def test_a_trained_model_can_do_without_them(
     digits: Array, model_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(model_folder, tmp_path / "model")
-    settings = tiny_settings(reference_images=0)
+    before = json.loads((model_folder / "training" / "settings.json").read_text())["settings"]
+    settings = Settings.from_json(before).replace(reference_images=0)
     detector = api.train(digits, tmp_path / "model", settings)
     assert len(detector.reference_images.images) == 0
     assert len(Detector.load(tmp_path / "model").reference_images.images) == 0

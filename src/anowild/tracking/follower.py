@@ -85,10 +85,11 @@ class Follower:
     def _run(self) -> None:
         try:
             while not self._has_begun():
-                if self._ended.wait(EVERY):
+                if self._ended.is_set():
                     if self.results is None:
                         return  # the training has failed before it began
                     break
+                self._ended.wait(EVERY)
             with exclusive_lock(self.folder, "another process tracks this training"):
                 self._follow()
         # A tracker is a stranger's program, and may fail in any way; a training goes on all the same.
