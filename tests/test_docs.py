@@ -316,7 +316,10 @@ def run(anowild: Run, command: str) -> None:
 
 def pages_that_run() -> Iterator[Any]:
     """Pages by name; the commands of some take seconds, and the video of one is not in a clone."""
-    slow = {"cells.md", "export.md", "faq.md", "howto_compare.md", "python.md", "review.md"}
+    slow = {
+        "cells.md", "data.md", "export.md", "faq.md", "howto_compare.md", "howto_line.md", "howto_microscope.md",
+        "howto_training_set.md", "python.md", "review.md", "tools.md",
+    }  # fmt: skip
     for page in PAGES:
         marks = [pytest.mark.slow] * (page.name in slow) + [pytest.mark.shared] * (
             "cells_video" in GIVEN.get(page.name, ())

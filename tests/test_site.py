@@ -174,6 +174,7 @@ def test_no_page_has_a_serious_fault(
         check_page(browser, address, page.relative_to(site).as_posix(), scheme)
 
 
+@pytest.mark.slow
 def test_search_finds_a_page(browser: Browser, address: str) -> None:
     with new_page(browser, address) as page:
         page.goto(f"{address}index.html?q=quarantine")
