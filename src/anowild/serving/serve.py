@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import socket
@@ -66,11 +67,22 @@ def serve(
         service = Service(detector, Threshold.of(model, threshold), limits)
         try:
             service.scorer.warm_up()
+            _collect_requests_alone()
             with one_line_a_minute():
                 _server(service, host, port, token).run([listening])
         finally:
             service.close()
     print(f"stopped; {service.metrics.images} images were scored", flush=True)
+
+
+def _collect_requests_alone() -> None:
+    """Keep what is there for good out of the garbage collection.
+
+    The collector waits until a quarter as many objects are new as there are in all: beside the million of PyTorch's,
+    40 MB of requests that are done.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _server(service: Service, host: str, port: int, token: str | None) -> uvicorn.Server:
