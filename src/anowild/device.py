@@ -8,7 +8,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Literal
 
@@ -89,18 +89,30 @@ def gpus() -> list[str]:
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
+def share_freed_memory() -> None:
+    """Have threads that are started from now on share one pool of glibc's, not each keep what it once needed.
+
+    Elsewhere than on glibc nothing happens.
+    """
+    _mallopt({-8: 1})  # M_ARENA_MAX
+
+
 def _keep_freed_memory() -> None:
     """Have glibc keep blocks of up to 32 MB that were freed, for the next ones of their size.
 
     Else every feature map is new memory, which the system clears page by page: a tenth of the time
     of a small network. Elsewhere than on glibc nothing happens.
     """
+    _mallopt({-1: 2**31 - 1, -3: 32 << 20})  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+
+
+def _mallopt(values: Mapping[int, int]) -> None:
+    """Set parameters of glibc's allocator, by their numbers in malloc.h."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL(None).mallopt
-            trim_threshold, mmap_threshold = -1, -3  # malloc.h
-            mallopt(trim_threshold, 2**31 - 1)
-            mallopt(mmap_threshold, 32 << 20)
+            for parameter, value in values.items():
+                mallopt(parameter, value)
 
 
 def training_dtype(

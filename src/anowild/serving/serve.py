@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from anowild.device import share_freed_memory
 from anowild.errors import UserError
 from anowild.reviewing.limits import (
     ACCEPTED_AT_ONCE,
@@ -62,6 +63,7 @@ def serve(
         UserError: the address cannot be used, or the token is too short.
     """
     token = _token(host)
+    share_freed_memory()
     with listen(host, port) as listening:
         port = listening.getsockname()[1]
         service = Service(detector, Threshold.of(model, threshold), limits)
