@@ -183,6 +183,10 @@ def test_mistakes_are_sentences(
         export(whole, tmp_path / "m.onnx", pixels="int8")
     with pytest.raises(UserError, match="npm install onnxruntime-web"):
         export(whole, tmp_path / "m.html", "page", runtime=tmp_path)
+    for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="takes uint16"):
+        export(whole, tmp_path / "m.html", "page", "uint16", runtime=tmp_path)
     for view in whole.views:
         if isinstance(view, PretrainedView):
             monkeypatch.setattr(view.extractor, "in_pytorch", False)
@@ -209,6 +213,10 @@ def test_mistakes_are_sentences(
         assert code == 1
         assert said in err
         assert len(err.splitlines()) == 1
+    for wrong in (["--show", "-1"], ["--threshold", "nan"], ["--threads", "x"]):
+        code, _, err = anowild("score", onnx_file, tmp_path, *wrong)
+        assert code == 2
+        assert err.splitlines()[-1].startswith("anowild score: error: ")
     code, _, err = anowild("score", onnx_file, tmp_path, "-o", tmp_path / "scores.parquet")
     assert (code, "written as .csv" in err) == (1, True)
     assert list(tmp_path.glob("m.*")) == []

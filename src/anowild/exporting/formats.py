@@ -61,9 +61,10 @@ def export(
     facts = facts_of(detector, pixels)
     if kind == "page":
         read_runtime(runtime or RUNTIME)
-        if facts.pixels != "uint8":
+        if facts.pixels != "uint8" or facts.rule.channels not in (1, 3):
             raise UserError(
-                f"a page reads images of 8 bits, and this model takes {facts.pixels}; export it as .onnx"
+                "a page reads images of 8 bits in gray or color, and this model takes "
+                f"{facts.pixels} with {facts.rule.channels} channels; export it as .onnx"
             )
         write = partial(_write_page, runtime=runtime)
     with _quiet(), torch.no_grad():

@@ -78,17 +78,23 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         "--threshold", type=_finite, metavar="SCORE", help="score from which images are flagged"
     )
     parser.add_argument(
-        "--show", type=int, default=10, metavar="N", help="how many of the oddest are printed"
+        "--show", type=_whole, default=10, metavar="N", help="how many of the oddest are printed"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("--threads", type=_whole, metavar="N", help="CPU threads; 0: as there are")
     return parser.parse_args(arguments)
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"'{text}' is no finite number")
     return value
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 0 or more")
+    return int(text)
 
 
 def _write(
