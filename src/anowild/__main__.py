@@ -9,9 +9,10 @@ from anowild.process import print_error, run
 
 def main() -> None:
     """Run the command line, of which scoring by an exported model needs no PyTorch."""
-    from anowild.portable import command
+    # Only now: NumPy and the readers of images are more than a command that lists its options needs.
+    if sys.argv[1:2] == ["score"] and sys.argv[2:] and sys.argv[2].lower().endswith(".onnx"):
+        from anowild.portable import command
 
-    if command.takes(sys.argv[1:]):
         run(command.main)
         return
     try:

@@ -12,6 +12,9 @@ from anowild.errors import UserError
 from anowild.files import for_terminal
 from anowild.signals import Interrupted
 
+#: Exit code of `score` and `prepare` where more images were left out than used.
+MOSTLY_LEFT_OUT = 4
+
 
 def run(command: Callable[[], object]) -> None:
     """Run a command; a user's mistake gives one sentence and exit code 1."""
@@ -58,3 +61,13 @@ class StderrHandler(logging.Handler):
 def print_error(text: str) -> None:
     """Print a line on stderr; characters that are no text, or control a terminal, are escaped."""
     print(for_terminal(text), file=sys.stderr, flush=True)
+
+
+def mostly_left_out(used: int, left_out: int) -> bool:
+    """Say so if more images were left out than used, and return whether they were."""
+    if left_out > used:
+        print_error(
+            f"anowild: {left_out} of {used + left_out} images were left out, more than half; the results "
+            f"are of the others alone (exit code {MOSTLY_LEFT_OUT})"
+        )
+    return left_out > used

@@ -11,6 +11,7 @@ import typer
 from anowild.cli import completion
 from anowild.errors import UserError
 from anowild.presets import PRESETS, preset
+from anowild.process import MOSTLY_LEFT_OUT, mostly_left_out
 from anowild.process import print_error as print_error
 from anowild.settings import Settings
 
@@ -339,19 +340,11 @@ def new_name(path: str | Path) -> Path:
     return found
 
 
-#: Exit code of `score` and `prepare` where more images were left out than used.
-MOSTLY_LEFT_OUT = 4
-
-
 def check_left_out(used: int, left_out: int) -> None:
     """End the command, whose results are written, if more images were left out than used.
 
     Raises:
         typer.Exit: with the code ``MOSTLY_LEFT_OUT``.
     """
-    if left_out > used:
-        print_error(
-            f"anowild: {left_out} of {used + left_out} images were left out, more than half; the results "
-            f"are of the others alone (exit code {MOSTLY_LEFT_OUT})"
-        )
+    if mostly_left_out(used, left_out):
         raise typer.Exit(MOSTLY_LEFT_OUT)

@@ -19,16 +19,8 @@ from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import atomic_write, check_place, for_terminal
 from anowild.portable.model import Images, PortableModel
-from anowild.process import StderrHandler
+from anowild.process import MOSTLY_LEFT_OUT, StderrHandler, mostly_left_out
 from anowild.progress import bar
-
-#: Exit code where more images were left out than scored, as of `anowild score`.
-MOSTLY_LEFT_OUT = 4
-
-
-def takes(arguments: Sequence[str]) -> bool:
-    """Whether a command line is about an exported model."""
-    return arguments[:1] == ["score"] and any(a.lower().endswith(".onnx") for a in arguments[1:2])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.out is not None:
         _write(given.out, model, names, values, order, limit)
     _print(names, values, order, limit, given, len(images.left_out))
-    if len(images.left_out) > len(names):
+    if mostly_left_out(len(names), len(images.left_out)):
         sys.exit(MOSTLY_LEFT_OUT)
 
 
