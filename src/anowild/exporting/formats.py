@@ -20,7 +20,7 @@ from anowild.files import atomic_write, check_place
 from anowild.libraries import require
 from anowild.portable.facts import METADATA, Facts
 from anowild.scoring import Detector
-from anowild.scoring.saved_limit import load_limit
+from anowild.scoring.saved_limit import kept_limit
 from anowild.version import VERSION
 
 #: Version of the set of operators of an ONNX file.
@@ -84,14 +84,14 @@ def facts_of(detector: Detector, pixels: str | None = None) -> Facts:
     usual = "float32" if ranged else "uint8" if p.bits == 8 else "uint16"
     if pixels is not None and pixels not in PIXELS:
         raise UserError(f"there are no pixels of type '{pixels}'; take {', '.join(PIXELS)}")
-    limit = None if detector.folder is None else load_limit(detector.folder)
+    limit = None if detector.folder is None else kept_limit(detector.folder)
     count = detector.training_info.get("images")
     return Facts(
         version=VERSION,
         checksum=detector.checksum,
         pixels=pixels or usual,
         preprocess=p.to_json(),
-        threshold=Detector.threshold() if limit is None else limit.score,
+        threshold=Detector.threshold() if limit is None else limit,
         views=detector.view_names,
         cues=detector.cue_names,
         training_images=count if isinstance(count, int) else None,

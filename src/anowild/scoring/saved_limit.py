@@ -62,20 +62,32 @@ def load_limit(folder: Path) -> SavedLimit | None:
 
 
 def chosen_limit(folder: Path) -> float:
-    """Return the score of the limit that is kept with the model in ``folder``.
-
-    Logs a warning if the model was trained again since.
+    """Return the score of the limit that is kept with the model in ``folder``; see :func:`kept_limit`.
 
     Raises:
         UserError: there is no model in the folder, none is kept with it, or the file is damaged.
     """
-    checksum, _ = _facts(folder)
-    limit = load_limit(folder)
-    if limit is None:
+    score = kept_limit(folder)
+    if score is None:
         raise UserError(
             f"{folder}: no limit is kept with this model; choose one with `anowild limit {folder} SCORE`, "
             "or in a review"
         )
+    return score
+
+
+def kept_limit(folder: Path) -> float | None:
+    """Return the score of the limit that is kept with the model in ``folder``; None if there is none.
+
+    Logs a warning if the model was trained again since.
+
+    Raises:
+        UserError: there is no model in the folder, or the file is damaged.
+    """
+    checksum, _ = _facts(folder)
+    limit = load_limit(folder)
+    if limit is None:
+        return None
     if limit.model != checksum:
         log.warning(
             "%s: the limit was chosen before the model was trained again; about as many training images "

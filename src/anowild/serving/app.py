@@ -26,7 +26,7 @@ from anowild.errors import UserError
 from anowild.files import printable
 from anowild.reviewing.details import heat_map
 from anowild.scoring import Detector
-from anowild.scoring.saved_limit import chosen_limit, load_limit
+from anowild.scoring.saved_limit import kept_limit
 from anowild.serving import answers
 from anowild.serving.access import OPEN, Access
 from anowild.serving.heatmap import base_picture, draw
@@ -66,8 +66,9 @@ class Threshold:
         """
         if given is not None:
             return Threshold(given, "given")
-        if model is not None and load_limit(model) is not None:
-            return Threshold(chosen_limit(model), "saved")
+        kept = None if model is None else kept_limit(model)
+        if kept is not None:
+            return Threshold(kept, "saved")
         return Threshold(Detector.threshold(), "default")
 
 
