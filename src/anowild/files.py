@@ -255,6 +255,23 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.{_machine()}-{os.getpid()}{PART}")
 
 
+def new_part_of(out: Path) -> Path:
+    """Make the folder in which a folder ``out`` is written before it is moved into place; see :func:`part_of`.
+
+    It is a new one each time, so that files of another run or a person are never touched.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        part = part_of(out.absolute())
+        part.mkdir()
+    except OSError as error:
+        raise as_user_error(error, out) from error
+    return part
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove files and folders that killed processes of this machine were writing in ``folder``."""
     with suppress(OSError):

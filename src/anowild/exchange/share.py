@@ -18,7 +18,7 @@ from anowild.exchange.marks import read_marks
 from anowild.exchange.pictures import Pictures
 from anowild.exchange.places import Places
 from anowild.exchange.tables import ScoredImages
-from anowild.files import as_user_error, exists, part_of, printable
+from anowild.files import as_user_error, exists, new_part_of, printable
 
 log = logging.getLogger("anowild")
 
@@ -49,13 +49,7 @@ def share(
         _take_marks(scored, marks)
     places = Places(sources, scored)
     places.check_outside(out)
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        # A new folder each time, so that files of another run or a person are never touched.
-        part = part_of(out.absolute())
-        part.mkdir()
-    except OSError as error:
-        raise as_user_error(error, out) from error
+    part = new_part_of(out)
     try:
         pictures = Pictures(part, out, how, places.roots)
         if target.needs == "box":

@@ -16,7 +16,7 @@ from unicodedata import normalize
 
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import as_user_error, part_of, printable, read_json, write_json
+from anowild.files import as_user_error, new_part_of, printable, read_json, write_json
 from anowild.libraries import parquet_library
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
@@ -94,13 +94,7 @@ def clean(
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
     sources = [] if how == "list" else _files(gone if how == "quarantine" else kept, base_dir)
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        # A new folder each time, so that files of another run or a person are never touched.
-        part = part_of(out.absolute())
-        part.mkdir()
-    except OSError as error:
-        raise as_user_error(error, out) from error
+    part = new_part_of(out)
     try:
         _write_lists(part, found)
         if how in ("links", "copies"):
