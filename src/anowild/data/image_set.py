@@ -268,7 +268,56 @@ def _batch(parts: list[tuple[str, int, Array, Provenance]]) -> Batch:
     return Batch(list(names), list(positions), np.concatenate(images), list(origins), owners)
 
 
-class ImageStream:
+class Pass:
+    """A pass over all images of some sources, which keeps what was left out and says so.
+
+    ``left_out`` fills while they are read. The first entries are also logged as warnings.
+
+    Args:
+        quiet: log nothing.
+    """
+
+    def __init__(self, readers: Sequence[ImageSource], quiet: bool = False) -> None:
+        self.readers = readers
+        self.quiet = quiet
+        self.left_out: list[SkippedImage] = []
+
+    def count(self) -> int | None:
+        """Return the number of images, readable or not; None where only reading tells."""
+        counts = [reader.count() for reader in self.readers]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    def leave_out(self, image: SkippedImage) -> None:
+        self.left_out.append(image)
+        if len(self.left_out) <= NAMED and not self.quiet:
+            log.warning("left out %s: %s", image.name, image.reason)
+
+    def finish(self, used: int) -> None:
+        """Say at the end what was left out and passed over.
+
+        Raises:
+            UserError: none of the images was ``used``.
+        """
+        if not used:
+            raise UserError(self._nothing_left())
+        if self.quiet:
+            return
+        if len(self.left_out) > NAMED:
+            log.warning("%d images were left out in all", len(self.left_out))
+        passed_over = [one for reader in self.readers for one in reader.passed_over()]
+        if passed_over:
+            log.warning("%s", passed_over_text(passed_over))
+
+    def _nothing_left(self) -> str:
+        """Return the error message for sources without a usable image."""
+        reasons = Counter(image.reason for image in self.left_out).most_common(3)
+        listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
+        first = self.left_out[0].name if self.left_out else "the source"
+        count = len(self.left_out)
+        return f"none of the {count} images can be used, beginning with {first}: {listed}"
+
+
+class ImageStream(Pass):
     """Stream of preprocessed batches, in order, in memory that does not grow with their number.
 
     ``left_out`` and ``values`` fill while the stream is read. The first entries are also logged as warnings.
@@ -286,17 +335,10 @@ class ImageStream:
         for reader in readers:
             if reader.packed is not None and reader.packed.preprocess != preprocess:
                 raise UserError(_difference(reader.packed, preprocess))
-        self.readers = readers
+        super().__init__(readers, quiet)
         self.preprocess = preprocess
-        self.quiet = quiet
-        self.left_out: list[SkippedImage] = []
         self.values = ValueRange()
         self._stopped = False
-
-    def count(self) -> int | None:
-        """Return the number of images, readable or not; None where only reading tells."""
-        counts = [reader.count() for reader in self.readers]
-        return None if None in counts else sum(count or 0 for count in counts)
 
     def batches(self, size: int) -> Generator[Batch, None, None]:
         """Yield all images that can be used: as many at a time as have ``size`` squares together.
@@ -310,12 +352,12 @@ class ImageStream:
             if self._stopped:
                 return
             if isinstance(record, SkippedImage):
-                self._leave_out(record)
+                self.leave_out(record)
                 continue
             try:
                 image = self._preprocessed(reader, record)
             except (ValueError, MemoryError) as error:
-                self._leave_out(SkippedImage(record.name, failure_reason(error), record.origin))
+                self.leave_out(SkippedImage(record.name, failure_reason(error), record.origin))
                 continue
             waiting.append((record.name, position, image, record.origin))
             used += 1
@@ -325,15 +367,7 @@ class ImageStream:
                 waiting, squares = [], 0
         if waiting:
             yield _batch(waiting)
-        if not used:
-            raise UserError(self._nothing_left())
-        if self.quiet:
-            return
-        if len(self.left_out) > NAMED:
-            log.warning("%d images were left out in all", len(self.left_out))
-        passed_over = [one for reader in self.readers for one in reader.passed_over()]
-        if passed_over:
-            log.warning("%s", passed_over_text(passed_over))
+        self.finish(used)
 
     def stop(self) -> None:
         """End :meth:`batches` before its next image. Any thread may call this."""
@@ -350,19 +384,6 @@ class ImageStream:
             return squares
         prepared = np.moveaxis(record.pixels, -1, -3)
         return prepared if prepared.ndim == 4 else prepared[None]
-
-    def _leave_out(self, image: SkippedImage) -> None:
-        self.left_out.append(image)
-        if len(self.left_out) <= NAMED and not self.quiet:
-            log.warning("left out %s: %s", image.name, image.reason)
-
-    def _nothing_left(self) -> str:
-        """Return the error message for sources without a usable image."""
-        reasons = Counter(image.reason for image in self.left_out).most_common(3)
-        listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
-        first = self.left_out[0].name if self.left_out else "the source"
-        count = len(self.left_out)
-        return f"none of the {count} images can be used, beginning with {first}: {listed}"
 
 
 def _difference(packed: PackedSet, preprocess: Preprocess) -> str:

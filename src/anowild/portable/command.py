@@ -44,10 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             names.append(name)
             found.append(np.hstack([outputs["score"], outputs["views"], outputs["cues"]]))
             shown.update(len(names) + len(images.left_out))
-    if not names:
-        first = images.left_out[0] if images.left_out else None
-        reason = f", beginning with {first.name}: {first.reason}" if first is not None else ""
-        raise UserError(f"none of the {len(images.left_out)} images can be used{reason}")
     limit = model.facts.threshold if given.threshold is None else given.threshold
     values = np.stack(found)
     order = np.argsort(-values[:, 0], kind="stable")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,12 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data import open_all
-from anowild.data.image_set import NAMED, Source
+from anowild.data.image_set import Pass, Source
 from anowild.data.readers import SkippedImage
-from anowild.data.readers.base import passed_over_text
 from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 from anowild.libraries import require
 from anowild.portable.facts import METADATA, Facts
-
-log = logging.getLogger("anowild")
 
 #: Outputs of a graph that are numbers of an image.
 NUMBERS = ("score", "p_value", "views", "cues")
@@ -127,49 +123,38 @@ class PortableModel:
         return outputs
 
 
-class Images:
+class Images(Pass):
     """All images of some sources that a model can score, one by one.
-
-    ``left_out`` fills while they are read; the first entries are logged as warnings.
 
     Raises:
         UserError: a source cannot be opened, or is a packed data set, which holds prepared images.
     """
 
     def __init__(self, model: PortableModel, sources: Sequence[Source]) -> None:
+        super().__init__(open_all(sources))
         self.model = model
-        self.readers = open_all(sources)
         for reader in self.readers:
             if reader.packed is not None:
                 raise UserError(
                     f"{reader.packed.path}: holds prepared images; an exported model takes the original ones"
                 )
-        self.left_out: list[SkippedImage] = []
-
-    def count(self) -> int | None:
-        """Return the number of images, readable or not; None where only reading tells."""
-        counts = [reader.count() for reader in self.readers]
-        return None if None in counts else sum(count or 0 for count in counts)
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield names and what :meth:`PortableModel.score` gives."""
+        """Yield names and what :meth:`PortableModel.score` gives.
+
+        Raises:
+            UserError: at the end, if no image can be scored.
+        """
+        used = 0
         for record in (record for reader in self.readers for record in reader):
             if isinstance(record, SkippedImage):
-                self._leave_out(record)
+                self.leave_out(record)
                 continue
             try:
                 scored = self.model.score(self.model.usable(record.pixels))
             except (ValueError, MemoryError) as error:
-                self._leave_out(SkippedImage(record.name, failure_reason(error)))
+                self.leave_out(SkippedImage(record.name, failure_reason(error)))
                 continue
+            used += 1
             yield record.name, scored
-        if len(self.left_out) > NAMED:
-            log.warning("%d images were left out in all", len(self.left_out))
-        passed_over = [one for reader in self.readers for one in reader.passed_over()]
-        if passed_over:
-            log.warning("%s", passed_over_text(passed_over))
-
-    def _leave_out(self, image: SkippedImage) -> None:
-        self.left_out.append(image)
-        if len(self.left_out) <= NAMED:
-            log.warning("left out %s: %s", image.name, image.reason)
+        self.finish(used)
