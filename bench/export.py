@@ -119,7 +119,7 @@ def compare(
     training, shown = np.stack(images[count:]), [cut(image, rng) for image in images[:count]]
     settings = preset(preset_name).settings().replace(
         kimg=kimg, transforms_kimg=kimg, channels=images[0].shape[2], bits=16 if kind == "deep" else 8,
-        resolution=None if preset_name in ("quick", "laptop") else preset(preset_name).settings().resolution,
+        initial_resolution=None,  # the networks of the paper, too, at their full size
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         model, file = Path(folder) / "model", Path(folder) / "model.onnx"
