@@ -19,6 +19,7 @@ watch    looks at large folders, long tables, and the time from a file to its sc
 export   exported models beside PyTorch: scores and speed
 service  a scoring service at twice its capacity, for ten minutes
 page     a review of 100,000 images in a browser
+capacity  images a second of each step, from files to a table, and what a billion would take
 gpu      speed, parity and a default-length trial on a GPU
 """
 
