@@ -5,7 +5,6 @@ import pytest
 from anowild.presets import PRESETS
 from bench.export import KINDS, PYTORCH, Compared, compare
 
-
 PAPER = [name for name in PRESETS if name.startswith("paper")]
 
 
