@@ -53,7 +53,10 @@ def _common(
     if version:
         print(f"anowild {VERSION}")
         raise typer.Exit
-    if context.invoked_subcommand != "train" and launched_together():
+    if launched_together():
+        # Of a process that has ended we say so ourselves, in a line.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if launched_together() and context.invoked_subcommand != "train":
         if os.environ["RANK"] != "0":
             raise typer.Exit(1)
         raise UserError("torchrun is for `anowild train` alone; start other commands without it")

@@ -21,8 +21,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import timedelta
+from io import StringIO
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from anowild.device import select_device
 from anowild.errors import UserError
-from anowild.process import launched_together, print_error
+from anowild.process import launched_together, run
 from anowild.progress import report_to
 from anowild.signals import Interrupted
 
@@ -41,6 +42,8 @@ Values = TypeVar("Values")
 PATIENCE = timedelta(minutes=30)
 #: Seconds between looks at whether the first process has done what the others wait for, however long it takes.
 POLL = 0.1
+#: Seconds that the first process stays after an error: without torchrun it keeps the notes.
+LINGER = 1.0
 
 
 class LostProcess(UserError):
@@ -203,35 +206,48 @@ class World:
                 )
 
     def end(self, error: BaseException) -> NoReturn:
-        """End this process; the first one that an error ends says why.
+        """End this process, at once: libraries would wait for processes that are gone.
 
-        It ends at once, because libraries would wait for processes that are gone.
+        Of a stop, which is one of all, the first process says so; of an error the process that it ends first.
         """
         # torchrun sends this to all others when one has ended.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        code = 1
+        speaks = self.first
         if isinstance(error, Interrupted):
             with suppress(LostProcess):
                 self.largest(
                     0
-                )  # until the first has saved: torchrun kills the others where one has ended
-            code = 128 + error.signum
-        elif isinstance(error, KeyboardInterrupt):
-            code = 130
-        alone = True
-        with suppress(RuntimeError):
-            alone = self._store.add(_ENDED, 1) == 1
-        if code == 1 and alone:
-            if isinstance(error, UserError):
-                of = "" if self.first else f"process {self.rank} of {self.size}: "
-                print_error(f"anowild: {of}{error}")
-            else:
-                traceback.print_exception(error)
-        elif code > 1 and self.first:
-            print_error(str(error) or "stopped; give the same command again")
+                )  # until the first process has saved: after a while torchrun kills it
+        else:
+            ended = 1  # unless the notes, which say better, went with another process
+            with suppress(RuntimeError):
+                ended = self._store.add(_ENDED, 1)
+            if not isinstance(error, KeyboardInterrupt):
+                speaks = ended == 1
+        if isinstance(error, UserError) and not self.first:
+            error = UserError(f"process {self.rank} of {self.size}: {error}")
+        with redirect_stderr(sys.stderr if speaks else StringIO()):
+            code = _explain(error)
+            sys.stderr.flush()
         sys.stdout.flush()
-        sys.stderr.flush()
+        if self.first:
+            time.sleep(LINGER)
         os._exit(code)
+
+
+def _explain(error: BaseException) -> int:
+    """Say what the command would say of an error without other processes; return its exit code."""
+
+    def again() -> None:
+        raise error
+
+    try:
+        run(again)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except BaseException:  # noqa: BLE001 - a defect
+        traceback.print_exc()
+    return 1
 
 
 _ENDED = "ended"  # how many processes have ended with an error
