@@ -87,19 +87,19 @@ def check(size: int, folder: Path, image_set: ImageSet, forms: Sequence[str]) ->
     train(image_set, ranks.SETTINGS, folder / "alone")
     one, many = final_state(folder / "alone"), final_state(folder / "whole")
     assert one.keys() == many.keys()
-    for name in ("average_generator/conv.weight", "average_encoder/stddev.running"):
-        assert many[name] == pytest.approx(one[name], rel=0.01, abs=0.01), name
+    for name, values in one.items():
+        assert (many[name] - values).abs().max() <= 1e-3 * values.abs().max(), name
     ticks = [
         [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]
         for name in ("alone", "whole")
     ]
     for a, b in zip(*ticks, strict=True):
         for name in ("D_loss", "G_loss", "E_loss", "gradient_norm"):
-            assert b[name] == pytest.approx(a[name], rel=1e-2, abs=1e-3)
+            assert b[name] == pytest.approx(a[name], rel=1e-3, abs=1e-4)
     # R: batch norm looks at a share, so the networks are alike, no more.
     begun = ranks.trained_classifier(ALONE, image_set, folder / "one classifier")
     several = torch.load(folder / "classifier.pt", weights_only=True)
-    for name in ("stem.weight", "norm.running_mean"):
+    for name in ("norm.bias", "norm.running_mean"):
         assert torch.nn.functional.cosine_similarity(
             begun[name].flatten(), several[name].flatten(), dim=0
         ) > 0.98  # fmt: skip
