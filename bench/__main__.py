@@ -1,6 +1,7 @@
 """Benchmarks by name: ``python -m bench NAME [OPTIONS]``.
 
 train    training speed beside a peer
+distributed  throughput of two processes that train together beside one
 linear   cost of training by its length and the number of images
 levels   seconds per kimg of paper-size networks at every level of detail
 score    scoring speed beside a peer
