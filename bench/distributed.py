@@ -60,21 +60,20 @@ def start(layout: str, size: list[str], kind: str) -> None:
     """Be the first process of a layout, and start the others."""
     processes, threads = LAYOUTS[layout]
     given = parse(size)
-    if processes > 1:
+    if processes > 1 and "RANK" not in os.environ:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         os.environ |= {
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)
         }  # fmt: skip
-        if "RANK" not in os.environ:
-            for rank in range(1, processes):
-                subprocess.Popen(
-                    [sys.executable, "-m", "bench.distributed", *size, "--serve", layout, kind],
-                    env=os.environ | {"RANK": str(rank)}, stdin=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )  # fmt: skip
-            os.environ["RANK"] = "0"
+        for rank in range(1, processes):
+            subprocess.Popen(
+                [sys.executable, "-m", "bench.distributed", *size, "--serve", layout, kind],
+                env=os.environ | {"RANK": str(rank)}, stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        os.environ["RANK"] = "0"
     take_part(settings(kind, given.maps, "float32"), given.batch, threads, given.iterations)
 
 

@@ -52,7 +52,7 @@ NOT_RUN = {
     "measures for minutes to days": ("python -m bench", "anowild study"),
     "needs another program": (
         "curl", "napari", "tensorboard", "import fiftyone", "from cleanvision", "from anomalib.data import Folder",
-        "anowild export model -o page.html",
+        "anowild export model -o page.html", "torchrun",
     ),
 }  # fmt: skip
 #: How many commands and blocks of Python of all pages these are: who adds one adds it here.
@@ -61,7 +61,7 @@ NUMBERS = {
     "has tests of its own": 23,
     "needs the Hub": 4,
     "measures for minutes to days": 45,
-    "needs another program": 11,
+    "needs another program": 13,
 }
 
 #: What the reader of a page has: folders of images ("name/"), of labeled ones, files, what commands have made.

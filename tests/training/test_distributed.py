@@ -85,9 +85,9 @@ def check(size: int, folder: Path, image_set: ImageSet, forms: Sequence[str]) ->
     assert len(checkpoint.checkpoints(folder / "whole")) == 2
 
     train(image_set, ranks.SETTINGS, folder / "alone")
-    one, many = final_state(folder / "alone"), final_state(folder / "whole")
-    assert one.keys() == many.keys()
-    for name, values in one.items():
+    alone, many = final_state(folder / "alone"), final_state(folder / "whole")
+    assert alone.keys() == many.keys()
+    for name, values in alone.items():
         assert (many[name] - values).abs().max() <= 1e-3 * values.abs().max(), name
     ticks = [
         [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]

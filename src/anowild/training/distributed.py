@@ -5,10 +5,9 @@ same networks, draw the same numbers and decide alike; only gradients differ, an
 anything is done with them. So what one process does and what many do is the same but for rounding.
 
 Gradients are averaged here, one message a network and update, rather than by `DistributedDataParallel`. That
-averages what a call of ``backward()`` adds to parameters, and our gradients come from `torch.autograd.grad`: the
-gradient penalty differentiates a gradient (which DDP does not support: its gradients are then not averaged, and
-the processes drift apart), G's loss goes through D without a gradient of D, and D runs several times before
-an update. What is given up is sending one layer's gradients while those of the next are computed.
+averages only what ``backward()`` adds to parameters, and our gradients come from `torch.autograd.grad`, for which
+DDP does nothing and the processes would drift apart: the gradient penalty differentiates a gradient, G's loss goes
+through D without a gradient of D, and D runs several times before an update. What is given up is sending one layer's gradients while those of the next are computed.
 """
 
 from __future__ import annotations
