@@ -35,11 +35,16 @@ class ValueRange:
     def add(self, pixels: Array) -> None:
         """Add an image, [H, W, C] of any type."""
         name = pixels.dtype.name
-        low, high = float(pixels.min()), float(pixels.max())
-        before = self.ranges.get(name, (low, high))
-        self.types[name] += 1
-        self.channels[pixels.shape[2]] += 1
-        self.ranges[name] = min(low, before[0]), max(high, before[1])
+        found = float(pixels.min()), float(pixels.max())
+        self.merge(ValueRange(Counter([name]), Counter([pixels.shape[2]]), {name: found}))
+
+    def merge(self, other: ValueRange) -> None:
+        """Add the images of another range."""
+        self.types.update(other.types)
+        self.channels.update(other.channels)
+        for name, (low, high) in other.ranges.items():
+            before = self.ranges.get(name, (low, high))
+            self.ranges[name] = min(low, before[0]), max(high, before[1])
 
     def __len__(self) -> int:
         return self.types.total()

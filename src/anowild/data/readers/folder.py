@@ -81,6 +81,12 @@ class FolderReader(Reader):
     def count(self) -> int | None:
         return None if any(is_tiff(path.name) for path in self.paths) else len(self.paths)
 
+    def pieces(self, size: int) -> list[ImageSource]:
+        starts = range(0, len(self.paths), size)
+        found = [FolderReader(str(self.root), self.paths[start : start + size]) for start in starts]
+        found[0]._passed_over = self._passed_over
+        return list(found)
+
     def passed_over(self) -> list[PassedOver]:
         return [*self._passed_over.entries(), *self._pages.entries()]
 
