@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
@@ -22,8 +24,8 @@ WORKERS_A_GPU = 8
 SHARED_MEMORY = 512 << 20
 #: Pieces that are handed to Ray as tasks of their own, at most; of more, some share one.
 MOST_TASKS = 10_000
-#: Times that a piece is given to another process before it is taken for the reason why they die.
-RETRIES = 5
+#: Times that a piece is begun before it is taken for the reason why processes die.
+ATTEMPTS = 5
 
 
 class Work(Protocol):
@@ -76,36 +78,45 @@ def run(
         context.execution_options.preserve_order = in_order
         size, gpus = _pool(ray, workers, len(pieces))
         rows = [{"number": number, "piece": piece} for number, piece in pieces.items()]
+        attempts = ray.remote(num_cpus=0)(_Attempts).remote()
         results = data.from_items(rows, override_num_blocks=min(len(rows), MOST_TASKS)).map_batches(
             _Worker,
-            fn_constructor_args=(VERSION, make, dict(arguments)),
+            fn_constructor_args=(VERSION, make, dict(arguments), attempts),
             batch_size=1,
             compute=data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
             num_cpus=1,
             num_gpus=gpus,
-            max_restarts=-1,
-            max_task_retries=RETRIES,
         )
         done = set()
-        try:
-            for row in results.iter_rows():
-                if row["error"]:
-                    raise UserError(row["error"])
-                if row["number"] not in done:
-                    done.add(row["number"])
-                    yield Result(row["number"], row["value"], row["process"])
-        except ray.exceptions.RayError as error:
-            raise UserError(
-                f"the workers died {RETRIES + 1} times at the same images ({str(error).partition(chr(10))[0]}); "
-                "if memory ran out, take fewer (--workers); the same command goes on with the rest"
-            ) from error
+        for row in results.iter_rows():
+            if row["error"]:
+                raise UserError(row["error"])
+            if row["number"] not in done:
+                done.add(row["number"])
+                yield Result(row["number"], row["value"], row["process"])
+
+
+class _Attempts:
+    """Counts how often each piece was begun: Ray itself would give it to new processes without end."""
+
+    def __init__(self) -> None:
+        self.begun = Counter[int]()
+
+    def begin(self, number: int) -> int:
+        """Count an attempt, and return how many there were."""
+        self.begun[number] += 1
+        return self.begun[number]
 
 
 class _Worker:
     """Does the work in a process of the cluster."""
 
-    def __init__(self, version: str, make: Callable[..., Work], arguments: dict[str, Any]) -> None:
-        self.error: str | None = None
+    def __init__(
+        self, version: str, make: Callable[..., Work], arguments: dict[str, Any], attempts: Any
+    ) -> None:
+        self.attempts = attempts
+        self.work: Work | None = None
+        self.error = ""
         try:
             if version != VERSION:
                 raise UserError(
@@ -116,18 +127,29 @@ class _Worker:
             self.error = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        values, errors = [], []
-        for piece in batch["piece"]:
-            value, error = None, self.error
-            try:
-                value = self.work(piece) if error is None else None
-            except UserError as found:
-                error = str(found)
-            values.append(value)
-            errors.append(error or "")
-        processes = [os.getpid()] * len(values)
-        numbers = list(batch["number"])
-        return {"number": numbers, "value": values, "error": errors, "process": processes}
+        numbers = [int(number) for number in batch["number"]]
+        found = list(map(self._do, numbers, batch["piece"]))
+        return {
+            "number": numbers,
+            "value": [value for value, _ in found],
+            "error": [error for _, error in found],
+            "process": [os.getpid()] * len(found),
+        }
+
+    def _do(self, number: int, piece: Piece) -> tuple[Any, str]:
+        """Return the result for a piece, and an error message or nothing."""
+        if self.work is None:
+            return None, self.error
+        ray = require("workers", "ray")
+        if ray.get(self.attempts.begin.remote(number)) > ATTEMPTS:
+            return None, (
+                f"the process that reads part {number} of the images has died {ATTEMPTS} times; if memory ran out, "
+                "take fewer workers (--workers); the same command goes on with what is missing"
+            )
+        try:
+            return self.work(piece), ""
+        except UserError as error:
+            return None, str(error)
 
 
 @contextmanager
@@ -136,19 +158,14 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
     if ray.is_initialized():  # by whoever calls us
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray warns of killed processes and the like, which the work outlives.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if not address:
+        given |= {"include_dashboard": False, "object_store_memory": SHARED_MEMORY}
+        given |= {"num_cpus": workers} if workers else {}
     try:
-        if address:
-            ray.init(address, **quiet)
-        else:
-            ray.init(
-                "local", num_cpus=workers, include_dashboard=False,
-                object_store_memory=SHARED_MEMORY, **quiet,
-            )  # fmt: skip
+        with _silent(ray):
+            ray.init(address or "local", **given)
     # Ray raises errors of many kinds.
     except Exception as error:  # noqa: BLE001
         what = f"the Ray cluster {address} cannot be reached" if address else "Ray cannot be started"
@@ -157,6 +174,25 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silent(ray: Any) -> Iterator[None]:
+    """Start Ray without its own messages: of killed processes and the like, which the work outlives."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    with suppress(AttributeError):  # prints what the machines report, and has no switch
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    sys.stderr.flush()
+    before = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)  # Ray's library writes there that it has found the level above
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 def _pool(ray: Any, workers: int | None, pieces: int) -> tuple[int, float]:
