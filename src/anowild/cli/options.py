@@ -100,6 +100,17 @@ Threads = Annotated[
         help="CPU threads; all unless given. On a machine that is busy, 1 is faster.",
     ),
 ]
+Engine = Annotated[
+    Literal["process", "ray"],
+    typer.Option(
+        help="Who works: this process, or all workers of a Ray cluster (that RAY_ADDRESS names, else all cores of "
+        "this machine); see docs/cluster.md.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="With --engine ray: processes; all cores unless given."),
+]
 Precision = Annotated[
     Literal["float32", "bfloat16"],
     typer.Option(help="Of scoring; bfloat16 is faster on new devices, and nearly the same."),
@@ -271,6 +282,16 @@ def load_detector(
 
     configure_process(threads)
     return load_model(model, device, precision)
+
+
+def check_workers(engine: str, workers: int | None) -> None:
+    """Check that the options of a cluster belong together.
+
+    Raises:
+        UserError: there are workers, but no engine that has some.
+    """
+    if workers is not None and engine != "ray":
+        raise UserError("--workers is about --engine ray; give it as well")
 
 
 def is_hub_copy(model: Path) -> bool:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
@@ -50,7 +50,7 @@ def run(
     *,
     workers: int | None = None,
     in_order: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield the result of each piece, once; close the iterator to stop the work.
 
     A piece whose process dies is given to another one.
@@ -167,8 +167,10 @@ def _connected(ray: Any, workers: int | None) -> Iterator[None]:
         with _silent(ray):
             ray.init(address or "local", **given)
     # Ray raises errors of many kinds.
-    except Exception as error:  # noqa: BLE001
-        what = f"the Ray cluster {address} cannot be reached" if address else "Ray cannot be started"
+    except Exception as error:
+        what = (
+            f"the Ray cluster {address} cannot be reached" if address else "Ray cannot be started"
+        )
         raise UserError(f"{what}: {' '.join(str(error).split())}") from error
     try:
         yield
@@ -214,7 +216,7 @@ def _interruptible() -> Iterator[None]:
         yield
         return
 
-    def interrupt(signum: int, frame: FrameType | None) -> None:
+    def interrupt(signum: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt(signum)
 
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -122,7 +122,9 @@ def cut(sources: Source | Sequence[Source], size: int = IMAGES_A_PIECE) -> list[
     found = []
     for source in listed_sources(sources):
         if isinstance(source, np.ndarray):
-            raise UserError("arrays in memory are scored by one process; give files to --engine ray")
+            raise UserError(
+                "arrays in memory are scored by one process; give files to --engine ray"
+            )
         text = str(source)
         found.append(remote_pieces(text, size) if is_remote(text) else _local_pieces(text, size))
     return found
@@ -130,7 +132,9 @@ def cut(sources: Source | Sequence[Source], size: int = IMAGES_A_PIECE) -> list[
 
 def digest_of(found: Sequence[Pieces]) -> str:
     """Return a digest of all files of some sources."""
-    return hashlib.blake2b("".join(one.digest for one in found).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        "".join(one.digest for one in found).encode(), digest_size=16
+    ).hexdigest()
 
 
 def _local_pieces(source: str, size: int) -> Pieces:
@@ -146,4 +150,3 @@ def _local_pieces(source: str, size: int) -> Pieces:
         ]  # fmt: skip
         pieces = [LocalPiece(source, None, *section) for section in sections]
     return Pieces(source, pieces, fingerprint([reader]))
-

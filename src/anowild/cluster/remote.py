@@ -121,7 +121,9 @@ class _Renamed(ImageSource):
     def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
         for record in self.source.records(start):
             origin = record.origin
-            origin = replace(origin, source=self._named(origin.source), mask=self._named(origin.mask))
+            origin = replace(
+                origin, source=self._named(origin.source), mask=self._named(origin.mask)
+            )
             yield replace(record, name=self._named(record.name), origin=origin)
 
     def _named(self, name: Any) -> Any:
@@ -207,7 +209,7 @@ def _listed(url: str, passed_over: PassedOverTally) -> list[RemoteFile]:
     except FileNotFoundError:
         raise UserError(f"{url}: no such file or folder; check the address") from None
     # Each file system raises errors of its own.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise _unreachable(url, error) from error
     if not found:
         raise UserError(f"{url}: no such file or folder, or it is empty; check the address")
@@ -239,7 +241,7 @@ def _fetch(url: str, files: Sequence[RemoteFile], paths: Sequence[Path]) -> None
             folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(min(AT_A_TIME, len(files))) as pool:
             list(pool.map(partial(_fetch_one, system), files, paths))
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         raise _unreachable(url, error) from error
 
 

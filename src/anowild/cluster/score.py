@@ -92,7 +92,14 @@ class ScoringWork:
             passed_over = reader.passed_over()
         scores = Scores.concatenate(parts)
         return ScoredPiece(
-            names, scores, why, stream.left_out, passed_over, stream.values, known.found, known.first
+            names,
+            scores,
+            why,
+            stream.left_out,
+            passed_over,
+            stream.values,
+            known.found,
+            known.first,
         )
 
 

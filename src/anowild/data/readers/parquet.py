@@ -11,6 +11,7 @@ from typing import Any
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
+    ImageSource,
     PassedOver,
     PassedOverTally,
     Provenance,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
     MAX_IMAGE_BYTES,
+    ImageSource,
     PassedOver,
     PassedOverTally,
     Provenance,
