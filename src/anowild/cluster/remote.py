@@ -89,7 +89,8 @@ class RemotePiece(Piece):
                     key = f":{self.key}" if self.key else ""
                     reader = open_all([f"{paths[0]}{key}"])[0]
             except UserError as error:
-                reader = _Unreadable(url, str(error).replace(str(local), url))
+                name = "/".join(filter(None, (url, self.files[0].name)))
+                reader = _Unreadable(name, str(error).replace(str(local), url))
             yield _Renamed(reader, str(local), url, self.beside)
 
 
