@@ -167,7 +167,9 @@ def compare(images: int, workers: int, folder: Path) -> int:
     else:
         difference = float("nan")
     print(f"one process: {alone:.1f} s, {images / alone:.0f} images/s")
-    print(f"ray: {with_ray:.1f} s, {images / with_ray:.0f} images/s with its start and the ranking;")
+    print(
+        f"ray: {with_ray:.1f} s, {images / with_ray:.0f} images/s with its start and the ranking;"
+    )
     print(f"     {watch.rate:.0f} images/s from the first result to the last")
     print("\n".join(watch.seen))
     return 0 if difference == 0 and not missing and not doubled else 1

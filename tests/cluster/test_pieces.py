@@ -195,7 +195,7 @@ def test_remote_names_that_lead_out_of_the_folder_are_passed_over(digits: Array)
 def test_remote_sources_that_are_not_there_are_named(server: str) -> None:
     with pytest.raises(UserError, match="memory://nothing: no such file or folder"):
         cut([f"{server}nothing"])
-    with pytest.raises(UserError, match="cannot be read .*check address"):
+    with pytest.raises(UserError, match=r"cannot be read .*check address"):
         cut(["nosuch://bucket/images"])
 
 

@@ -88,11 +88,13 @@ class Pieces:
         source: as it was given.
         pieces: in the order of the images.
         digest: of names, sizes and times of the files: tells whether the source has changed.
+        reader: of the whole source; None: it is behind a URL.
     """
 
     source: str
     pieces: Sequence[Piece]
     digest: str
+    reader: ImageSource | None = None
 
     @property
     def count(self) -> int | None:
@@ -149,4 +151,4 @@ def _local_pieces(source: str, size: int) -> Pieces:
             (start, min(start + size, count)) for start in range(0, count, size)
         ]  # fmt: skip
         pieces = [LocalPiece(source, None, *section) for section in sections]
-    return Pieces(source, pieces, fingerprint([reader]))
+    return Pieces(source, pieces, fingerprint([reader]), reader)

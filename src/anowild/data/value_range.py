@@ -35,8 +35,11 @@ class ValueRange:
     def add(self, pixels: Array) -> None:
         """Add an image, [H, W, C] of any type."""
         name = pixels.dtype.name
-        found = float(pixels.min()), float(pixels.max())
-        self.merge(ValueRange(Counter([name]), Counter([pixels.shape[2]]), {name: found}))
+        low, high = float(pixels.min()), float(pixels.max())
+        before = self.ranges.get(name, (low, high))
+        self.types[name] += 1
+        self.channels[pixels.shape[2]] += 1
+        self.ranges[name] = min(low, before[0]), max(high, before[1])
 
     def merge(self, other: ValueRange) -> None:
         """Add the images of another range."""
