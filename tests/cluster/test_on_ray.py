@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,18 @@ import pytest
 from anowild import api
 from anowild.arrays import Array
 from anowild.cluster import engine
+from anowild.cluster import prepare as engine_prepare
 from anowild.cluster.engine import Result
-from anowild.cluster.score import score
+from anowild.cluster.pieces import LocalPiece, Piece
+from anowild.cluster.score import ScoringWork, _files, score
 from anowild.data import PackedSet
 from anowild.errors import UserError
 from anowild.presets import preset
 from anowild.scoring import Table
 from anowild.scoring.partitions import PartitionedTable
 from anowild.scoring.threshold_rules import Budget
+from anowild.signals import Interrupted
+from anowild.version import VERSION
 from tests.cluster.test_pieces import folder, write_parquet, write_tar
 from tests.conftest import PATIENCE, Run, wait_until
 
@@ -49,6 +53,22 @@ def model(tmp_path_factory: pytest.TempPathFactory, digits: Array) -> Path:
     settings = preset("quick").settings().replace(views=("pixels",), resolution=16)
     api.train(digits[:150], path, settings)
     return path
+
+
+@pytest.fixture
+def serial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process instead of a cluster."""
+
+    def run(
+        make: Callable[..., Any], arguments: dict[str, Any], pieces: dict[int, Piece], **_: Any
+    ) -> Generator[Result, None, None]:
+        work = make(**arguments) if pieces else None
+        for number, piece in pieces.items():
+            assert work is not None
+            yield Result(number, work(piece), os.getpid())
+
+    monkeypatch.setattr("anowild.cluster.score.run", run)
+    monkeypatch.setattr("anowild.cluster.prepare.run", run)
 
 
 @pytest.fixture
@@ -100,20 +120,31 @@ def test_each_image_is_scored_once_though_a_worker_is_killed(
     assert "Ray" not in stderr
     assert "raylet" not in stderr
 
-    # The same command goes on with what is missing.
+
+def test_the_same_command_goes_on_with_what_is_missing(
+    serial: None, model: Path, sources: list[str], tmp_path: Path
+) -> None:
+    out, seen = tmp_path / "scores", []
+
+    def note(result: Result) -> None:
+        seen.append(result.number)
+
+    table = score(model, sources, out, Budget(7), images_a_part=SIZE)
     table.paths[3].unlink()
     (out / "table.json").unlink()
-    seen.clear()
-    table = score(model, sources, out, workers=2, images_a_part=SIZE, watch=kill_first)
+    table = score(model, sources, out, images_a_part=SIZE, watch=note)
     assert seen == [3]
-    assert_same(table, one)
+    assert_same(table, api.score(model, sources))
     assert table.threshold is None
     with pytest.raises(UserError, match="table of other images"):
         score(model, sources[:2], out, images_a_part=SIZE)
+    os.utime(sources[2], (1, 1))
+    with pytest.raises(UserError, match="table of other images"):
+        score(model, sources, out, images_a_part=SIZE)
 
 
 def test_a_prepared_set_is_that_of_one_process(
-    cluster: None, sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serial: None, sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anowild.cluster.prepare.IMAGES_A_PIECE", 50)
     many = api.prepare(sources, tmp_path / "many", engine="ray", workers=2)
@@ -125,11 +156,51 @@ def test_a_prepared_set_is_that_of_one_process(
         np.testing.assert_array_equal(many.squares(split)[0], one.squares(split)[0])
 
 
-def test_an_error_of_a_worker_is_one_sentence(
-    cluster: None, model: Path, sources: list[str], tmp_path: Path
+def test_a_prepared_set_goes_on_within_a_piece(
+    serial: None, sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="device 'cuda:7' cannot be used"):
-        score(model, sources[1], tmp_path / "scores", device="cuda:7", workers=1)
+    monkeypatch.setattr("anowild.cluster.prepare.IMAGES_A_PIECE", 50)
+    monkeypatch.setattr("anowild.data.dataset.writer.CHUNK_IMAGES", 70)
+    prepared, given = engine_prepare.prepare, [0]
+
+    def stop_at_120(*words: Any) -> Any:
+        given[0] += 1
+        if given[0] == 120:
+            raise KeyboardInterrupt
+        return prepared(*words)
+
+    monkeypatch.setattr("anowild.cluster.prepare.prepare", stop_at_120)
+    with pytest.raises(Interrupted, match="stopped at image"):
+        api.prepare(sources, tmp_path / "many", engine="ray")
+    many = api.prepare(sources, tmp_path / "many", engine="ray")
+    assert many.manifest().equals(api.prepare(sources, tmp_path / "one").manifest())
+
+
+def test_an_error_of_a_worker_is_one_sentence(model: Path) -> None:
+    arguments = {
+        "model": _files(model), "folder": model, "device": "cuda:7", "threads": 1, "precision": "float32",
+    }  # fmt: skip
+    for version, problem in (
+        (VERSION, "device 'cuda:7' cannot be used"),
+        ("0.0", "install the same"),
+    ):
+        worker = engine._Worker(version, ScoringWork, arguments, None)
+        result = worker({"number": np.array([4]), "piece": [None]})
+        assert result["number"] == [4]
+        assert problem in result["error"][0]
+
+
+@pytest.mark.slow
+def test_images_that_kill_their_workers_are_given_up(cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"part 0 of the images has died {engine.ATTEMPTS} times"):
+        list(engine.run(Deadly, {}, {0: LocalPiece("nowhere")}, workers=1))
+
+
+class Deadly:
+    """Work that ends its process, as a decoder with a fault does."""
+
+    def __call__(self, piece: Piece) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_options_that_do_not_go_together_are_refused(
