@@ -42,7 +42,9 @@ __all__ = [
     "find",
     "prepare",
     "report",
+    "report_table",
     "review",
+    "review_table",
     "score",
     "share",
     "train",
@@ -326,6 +328,35 @@ def review(
         detector, kept = Detector.load(model), model
     model_folder = None if kept is None else Path(kept)
     serve(detector, sources, Path(out), host, port, again, model_folder, open_browser, token)
+
+
+def review_table(
+    table: str | Path,
+    out: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: bool = True,
+    open_browser: bool = False,
+) -> None:
+    """Serve the page of :func:`review` for a table in parts, however many images it has.
+
+    Originals are decoded when somebody looks at them. What needs the pixels of all images is not offered.
+
+    Args:
+        table: folder of the table.
+        out: folder of the review; ``review`` in the table's folder unless given.
+        host: as for :func:`review`.
+        port: as for :func:`review`.
+        token: as for :func:`review`.
+        open_browser: as for :func:`review`.
+
+    Raises:
+        UserError: there is no whole table, or as for :func:`review`.
+    """
+    from anowild.reviewing.serve import serve_table
+
+    folder = None if out is None else Path(out)
+    serve_table(Path(table), folder, host, port, open_browser, token)
 
 
 def clean(

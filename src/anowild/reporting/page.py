@@ -28,8 +28,8 @@ from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector, Table, thresholds
-from anowild.scoring.detector import FLAGGED_SHARE
 from anowild.scoring.explain import TERMS
+from anowild.scoring.scores import FLAGGED_SHARE
 from anowild.scoring.stream import ThresholdRule, open_stream
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.unlike_training import unlike_training

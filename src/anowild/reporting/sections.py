@@ -30,7 +30,8 @@ from anowild.reporting.embedding import Embedded, Thumbnail
 from anowild.reviewing import pictures as drawings
 from anowild.reviewing.images import ReviewImages
 from anowild.reviewing.pictures import Picture
-from anowild.reviewing.ranking import Query, Ranking
+from anowild.reviewing.query import Query
+from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector
 from anowild.scoring.explain import Reason
