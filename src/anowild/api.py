@@ -292,6 +292,32 @@ def report(
     write_report(model, sources, out, rule, labels, shown, notes, others, folder)
 
 
+def report_table(
+    table: str | Path,
+    out: str | Path,
+    rule: ThresholdRule | None = None,
+    shown: int = 24,
+) -> None:
+    """Write the page of :func:`report` about a table in parts, however many images it has.
+
+    The pictures are made of the originals, which have to be where the table names them. What needs the pixels of all
+    images is left out.
+
+    Args:
+        table: folder of the table.
+        out: .html.
+        rule: which images are flagged: ``FixedScore``, ``Budget`` or ``ExpectedShare``; else the table's limit, or
+            without one the score that 5 % of the training images reach.
+        shown: odd images on the page.
+
+    Raises:
+        UserError: there is no whole table, the rule needs the model, or the page cannot be written.
+    """
+    from anowild.reporting.of_table import write_table_report
+
+    write_table_report(table, out, rule, shown)
+
+
 def review(
     model: Detector | str | Path,
     sources: Source | Sequence[Source],

@@ -51,7 +51,8 @@ class OnDemand:
     def __init__(self, base: Path, preprocess: Preprocess) -> None:
         self.base = base
         black, white = preprocess.black, preprocess.white
-        self._levels = None if black is None or white is None else (black, white)
+        #: Values that are shown as black and white; None: chosen by each image.
+        self.levels = None if black is None or white is None else (black, white)
         self._decoding = threading.BoundedSemaphore(AT_ONCE)
         self._lock = threading.Lock()
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
@@ -82,7 +83,7 @@ class OnDemand:
             if name in self._thumbnails:
                 self._thumbnails.move_to_end(name)
                 return self._thumbnails[name]
-        made = thumbnail(self.pixels(name), self._levels)
+        made = thumbnail(self.pixels(name), self.levels)
         with self._lock:
             self._kept += len(made) - len(self._thumbnails.pop(name, b""))
             self._thumbnails[name] = made

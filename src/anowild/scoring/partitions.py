@@ -428,18 +428,21 @@ class _Parts:
             starts = np.cumsum([0, *sizes])
             groups = np.searchsorted(starts, places, "right") - 1
             for group in np.unique(groups).tolist():
-                inside = np.sort(places[groups == group] - starts[group])
-                table = file.read_row_group(group, columns_of(cues, views)).take(inside)
+                inside = np.sort(places[groups == group] - starts[group]).tolist()
+                names = columns_of(cues, views)
+                table = file.read_row_group(group, names)
+                # Not `take`, which imports pandas where it is installed.
+                picked = {name: [table[name][i].as_py() for i in inside] for name in names}
                 found += [
                     Row(
-                        path=row["path"],
-                        score=row["score"],
-                        rank=row["rank"],
-                        cues={cue: row[cue] for cue in cues},
-                        views={view: row[f"view_{view}"] for view in views},
-                        why=row["why"],
+                        path=picked["path"][i],
+                        score=picked["score"][i],
+                        rank=picked["rank"][i],
+                        cues={cue: picked[cue][i] for cue in cues},
+                        views={view: picked[f"view_{view}"][i] for view in views},
+                        why=picked["why"][i],
                     )
-                    for row in table.to_pylist()
+                    for i in range(len(inside))
                 ]
         return found
 

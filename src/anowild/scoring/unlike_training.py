@@ -21,12 +21,13 @@ def unlike_training(scores: Array) -> str | None:
     Args:
         scores: of the images, [N].
     """
-    from scipy.special import bdtrc  # a part of a second
-
     odd = int((scores >= limit_of_share(FLAGGED_SHARE)).sum())
     share = odd / max(1, len(scores))
-    by_chance = bdtrc(odd - 1, len(scores), FLAGGED_SHARE)
-    if len(scores) < FEWEST or share < TIMES * FLAGGED_SHARE or by_chance > CHANCE:
+    if len(scores) < FEWEST or share < TIMES * FLAGGED_SHARE:
+        return None
+    from scipy.special import bdtrc  # a part of a second
+
+    if bdtrc(odd - 1, len(scores), FLAGGED_SHARE) > CHANCE:
         return None
     return (
         f"{100 * share:.0f} % of these images are as odd as the oddest {100 * FLAGGED_SHARE:g} % of the "
