@@ -79,7 +79,9 @@ def write_table_report(
             **_summary(opened, limit),
             **_figures(opened, limit),
             # Width of a picture by its height, so that most images fill it.
-            "ratio": float(np.clip(np.median([image.width / image.height for image in shapes]), 0.75, 1.5)),
+            "ratio": float(
+                np.clip(np.median([image.width / image.height for image in shapes]), 0.75, 1.5)
+            ),
             "strip": cards[: sections.IN_STRIP],
             "cards": cards,
             "flagged_shown": min(limit.flagged, len(cards)),
