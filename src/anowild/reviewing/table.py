@@ -336,16 +336,18 @@ class Queries:
         self._files = [str(path) for path in table.paths]
         self._folder = table.folder
         self._lock = threading.Lock()
+        # For sorting on disk; it is removed with this object.
+        self._scratch = tempfile.TemporaryDirectory(prefix="anowild-")
         folder = str((table.folder / PARTS).absolute())
         self._connection = self._duckdb.connect(
             config={
                 "memory_limit": MEMORY, "threads": str(os.cpu_count() or 1),
-                "temp_directory": tempfile.gettempdir(), "preserve_insertion_order": "false",
+                "temp_directory": self._scratch.name, "preserve_insertion_order": "false",
             }
         )  # fmt: skip
         # Only the parts can be read from now on, whatever a query says.
         for setting in (
-            f"SET allowed_directories = [{_text(folder)}, {_text(tempfile.gettempdir())}]",
+            f"SET allowed_directories = [{_text(folder)}]",
             "SET enable_external_access = false",
             "SET lock_configuration = true",
         ):
