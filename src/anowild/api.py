@@ -43,7 +43,9 @@ __all__ = [
     "find",
     "prepare",
     "report",
+    "report_table",
     "review",
+    "review_table",
     "score",
     "share",
     "train",
@@ -304,6 +306,32 @@ def report(
     write_report(model, sources, out, rule, labels, shown, notes, others, folder)
 
 
+def report_table(
+    table: str | Path,
+    out: str | Path,
+    rule: ThresholdRule | None = None,
+    shown: int = 24,
+) -> None:
+    """Write the page of :func:`report` about a table in parts, however many images it has.
+
+    The pictures are made of the originals, which have to be where the table names them. What needs the pixels of all
+    images is left out.
+
+    Args:
+        table: folder of the table.
+        out: .html.
+        rule: which images are flagged: ``FixedScore``, ``Budget`` or ``ExpectedShare``; else the table's limit, or
+            without one the score that 5 % of the training images reach.
+        shown: odd images on the page.
+
+    Raises:
+        UserError: there is no whole table, the rule needs the model, or the page cannot be written.
+    """
+    from anowild.reporting.of_table import write_table_report
+
+    write_table_report(table, out, rule, shown)
+
+
 def review(
     model: Detector | str | Path,
     sources: Source | Sequence[Source],
@@ -340,6 +368,35 @@ def review(
         detector, kept = Detector.load(model), model
     model_folder = None if kept is None else Path(kept)
     serve(detector, sources, Path(out), host, port, again, model_folder, open_browser, token)
+
+
+def review_table(
+    table: str | Path,
+    out: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: bool = True,
+    open_browser: bool = False,
+) -> None:
+    """Serve the page of :func:`review` for a table in parts, however many images it has.
+
+    Originals are decoded when somebody looks at them. What needs the pixels of all images is not offered.
+
+    Args:
+        table: folder of the table.
+        out: folder of the review; ``review`` in the table's folder unless given.
+        host: as for :func:`review`.
+        port: as for :func:`review`.
+        token: as for :func:`review`.
+        open_browser: as for :func:`review`.
+
+    Raises:
+        UserError: there is no whole table, or as for :func:`review`.
+    """
+    from anowild.reviewing.serve import serve_table
+
+    folder = None if out is None else Path(out)
+    serve_table(Path(table), folder, host, port, open_browser, token)
 
 
 def clean(

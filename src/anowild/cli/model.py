@@ -333,9 +333,9 @@ def _print_summary(table: Table, file: Path | None, say: Callable[[str], None]) 
 
 
 def report(
-    model: options.Model,
-    sources: options.Sources,
+    model: options.ModelOrTable,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="report.html.")],
+    sources: options.MaybeSources = None,
     labels: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="As for `evaluate`: adds how good the ranking is."),
@@ -358,6 +358,15 @@ def report(
     from anowild import api
 
     rule = options.threshold_rule(model, threshold, budget, expected_share, fdr, calibration, gap)
+    if options.is_table(model, sources):
+        if labels is not None:
+            raise UserError(
+                "--labels belong to images that are scored now, not to a table in parts"
+            )
+        api.report_table(model, out, rule, show)
+        print(f"{out}: open it in a browser")
+        return
+    assert sources is not None
     truth = options.labels_of(labels, normal, partial)
     detector = options.load_detector(model, device, threads)
     api.report(detector, sources, out, rule, truth, show, folder=model)

@@ -30,6 +30,12 @@ Sources = Annotated[
 ]
 
 
+MaybeSources = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[IMAGES]", help="As for `score`; not with a table in parts."),
+]
+
+
 def model_path(model: str) -> Path:
     """Return the folder of a model, downloaded if it is named hf://OWNER/NAME."""
     if not model.startswith("hf://"):
@@ -45,6 +51,15 @@ Model = Annotated[
         parser=model_path,
         metavar="MODEL",
         help="Folder of a trained model, or hf://OWNER/NAME or hf://OWNER/NAME@REVISION.",
+    ),
+]
+ModelOrTable = Annotated[
+    Path,
+    typer.Argument(
+        parser=model_path,
+        metavar="MODEL",
+        help="Folder of a trained model, or hf://OWNER/NAME; or, without IMAGES, the folder of a table of scores in "
+        "parts.",
     ),
 ]
 PresetName = Annotated[
@@ -180,6 +195,28 @@ Gap = Annotated[
         "--gap", "--auto",
     ),
 ]  # fmt: skip
+
+
+def is_table(model: Path, sources: list[str] | None) -> bool:
+    """Whether a command is about a table in parts, in the place of a model and images.
+
+    Raises:
+        UserError: neither, or both at once.
+    """
+    from anowild.scoring.partitions import is_table as holds_table
+
+    if not holds_table(model):
+        if not sources:
+            raise UserError(
+                f"{model}: name the images behind the model; only a table of scores in parts stands alone, and this "
+                "folder holds none"
+            )
+        return False
+    if sources:
+        raise UserError(
+            f"{model}: is a table of scores, which names its images; leave {sources[0]} out"
+        )
+    return True
 
 
 def limit_of(threshold: str, model: Path | None) -> float:

@@ -8,9 +8,28 @@ are flagged, `saved_limit` keeps one with the model, `flagged_files` copies what
 `explain` puts cues into words, and `reference_images` are ordinary training images to show beside an odd one.
 """
 
-from anowild.scoring.calibration import Calibration
-from anowild.scoring.detector import Detector
-from anowild.scoring.scores import Scores
-from anowild.scoring.table import Row, Table
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anowild.scoring.calibration import Calibration
+    from anowild.scoring.detector import Detector
+    from anowild.scoring.scores import Scores
+    from anowild.scoring.table import Row, Table
 
 __all__ = ["Calibration", "Detector", "Row", "Scores", "Table"]
+
+#: Where names come from. They are imported when they are first used: tables are read without PyTorch, which takes
+#: seconds.
+_LAZY = {
+    "Calibration": "calibration", "Detector": "detector", "Row": "table", "Scores": "scores", "Table": "table",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
@@ -21,10 +21,12 @@ from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, check_place, printable
 from anowild.libraries import parquet_library
-from anowild.scoring.calibration import Calibration
 from anowild.scoring.explain import Reason, one_line
 from anowild.scoring.scores import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
+
+if TYPE_CHECKING:
+    from anowild.scoring.calibration import Calibration
 
 #: Rows of a Parquet file that are held in memory, and lie together in the file.
 ROW_GROUP = 1 << 15
