@@ -278,28 +278,27 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 @pytest.mark.slow
 def test_s3_is_scored_and_prepared_as_local_files(
-    s3: dict[str, str],
-    model: Path,
-    sources: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    anowild: Run,
+    s3: dict[str, str], model: Path, sources: list[str], tmp_path: Path
 ) -> None:
-    for name, value in s3.items():
-        monkeypatch.setenv(name, value)
     system = pyarrow.fs.S3FileSystem(
-        endpoint_override=s3["AWS_ENDPOINT_URL"], region="us-east-1", allow_bucket_creation=True
-    )
+        access_key="a", secret_key="b", region="us-east-1",
+        endpoint_override=s3["AWS_ENDPOINT_URL"], allow_bucket_creation=True,
+    )  # fmt: skip
     system.create_dir("bucket")
     for path in tmp_path.rglob("*"):
         if path.is_file():
             with system.open_output_stream(f"bucket/{path.relative_to(tmp_path)}") as file:
                 file.write(path.read_bytes())
     remote = [source.replace(str(tmp_path), "s3://bucket") for source in sources]
-    words = ("--engine", "ray", "--workers", 2)
 
-    code, _, err = anowild("score", model, *remote, *words, "-o", tmp_path / "scores")
-    assert code == 0, err
+    def run(*words: object) -> None:
+        command = [sys.executable, "-m", "anowild", *map(str, words)]
+        command += ["--engine", "ray", "--workers", "2"]
+        environment = os.environ | s3
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    run("score", model, *remote, "-o", tmp_path / "scores")
     table, one = PartitionedTable(tmp_path / "scores"), api.score(model, sources)
     rows = table.rows(range(1, len(table) + 1))
     expected = {row.path.replace(str(tmp_path), "s3://bucket"): row.score for row in one.rows()}
@@ -307,8 +306,7 @@ def test_s3_is_scored_and_prepared_as_local_files(
     assert len(rows) == len(expected) == 230
     assert table.left_out[0].first == "s3://bucket/images/train/broken.png"
 
-    code, _, err = anowild("prepare", *remote, *words, "-o", tmp_path / "many", "--like", model)
-    assert code == 0, err
+    run("prepare", *remote, "-o", tmp_path / "many", "--like", model)
     many = PackedSet(tmp_path / "many")
     whole = api.prepare(sources, tmp_path / "one", like=model)
     assert many.id == whole.id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -43,6 +44,19 @@ class Result(NamedTuple):
     process: int  # that did it, by its number on its machine
 
 
+def ray_library() -> Any:
+    """Import Ray.
+
+    Raises:
+        UserError: it is not installed; the message says how to install it.
+    """
+    if "ray" not in sys.modules and not os.environ.get("RAY_ADDRESS"):
+        # Ray listens on all addresses, and would run what anybody in the network sends. It looks here on import.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    return require("clusters", "ray")
+
+
 def run(
     make: Callable[..., Work],
     arguments: Mapping[str, Any],
@@ -68,9 +82,9 @@ def run(
     """
     if not pieces:
         return
-    ray = require("--engine ray", "ray")
+    ray = ray_library()
     with _connected(ray, workers), _interruptible():
-        data = require("--engine ray", "ray.data")
+        data = require("clusters", "ray.data")
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -140,7 +154,7 @@ class _Worker:
         """Return the result for a piece, and an error message or nothing."""
         if self.work is None:
             return None, self.error
-        ray = require("workers", "ray")
+        ray = ray_library()
         if ray.get(self.attempts.begin.remote(number)) > ATTEMPTS:
             return None, (
                 f"the process that reads part {number} of the images has died {ATTEMPTS} times; if memory ran out, "

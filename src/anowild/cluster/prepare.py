@@ -8,14 +8,13 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from anowild.cluster.engine import run
+from anowild.cluster.engine import ray_library, run
 from anowild.cluster.pieces import Piece, Pieces, cut
 from anowild.data import Preprocess
 from anowild.data.dataset.writer import Prepared, PreparedSource, prepare
 from anowild.data.image_set import Source
 from anowild.data.readers import Record, SkippedImage
 from anowild.data.readers.base import PassedOver, PassedOverTally, Shape
-from anowild.libraries import require
 from anowild.signals import Interrupted
 
 #: Images of a piece, about: they are in memory together, after preprocessing.
@@ -116,5 +115,5 @@ def open_sources(
     Raises:
         UserError: Ray is missing, or a source cannot be read.
     """
-    require("--engine ray", "ray")
+    ray_library()
     return [ClusterSource(pieces, workers) for pieces in cut(sources, IMAGES_A_PIECE)]

@@ -1,15 +1,12 @@
 """Sources behind URLs, by fsspec: whole files are fetched into a temporary folder, and read there.
 
-``s3://`` needs no further library: PyArrow reads it. Credentials, region and endpoint come from the usual
-variables (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_DEFAULT_REGION``, ``AWS_ENDPOINT_URL``) or
-files. Other protocols need the library that fsspec names.
+`anowild.data.stores` says which protocols there are, and where credentials come from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +24,8 @@ from anowild.data.readers.folder import is_image
 from anowild.data.readers.listing import HIDDEN, is_set_aside, of_ending
 from anowild.data.readers.parquet import SUFFIXES as PARQUET
 from anowild.data.readers.webdataset import SUFFIXES as TAR
+from anowild.data.stores import file_system
 from anowild.errors import UserError
-from anowild.libraries import library
 
 #: Files that are fetched at a time: small ones cost a round trip each.
 AT_A_TIME = 8
@@ -205,7 +202,7 @@ def _shards(files: Sequence[RemoteFile]) -> list[RemoteFile]:
 def _listed(url: str, passed_over: PassedOverTally) -> list[RemoteFile]:
     """Return the files behind a URL, in the order in which local ones are read."""
     try:
-        system, root = _file_system(url)
+        system, root = file_system(url)
         found = system.find(root, detail=True)
     except FileNotFoundError:
         raise UserError(f"{url}: no such file or folder; check the address") from None
@@ -237,7 +234,7 @@ def _fetch(url: str, files: Sequence[RemoteFile], paths: Sequence[Path]) -> None
         UserError: the server cannot be reached, or the disk is full.
     """
     try:
-        system, _ = _file_system(url)
+        system, _ = file_system(url)
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(min(AT_A_TIME, len(files))) as pool:
@@ -258,28 +255,3 @@ def _unreachable(url: str, error: Exception) -> UserError:
     return UserError(
         f"{url}: cannot be read ({reason}); check address, credentials and endpoint, and give the same command again"
     )
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path there."""
-    protocol, _, path = url.partition("://")
-    if protocol in ("s3", "s3a"):
-        return _s3(path.partition("/")[0]), path
-    system, root = library("fsspec.core", url).url_to_fs(url)
-    return system, root
-
-
-def _s3(bucket: str) -> Any:
-    arrow = library("pyarrow.fs", f"s3://{bucket}")
-    wrapper = library("fsspec.implementations.arrow", f"s3://{bucket}").ArrowFSWrapper
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    given: dict[str, Any] = {}
-    if endpoint:  # PyArrow does not look for it
-        scheme, _, host = endpoint.rpartition("://")
-        given |= {"endpoint_override": host.rstrip("/"), "scheme": scheme or "https"}
-    elif not region:
-        region = arrow.resolve_s3_region(bucket)
-    if region:
-        given["region"] = region
-    return wrapper(arrow.S3FileSystem(**given))

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from anowild.cluster.engine import Result, run
+from anowild.cluster.engine import Result, ray_library, run
 from anowild.cluster.pieces import IMAGES_A_PIECE, Piece, cut, digest_of, total
 from anowild.data import ImageStream
 from anowild.data.image_set import NAMED, Source
@@ -21,7 +21,6 @@ from anowild.data.readers.base import PassedOver, PassedOverTally, SkippedImage,
 from anowild.data.value_range import ValueRange, unlike_trained
 from anowild.device import configure_process
 from anowild.errors import UserError
-from anowild.libraries import require
 from anowild.progress import bar
 from anowild.scoring.detector import Detector
 from anowild.scoring.explain import one_line
@@ -185,7 +184,7 @@ def score(
         UserError: Ray is missing; the model or a source cannot be used; ``out`` holds something else.
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
-    require("--engine ray", "ray")
+    ray_library()
     folder, out = Path(model), Path(out)
     if out.suffix.lower() in (".csv", ".parquet"):
         raise UserError(f"{out}: many workers write a folder, not a file; name one, such as scores")
