@@ -19,11 +19,11 @@ import pytest
 from anowild import api
 from anowild.arrays import Array
 from anowild.cluster import engine
-from anowild.cluster import prepare as engine_prepare
 from anowild.cluster.engine import Result
 from anowild.cluster.pieces import LocalPiece, Piece
 from anowild.cluster.score import ScoringWork, _files, score
 from anowild.data import PackedSet
+from anowild.data.dataset import writer
 from anowild.errors import UserError
 from anowild.presets import preset
 from anowild.scoring import Table
@@ -161,7 +161,7 @@ def test_a_prepared_set_goes_on_within_a_piece(
 ) -> None:
     monkeypatch.setattr("anowild.cluster.prepare.IMAGES_A_PIECE", 50)
     monkeypatch.setattr("anowild.data.dataset.writer.CHUNK_IMAGES", 70)
-    prepared, given = engine_prepare.prepare, [0]
+    prepared, given = writer.prepare, [0]
 
     def stop_at_120(*words: Any) -> Any:
         given[0] += 1
