@@ -18,6 +18,7 @@ photographs  a camera's folder with planted oddities, to look through
 fuzz     random edits of models, searches and reviews, or of data files
 watch    looks at large folders, long tables, and the time from a file to its score
 export   exported models beside PyTorch: scores and speed
+cluster  scoring by a Ray cluster, one worker of which is killed, beside one process
 service  a scoring service at twice its capacity, for ten minutes
 page     a review of 100,000 images in a browser
 capacity  images a second of each step, from files to a table, and what a billion would take

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,6 @@ from anowild.study.tables import write_parquet
 
 INSTALL = r"pip install 'anowild\[formats\]'"
 PACKED = rf"^packed data sets need pyarrow: {INSTALL}$"
-NO_SESSION: Any = SimpleNamespace(
-    names=(), score=np.zeros(0), images=SimpleNamespace(finding_words={})
-)
 TABLES = rf"^tables in Parquet need pyarrow: {INSTALL}$"
 
 
@@ -77,7 +73,7 @@ def test_packed_sets_are_refused_before_anything_is_read_or_written(
         lambda path: clean(path, path.with_name("cleaned")),
         lambda path: next(iter(_values(path, ("path", "score")))),
         lambda path: write_parquet([{"score": 1.0}], path),
-        lambda path: encode_marks(NO_SESSION, [], "parquet"),
+        lambda path: encode_marks(lambda names: {}, [], "parquet"),
     ],
 )
 def test_tables_in_parquet_name_the_library(

@@ -9,6 +9,7 @@ PyTorch takes two seconds:
 >>> anowild.report(detector, "images", "report.html")                # doctest: +SKIP
 
 - ``find``, ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``,
+  ``report_table``, ``review_table``,
   ``share``, ``export``: the jobs, as the command line has them (`anowild.api`)
 - ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
 - ``FixedScore``, ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules that choose a limit
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
         find,
         prepare,
         report,
+        report_table,
         review,
+        review_table,
         score,
         share,
         train,
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from anowild.scoring.explain import Reason
     from anowild.scoring.reference_images import ReferenceImages
     from anowild.scoring.stream import ThresholdRule
+    from anowild.scoring.table import Scored
     from anowild.scoring.threshold_rules import (
         Budget,
         ExpectedShare,
@@ -74,8 +78,8 @@ if TYPE_CHECKING:
 #: Where names come from that are imported when they are first used.
 _LAZY = {
     "anowild.api": (
-        "clean", "contaminate", "evaluate", "export", "find", "prepare", "report", "review", "score", "share",
-        "train",
+        "clean", "contaminate", "evaluate", "export", "find", "prepare", "report", "report_table", "review",
+        "review_table", "score", "share", "train",
     ),
     "anowild.data": ("ImageSet", "PackedSet", "Preprocess"),
     "anowild.data.crops": ("CropSettings",),
@@ -97,6 +101,7 @@ _LAZY = {
     "anowild.scoring.threshold_rules": (
         "Budget", "ExpectedShare", "FalseDiscoveryRate", "FixedScore", "Gap",
     ),
+    "anowild.scoring.table": ("Scored",),
     "anowild.scoring.thresholds": ("Threshold",),
     "anowild.scoring.trained_on": ("TrainedOn",),
     "anowild.views": ("Cue", "Explanation", "View"),
@@ -133,6 +138,7 @@ __all__ = [
     "Reason",
     "ReferenceImages",
     "Row",
+    "Scored",
     "Scores",
     "Settings",
     "SkippedImage",
@@ -158,7 +164,9 @@ __all__ = [
     "preset",
     "push_to_hub",
     "report",
+    "report_table",
     "review",
+    "review_table",
     "save_pretrained",
     "score",
     "share",

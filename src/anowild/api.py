@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from anowild.arrays import Array
 from anowild.data import PackedSet, Preprocess, choose_preprocess, open_all
@@ -28,6 +28,7 @@ from anowild.presets import preset
 from anowild.settings import Settings
 
 if TYPE_CHECKING:
+    from anowild.cluster.prepare import ClusterSource
     from anowild.evaluation.evaluate import Evaluation
     from anowild.evaluation.labels import Labels
     from anowild.portable.facts import Facts
@@ -42,7 +43,9 @@ __all__ = [
     "find",
     "prepare",
     "report",
+    "report_table",
     "review",
+    "review_table",
     "score",
     "share",
     "train",
@@ -63,6 +66,8 @@ def prepare(
     masks: Sequence[str] = (),
     like: str | Path | None = None,
     leaks: Leaks = "refuse",
+    engine: Literal["process", "ray"] = "process",
+    workers: int | None = None,
 ) -> PackedSet:
     """Pack sources into a data set, or go on with a preparation that was stopped.
 
@@ -77,6 +82,9 @@ def prepare(
             ``sources`` and ``test``.
         like: folder of a model whose preprocessing is used, so that it can score the data set.
         leaks: what to do with test images that are in training as well, or nearly.
+        engine: who decodes and preprocesses: this process, or the workers of a Ray cluster, for the same data set.
+            Sources may then be URLs, as ``s3://bucket/images``.
+        workers: of the cluster; one for each of its cores unless given.
 
     Raises:
         UserError: nothing to prepare; leaks; another data set in ``out``; a full disk.
@@ -87,7 +95,10 @@ def prepare(
     names = [source_name(source) for source in (*training, *tests)]
     if len(set(names)) < len(names):
         raise UserError(f"{max(names, key=names.count)}: is given twice")
-    readers = open_all([*training, *tests])
+    on_cluster: list[ClusterSource] = []
+    if engine == "ray":
+        on_cluster = _open_on_cluster([*training, *tests], workers, crops)
+    readers: list[ImageSource] = [*on_cluster] or open_all([*training, *tests])
     sheet = None
     if masks and (crops is None or len(masks) != len(readers)):
         raise UserError(
@@ -107,13 +118,18 @@ def prepare(
         preprocess = _preprocess_of(Path(like))
     else:
         preprocess = choose_preprocess(readers, settings or PREPARED)
-    how = {
+    how: dict[str, Any] = {
         "sources": names[: len(training)],
         "test": names[len(training) :],
         "labels": labels,
         "crops": None if crops is None else crops.to_json(),
         "masks": list(masks),
     }
+    for source in on_cluster:
+        source.preprocess = preprocess
+    # No files of this machine tell whether what is on servers has changed.
+    if remote := [source.cut.digest for source in on_cluster if source.cut.reader is None]:
+        how |= {"files": remote}
     if any(reader.packed is not None for reader in readers):
         raise UserError("a packed data set is prepared already; give the sources it was made of")
     parts = [Part(readers[: len(training)]), Part(readers[len(training) :], "test")]
@@ -290,6 +306,32 @@ def report(
     write_report(model, sources, out, rule, labels, shown, notes, others, folder)
 
 
+def report_table(
+    table: str | Path,
+    out: str | Path,
+    rule: ThresholdRule | None = None,
+    shown: int = 24,
+) -> None:
+    """Write the page of :func:`report` about a table in parts, however many images it has.
+
+    The pictures are made of the originals, which have to be where the table names them. What needs the pixels of all
+    images is left out.
+
+    Args:
+        table: folder of the table.
+        out: .html.
+        rule: which images are flagged: ``FixedScore``, ``Budget`` or ``ExpectedShare``; else the table's limit, or
+            without one the score that 5 % of the training images reach.
+        shown: odd images on the page.
+
+    Raises:
+        UserError: there is no whole table, the rule needs the model, or the page cannot be written.
+    """
+    from anowild.reporting.of_table import write_table_report
+
+    write_table_report(table, out, rule, shown)
+
+
 def review(
     model: Detector | str | Path,
     sources: Source | Sequence[Source],
@@ -326,6 +368,35 @@ def review(
         detector, kept = Detector.load(model), model
     model_folder = None if kept is None else Path(kept)
     serve(detector, sources, Path(out), host, port, again, model_folder, open_browser, token)
+
+
+def review_table(
+    table: str | Path,
+    out: str | Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: bool = True,
+    open_browser: bool = False,
+) -> None:
+    """Serve the page of :func:`review` for a table in parts, however many images it has.
+
+    Originals are decoded when somebody looks at them. What needs the pixels of all images is not offered.
+
+    Args:
+        table: folder of the table.
+        out: folder of the review; ``review`` in the table's folder unless given.
+        host: as for :func:`review`.
+        port: as for :func:`review`.
+        token: as for :func:`review`.
+        open_browser: as for :func:`review`.
+
+    Raises:
+        UserError: there is no whole table, or as for :func:`review`.
+    """
+    from anowild.reviewing.serve import serve_table
+
+    folder = None if out is None else Path(out)
+    serve_table(Path(table), folder, host, port, open_browser, token)
 
 
 def clean(
@@ -435,6 +506,16 @@ def export(
     detector = model if isinstance(model, Detector) else Detector.load(model, "cpu")
     out, place = Path(out), None if runtime is None else Path(runtime)
     return formats.export(detector, out, kind or formats.kind_of(out), pixels, place)
+
+
+def _open_on_cluster(
+    sources: list[Source], workers: int | None, crops: CropSettings | None
+) -> list[ClusterSource]:
+    from anowild.cluster.prepare import open_sources
+
+    if crops is not None:
+        raise UserError("objects are cut out by one process; leave out --engine ray")
+    return open_sources(sources, workers)
 
 
 def _preprocess_of(model: Path) -> Preprocess:

@@ -28,6 +28,7 @@ from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
+from tests.reviewing.browsing import ranking_of
 
 #: All views but the pretrained network, which takes half a minute on a busy machine.
 TINY = [f"--set={change}" for change in (
@@ -151,7 +152,7 @@ def test_what_is_done_is_shown_at_once(
     assert code == 0, err
     (review,) = shown
     assert review.status.stage == "done"
-    assert list(review.ranking.session.scores.views) == ["transforms", "pixels"]
+    assert list(ranking_of(review).session.scores.views) == ["transforms", "pixels"]
     assert scores_of(out) == found
 
 
@@ -199,7 +200,7 @@ def test_a_training_that_fails_leaves_the_first_ranking(
             time.sleep(0.05)
         assert review.status.stage == "failed"
         assert "The first ranking stays" in review.status.text
-    assert len(review.ranking.session) == 120
+    assert len(review.catalog) == 120
     assert (out / QUICK / "model.json").exists()
 
 

@@ -17,7 +17,8 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 from sklearn.datasets import load_sample_image
 
 from anowild.reviewing.app import Review
-from anowild.reviewing.ranking import Query, Ranking
+from anowild.reviewing.query import Query
+from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.store import Store
 from anowild.scoring import Detector
 from tests.browser import PATIENCE
@@ -55,18 +56,23 @@ class Site:
     review: Review
     store: Store
 
+    @property
+    def ranking(self) -> Ranking:
+        """What is served, with scores in memory."""
+        return ranking_of(self.review)
+
     def numbers(self, query: Query) -> list[int]:
         """Return what the page has to show."""
-        return [int(n) for n in self.review.ranking.select(query, self.store.marks())]
+        return [int(n) for n in self.ranking.select(query, self.store.marks())]
 
     def number(self, name: str) -> int:
         """Return the number of the image whose name ends so."""
-        names = self.review.ranking.session.names
+        names = self.ranking.session.names
         return next(i for i, known in enumerate(names) if known.endswith(name))
 
     def marks(self, reviewer: str = "me") -> dict[int, str | None]:
         """Return the stored verdicts of a reviewer by the numbers of images."""
-        known = self.review.ranking.session.numbers
+        known = self.ranking.session.numbers
         return {
             known[mark.image]: mark.verdict
             for mark in self.store.marks()
@@ -75,13 +81,19 @@ class Site:
 
     def tags(self) -> dict[int, tuple[str, ...]]:
         """Return the stored tags by the numbers of images."""
-        known = self.review.ranking.session.numbers
+        known = self.ranking.session.numbers
         return {known[mark.image]: mark.tags for mark in self.store.marks() if mark.tags}
 
     def mark(self, numbers: Sequence[int], reviewer: str, verdict: str) -> None:
         """Store marks that were made before the page is opened."""
-        names = self.review.ranking.session.names
+        names = self.ranking.session.names
         self.store.mark([names[i] for i in numbers], reviewer, verdict)
+
+
+def ranking_of(review: Review) -> Ranking:
+    """Return what a review of packed images serves."""
+    assert isinstance(review.catalog, Ranking)
+    return review.catalog
 
 
 def write_images(folder: Path) -> None:

@@ -24,14 +24,15 @@ from anowild.data.display import thumbnail
 from anowild.errors import UserError
 from anowild.reviewing.app import MAX_IMAGES, Review
 from anowild.reviewing.export import write_marks
+from anowild.reviewing.folder import FACTS, SCORES
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.security import access_rules
 from anowild.reviewing.serve import Server, serve
-from anowild.reviewing.session import FACTS, SCORES, ReviewSession, warn_unmatched_marks
+from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, VERDICTS, Store, consensus
 from anowild.scoring import Detector
 from tests.conftest import PATIENCE, Run
-from tests.reviewing.browsing import HOSTILE
+from tests.reviewing.browsing import HOSTILE, ranking_of
 
 HERE = "http://127.0.0.1:8765"
 HOSTS = frozenset({"127.0.0.1:8765"})
@@ -79,7 +80,7 @@ def test_images_are_read_and_scored_once(
 
 
 def test_original_of_every_image(client: TestClient, review: Review) -> None:
-    names = review.ranking.session.names
+    names = ranking_of(review).session.names
     for number in [0, 1, 2, 3, 60]:
         answer = client.get(f"/api/original/{number}")
         assert answer.status_code == 200, answer.text
@@ -173,7 +174,7 @@ def test_review_of_an_earlier_version_is_scored_again(
 def test_every_order_has_the_odd_side_first(client: TestClient, review: Review) -> None:
     info = client.get("/api/info").json()
     assert info["count"] == 120
-    session, fitted = review.ranking.session, review.ranking.detector.calibration.cues
+    session, fitted = ranking_of(review).session, ranking_of(review).detector.calibration.cues
     names = [sort["name"] for sort in info["sorts"]]
     assert {"score", "marks", "name", "check_sharpness", "cue_residual"} <= set(names)
     for name in names:
@@ -191,7 +192,7 @@ def test_every_order_has_the_odd_side_first(client: TestClient, review: Review) 
 
 
 def test_selections(client: TestClient, review: Review) -> None:
-    session = review.ranking.session
+    session = ranking_of(review).session
     limit = float(np.median(session.score))
     above = numbers_of(client, f"above={limit}")
     below = numbers_of(client, f"below={limit}")
@@ -224,7 +225,7 @@ def test_selections(client: TestClient, review: Review) -> None:
 def test_rows_are_of_the_images_asked_for(client: TestClient, review: Review) -> None:
     numbers = [5, 0, 77]
     rows = client.get("/api/rows?images=5,0,77&reviewer=Ada&group=1").json()
-    session = review.ranking.session
+    session = ranking_of(review).session
     assert rows["scores"] == pytest.approx(session.score[numbers], rel=1e-6)
     assert rows["names"][0] == session.names[5]
     assert rows["own"] == [None] * 3
@@ -288,8 +289,12 @@ def test_limit_is_kept_with_the_model(review: Review, model_folder: Path, tmp_pa
     assert (answer.status_code, "not kept in a folder" in answer.text) == (500, True)
     shutil.copytree(model_folder, tmp_path / "model")
     review.model = tmp_path / "model"
-    assert post(client, review, "/api/limit", score=2.5)["limit"] == {"score": 2.5, "saved": True}
-    assert client.get("/api/info").json()["limit"] == {"score": 2.5, "saved": True}
+    assert post(client, review, "/api/limit", score=2.5)["limit"] == {
+        "score": 2.5, "saved": True, "reached": int((ranking_of(review).session.score >= 2.5).sum()),
+    }  # fmt: skip
+    assert client.get("/api/info").json()["limit"] == {
+        "score": 2.5, "saved": True, "reached": int((ranking_of(review).session.score >= 2.5).sum()),
+    }  # fmt: skip
 
 
 def test_files_are_opened_only_on_this_machine(
@@ -310,17 +315,17 @@ def test_files_are_opened_only_on_this_machine(
     while not (tmp_path / "opened").exists():
         assert time.monotonic() < end
         time.sleep(0.02)
-    assert (tmp_path / "opened").read_text().strip() == review.ranking.session.names[5]
+    assert (tmp_path / "opened").read_text().strip() == ranking_of(review).session.names[5]
 
 
 def test_other_scores_take_the_place_of_the_first(client: TestClient, review: Review) -> None:
     assert client.get("/api/status").json() == {
         "version": 1, "stage": "done", "text": "", "fraction": None,
     }  # fmt: skip
-    session = review.ranking.session
+    session = ranking_of(review).session
     before = numbers_of(client, "sort=score")
     scores = replace(session.scores, score=-session.score)
-    review.rerank(Ranking(replace(session, scores=scores), review.ranking.detector), None)
+    review.rerank(Ranking(replace(session, scores=scores), ranking_of(review).detector), None)
     assert client.get("/api/status").json()["version"] == 2
     assert numbers_of(client, "sort=score") != before
 
@@ -355,8 +360,8 @@ def test_learned_order_changes_with_marks(client: TestClient, review: Review) ->
 def test_thumbnails_are_scaled_down_but_never_up(client: TestClient, review: Review) -> None:
     pixels = np.add.outer(np.arange(240) % 256, np.arange(320) % 256).astype(np.uint8)[:, :, None]
     large = thumbnail(pixels)
-    thumbnails = review.ranking.session.images.thumbnails
-    review.ranking.session.images.thumbnails = [large, thumbnails[1]]
+    thumbnails = ranking_of(review).session.images.thumbnails
+    ranking_of(review).session.images.thumbnails = [large, thumbnails[1]]
     answer = client.get("/api/thumbnail/0?side=128")
     assert answer.headers["content-type"] == "image/jpeg"
     small = Image.open(io.BytesIO(answer.content))
@@ -373,7 +378,7 @@ def test_thumbnails_are_scaled_down_but_never_up(client: TestClient, review: Rev
 def test_export_formats_hold_all_marks(
     client: TestClient, review: Review, tmp_path: Path, scored_folder: Path
 ) -> None:
-    names = [Path(name).name for name in review.ranking.session.names]
+    names = [Path(name).name for name in ranking_of(review).session.names]
     for name in HOSTILE[:2]:
         post(
             client,
@@ -394,7 +399,7 @@ def test_export_formats_hold_all_marks(
         verdict="remove",
         reviewer="Bo",
     )
-    review.ranking.session.images.finding_words = {names.index("050.png"): "blurred"}
+    ranking_of(review).session.images.finding_words = {names.index("050.png"): "blurred"}
     rows = list(csv.DictReader(io.StringIO(client.get("/api/export?format=csv").text)))
     assert [(Path(r["path"]).name, r["label"], r["verdict"], r["agreed"]) for r in rows] == [
         (HOSTILE[0], "1", "remove", "remove"),
@@ -556,7 +561,7 @@ def test_only_this_machine_can_do_without_a_token(
 
 
 def test_progress_counts_the_images_of_the_review(client: TestClient, review: Review) -> None:
-    names = review.ranking.session.names
+    names = ranking_of(review).session.names
     rng = np.random.default_rng(0)
     review.store.mark(["gone.png"], "Ada", "remove")
     for i in range(60):

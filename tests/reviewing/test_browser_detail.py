@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from anowild.finding.job import Job
 from anowild.reviewing.app import Review
-from anowild.reviewing.ranking import Query, Ranking
+from anowild.reviewing.query import Query
+from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring.saved_limit import load_limit
 from tests.browser import new_page, served
@@ -48,8 +49,8 @@ def test_map(page: Page, site: Site) -> None:
     page.keyboard.press("m")
     canvas = page.locator("#map-canvas")
     expect(canvas).to_be_visible()
-    eventually(lambda: site.review.ranking.layout() is not None, True)
-    layout = site.review.ranking.layout()
+    eventually(lambda: site.ranking.layout() is not None, True)
+    layout = site.ranking.layout()
     assert layout is not None
     expect(page.locator("#map-text")).to_be_empty()
     page.wait_for_function(
@@ -72,7 +73,7 @@ def test_map(page: Page, site: Site) -> None:
     lonely = int(distances.min(axis=1).argmax())
     page.mouse.move(*at(lonely))
     expect(page.locator("#map-hover")).to_be_visible()
-    name = Path(site.review.ranking.session.names[lonely]).name
+    name = Path(site.ranking.session.names[lonely]).name
     expect(page.locator("#map-hover figcaption")).to_contain_text(name.split("[")[0])
     page.mouse.click(*at(lonely))
     eventually(lambda: f"image={lonely}" in address(page), True)

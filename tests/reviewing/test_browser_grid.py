@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from anowild.reviewing.ranking import Query
+from anowild.reviewing.query import Query
 from tests.browser import new_page
 from tests.reviewing.browsing import (
     DESKTOP,
@@ -268,7 +268,7 @@ def test_keys_work_on_the_grid_after_a_click_on_a_control(page: Page, site: Site
 
 
 def test_every_order_by_pointer_and_reversed(page: Page, site: Site) -> None:
-    sorts = [sort["name"] for sort in site.review.ranking.sorts()]
+    sorts = [sort["name"] for sort in site.ranking.sorts()]
     assert {"score", "marks", "view_gan", "view_pixels", "check_sharpness", "name"} <= set(sorts)
     assert len(sorts) > 10
     for sort in sorts:
@@ -282,7 +282,7 @@ def test_every_order_by_pointer_and_reversed(page: Page, site: Site) -> None:
 
 
 def test_orders_by_keys(page: Page, site: Site) -> None:
-    sorts = [sort["name"] for sort in site.review.ranking.sorts()]
+    sorts = [sort["name"] for sort in site.ranking.sorts()]
     page.focus("#sort")
     page.keyboard.press("End")
     shows(page, site.numbers(Query(sort=sorts[-1])))
@@ -296,8 +296,8 @@ def test_filters(browser: Browser, site: Site, how: str) -> None:
     order = site.numbers(Query())
     site.mark(order[:6], "Ada", "remove")
     site.mark(order[4:8], "Bo", "keep")
-    site.store.tag([site.review.ranking.session.names[order[9]]], "Bo", "dust", True)
-    limit = site.review.ranking.session.score[order[10]]
+    site.store.tag([site.ranking.session.names[order[9]]], "Bo", "dust", True)
+    limit = site.ranking.session.score[order[10]]
 
     with new_page(browser, site.url, viewport=DESKTOP) as page:
 
@@ -339,7 +339,7 @@ def test_filters(browser: Browser, site: Site, how: str) -> None:
         only(Query(above=float(page_limit(page))))
         press('#filter-side [data-value="below"]')
         only(Query(below=float(page_limit(page))))
-        kinds = [finding.kind for finding in site.review.ranking.session.images.findings]
+        kinds = [finding.kind for finding in site.ranking.session.images.findings]
         first = page.locator("#filter-finding .chip").first
         expect(first).to_have_text(f"any finding{len(site.numbers(Query(finding='any')))}")
         press('#filter-finding [data-value="any"]')
@@ -350,7 +350,7 @@ def test_filters(browser: Browser, site: Site, how: str) -> None:
             only(Query(finding=kind))
         press('#filter-tag [data-value="dust"]')
         only(Query(tag="dust"))
-        folder = site.review.ranking.folders[0]
+        folder = site.ranking.folders[0]
         select("#folder", folder)
         only(Query(folder=folder))
         for view in ("gan", "pixels"):
@@ -380,7 +380,7 @@ def test_filters(browser: Browser, site: Site, how: str) -> None:
 
 
 def test_groups(page: Page, site: Site) -> None:
-    ranking = site.review.ranking
+    ranking = site.ranking
     grouped = site.numbers(Query(group=True))
     assert len(grouped) < len(ranking.session)
     number = max(grouped, key=lambda n: int(ranking.group_sizes[n]))

@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from anowild import api
 from anowild.reviewing.app import Review, Status
-from anowild.reviewing.ranking import Query, Ranking
+from anowild.reviewing.query import Query
+from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.study.datasets import cells64

@@ -200,7 +200,7 @@ def test_what_is_in_force_is_the_same_as_from_all_events(tmp_path: Path) -> None
         reviewer, by = rng.choice(["Ada", "Bo"]), rng.choice([store, store, other])
         action = rng.randrange(4)
         if action == 0:
-            by.undo(reviewer, rng.choice([None, {"a", "b"}]))
+            by.undo(reviewer, rng.choice([None, {"a", "b"}.__contains__]))
         elif action == 1:
             by.tag(images, reviewer, rng.choice(["dust", "edge"]), rng.random() < 0.5)
         else:
@@ -289,7 +289,7 @@ def test_a_step_on_many_images_is_undone_at_once(tmp_path: Path) -> None:
     assert sorted(store.undo("Ada")) == ["a", "b", "c"]
     assert verdicts(store) == {("a", "Ada"): "keep", ("b", "Ada"): "keep", ("a", "Bo"): "keep"}
     # Images that are not in the review are left alone.
-    assert store.undo("Ada", {"b"}) == ["b"]
+    assert store.undo("Ada", {"b"}.__contains__) == ["b"]
     assert verdicts(store) == {("a", "Ada"): "keep", ("a", "Bo"): "keep"}
 
 

@@ -11,9 +11,12 @@ from anowild.cli import completion
 from anowild.cli.help import Command
 from anowild.cli.options import (
     Changes,
+    Engine,
     Sources,
+    Workers,
     changed,
     check_left_out,
+    check_workers,
     command_line,
     new_name,
     two_numbers,
@@ -109,11 +112,14 @@ def prepare(
     every: Annotated[
         int | None, _crops("Read only one frame in this many.", min=1, metavar="N")
     ] = None,
+    engine: Engine = "process",
+    workers: Workers = None,
 ) -> None:
     """Turn images, arrays, archives or videos into a packed data set that trains fast."""
     from anowild import api
     from anowild.data.dataset.summary import quality_summary
 
+    check_workers(engine, workers)
     given: dict[str, Any] = {
         "object_size": object_size, "contrast": contrast, "side": crop_side, "padding": padding,
         "every": every,
@@ -130,7 +136,7 @@ def prepare(
     packed = api.prepare(
         sources, out, changed(api.PREPARED, changes, resolution=size),
         test=test or (), labels=labels, like=like, leaks=leaks,
-        crops=_crop_settings(crop_objects, given), masks=masks or (),
+        crops=_crop_settings(crop_objects, given), masks=masks or (), engine=engine, workers=workers,
     )  # fmt: skip
     for line in quality_summary(packed):
         print(for_terminal(line))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,6 +22,8 @@ from anowild.presets import FAST, preset
 
 if TYPE_CHECKING:
     from anowild.scoring import Detector, Table
+    from anowild.scoring.stream import ThresholdRule
+    from anowild.scoring.thresholds import Threshold as Limit
 
 #: Exit code of `score --exit-code` where something is flagged.
 FLAGGED = 3
@@ -121,7 +123,8 @@ def score(
             "-o",
             "--out",
             metavar="FILE",
-            help="Write a table: scores.csv, scores.parquet, or - for CSV on the standard output.",
+            help="Write a table: scores.csv, scores.parquet, or - for CSV on the standard output; with --engine "
+            "ray a folder.",
         ),
     ] = None,
     as_json: Annotated[
@@ -163,11 +166,15 @@ def score(
     device: options.Device = "auto",
     threads: options.Threads = None,
     precision: options.Precision = "float32",
+    engine: options.Engine = "process",
+    workers: options.Workers = None,
 ) -> None:
     """Score images, the oddest first: print them, write a table, flag what reaches a limit."""
     from anowild import api
     from anowild.scoring.flagged_files import FlaggedFiles
     from anowild.scoring.unlike_training import unlike_training
+
+    options.check_workers(engine, workers)
 
     to_stdout = out == Path("-")
     file = None if to_stdout else out
@@ -181,6 +188,18 @@ def score(
     for given, option in ((copy_flagged, "--copy-flagged"), (exit_code, "--exit-code")):
         if given and rule is None:
             raise UserError(f"{option} needs a limit, such as --threshold saved or --budget 20")
+    if engine == "ray":
+        alone = {
+            "--json": as_json,
+            "--new-only": new_only,
+            "--copy-flagged": copy_flagged is not None,
+        }
+        _check_ray(file, [option for option, given in alone.items() if given])
+        assert file is not None
+        _score_with_ray(
+            model, sources, file, rule, show, exit_code, workers, device, threads, precision
+        )
+        return
     copies = None if copy_flagged is None else FlaggedFiles(sources, copy_flagged)
     detector = options.load_detector(model, device, threads, precision)
     table = api.score(detector, sources, file, rule, new_only)
@@ -207,6 +226,69 @@ def score(
     options.check_left_out(table.new, table.left_out)
     if exit_code and flagged:
         raise typer.Exit(FLAGGED)
+
+
+def _check_ray(out: Path | None, others: list[str]) -> None:
+    """Raise UserError unless the options of `score` go with --engine ray."""
+    if others:
+        raise UserError(f"{others[0]} does not go with --engine ray, which writes a folder (-o)")
+    if out is None:
+        raise UserError("--engine ray writes a folder: name it (-o scores)")
+
+
+def _score_with_ray(
+    model: Path,
+    sources: list[str],
+    out: Path,
+    rule: ThresholdRule | None,
+    show: int,
+    exit_code: bool,
+    workers: int | None,
+    device: str,
+    threads: int | None,
+    precision: Literal["float32", "bfloat16"],
+) -> None:
+    """Score into a table in parts, and print what the ordinary command prints."""
+    from anowild.cluster.score import score as score_pieces
+    from anowild.device import configure_process
+    from anowild.files import for_terminal
+    from anowild.scoring.detector import Detector
+    from anowild.scoring.scores import shown_score
+    from anowild.scoring.unlike_training import unlike_training
+
+    threads = threads or 1
+    configure_process(threads)  # false discovery rates score their calibration images here
+    table = score_pieces(
+        model, sources, out, rule,
+        workers=workers, device=device, threads=threads, precision=precision,
+    )  # fmt: skip
+    images = table.facts.training_images
+    for row in table.rows(range(1, min(show, len(table)) + 1)):
+        score = shown_score(row.score, images)
+        print(for_terminal(f"{row.rank:6}  {score:>7}  {row.path}  {row.why}".rstrip()))
+    usual = Detector.threshold()
+    left_out = sum(one.count for one in table.left_out)
+    print(
+        f"{out}: {len(table)} images, {left_out} left out; {100 * table.reached(usual) / len(table):.1f} % score "
+        f"{usual:.2f} or more (5 % of the training images do)"
+    )
+    limit = table.threshold
+    if limit is not None:
+        _print_limit(limit, str(limit.flagged), print)
+    unlike = unlike_training(table.scores)
+    if unlike is not None:
+        options.print_error(f"anowild: warning: {unlike}")
+    options.check_left_out(len(table), left_out)
+    if exit_code and limit is not None and limit.flagged:
+        raise typer.Exit(FLAGGED)
+
+
+def _print_limit(limit: Limit, flagged: str, say: Callable[[str], None]) -> None:
+    if limit.score is None:
+        say(f"flagged: none. {limit.promise}\nassumption: {limit.assumption}")
+        return
+    say(f"flagged: {flagged} (score {limit.score:.4g} or more)")
+    say(f"promise: {limit.promise}\nassumption: {limit.assumption}")
 
 
 def _print_oddest(table: Table, detector: Detector, count: int) -> None:
@@ -252,24 +334,18 @@ def _print_summary(table: Table, file: Path | None, say: Callable[[str], None]) 
         f"{share}{among} score {usual:.2f} or more (5 % of the training images do)" if share else ""
     )
     say(f"{where}{len(table)} images{new}, {table.left_out} left out{told}")
-    if table.threshold is not None:
-        limit = table.threshold
-        if limit.score is None:
-            say(f"flagged: none. {limit.promise}\nassumption: {limit.assumption}")
-        else:
-            count = (
-                f"{limit.flags(scores).sum()} of the new, {limit.flagged} of all"
-                if new
-                else limit.flagged
-            )
-            say(f"flagged: {count} (score {limit.score:.4g} or more)")
-            say(f"promise: {limit.promise}\nassumption: {limit.assumption}")
+    limit = table.threshold
+    if limit is not None:
+        flagged = str(limit.flagged)
+        if new and limit.score is not None:
+            flagged = f"{limit.flags(scores).sum()} of the new, {limit.flagged} of all"
+        _print_limit(limit, flagged, say)
 
 
 def report(
-    model: options.Model,
-    sources: options.Sources,
+    model: options.ModelOrTable,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="report.html.")],
+    sources: options.MaybeSources = None,
     labels: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="As for `evaluate`: adds how good the ranking is."),
@@ -292,6 +368,15 @@ def report(
     from anowild import api
 
     rule = options.threshold_rule(model, threshold, budget, expected_share, fdr, calibration, gap)
+    if options.is_table(model, sources):
+        if labels is not None:
+            raise UserError(
+                "--labels belong to images that are scored now, not to a table in parts"
+            )
+        api.report_table(model, out, rule, show)
+        print(f"{out}: open it in a browser")
+        return
+    assert sources is not None
     truth = options.labels_of(labels, normal, partial)
     detector = options.load_detector(model, device, threads)
     api.report(detector, sources, out, rule, truth, show, folder=model)

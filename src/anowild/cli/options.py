@@ -30,6 +30,12 @@ Sources = Annotated[
 ]
 
 
+MaybeSources = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[IMAGES]", help="As for `score`; not with a table in parts."),
+]
+
+
 def model_path(model: str) -> Path:
     """Return the folder of a model, downloaded if it is named hf://OWNER/NAME."""
     if not model.startswith("hf://"):
@@ -45,6 +51,15 @@ Model = Annotated[
         parser=model_path,
         metavar="MODEL",
         help="Folder of a trained model, or hf://OWNER/NAME or hf://OWNER/NAME@REVISION.",
+    ),
+]
+ModelOrTable = Annotated[
+    Path,
+    typer.Argument(
+        parser=model_path,
+        metavar="MODEL",
+        help="Folder of a trained model, or hf://OWNER/NAME; or, without IMAGES, the folder of a table of scores in "
+        "parts.",
     ),
 ]
 PresetName = Annotated[
@@ -99,6 +114,17 @@ Threads = Annotated[
         metavar="N",
         help="CPU threads; all unless given. On a machine that is busy, 1 is faster.",
     ),
+]
+Engine = Annotated[
+    Literal["process", "ray"],
+    typer.Option(
+        help="Who works: this process, or all workers of a Ray cluster (that RAY_ADDRESS names, else all cores of "
+        "this machine); see docs/cluster.md.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="With --engine ray: processes; all cores unless given."),
 ]
 Precision = Annotated[
     Literal["float32", "bfloat16"],
@@ -169,6 +195,28 @@ Gap = Annotated[
         "--gap", "--auto",
     ),
 ]  # fmt: skip
+
+
+def is_table(model: Path, sources: list[str] | None) -> bool:
+    """Whether a command is about a table in parts, in the place of a model and images.
+
+    Raises:
+        UserError: neither, or both at once.
+    """
+    from anowild.scoring.partitions import is_table as holds_table
+
+    if not holds_table(model):
+        if not sources:
+            raise UserError(
+                f"{model}: name the images behind the model; only a table of scores in parts stands alone, and this "
+                "folder holds none"
+            )
+        return False
+    if sources:
+        raise UserError(
+            f"{model}: is a table of scores, which names its images; leave {sources[0]} out"
+        )
+    return True
 
 
 def limit_of(threshold: str, model: Path | None) -> float:
@@ -271,6 +319,16 @@ def load_detector(
 
     configure_process(threads)
     return load_model(model, device, precision)
+
+
+def check_workers(engine: str, workers: int | None) -> None:
+    """Check that the options of a cluster belong together.
+
+    Raises:
+        UserError: there are workers, but no engine that has some.
+    """
+    if workers is not None and engine != "ray":
+        raise UserError("--workers is about --engine ray; give it as well")
 
 
 def is_hub_copy(model: Path) -> bool:

@@ -12,11 +12,17 @@ from anowild.errors import UserError
 
 
 def review(
-    model: options.Model,
-    sources: options.Sources,
+    model: options.ModelOrTable,
+    sources: options.MaybeSources = None,
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the review.")
-    ],
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="Folder of the review; of a table unless given `review` inside of it.",
+        ),
+    ] = None,
     browser: options.Browser = True,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8765,
@@ -33,6 +39,14 @@ def review(
     """Look at the images in a browser, the oddest first, and mark them; marks are kept in OUT."""
     from anowild import api
 
+    if options.is_table(model, sources):
+        if again:
+            raise UserError("--again scores images, and a table has their scores; leave it out")
+        api.review_table(model, out, host, port, token=token, open_browser=browser)
+        return
+    if out is None:
+        raise UserError("name the folder of the review: anowild review MODEL IMAGES -o FOLDER")
+    assert sources is not None
     detector = options.load_detector(model, device, threads)
     folder = None if options.is_hub_copy(model) else model  # which keeps a limit chosen on the page
     api.review(

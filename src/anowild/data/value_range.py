@@ -41,6 +41,14 @@ class ValueRange:
         self.channels[pixels.shape[2]] += 1
         self.ranges[name] = min(low, before[0]), max(high, before[1])
 
+    def merge(self, other: ValueRange) -> None:
+        """Add the images of another range."""
+        self.types.update(other.types)
+        self.channels.update(other.channels)
+        for name, (low, high) in other.ranges.items():
+            before = self.ranges.get(name, (low, high))
+            self.ranges[name] = min(low, before[0]), max(high, before[1])
+
     def __len__(self) -> int:
         return self.types.total()
 

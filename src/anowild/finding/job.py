@@ -23,8 +23,9 @@ from anowild.errors import UserError
 from anowild.files import exists, printable, read_json, write_json
 from anowild.finding.time_left import Plan
 from anowild.reviewing.details import seen_in_all
+from anowild.reviewing.folder import FACTS
 from anowild.reviewing.images import ReviewImages, prepare_images
-from anowild.reviewing.session import FACTS, ReviewSession, identity
+from anowild.reviewing.session import ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
 from anowild.scoring.description import DESCRIPTION
 from anowild.scoring.table import write_rows

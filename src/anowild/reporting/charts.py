@@ -52,7 +52,7 @@ def histogram(groups: dict[str, Array], limit: float | None, label: str, bins: i
                 )
     for tick in _ticks(low, high):
         parts.append(_text(x(tick), _HEIGHT - _BOTTOM + 18, f"{tick:g}", "middle"))
-    for count in (1, 10, 100, 1000, 10000, 100000):
+    for count in (10**k for k in range(10)):
         if np.log1p(count) <= top:
             parts.append(_text(_LEFT - 6, y(np.log1p(count)) + 4, str(count), "end"))
     if limit is not None:

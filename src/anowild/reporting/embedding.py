@@ -44,6 +44,7 @@ class Thumbnail:
     box: (
         tuple[float, float, float, float] | None
     )  # what the views see, unless it is all: x, y, w, h
+    missing: str = ""  # why there is no picture, if it is not for want of room
 
     @property
     def short_name(self) -> str:

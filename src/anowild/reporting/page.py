@@ -28,9 +28,10 @@ from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector, Table, thresholds
-from anowild.scoring.detector import FLAGGED_SHARE
 from anowild.scoring.explain import TERMS
+from anowild.scoring.scores import FLAGGED_SHARE
 from anowild.scoring.stream import ThresholdRule, open_stream
+from anowild.scoring.table import Scored
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.unlike_training import unlike_training
 from anowild.signals import Interrupted
@@ -55,7 +56,7 @@ def write_report(
 ) -> None:
     """Read and score a source, and write a page about it; see `anowild.report`."""
     out = Path(out)
-    _check(out)
+    check_page(out)
     if isinstance(model, Detector):
         detector = model
     else:
@@ -90,12 +91,17 @@ def write_review_report(
     Raises:
         UserError: the page cannot be written.
     """
-    _check(Path(out))
+    check_page(Path(out))
     draw = None if rule is None else rule.fit(detector)
     _write(detector, session, Path(out), folder, draw)
 
 
-def _check(out: Path) -> None:
+def check_page(out: Path) -> None:
+    """Check, before the work, that a page can be written to ``out``.
+
+    Raises:
+        UserError: it has another ending, or lies in no folder.
+    """
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{out}: a report is written as .html; give it such an ending")
     check_place(out)
@@ -123,7 +129,7 @@ def _write(
     session: ReviewSession,
     out: Path,
     folder: str | Path | None,
-    draw: Callable[[Table], Threshold] | None,
+    draw: Callable[[Scored], Threshold] | None,
     labels: Labels | None = None,
     shown: int = SHOWN,
     notes: Sequence[str] = (),
@@ -150,6 +156,15 @@ def _write(
             f"{datetime.now(UTC).date().isoformat()}"
         ),
     }
+    write_page(out, content)
+
+
+def write_page(out: Path, content: Mapping[str, Any]) -> None:
+    """Write the page of some content, by the names that the template has for it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     template = files("anowild.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(template).render(content)
@@ -158,7 +173,7 @@ def _write(
 
 
 def _threshold(
-    detector: Detector, session: ReviewSession, draw: Callable[[Table], Threshold] | None
+    detector: Detector, session: ReviewSession, draw: Callable[[Scored], Threshold] | None
 ) -> Threshold:
     if draw is None:
         return thresholds.training_share(session.score, FLAGGED_SHARE)
@@ -192,7 +207,9 @@ def _images(
     return {
         "strip": cards[: sections.IN_STRIP],
         "histogram": sections.score_histogram(results),
-        "beyond": sections.beyond_note(results),
+        "beyond": sections.beyond_note(
+            results.detector.training_info.get("images"), float(results.session.score.max())
+        ),
         "limit": results.threshold,
         "cards": cards,
         "flagged_shown": sum(

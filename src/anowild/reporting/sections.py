@@ -30,7 +30,8 @@ from anowild.reporting.embedding import Embedded, Thumbnail
 from anowild.reviewing import pictures as drawings
 from anowild.reviewing.images import ReviewImages
 from anowild.reviewing.pictures import Picture
-from anowild.reviewing.ranking import Query, Ranking
+from anowild.reviewing.query import Query
+from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector
 from anowild.scoring.explain import Reason
@@ -133,10 +134,14 @@ def score_histogram(results: Results) -> Markup:
     return charts.histogram(groups, results.threshold.score, "score")
 
 
-def beyond_note(results: Results) -> str:
-    """Say from which score on the training images say no more; empty if no score is as high."""
-    count = results.detector.training_info.get("images")
-    if not count or results.session.score.max() <= math.log10(count):
+def beyond_note(count: int | None, highest: float) -> str:
+    """Say from which score on the training images say no more; empty if no score is as high.
+
+    Args:
+        count: number of the training images; None: not known.
+        highest: score of all.
+    """
+    if not count or highest <= math.log10(count):
         return ""
     return (
         f"Beyond {math.floor(10 * math.log10(count)) / 10:.1f} the {count:,} training images say no more: "

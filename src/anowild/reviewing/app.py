@@ -5,6 +5,7 @@ A request refers to an image by its number, never to a file by its path.
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import subprocess
@@ -14,12 +15,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -27,14 +29,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from anowild.data.checks import KINDS
 from anowild.data.display import THUMBNAIL, smaller_thumbnail
 from anowild.errors import UserError
 from anowild.files import printable
-from anowild.reviewing import details
+from anowild.reviewing.catalog import Catalog, NotOffered, levels_of, reached
 from anowild.reviewing.export import FORMATS, encode_marks
-from anowild.reviewing.ranking import ANY_FINDING, Ranking, query_of
-from anowild.reviewing.rerank import MIN_MARKS
+from anowild.reviewing.query import query_of
 from anowild.reviewing.security import HEADERS, Guard, cookie_name
 from anowild.reviewing.store import (
     MAX_REVIEWER_LENGTH,
@@ -46,10 +46,7 @@ from anowild.reviewing.store import (
     is_valid_reviewer,
     tags_of,
 )
-from anowild.scoring import Detector
-from anowild.scoring.explain import TERMS, one_line
-from anowild.scoring.saved_limit import load_limit, save_limit
-from anowild.scoring.unlike_training import unlike_training
+from anowild.scoring.explain import TERMS
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -80,7 +77,7 @@ class Review:
     """Request handlers of a review.
 
     Args:
-        ranking: the scored images; :meth:`rerank` puts another in its place.
+        catalog: the scored images; :meth:`rerank` puts another in its place.
         store: keeps the marks.
         title: title of the page.
         model: folder of the model, which keeps the limit; None: it cannot be kept.
@@ -89,7 +86,7 @@ class Review:
 
     def __init__(
         self,
-        ranking: Ranking,
+        catalog: Catalog,
         store: Store,
         title: str,
         model: Path | None = None,
@@ -105,22 +102,26 @@ class Review:
         self._lock = threading.RLock()  # of changes and the tally
         self._tally = Tally()
         self._tallied: tuple[int, int] | None = None  # version of the marks that it counts
-        self.rerank(ranking, model)
+        self.rerank(catalog, model)
 
-    def rerank(self, ranking: Ranking, model: Path | None) -> None:
+    def rerank(self, catalog: Catalog, model: Path | None) -> None:
         """Show other scores of the same images from now on."""
         with self._lock:
-            self.ranking, self.model = ranking, model
+            self.catalog, self.model = catalog, model
             self._version += 1
             self._tallied = None
         # The last orders that do not depend on marks.
-        self._selected = lru_cache(maxsize=16)(lambda query: ranking.select(query, []))
+        self._selected = lru_cache(maxsize=16)(
+            lambda query, start: catalog.window_of(query, [], start)
+        )
+        self._ranked_levels = lru_cache(maxsize=1)(lambda: levels_of(catalog.ranked_scores))
 
     def app(self, hosts: frozenset[str] = frozenset(), token: str | None = None) -> ASGIApp:
         """Return the ASGI application, behind a :class:`Guard`."""
         gets = {
             "/": self.page, "/static/{name}": self.static, "/api/info": self.info,
-            "/api/status": self.progress, "/api/order": self.order, "/api/scores": self.sorted_scores,
+            "/api/status": self.progress, "/api/order": self.order, "/api/levels": self.levels,
+            "/api/scores": self.sorted_scores,
             "/api/rows": self.rows, "/api/thumbnail/{number:int}": self.thumbnail,
             "/api/detail": self.detail, "/api/explain": self.explain,
             "/api/original/{number:int}": self.original, "/api/map": self.map,
@@ -185,97 +186,68 @@ class Review:
         return PlainTextResponse("Not found.", 404)
 
     def info(self, request: Request, body: dict[str, Any]) -> Response:
-        ranking, session = self.ranking, self.ranking.session
         marks = self._all_marks()
         tags = Counter(tag for mark in marks for tag in mark.tags)
-        found = [
-            {"kind": f.kind, "title": KINDS[f.kind].title, "meaning": KINDS[f.kind].meaning,
-             "count": len(f.numbers)}
-            for f in session.images.findings
-        ]  # fmt: skip
-        if found:
-            meaning, count = "The checks found anything.", len(ranking.kinds_of)
-            found.insert(
-                0, {"kind": ANY_FINDING, "title": "any finding", "meaning": meaning, "count": count}
-            )
+        offers = set(self.catalog.offers) | ({"limit"} if self.model is not None else set())
         return JSONResponse(
             {
                 "title": printable(self.title),
-                "count": len(session),
+                "count": len(self.catalog),
                 "run": self._run,
                 "version": self._version,
-                "sorts": ranking.sorts(),
                 "marks": VERDICTS,
                 "tags": [tag for tag, _ in tags.most_common()],
                 "reviewers": sorted({mark.reviewer for mark in marks}),
-                "folders": [printable(folder) for folder in ranking.folders],
-                "findings": found,
-                "views": [{"name": name, "title": name} for name in session.scores.views],
                 "limit": self._limit(),
-                "least_marks": MIN_MARKS,
-                "seen": details.seen_in_all(ranking.detector.preprocess, session.images.sizes),
+                "offers": sorted(offers),
+                "window": self.catalog.window,
                 "thumbnail": THUMBNAIL,
                 "local": self.local,
-                "left_out": [asdict(found) for found in session.images.left_out],
-                "warning": unlike_training(session.score),
                 "terms": [{"term": t, "meaning": meaning} for t, meaning in TERMS.items()],
+                **self.catalog.about(),
             }
-        )  # fmt: skip
+        )
 
     def progress(self, request: Request, body: dict[str, Any]) -> Response:
         return JSONResponse({"version": self._version, **asdict(self.status)})
 
     def order(self, request: Request, body: dict[str, Any]) -> Response:
-        """Return the numbers of the images of a query: int32, little endian."""
-        query = query_of(request.query_params)
-        marked = query.asks_marks
-        found = self.ranking.select(query, self._all_marks()) if marked else self._selected(query)
-        return _binary(found.astype("<i4"))
+        """Return the numbers of the images of a query: int32, little endian; ``x-total`` says how many there are."""
+        query, start = query_of(request.query_params), int(request.query_params.get("start") or 0)
+        if start < 0:
+            raise ValueError("start")
+        found, total = (
+            self.catalog.window_of(query, self._all_marks(), start)
+            if query.asks_marks
+            else self._selected(query, start)
+        )
+        response = _binary(found.astype("<i4"))
+        response.headers["x-total"] = str(total)
+        return response
+
+    def levels(self, request: Request, body: dict[str, Any]) -> Response:
+        """Return a histogram of the scores, and how many images reach each limit."""
+        return JSONResponse(self._ranked_levels())
 
     def sorted_scores(self, request: Request, body: dict[str, Any]) -> Response:
-        """Return all scores, the highest first: float32, little endian."""
-        return _binary(-np.sort(-self.ranking.session.score).astype("<f4"))
+        """Return all scores, the highest first: float32, little endian; the map asks for them."""
+        if "map" not in self.catalog.offers:
+            raise NotOffered
+        return _binary(self.catalog.ranked_scores.astype("<f4"))
 
     def rows(self, request: Request, body: dict[str, Any]) -> Response:
         """Return what tiles show of images, by their numbers."""
-        numbers = self._numbers(request)
-        ranking, session = self.ranking, self.ranking.session
-        alike = ranking.group_sizes if request.query_params.get("group") == "1" else None
-        sizes = session.images.sizes[numbers].tolist()
-        names = [session.names[i] for i in numbers]
-        return JSONResponse(
-            {
-                "names": [printable(name) for name in names],
-                "scores": [float(np.float32(session.score[i])) for i in numbers],
-                "shown": [ranking.shown_score(float(session.score[i])) for i in numbers],
-                "why": self._why(numbers),
-                "findings": [list(ranking.kinds_of.get(i, ())) for i in numbers],
-                "sizes": sizes,
-                "seen": [
-                    details.seen_box(
-                        ranking.detector.preprocess, width, height, session.tile(number)
-                    )
-                    for number, (width, height) in zip(numbers, sizes, strict=True)
-                ],
-                "group": [1 if alike is None else int(alike[i]) for i in numbers],
-                **self._said(request.query_params["reviewer"], names, self.store.marks_of(names)),
-            }
-        )
-
-    def _why(self, numbers: list[int]) -> list[str]:
-        """Say in one line why each image ranks where it does: findings first, then the views."""
-        scores = self.ranking.session.scores.select(np.array(numbers, int))
-        reasons = self.ranking.detector.reasons(scores)
-        found = self.ranking.kinds_of
-        return [
-            "; ".join([*found.get(i, {}).values(), one_line(why)])
-            for i, why in zip(numbers, reasons, strict=True)
-        ]
+        found = self.catalog.rows(self._numbers(request), request.query_params.get("group") == "1")
+        names = found["names"]
+        said = self._said(request.query_params["reviewer"], names, self.store.marks_of(names))
+        return JSONResponse(found | {"names": [printable(name) for name in names]} | said)
 
     def thumbnail(self, request: Request, body: dict[str, Any]) -> Response:
         """Return a thumbnail; ``side`` asks for one of at most so many pixels."""
         number = self._number(request.path_params["number"])
-        data, kind = self.ranking.session.images.thumbnails[number], "image/webp"
+        data, kind = self.catalog.thumbnail(number), "image/webp"
+        if data is None:  # asked for again, as the file may come back
+            return Response(_missing(), media_type=kind)
         if side := request.query_params.get("side"):
             if not 1 <= int(side) <= THUMBNAIL:
                 raise ValueError("side")
@@ -290,17 +262,17 @@ class Review:
         if given.get("low") and given.get("high"):
             levels = (float(given["low"]), float(given["high"]))
         page = int(given["page"]) if given.get("page") else None
-        data, kind = details.original(self.ranking.session.images, number, page, levels)
+        data, kind = self.catalog.original(number, page, levels)
         return Response(data, media_type=kind, headers={"Cache-Control": _CACHED})
 
     def detail(self, request: Request, body: dict[str, Any]) -> Response:
         """Return what is known about an image, without pictures that take time."""
         number = self._number(int(request.query_params["image"]))
-        name = self.ranking.session.names[number]
+        (name,) = self.catalog.names_of([number])
         me = request.query_params.get("reviewer", "")
         marks = self.store.marks_of([name])
         own = next((mark for mark in marks if mark.reviewer == me), None)
-        found = details.facts(self.ranking, number)
+        found = self.catalog.facts(number)
         found["marks"] = [
             {"reviewer": m.reviewer, "verdict": m.verdict, "tags": m.tags} for m in marks
         ]
@@ -309,22 +281,22 @@ class Review:
 
     def explain(self, request: Request, body: dict[str, Any]) -> Response:
         number = self._number(int(request.query_params["image"]))
-        return JSONResponse(details.explanation(self.ranking, number))
+        return JSONResponse(self.catalog.explanation(number))
 
     def map(self, request: Request, body: dict[str, Any]) -> Response:
         """Return the places of all images on the map: float32 [N, 2], little endian."""
-        places = self.ranking.layout()
+        places = self.catalog.layout()
         if places is None:
             return PlainTextResponse("The map is being computed; it takes a few seconds.", 503)
         return _binary(places.astype("<f4"))
 
     def members(self, request: Request, body: dict[str, Any]) -> Response:
         number = self._number(int(request.query_params["image"]))
-        return _binary(self.ranking.members(number).astype("<i4"))
+        return _binary(self.catalog.members(number).astype("<i4"))
 
     def export(self, request: Request, body: dict[str, Any]) -> Response:
         kind = request.query_params["format"]
-        data = encode_marks(self.ranking.session, self.store.marks(), kind)
+        data = encode_marks(self.catalog.said_of, self.store.marks(), kind)
         headers = {"Content-Disposition": f'attachment; filename="marks.{kind}"'}
         return Response(data, media_type=FORMATS[kind], headers=headers)
 
@@ -345,7 +317,7 @@ class Review:
     def undo(self, request: Request, body: dict[str, Any]) -> Response:
         reviewer = _reviewer(body)
         with self._changing():
-            names = self.store.undo(reviewer, self.ranking.session.numbers)
+            names = self.store.undo(reviewer, self.catalog.knows)
             return self._changed(reviewer, names)
 
     def limit(self, request: Request, body: dict[str, Any]) -> Response:
@@ -355,12 +327,14 @@ class Review:
             raise ValueError("score")
         if self.model is None:
             raise UserError("this model is not kept in a folder, so no limit can be kept with it")
+        from anowild.scoring.saved_limit import save_limit
+
         save_limit(self.model, score)
         return JSONResponse({"limit": self._limit()})
 
     def open(self, request: Request, body: dict[str, Any]) -> Response:
         """Open the file of an image with the program that the system has for it."""
-        path = self.ranking.session.images.path(self._number(body["image"]))
+        path = self.catalog.path(self._number(body["image"]))
         if not self.local:
             raise UserError("files can be opened only on the machine that the server runs on")
         if path is None or not path.is_file():
@@ -393,7 +367,7 @@ class Review:
         for name, its_marks in of_image.items():
             self._tally.take(name, its_marks)
         self._tallied = self.store.version()
-        numbers = self.ranking.session.numbers
+        numbers = self.catalog.numbers_of(names)
         return JSONResponse(
             {"images": [numbers[name] for name in names], **self._said(reviewer, names, marks)}
         )
@@ -407,8 +381,9 @@ class Review:
         of_image: dict[str, list[Mark]] = {}
         for mark in self.store.marks():
             of_image.setdefault(mark.image, []).append(mark)
-        for name in of_image.keys() & self.ranking.session.numbers.keys():
-            self._tally.take(name, of_image[name])
+        for name, its_marks in of_image.items():
+            if self.catalog.knows(name):
+                self._tally.take(name, its_marks)
         self._tallied = version
 
     def _all_marks(self) -> list[Mark]:
@@ -430,9 +405,15 @@ class Review:
         }
 
     def _limit(self) -> dict[str, Any]:
-        saved = None if self.model is None else load_limit(self.model)
-        score = Detector.threshold() if saved is None else saved.score
-        return {"score": score, "saved": saved is not None}
+        score, saved = self.catalog.limit, False
+        if self.model is not None:
+            from anowild.scoring.saved_limit import load_limit  # with PyTorch
+
+            kept = load_limit(self.model)
+            score, saved = (score, False) if kept is None else (kept.score, True)
+        return {
+            "score": score, "saved": saved, "reached": reached(self.catalog.ranked_scores, score),
+        }  # fmt: skip
 
     def _numbers(self, request: Request) -> list[int]:
         numbers = [int(part) for part in request.query_params["images"].split(",")]
@@ -442,7 +423,7 @@ class Review:
 
     def _named(self, body: dict[str, Any]) -> list[str]:
         """Return the names of the images of a change."""
-        return [self.ranking.session.names[i] for i in self._listed(body["images"])]
+        return self.catalog.names_of(self._listed(body["images"]))
 
     def _listed(self, numbers: Sequence[object]) -> list[int]:
         if not isinstance(numbers, list) or not numbers:
@@ -450,9 +431,21 @@ class Review:
         return [self._number(number) for number in numbers]
 
     def _number(self, number: object) -> int:
-        if type(number) is not int or not 0 <= number < len(self.ranking.session):
+        if type(number) is not int or not 0 <= number < len(self.catalog):
             raise ValueError("image")
         return number
+
+
+@cache
+def _missing() -> bytes:
+    """Return the picture in the place of one that cannot be read: a crossed-out gray square, as WebP."""
+    image = Image.new("RGB", (64, 64), (160, 160, 160))
+    draw = ImageDraw.Draw(image)
+    for line in ((20, 20, 44, 44), (20, 44, 44, 20)):
+        draw.line(line, fill=(90, 90, 90), width=4)
+    data = io.BytesIO()
+    image.save(data, "WEBP", lossless=True)
+    return data.getvalue()
 
 
 def _binary(values: np.ndarray[Any, Any]) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from anowild.errors import UserError
 from anowild.files import printable
 from anowild.reviewing import pictures as drawings
 from anowild.reviewing.images import ReviewImages
-from anowild.reviewing.ranking import Ranking
-from anowild.scoring import Detector
+
+if TYPE_CHECKING:
+    from anowild.reviewing.ranking import Ranking
+    from anowild.scoring import Detector
 
 #: Reference images beside an image, and duplicates that are listed.
 NEIGHBORS, MOST_DUPLICATES = 5, 24

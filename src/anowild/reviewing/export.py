@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable
 from anowild.libraries import parquet_library
-from anowild.reviewing.session import ReviewSession
+from anowild.reviewing.folder import table_of
 from anowild.reviewing.store import MARKS, Mark, Store, consensus
 
 #: Media types by file extension.
@@ -26,14 +26,18 @@ COLUMNS = ("path", "label", "verdict", "tags", "reviewer", "time", "agreed", "sc
 LABELS = {"keep": "0", "remove": "1", "interesting": "1", "unsure": "", None: ""}
 
 
-def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> bytes:
+#: What is known of images by name: score, and what the checks found.
+Said = Callable[[Iterable[str]], dict[str, tuple[float, str]]]
+
+
+def encode_marks(said_of: Said, marks: Sequence[Mark], kind: str) -> bytes:
     """Encode marks as a file.
 
     The column ``agreed`` is the consensus of all reviewers, ``label`` its label, and ``findings`` names what
     cheap checks of the original found.
 
     Args:
-        session: gives the scores.
+        said_of: gives scores and findings of images.
         marks: in the order of the rows.
         kind: csv, json or parquet.
 
@@ -42,9 +46,8 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
         UserError: Parquet is asked for, and its library is not installed.
     """
     FORMATS[kind]
-    scores = dict(zip(session.names, session.score.tolist(), strict=True))
     agreed = consensus(list(marks))
-    found = {session.names[i]: words for i, words in session.images.finding_words.items()}
+    said = said_of({mark.image for mark in marks})
 
     def written(name: str) -> str:
         return name if kind == "csv" and _has_bytes(name) else printable(name)
@@ -58,8 +61,8 @@ def encode_marks(session: ReviewSession, marks: Sequence[Mark], kind: str) -> by
             "reviewer": mark.reviewer,
             "time": mark.time,
             "agreed": agreed.get(mark.image, ""),
-            "score": scores.get(mark.image),
-            "findings": written(found.get(mark.image, "")),
+            "score": said.get(mark.image, (None, ""))[0],
+            "findings": written(said.get(mark.image, (None, ""))[1]),
         }
         for mark in marks
     ]
@@ -87,6 +90,18 @@ def _has_bytes(name: str) -> bool:
     return True
 
 
+def _said_of(folder: Path) -> Said:
+    """Open what a review knows of its images: its session, or the table that it is of."""
+    table = table_of(folder)
+    if table is not None:
+        from anowild.reviewing.table import TableCatalog
+
+        return TableCatalog(table).said_of
+    from anowild.reviewing.session import ReviewSession  # with PyTorch
+
+    return ReviewSession.load(folder).said_of
+
+
 def write_marks(folder: Path, path: Path) -> int:
     """Write the marks of the review in ``folder`` to a file, and return their number.
 
@@ -105,7 +120,7 @@ def write_marks(folder: Path, path: Path) -> int:
         marks = store.marks()
     finally:
         store.close()
-    data = encode_marks(ReviewSession.load(folder), marks, kind)
+    data = encode_marks(_said_of(folder), marks, kind)
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return len(marks)

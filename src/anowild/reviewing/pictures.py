@@ -6,12 +6,15 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from anowild.arrays import Array
-from anowild.views import Explanation
+
+if TYPE_CHECKING:
+    from anowild.views import Explanation
 
 #: Pictures are enlarged by whole numbers to at least this side in pixels; browsers blur smaller ones.
 MIN_SIDE = 64

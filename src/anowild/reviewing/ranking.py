@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.reviewing import alike
+from anowild.data.checks import KINDS
+from anowild.files import printable
+from anowild.reviewing import alike, details
+from anowild.reviewing.catalog import Offer
+from anowild.reviewing.query import ANY_FINDING, RERANKED, Query
+from anowild.reviewing.rerank import MIN_MARKS
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import Mark, consensus, tags_of
 from anowild.scoring import Detector
+from anowild.scoring.explain import one_line
 from anowild.scoring.scores import oddest_first, shown_score
+from anowild.scoring.unlike_training import unlike_training
 
-#: Name of the order that is learned from the marks.
-RERANKED = "marks"
-#: Name of a selection of all images that the checks found something about.
-ANY_FINDING = "any"
 #: Orders by what was measured of the originals: title, and whether low values come first.
 CHECK_ORDERS = {
     "sharpness": ("blurred first", True),
@@ -34,31 +37,6 @@ CHECK_ORDERS = {
 MOST_FOLDERS = 200
 
 
-@dataclass(frozen=True)
-class Query:
-    """Which images are asked for, and in which order; an empty value does not restrict."""
-
-    sort: str = "score"
-    reverse: bool = False
-    mark: str = ""  # unmarked, marked, or a verdict
-    reviewer: str = ""  # whose marks count; empty: the consensus of all
-    disagree: bool = False
-    above: float | None = None
-    below: float | None = None
-    folder: str = ""
-    finding: str = ""
-    view: str = ""  # images for which this view speaks loudest
-    tag: str = ""
-    text: str = ""  # part of the name
-    like: int | None = None  # ordered by likeness to this image
-    group: bool = False  # one image of each group of alike ones
-
-    @property
-    def asks_marks(self) -> bool:
-        """Whether the answer depends on marks."""
-        return bool(self.mark or self.disagree or self.tag or self.sort == RERANKED)
-
-
 class Ranking:
     """The images of a session in any order; what it computes, it keeps.
 
@@ -67,11 +45,122 @@ class Ranking:
         detector: that scored them.
     """
 
+    offers: frozenset[Offer] = frozenset({"like", "groups", "map", "marks", "explain"})
+    window: int | None = None
+
     def __init__(self, session: ReviewSession, detector: Detector) -> None:
         self.session, self.detector = session, detector
         self._grouping, self._laying_out = Lock(), Lock()
         self._layout_thread: Thread | None = None
         self._layout: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    @property
+    def limit(self) -> float:
+        """Score that 5 % of the training images reach."""
+        return self.detector.threshold()
+
+    @property
+    def ranked_scores(self) -> Array:
+        """All scores, falling: float64 [N]."""
+        return -np.sort(-self.session.score)
+
+    def about(self) -> dict[str, Any]:
+        """Return what the page has to know of all images, as JSON values."""
+        session = self.session
+        found = [
+            {"kind": f.kind, "title": KINDS[f.kind].title, "meaning": KINDS[f.kind].meaning,
+             "count": len(f.numbers)}
+            for f in session.images.findings
+        ]  # fmt: skip
+        if found:
+            meaning, count = "The checks found anything.", len(self.kinds_of)
+            found.insert(
+                0, {"kind": ANY_FINDING, "title": "any finding", "meaning": meaning, "count": count}
+            )
+        return {
+            "sorts": self.sorts(),
+            "folders": [printable(folder) for folder in self.folders],
+            "findings": found,
+            "views": [{"name": name, "title": name} for name in session.scores.views],
+            "least_marks": MIN_MARKS,
+            "seen": details.seen_in_all(self.detector.preprocess, session.images.sizes),
+            "left_out": [asdict(found) for found in session.images.left_out],
+            "warning": unlike_training(session.score),
+        }
+
+    def window_of(self, query: Query, marks: list[Mark], start: int = 0) -> tuple[Array, int]:
+        """Return the numbers of the images that a query asks for, and how many there are; see `Catalog`."""
+        found = self.select(query, marks)
+        return found, len(found)
+
+    def rows(self, numbers: Sequence[int], grouped: bool) -> dict[str, list[Any]]:
+        """Return what tiles show of images; see `Catalog`."""
+        session, preprocess = self.session, self.detector.preprocess
+        alike = self.group_sizes if grouped else None
+        sizes = session.images.sizes[numbers].tolist()
+        return {
+            "names": self.names_of(numbers),
+            "scores": [float(np.float32(session.score[i])) for i in numbers],
+            "shown": [self.shown_score(float(session.score[i])) for i in numbers],
+            "why": self._why(numbers),
+            "findings": [list(self.kinds_of.get(i, ())) for i in numbers],
+            "sizes": sizes,
+            "seen": [
+                details.seen_box(preprocess, width, height, session.tile(number))
+                for number, (width, height) in zip(numbers, sizes, strict=True)
+            ],
+            "group": [1 if alike is None else int(alike[i]) for i in numbers],
+        }
+
+    def _why(self, numbers: Sequence[int]) -> list[str]:
+        """Say in one line why each image ranks where it does: findings first, then the views."""
+        reasons = self.detector.reasons(self.session.scores.select(np.array(numbers, int)))
+        return [
+            "; ".join([*self.kinds_of.get(i, {}).values(), one_line(why)])
+            for i, why in zip(numbers, reasons, strict=True)
+        ]
+
+    def names_of(self, numbers: Sequence[int]) -> list[str]:
+        """Return the names of images."""
+        return [self.session.names[number] for number in numbers]
+
+    def numbers_of(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the numbers of those images that there are, by name."""
+        known = self.session.numbers
+        return {name: known[name] for name in names if name in known}
+
+    def knows(self, name: str) -> bool:
+        """Whether there is an image of this name."""
+        return name in self.session.numbers
+
+    def said_of(self, names: Iterable[str]) -> dict[str, tuple[float, str]]:
+        """Return the score of images by name, and what the checks found."""
+        return self.session.said_of(names)
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """Return what is known about an image; see `Catalog`."""
+        return details.facts(self, number)
+
+    def thumbnail(self, number: int) -> bytes | None:
+        """Return a thumbnail as WebP."""
+        return self.session.images.thumbnails[number]
+
+    def original(
+        self, number: int, page: int | None, levels: tuple[float, float] | None
+    ) -> tuple[bytes, str]:
+        """Return an original at full size as a file, and its media type; see `Catalog`."""
+        return details.original(self.session.images, number, page, levels)
+
+    def path(self, number: int) -> Path | None:
+        """Return the file of an image; None where it is not a file of its own."""
+        return self.session.images.path(number)
+
+    def explanation(self, number: int) -> dict[str, Any]:
+        """Return the pictures that the views make of an image."""
+        return details.explanation(self, number)
 
     def shown_score(self, score: float) -> str:
         """Return a score as people are shown it, no higher than the training images support."""
@@ -247,33 +336,3 @@ class Ranking:
 
     def _lay_out(self) -> None:
         self._layout = alike.layout(self.session.features, self.session.score)
-
-
-def query_of(parameters: Mapping[str, Any]) -> Query:
-    """Parse the parameters of a request.
-
-    Raises:
-        ValueError: a value is malformed.
-    """
-
-    def number(name: str) -> float | None:
-        text = parameters.get(name, "")
-        return float(text) if text else None
-
-    like = parameters.get("like", "")
-    return Query(
-        sort=parameters.get("sort") or "score",
-        reverse=parameters.get("reverse") == "1",
-        mark=parameters.get("mark", ""),
-        reviewer=parameters.get("reviewer", ""),
-        disagree=parameters.get("disagree") == "1",
-        above=number("above"),
-        below=number("below"),
-        folder=parameters.get("folder", ""),
-        finding=parameters.get("finding", ""),
-        view=parameters.get("view", ""),
-        tag=parameters.get("tag", ""),
-        text=parameters.get("q", ""),
-        like=int(like) if like else None,
-        group=parameters.get("group") == "1",
-    )

@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -16,6 +17,7 @@ from anowild.data.image_set import Source
 from anowild.errors import UserError
 from anowild.files import exclusive_lock, printable
 from anowild.reviewing.app import Review
+from anowild.reviewing.folder import FACTS, IMAGES, REVIEWED, SCORES, write_reviewed
 from anowild.reviewing.limits import (
     ACCEPTED_AT_ONCE,
     LimitedProtocol,
@@ -23,17 +25,12 @@ from anowild.reviewing.limits import (
     one_line_a_minute,
 )
 from anowild.reviewing.listening import AnnouncedServer, host_in_url, listen
-from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.security import LOOPBACK, access_rules
-from anowild.reviewing.session import (
-    FACTS,
-    IMAGES,
-    SCORES,
-    ReviewSession,
-    warn_unmatched_marks,
-)
 from anowild.reviewing.store import MARKS, Store
-from anowild.scoring import Detector
+from anowild.scoring.partitions import PartitionedTable
+
+if TYPE_CHECKING:
+    from anowild.scoring import Detector
 
 
 def serve(
@@ -63,6 +60,9 @@ def serve(
     Raises:
         UserError: the port is in use, another server runs in the folder, or the source cannot be scored.
     """
+    from anowild.reviewing.ranking import Ranking
+    from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
+
     refuse_foreign_folder(folder)
     with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port, token) as server:
         session = ReviewSession.make(folder, detector, sources, again)
@@ -72,6 +72,41 @@ def serve(
             review = Review(
                 Ranking(session, detector), store, session.images.title, model, server.local
             )
+            print(f"marks are kept in {folder / MARKS}", flush=True)
+            server.run(review, open_browser)
+        finally:
+            store.close()
+
+
+def serve_table(
+    table: Path,
+    folder: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    open_browser: bool = False,
+    token: bool = True,
+) -> None:
+    """Serve the review of a table in parts; other arguments as for :func:`serve`.
+
+    Args:
+        table: folder of the table.
+        folder: of the review; unless given, ``review`` in the table's folder.
+
+    Raises:
+        UserError: the port is in use, another server runs in the folder, there is no whole table, or DuckDB is not
+            installed.
+    """
+    from anowild.reviewing.table import TableCatalog
+
+    opened = PartitionedTable(table)
+    folder = table / "review" if folder is None else folder
+    refuse_foreign_folder(folder)
+    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port, token) as server:
+        write_reviewed(folder, opened)
+        store = Store(folder / MARKS)
+        try:
+            title = ", ".join(opened.facts.sources)
+            review = Review(TableCatalog(opened), store, title, None, server.local)
             print(f"marks are kept in {folder / MARKS}", flush=True)
             server.run(review, open_browser)
         finally:
@@ -138,7 +173,7 @@ class Server:
         return AnnouncedServer(config, announce)
 
     def _announce(self, review: Review, open_browser: bool) -> None:
-        print(f"{len(review.ranking.session)} images; open {self.url}", flush=True)
+        print(f"{len(review.catalog)} images; open {self.url}", flush=True)
         if self.local and not os.environ.get("DISPLAY") and os.environ.get("SSH_CONNECTION"):
             forward = f"ssh -L {self.port}:localhost:{self.port} {socket.gethostname()}"
             print(f"on your own machine first: {forward}", flush=True)
@@ -153,11 +188,11 @@ def refuse_foreign_folder(folder: Path) -> None:
     Raises:
         UserError: it holds other files.
     """
-    ours = {FACTS, SCORES, IMAGES, MARKS, "lock"}
+    ours = {FACTS, SCORES, IMAGES, MARKS, REVIEWED, "lock"}
     if not folder.is_dir():
         return
     found = {path.name for path in folder.iterdir()}
-    if found and not found & {FACTS, MARKS, "lock"}:
+    if found and not found & {FACTS, MARKS, REVIEWED, "lock"}:
         other = min(found - ours or found)
         raise UserError(
             f"{folder}: is no review, but holds other files ({printable(other)}); name a new folder"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from anowild.data.image_set import Batch, Source
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable, read_json, write_json
 from anowild.reviewing.alike import compacted
+from anowild.reviewing.folder import FACTS, IMAGES, SCORES
 from anowild.reviewing.images import SPLIT, ReviewImages, prepare_images
 from anowild.reviewing.rerank import rerank, reranking_features
 from anowild.reviewing.store import ODD, Store
@@ -28,8 +29,6 @@ from anowild.scoring.stream import score_pass
 
 log = logging.getLogger("anowild")
 
-#: Files of a review: which images and which scores; the scores; the images, unless they lie elsewhere.
-FACTS, SCORES, IMAGES = "review.json", "scores.npz", "images"
 FORMAT = 2
 #: Files of format 1.
 EARLIER = ("names.json", "pictures.npy")
@@ -75,6 +74,16 @@ class ReviewSession:
     def numbers(self) -> dict[str, int]:
         """Index of each image by name; of several with one name, the first."""
         return {name: i for i, name in reversed(list(enumerate(self.names)))}
+
+    def said_of(self, names: Iterable[str]) -> dict[str, tuple[float, str]]:
+        """Return the score of those images that there are, by name, and what the checks found."""
+        found = {}
+        for name in names:
+            number = self.numbers.get(name)
+            if number is not None:
+                words = self.images.finding_words.get(number, "")
+                found[name] = (float(self.score[number]), words)
+        return found
 
     @cached_property
     def _reranking_features(self) -> Array:

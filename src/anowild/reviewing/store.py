@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -219,12 +219,12 @@ class Store:
         self._run("COMMIT")
         self._changes += 1
 
-    def undo(self, reviewer: str, among: Container[str] | None = None) -> list[str]:
+    def undo(self, reviewer: str, among: Callable[[str], bool] | None = None) -> list[str]:
         """Undo the last step of a reviewer that is not undone yet.
 
         Args:
             reviewer: whose step.
-            among: consider only events of these images.
+            among: consider only events of images whose names it is true of.
 
         Returns:
             The images of the step; none if there was nothing to undo.
@@ -243,7 +243,7 @@ class Store:
         return [self._decoded(image) for _, image, _ in found]
 
     def _last_step(
-        self, reviewer: str, among: Container[str] | None
+        self, reviewer: str, among: Callable[[str], bool] | None
     ) -> list[tuple[int, bytes, str | None]]:
         """Return the events that :meth:`undo` undoes: number, image and tag; earlier ones are not read."""
         step, found = None, []
@@ -257,7 +257,7 @@ class Store:
                 for number, image, tag, its_step in rows:
                     if step is not None and its_step != step:
                         break
-                    if among is None or self._decoded(image) in among:
+                    if among is None or among(self._decoded(image)):
                         step = its_step
                         found.append((number, image, tag))
         except sqlite3.Error as error:

@@ -18,13 +18,10 @@ from anowild.scoring import persistence
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.explain import Reason, of_tile, reasons
 from anowild.scoring.reference_images import ReferenceImages
-from anowild.scoring.scores import Scores, limit_of_share
+from anowild.scoring.scores import FLAGGED_SHARE, Scores, limit_of_share
 from anowild.scoring.trained_on import TrainedOn
 from anowild.views import Cue, Explanation, View
 from anowild.views.base import Precision
-
-#: Share of training images as odd or odder at which an image is flagged unless told otherwise.
-FLAGGED_SHARE = 0.05
 
 
 class Detector:

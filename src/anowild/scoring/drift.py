@@ -13,7 +13,7 @@ from collections import deque
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.scoring.detector import FLAGGED_SHARE, Detector
+from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
 
 #: Images that are looked back on, and the fewest of which anything is said.
 WINDOW, FEWEST = 500, 50
@@ -65,7 +65,7 @@ class Drift:
         if distance <= self.limit():
             return None
         scores = self.scores
-        share = float((scores >= Detector.threshold(FLAGGED_SHARE)).mean())
+        share = float((scores >= limit_of_share(FLAGGED_SHARE)).mean())
         return (
             f"the last {len(scores)} images are not like the training images any more: {100 * share:.0f} % are as "
             f"odd as the oddest {100 * FLAGGED_SHARE:g} % of those (distance {distance:.2f}); another camera, "

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.scoring.calibration import Calibration
-from anowild.views import Cue, View
-from anowild.views.base import NEARLY_ALL, UNUSUAL
+
+if TYPE_CHECKING:
+    from anowild.scoring.calibration import Calibration
+    from anowild.views import Cue, View
 
 #: Reasons that are given for an image, at most; more only where as many views, or what anybody sees in the
 #: image, would be left out.
@@ -75,6 +77,8 @@ def reasons(
     Returns:
         For each image one reason or more.
     """
+    from anowild.views.base import NEARLY_ALL  # with PyTorch, which the words above do without
+
     weighed = [(view, cue) for view in views for cue in view.cues if cue.name in cues]
     weights = _weights(calibration, [cue for _, cue in weighed])
     weighed = [(view, cue) for view, cue in weighed if cue.name in weights]
@@ -132,6 +136,8 @@ def _of_image(
     lower: Sequence[bool],
 ) -> list[Reason]:
     """Put the chosen cues of one image into words; ``order`` is by falling share."""
+    from anowild.views.base import UNUSUAL
+
     unusual = [k for k in order if shares[k] >= UNUSUAL]
     chosen = _chosen(cues, unusual) if unusual else order[:1]
     before = "" if unusual else "nothing stands out by itself; most unusual: "

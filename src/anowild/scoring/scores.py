@@ -10,6 +10,9 @@ import numpy as np
 
 from anowild.arrays import Array
 
+#: Share of training images as odd or odder at which an image is flagged unless told otherwise.
+FLAGGED_SHARE = 0.05
+
 
 @dataclass
 class Scores:

@@ -14,7 +14,7 @@ from anowild.data.value_range import ValueRange, unlike_trained
 from anowild.progress import bar
 from anowild.scoring.detector import Detector
 from anowild.scoring.scores import Scores
-from anowild.scoring.table import Table, check_output
+from anowild.scoring.table import Scored, Table, check_output
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.trained_on import TrainingImages
 
@@ -41,7 +41,7 @@ class Sink(Protocol):
 class ThresholdRule(Protocol):
     """A rule that chooses the limit from which images are flagged; see `anowild.scoring.threshold_rules`."""
 
-    def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
+    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
         """Prepare the rule, before anything is scored, and return what finds the limit."""
 
 

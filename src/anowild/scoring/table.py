@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from anowild.libraries import parquet_library
 from anowild.scoring.explain import Reason, one_line
 from anowild.scoring.scores import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
+
+if TYPE_CHECKING:
+    from anowild.scoring.calibration import Calibration
 
 #: Rows of a Parquet file that are held in memory, and lie together in the file.
 ROW_GROUP = 1 << 15
@@ -40,6 +43,17 @@ class Row:
     views: dict[str, float] = field(default_factory=dict)
     why: str = ""  # reasons in one line, where they were asked for
     findings: str = ""  # kinds of findings in the original, where it was checked
+
+
+class Scored(Protocol):
+    """Scores of some images, as rules for the limit ask for them."""
+
+    @property
+    def score(self) -> Array:
+        """The scores, float64 [N]."""
+
+    def raw_score(self, calibration: Calibration) -> Array:
+        """Return the raw scores, float64 [N]; see `Calibration.raw_score`."""
 
 
 class Table:
@@ -161,6 +175,10 @@ class Table:
         columns = iter(values.reshape(-1, len(self.view_names) + len(self.cue_names)).T)
         views = {view: next(columns) for view in self.view_names}
         return Scores(self.score, {cue: next(columns) for cue in self.cue_names}, views)
+
+    def raw_score(self, calibration: Calibration) -> Array:
+        """Return the raw scores, float64 [N]; see :class:`Scored`."""
+        return calibration.raw_score(self.scores.cues)
 
     def name(self, i: int) -> str:
         """Return the name of the image at place ``i`` of the source."""

@@ -14,7 +14,7 @@ from anowild.scoring import thresholds
 from anowild.scoring.detector import Detector
 from anowild.scoring.saved_limit import chosen_limit
 from anowild.scoring.stream import open_stream, score_pass
-from anowild.scoring.table import Table
+from anowild.scoring.table import Scored, Table
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.trained_on import TrainingImages
 
@@ -46,7 +46,7 @@ class FixedScore:
         """
         return FixedScore(chosen_limit(Path(model)))
 
-    def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
+    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
         images = detector.training_info.get("images")
         return lambda table: thresholds.fixed_score(table.score, self.score, images)
@@ -68,7 +68,7 @@ class Budget:
     def __post_init__(self) -> None:
         thresholds.check_budget(self.count)
 
-    def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
+    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
         return lambda table: thresholds.budget(table.score, self.count)
 
@@ -89,7 +89,7 @@ class ExpectedShare:
     def __post_init__(self) -> None:
         thresholds.check_share("an expected share", self.share)
 
-    def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
+    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
         return lambda table: thresholds.expected_share(table.score, self.share)
 
@@ -112,7 +112,7 @@ class FalseDiscoveryRate:
     def __post_init__(self) -> None:
         thresholds.check_share("a false discovery rate", self.rate)
 
-    def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
+    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
         """Score the calibration images, and return what finds the limit for a table.
 
         Logs a warning if the model does not know its training images, as models of earlier versions.
@@ -148,7 +148,7 @@ class _Calibration(TrainingImages):
 class Gap:
     """Flag the images that lie apart from the rest, if the scores fall apart into two groups."""
 
-    def fit(self, detector: Detector) -> Callable[[Table], Threshold]:
+    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
         calibration = detector.calibration
-        return lambda table: thresholds.gap(table.score, calibration.raw_score(table.scores.cues))
+        return lambda table: thresholds.gap(table.score, table.raw_score(calibration))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from scipy.special import bdtrc
-
 from anowild.arrays import Array
-from anowild.scoring.detector import FLAGGED_SHARE, Detector
+from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
 
 #: Fewest images of which anything is said.
 FEWEST = 20
@@ -23,10 +21,13 @@ def unlike_training(scores: Array) -> str | None:
     Args:
         scores: of the images, [N].
     """
-    odd = int((scores >= Detector.threshold(FLAGGED_SHARE)).sum())
+    odd = int((scores >= limit_of_share(FLAGGED_SHARE)).sum())
     share = odd / max(1, len(scores))
-    by_chance = bdtrc(odd - 1, len(scores), FLAGGED_SHARE)
-    if len(scores) < FEWEST or share < TIMES * FLAGGED_SHARE or by_chance > CHANCE:
+    if len(scores) < FEWEST or share < TIMES * FLAGGED_SHARE:
+        return None
+    from scipy.special import bdtrc  # a part of a second
+
+    if bdtrc(odd - 1, len(scores), FLAGGED_SHARE) > CHANCE:
         return None
     return (
         f"{100 * share:.0f} % of these images are as odd as the oddest {100 * FLAGGED_SHARE:g} % of the "

@@ -90,7 +90,7 @@ def build_set(
         "how": json.loads(json.dumps(dict(how))),
         "preprocess": preprocess.to_json(),
         "labels": None if labels is None else labels.digest,
-        "sources": _fingerprint(readers),
+        "sources": fingerprint(readers),
     }
     out = _resolve(out)
     if replace:
@@ -141,7 +141,7 @@ def _resolve(out: Path) -> Path:
     return out
 
 
-def _fingerprint(readers: Sequence[ImageSource]) -> str:
+def fingerprint(readers: Sequence[ImageSource]) -> str:
     """Hash names, sizes and times of all files that will be read."""
     digest = hashlib.blake2b(digest_size=16)
     for path in chain.from_iterable(reader.files() for reader in readers):

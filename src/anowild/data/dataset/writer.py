@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from anowild.data.dataset.format import COLUMNS, IMAGES, SPLITS, THUMBNAILS, TIL
 from anowild.data.dataset.thumbnails import ThumbnailFile
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
-from anowild.data.readers import ImageSource, Record, SkippedImage
+from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage
 from anowild.data.readers.encoded import failure_reason
 from anowild.data.value_range import ValueRange
 from anowild.errors import UserError
@@ -49,6 +50,72 @@ class Part:
 
     readers: Sequence[ImageSource]
     split: str | None = None
+
+
+@dataclass
+class Prepared:
+    """An image as a data set holds it, or the reason why it is left out.
+
+    Args:
+        name: of the image.
+        origin: of the image.
+        row: what the manifest says of the original: type, sides, channels, clipped share, ``left_out``.
+        image: [C, R, R]; None: it is left out.
+        tiles: [n, C, R, R]; None: they were not asked for.
+        values: of the original; None: it was prepared already.
+        pixels: the original, where it is at hand.
+    """
+
+    name: str
+    origin: Provenance
+    row: dict[str, Any]
+    image: Array | None = None
+    tiles: Array | None = None
+    values: ValueRange | None = None
+    pixels: Array | None = None
+
+
+class PreparedSource(ImageSource):
+    """Source of images that are prepared elsewhere."""
+
+    @abstractmethod
+    def prepared(self, start: int = 0) -> Iterator[Prepared]:
+        """Yield all images from number ``start`` on, without their pixels."""
+
+
+def prepare(
+    record: Record | SkippedImage,
+    whole: Preprocess,
+    tiled: Preprocess | None = None,
+    done: bool = False,
+) -> Prepared:
+    """Preprocess an image.
+
+    Args:
+        record: as a reader yields it.
+        whole: preprocessing without tiles.
+        tiled: preprocessing of tiles, where they are wanted as well.
+        done: whether the pixels are of another data set, and preprocessed.
+    """
+    if isinstance(record, SkippedImage):
+        return Prepared(record.name, record.origin, {"left_out": printable(record.reason)})
+    pixels = record.pixels
+    row: dict[str, Any] = {"dtype": str(pixels.dtype)}
+    row["height"], row["width"], row["channels"] = pixels.shape
+    found = Prepared(record.name, record.origin, row, pixels=pixels)
+    try:
+        image = np.moveaxis(pixels, -1, 0) if done else whole(pixels)
+        found.tiles = None if tiled is None else tiled.squares(pixels)
+    except (ValueError, MemoryError) as error:
+        row["left_out"] = failure_reason(error)
+        return found
+    found.image = image
+    if not done:
+        found.values = ValueRange()
+        found.values.add(pixels)
+    if whole.black is not None and whole.white is not None and not done:
+        row["clipped"] = float(((pixels < whole.black) | (pixels > whole.white)).mean())
+    return found
 
 
 class ImageFile:
@@ -138,7 +205,6 @@ class PackedSetWriter:
         pictures: bool = False,
     ) -> None:
         self.folder, self.preprocess, self.labels = folder, preprocess, labels
-        self.whole = preprocess.whole()
         p = preprocess
         size = p.resolution**2 * p.channels * p.dtype.itemsize
         self.chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // size))
@@ -180,8 +246,8 @@ class PackedSetWriter:
                 reader.idle = partial(self._stop_if_asked, stop)
                 packed = reader.packed
                 prepared = packed is not None and packed.preprocess == self.preprocess
-                for record in reader.records(start):
-                    self._take(record, part.split, prepared)
+                for image in self._prepared(reader, start, prepared):
+                    self._take(image, part.split)
                     waited = time.monotonic() - self.flushed
                     if len(self.rows) >= self.chunk or waited > CHUNK_SECONDS:
                         self._flush()
@@ -205,12 +271,19 @@ class PackedSetWriter:
             self._flush()
             raise Interrupted(stop.signum, f"image {self.total}")
 
-    def _take(self, record: Record | SkippedImage, split: str | None, prepared: bool) -> None:
-        origin = record.origin
+    def _prepared(self, reader: ImageSource, start: int, done: bool) -> Iterator[Prepared]:
+        if isinstance(reader, PreparedSource):
+            return reader.prepared(start)
+        whole = self.preprocess.whole()
+        tiled = self.preprocess if self.tiles is not None else None
+        return (prepare(record, whole, tiled, done) for record in reader.records(start))
+
+    def _take(self, image: Prepared, split: str | None) -> None:
+        origin = image.origin
         row: dict[str, Any] = dict.fromkeys(_STREAMED_COLUMNS)
         row |= {
-            "name": printable(record.name),
-            "raw_name": _raw(record.name),
+            "name": printable(image.name),
+            "raw_name": _raw(image.name),
             "source": None if origin.source is None else printable(origin.source),
             "frame": origin.frame,
             "split": split or origin.split or "train",
@@ -223,38 +296,27 @@ class PackedSetWriter:
         if origin.position is not None:
             row["top"], row["left"] = origin.position
         if self.labels is not None:
-            row["label"] = printable(self.labels.of(record.name, self.total))
-        if isinstance(record, SkippedImage):
-            row["left_out"] = printable(record.reason)
-        else:
-            self._preprocess(record.pixels, row, prepared)
+            row["label"] = printable(self.labels.of(image.name, self.total))
+        row |= image.row
+        if image.image is not None:
+            self._add(image, image.image, row)
         self.rows.append(row)
         self.position += 1
         self.total += 1
 
-    def _preprocess(self, pixels: Array, row: dict[str, Any], prepared: bool) -> None:
-        row["dtype"] = str(pixels.dtype)
-        row["height"], row["width"], row["channels"] = pixels.shape
-        p = self.preprocess
-        try:
-            image = np.moveaxis(pixels, -1, 0) if prepared else self.whole(pixels)
-            tiles = p.squares(pixels) if self.tiles is not None else None
-        except (ValueError, MemoryError) as error:
-            row["left_out"] = failure_reason(error)
-            return
-        if not prepared:
-            self.values.add(pixels)
-        if p.black is not None and p.white is not None and not prepared:
-            row["clipped"] = float(((pixels < p.black) | (pixels > p.white)).mean())
+    def _add(self, image: Prepared, squeezed: Array, row: dict[str, Any]) -> None:
+        """Have the pixels of an image wait to be written."""
+        if image.values is not None:
+            self.values.merge(image.values)
         waiting = self.waiting[row["split"]]
         row["index"] = self.files[row["split"]].count + len(waiting)
-        waiting.append(image)
-        if self.thumbnails is not None:
-            self.thumbnails.add(pixels)
-        if self.tiles is not None and tiles is not None:
-            self.tiles.append(tiles)
-            row["tiles"] = len(tiles)
-            row["hash"] = int(quality.content_hashes(tiles[None])[0])
+        waiting.append(squeezed)
+        if self.thumbnails is not None and image.pixels is not None:
+            self.thumbnails.add(image.pixels)
+        if self.tiles is not None and image.tiles is not None:
+            self.tiles.append(image.tiles)
+            row["tiles"] = len(image.tiles)
+            row["hash"] = int(quality.content_hashes(image.tiles[None])[0])
 
     def _flush(self) -> None:
         """Write the waiting images, and then the segment of the manifest that lists them."""

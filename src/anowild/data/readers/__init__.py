@@ -68,6 +68,10 @@ def open_source(source: str | Path) -> Reader:
     for reader in READERS:
         if reader.takes(text):
             return reader(text)
+    if "://" in text:
+        raise UserError(
+            f"{text}: is on a server; `score` and `prepare` read it with --engine ray (docs/cluster.md)"
+        )
     try:
         Path(text).stat()
     except FileNotFoundError:

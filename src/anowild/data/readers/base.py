@@ -6,6 +6,7 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,8 +147,42 @@ class ImageSource(ABC):
         """
         return []
 
+    def pieces(self, size: int) -> Sequence[ImageSource] | None:
+        """Cut the source into sources of about ``size`` images, which together are this one, in its order.
+
+        Pieces are small, and can be sent to other processes. What was passed over on opening is told by the first.
+
+        Returns:
+            None where the format has no such pieces.
+        """
+        return None
+
     def __iter__(self) -> Iterator[Record | SkippedImage]:
         return self.records()
+
+
+class Section(ImageSource):
+    """Images ``start`` to ``stop``, without the last, of another source."""
+
+    def __init__(self, source: ImageSource, start: int, stop: int) -> None:
+        self.source, self.start, self.stop = source, start, stop
+        self.packed = source.packed
+
+    def records(self, start: int = 0) -> Iterator[Record | SkippedImage]:
+        first = self.start + start
+        return islice(self.source.records(first), max(0, self.stop - first))
+
+    def shapes(self, most: int) -> Iterator[Shape]:
+        return self.source.shapes(most)
+
+    def files(self) -> Iterable[Path]:
+        return self.source.files()
+
+    def count(self) -> int:
+        return self.stop - self.start
+
+    def passed_over(self) -> list[PassedOver]:
+        return self.source.passed_over()
 
 
 class Reader(ImageSource):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
     MAX_PIXELS,
+    ImageSource,
     PassedOver,
     PassedOverTally,
     Provenance,
@@ -80,6 +82,16 @@ class FolderReader(Reader):
 
     def count(self) -> int | None:
         return None if any(is_tiff(path.name) for path in self.paths) else len(self.paths)
+
+    def pieces(self, size: int) -> list[ImageSource]:
+        found: list[ImageSource] = []
+        for start in range(0, len(self.paths), size):
+            piece = copy(self)
+            piece.paths = self.paths[start : start + size]
+            if found:
+                piece._passed_over = PassedOverTally()
+            found.append(piece)
+        return found
 
     def passed_over(self) -> list[PassedOver]:
         return [*self._passed_over.entries(), *self._pages.entries()]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
+    ImageSource,
     PassedOver,
     PassedOverTally,
     Provenance,
     Reader,
     Record,
+    Section,
     Shape,
     SkippedImage,
     split_key,
@@ -76,6 +79,24 @@ class ParquetReader(Reader):
     def count(self) -> int:
         # A damaged file counts as one image that is left out.
         return sum(file.count if isinstance(file, _File) else 1 for file in self._files.values())
+
+    def pieces(self, size: int) -> list[ImageSource]:
+        """Return sources of whole row groups, each of one file."""
+        found: list[ImageSource] = []
+        for path, file in self._files.items():
+            start = stop = 0
+            groups = file.groups if isinstance(file, _File) else [1]
+            for number, rows in enumerate(groups, start=1):
+                stop += rows
+                if stop - start < size and number < len(groups):
+                    continue
+                piece = copy(self)
+                piece.paths, piece._files = [path], {path: file}
+                if found:
+                    piece._passed_over = PassedOverTally()
+                found.append(Section(piece, start, stop))
+                start = stop
+        return found
 
     def passed_over(self) -> list[PassedOver]:
         return [*self._passed_over.entries(), *self._pages.entries()]

@@ -7,6 +7,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
     MAX_IMAGE_BYTES,
+    ImageSource,
     PassedOver,
     PassedOverTally,
     Provenance,
@@ -99,6 +101,15 @@ class WebDatasetReader(Reader):
 
     def files(self) -> Iterable[Path]:
         return self.paths
+
+    def pieces(self, size: int) -> list[ImageSource]:
+        """Return a source for each shard."""
+        found = [copy(self) for _ in self.paths]
+        for piece, path in zip(found, self.paths, strict=True):
+            piece.paths, piece._inside = [path], None
+        for piece in found[1:]:
+            piece._beside = PassedOverTally()
+        return list(found)
 
     def passed_over(self) -> list[PassedOver]:
         if self._inside is None:

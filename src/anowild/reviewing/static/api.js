@@ -55,9 +55,12 @@ export async function json(path, parameters, signal) {
   return (await request(address(path, parameters), { signal })).json();
 }
 
-/** Returns an Int32Array: numbers of images. */
+/** Returns an Int32Array: numbers of images. Its `total` says how many there are, if these are only some of them. */
 export async function numbers(path, parameters, signal) {
-  return new Int32Array(await (await request(address(path, parameters), { signal })).arrayBuffer());
+  const answer = await request(address(path, parameters), { signal });
+  const found = new Int32Array(await answer.arrayBuffer());
+  found.total = Number(answer.headers.get("x-total") ?? found.length);
+  return found;
 }
 
 /** Returns a Float32Array; an answer with a status in `quiet` throws without a message. */

@@ -51,7 +51,8 @@ export function go(by) {
 function show() {
   if (!state.detail || !review.order.length) return;
   const number = current();
-  $("detail-place").textContent = `${count(review.place + 1)} of ${count(review.order.length)}`;
+  const total = Math.max(review.total, review.order.length);
+  $("detail-place").textContent = `${count(state.start + review.place + 1)} of ${count(total)}`;
   if (number === shown) return;
   shown = number;
   abort.abort();

@@ -33,16 +33,20 @@ export function query() {
  * Asks for the order again and shows it.
  *
  * `to`: "current" stays at the current image where it is still shown, "first" goes to the first image,
- * "under" puts the current image first, before the new order.
+ * "under" puts the current image first, before the new order. Of a long order, the part from the place `start` on is
+ * shown.
  */
-export async function reorder(to = "current") {
+export async function reorder(to = "current", start = 0) {
   const question = ++asked;
   $("grid").ariaBusy = true;
   try {
     const found = state.members === null
-      ? await numbers("/api/order", query())
+      ? await numbers("/api/order", { ...query(), start: start || "" })
       : await numbers("/api/members", { image: state.members });
     if (question !== asked) return;
+    if (!found.length && start && found.total) return void await reorder("first"); // there are fewer by now
+    state.start = start;
+    review.total = found.total;
     show(found, to);
   } catch (error) {
     if (question === asked && !review.order.length) throw error;
@@ -67,7 +71,30 @@ function show(found, to) {
   emit("order");
   emit("place");
   showEmpty();
+  showWindow();
   writeAddress();
+}
+
+/** Shows which part of a long order is there. */
+function showWindow() {
+  const { order, total } = review;
+  $("window").hidden = total <= order.length;
+  $("window-text").textContent = `${count(state.start + 1)} to ${count(state.start + order.length)} of ${count(total)}`;
+  $("window-back").disabled = state.start === 0;
+  $("window-on").disabled = state.start + order.length >= total;
+  $("window-place").max = total;
+}
+
+/** Whether a place lies before or behind the part of the order that is shown, and there is more of it. */
+export const isBeyond = (place) =>
+  place < 0 ? state.start > 0 : place >= review.order.length && state.start + review.order.length < review.total;
+
+/** Goes to a place of the whole order, from 0. */
+export async function goTo(place) {
+  const wanted = Math.min(review.total - 1, Math.max(0, place));
+  const start = Math.floor(wanted / review.info.window) * review.info.window;
+  if (start !== state.start) await reorder("first", start);
+  moveTo(wanted - state.start);
 }
 
 function showEmpty() {
@@ -95,7 +122,7 @@ function orderText() {
 
 async function describe() {
   const question = asked;
-  const { info, order } = review;
+  const { info, order, total } = review;
   const least = info.least_marks;
   $("untaught").textContent = `Mark at least ${least} images to keep and ${least} odd ones (remove or interesting) first.`;
   $("untaught").hidden = state.sort !== LEARNED || state.like !== null || taught !== false;
@@ -109,7 +136,7 @@ async function describe() {
   if (state.view) words.push(`oddest to ${titleOf("views", state.view)}`);
   if (state.folder) words.push(`in ${state.folder}`);
   if (state.q) words.push(`named “${state.q}”`);
-  let start = words.length ? `${count(order.length)} of ${count(info.count)}: ${words.join(", ")}` : images(info.count);
+  let start = words.length ? `${count(total)} of ${count(info.count)}: ${words.join(", ")}` : images(info.count);
   if (state.group && state.members === null) {
     start = `${count(order.length)} groups and single images${words.length ? `: ${words.join(", ")}` : ""}`;
   }
@@ -252,6 +279,9 @@ export function fillControls() {
         element("option", { value: sort.name, textContent: sort.title })))));
   fillSelect("folder", "all", info.folders.map((folder) => [folder, folder]));
   fillSelect("view", "any view", info.views.map((view) => [view.name, view.title]));
+  for (const name of ["folder", "view"]) {
+    $(name).hidden = $(`${name}-label`).hidden = !info[`${name}s`].length;
+  }
   fillSelect("by", "all reviewers", info.reviewers.map((name) => [name, name]));
   $("seen").textContent = [info.seen, info.warning].filter(Boolean).join(" ");
   const passed = info.left_out.reduce((sum, one) => sum + one.count, 0);
@@ -299,6 +329,13 @@ export function listen() {
     $("grid").focus();
   });
   $("reverse").addEventListener("click", () => set("reverse", !state.reverse, "first"));
+  const turn = (by) => () => goTo(state.start + by * review.info.window).catch(() => {}); // the error is shown
+  $("window-back").addEventListener("click", turn(-1));
+  $("window-on").addEventListener("click", turn(1));
+  $("window-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    goTo($("window-place").valueAsNumber - 1).then(() => $("grid").focus(), () => {});
+  });
   $("rerank").addEventListener("click", () => reorder(state.sort === LEARNED ? "first" : "current"));
   $("show-all").addEventListener("click", () => { showAll(); $("grid").focus(); });
   $("reviewer").addEventListener("change", () => {

@@ -30,7 +30,7 @@ const titleOf = (kind) => review.info.findings.find((finding) => finding.kind ==
 export function label(place) {
   const number = review.order[place];
   const found = row(number);
-  const start = `${count(place + 1)} of ${count(review.order.length)}`;
+  const start = `${count(state.start + place + 1)} of ${count(Math.max(review.total, review.order.length))}`;
   if (!found) return start;
   const parts = [start, found.name, `score ${found.shown}`];
   if (found.score >= state.limit) parts.push("above the limit");
@@ -46,6 +46,11 @@ export function label(place) {
 function makeTile() {
   const tile = { place: -1, number: -1, pictured: -1, side: "", texts: {} };
   tile.image = element("img", { alt: "", decoding: "async", draggable: false });
+  tile.image.addEventListener("load", () => {
+    if (row(tile.number)?.size) return; // then `update` knows it before the picture is there
+    const { naturalWidth, naturalHeight } = tile.image;
+    tile.image.classList.toggle("pixels", Math.max(naturalWidth, naturalHeight) < step.x - GAP);
+  });
   tile.seen = element("span", { className: "seen" });
   tile.mark = element("span", { className: "mark" });
   tile.badge = element("span", { className: "badge", title: "Images that look alike: click to see all" });
@@ -125,6 +130,10 @@ function update(tile) {
   write(tile, "mark", found.own || (found.all ? `others: ${found.all}` : ""));
   tile.mark.dataset.verdict = found.own || "";
   write(tile, "badge", state.group && found.group > 1 ? count(found.group) : "");
+  if (!found.size) { // of an original that is decoded when it is shown
+    tile.seen.hidden = true;
+    return;
+  }
   const [width, height] = found.size;
   const long = Math.max(width, height);
   tile.image.classList.toggle("pixels", long < step.x - GAP);

@@ -4,17 +4,14 @@ import { post } from "./api.js";
 import { $, count, say, shownScore } from "./dom.js";
 import { emit, on, review, state, writeAddress } from "./state.js";
 
-const BARS = 120;
 const STEPS = 1000; // of the slider
 
-const range = () => [review.scores.at(-1) ?? 0, review.scores[0] ?? 0];
+const range = () => [review.levels.low, review.levels.high];
 
 /** Draws the bars and the limit. */
 export function drawHistogram() {
   const [low, high] = range();
-  const counts = new Array(BARS).fill(0);
-  const width = (high - low) / BARS || 1;
-  for (const score of review.scores) counts[Math.min(BARS - 1, Math.floor((score - low) / width))]++;
+  const counts = review.levels.bars;
   const top = Math.log1p(Math.max(...counts)) || 1;
   $("bars").replaceChildren(...counts.map((found, i) => {
     const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
@@ -28,30 +25,26 @@ export function drawHistogram() {
   showLimit();
 }
 
-/** Returns how many images reach a score. */
+/** Returns how many images reach a limit: the kept one, or one in hundredths. */
 function above(limit) {
-  let left = 0, right = review.scores.length; // binary search: the scores descend
-  while (left < right) {
-    const middle = (left + right) >> 1;
-    if (review.scores[middle] >= limit) left = middle + 1;
-    else right = middle;
-  }
-  return left;
+  const { first, reached } = review.levels;
+  if (limit === review.info.limit.score) return review.info.limit.reached;
+  return reached[Math.min(reached.length - 1, Math.max(0, Math.ceil(100 * limit - 1e-6) - first))];
 }
 
 function showLimit() {
   const [low, high] = range();
   const { limit } = state;
   const found = above(limit);
-  const share = (100 * found) / (review.scores.length || 1);
+  const share = (100 * found) / (review.info.count || 1);
   const text =
-    `${count(found)} of ${count(review.scores.length)} (${share.toFixed(1)} %) score ${shownScore(limit)} or more`;
+    `${count(found)} of ${count(review.info.count)} (${share.toFixed(1)} %) score ${shownScore(limit)} or more`;
   $("counts").textContent = text;
   $("limit").ariaValueText = text;
   const { saved, score } = review.info.limit;
   $("keep-limit").disabled = saved && Math.abs(score - limit) < 5e-4;
   $("keep-limit").textContent = $("keep-limit").disabled ? "Kept with the model" : "Keep this limit with the model";
-  const width = (high - low) / BARS;
+  const width = (high - low) / review.levels.bars.length;
   $("bars").childNodes.forEach((bar, i) => bar.classList.toggle("above", low + (i + 0.5) * width >= limit));
 }
 

@@ -1,7 +1,7 @@
 // The page of a review: starts everything, and says which key does what.
 //
 // Elements that tests and other pages may rely on, by id:
-//   grid (listbox; options are .tile with data-place and data-number, aria-label: all in one line; in
+//   window (of a long order: window-back, window-on, window-text, window-place); grid (listbox; options are .tile with data-place and data-number, aria-label: all in one line; in
 //   it .name .score .mark .badge .notes), summary, show-all, chosen, choose-none, progress, empty;
 //   bar and detail-bar (button[data-verdict], button[data-action]);
 //   sort, reverse, rerank; limit, counts, keep-limit; filter-side, filter-mark, filter-finding, filter-tag
@@ -12,9 +12,9 @@
 //   map, map-canvas, map-hover, map-text; training, training-text, training-rerank; announce, toast, error.
 //
 // The address: #NAME=VALUE&..., without what has its default. Names: sort reverse mark side finding tag folder view by
-// q disagree like members group limit image size detail map. Images are numbers, switches are 1.
+// q disagree like members group start limit image size detail map. Images are numbers, switches are 1.
 
-import { floats, json, showError } from "./api.js";
+import { json, showError } from "./api.js";
 import { $, debounce } from "./dom.js";
 import * as detail from "./detail.js";
 import * as filters from "./filters.js";
@@ -24,7 +24,7 @@ import * as limit from "./limit.js";
 import * as map from "./map.js";
 import * as marks from "./marks.js";
 import { load as loadRows } from "./rows.js";
-import { emit, readAddress, review, state, writeAddress } from "./state.js";
+import { emit, offers, readAddress, review, state, writeAddress } from "./state.js";
 import { watch } from "./training.js";
 import * as viewer from "./viewer.js";
 
@@ -36,7 +36,9 @@ async function open() {
 function move(target) {
   return (event) => {
     if (!event.shiftKey && !event.ctrlKey && review.chosen.size) grid.choose([]);
-    grid.moveTo(target(), { extend: event.shiftKey && !state.detail });
+    const place = target();
+    if (filters.isBeyond(place)) filters.goTo(state.start + place).catch(() => {}); // the error is shown
+    else grid.moveTo(place, { extend: event.shiftKey && !state.detail });
   };
 }
 
@@ -96,13 +98,13 @@ const ACTIONS = [
   { name: "select", keys: [" "], text: "select this image too, or not", run: inGrid(grid.toggleCurrent) },
   { name: "select-all", keys: ["Control+a"], modified: true, text: "select all that is shown", run: inGrid(() => grid.choose(review.order)) },
   { name: "all", keys: ["a"], text: "mark all above the limit (asks)", run: inGrid(quiet(askForAll)) },
-  { name: "like", keys: ["s"], text: "more like this", run: filters.moreLike },
-  { name: "groups", keys: ["g"], text: "groups of alike images", run: inGrid(filters.toggleGroups) },
-  { name: "map", keys: ["m"], text: "map of all images", run: inGrid(map.toggleMap) },
+  { name: "like", needs: "like", keys: ["s"], text: "more like this", run: filters.moreLike },
+  { name: "groups", needs: "groups", keys: ["g"], text: "groups of alike images", run: inGrid(filters.toggleGroups) },
+  { name: "map", needs: "map", keys: ["m"], text: "map of all images", run: inGrid(map.toggleMap) },
   { name: "search", keys: ["/"], text: "search in names", run: inGrid(search) },
   { name: "copy", keys: ["c"], text: "copy the path", run: quiet(marks.copyPath) },
   { name: "file", keys: ["e"], text: "open the file", run: quiet(marks.openFile) },
-  { name: "heat", keys: ["h"], text: "detail: heat map", run: inDetail(viewer.toggleHeat) },
+  { name: "heat", needs: "explain", keys: ["h"], text: "detail: heat map", run: inDetail(viewer.toggleHeat) },
   { name: "actual", keys: ["0"], text: "detail: one to one, or fit again", run: inDetail(viewer.actual) },
   { name: "fit", keys: ["f"], text: "detail: fit into the window", run: inDetail(viewer.fit) },
   { name: "larger", keys: ["+", "="], text: "detail: zoom in", run: inDetail(() => viewer.zoomBy(1.25)) },
@@ -116,11 +118,12 @@ const ACTIONS = [
 /** Fetches what depends on the scores, and shows it; the current image stays. */
 async function load() {
   review.info = await json("/api/info");
-  review.scores = await floats("/api/scores");
+  review.levels = await json("/api/levels");
   state.limit ??= review.info.limit.score;
+  for (const button of document.querySelectorAll("[data-needs]")) button.hidden = !offers(button.dataset.needs);
   filters.fillControls();
   limit.drawHistogram();
-  await filters.reorder();
+  await filters.reorder("current", state.start);
   if (review.info.count) await loadRows([0]); // tells how many images are marked, also where no tile is shown
 }
 
@@ -141,7 +144,7 @@ async function start() {
   grid.listen(quiet(open));
   map.listen(detail.openDetail);
   viewer.listen(detail.go);
-  keys.listen(ACTIONS);
+  keys.listen(ACTIONS.filter(({ needs }) => !needs || offers(needs)));
   const sized = debounce(50, () => {
     localStorage.setItem("size", state.size);
     writeAddress();
@@ -158,6 +161,7 @@ async function start() {
   emit("order");
   grid.layout();
   grid.moveTo(review.place);
+  if (!offers("map")) state.map = false;
   map.showMap();
   $("grid").focus({ preventScroll: true });
   detail.restoreDetail();

@@ -51,8 +51,9 @@ async function load() {
   try {
     const found = await floats("/api/map", {}, [503]);
     const order = await numbers("/api/order", { sort: "score" });
+    const sorted = await floats("/api/scores");
     scores = new Float32Array(review.info.count);
-    order.forEach((number, i) => { scores[number] = review.scores[i]; });
+    order.forEach((number, i) => { scores[number] = sorted[i]; });
     await loadMarks();
     points = found;
     version = review.info.version;

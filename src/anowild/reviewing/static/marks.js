@@ -1,7 +1,7 @@
 // Marks and tags: of the current image, of a selection, or of a group of alike images.
 
 import { json, numbers, post } from "./api.js";
-import { $, announce, element, images, say, shownScore } from "./dom.js";
+import { $, announce, count, element, images, say, shownScore } from "./dom.js";
 import { choose, moveTo } from "./grid.js";
 import { change, reviewer, row, showProgress } from "./rows.js";
 import { current, emit, on, review, state } from "./state.js";
@@ -116,17 +116,21 @@ export async function askForAll(query) {
   const above = async (unmarked) => {
     const left = unmarked ? { mark: "unmarked", reviewer: "" } : {};
     const asked = { ...query(), ...left, above: state.limit, group: "" };
-    return Array.from(await numbers("/api/order", asked));
+    return numbers("/api/order", asked);
   };
   const show = async () => {
     const found = await above($("all-unmarked").checked);
     const verb = found.length === 1 ? "scores" : "score";
-    if (found.length) {
+    const tooMany = found.total > found.length;
+    if (tooMany) {
+      $("all-text").textContent = `${images(found.total)} of those shown score ${shownScore(state.limit)} or more: too many `
+        + `to mark at once (at most ${count(found.length)}). Raise the limit, or filter.`;
+    } else if (found.length) {
       $("all-text").textContent = `${images(found.length)} of those shown ${verb} ${shownScore(state.limit)} or more. Mark as:`;
     } else if ((await above(false)).length) {
       $("all-text").textContent = "All images above the limit are marked already.";
     } else $("all-text").textContent = "No image of those shown is above the limit.";
-    for (const button of $("all-verdicts").children) button.disabled = !found.length;
+    for (const button of $("all-verdicts").children) button.disabled = !found.length || tooMany;
     return found;
   };
   let found = await show();
@@ -134,7 +138,7 @@ export async function askForAll(query) {
   for (const button of $("all-verdicts").children) {
     button.onclick = () => {
       $("all-dialog").close();
-      markImages(found, button.dataset.choice);
+      markImages(Array.from(found), button.dataset.choice);
     };
   }
   $("all-dialog").showModal();

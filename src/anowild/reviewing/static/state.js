@@ -3,10 +3,10 @@
 const DEFAULTS = {
   sort: "score", reverse: false,
   mark: "", side: "", finding: "", tag: "", folder: "", view: "", by: "", q: "", disagree: false,
-  like: null, members: null, group: false,
+  like: null, members: null, group: false, start: 0,
   limit: null, image: null, size: 168, detail: false, map: false,
 };
-const NUMBERS = new Set(["like", "members", "limit", "image", "size"]);
+const NUMBERS = new Set(["like", "members", "start", "limit", "image", "size"]);
 const PAUSE = 300; // milliseconds between two changes of the address; browsers allow about 100 in 30 seconds
 
 /** Names of the filters in the state. */
@@ -18,12 +18,16 @@ export const state = { ...DEFAULTS };
 /** What was loaded. */
 export const review = {
   info: null, // facts about the review
-  order: new Int32Array(0), // number of the image at each place
+  order: new Int32Array(0), // number of the image at each place; in long orders of the places from state.start on
+  total: 0, // images in the whole order
   place: 0, // place of the current image
-  scores: new Float32Array(0), // all scores, the highest first
+  levels: null, // histogram of the scores, and how many reach each limit
   chosen: new Set(), // numbers of the images that are selected together
   since: 0, // marks made since the order was asked for
 };
+
+/** Returns whether the server can do something beside showing images: like, groups, map, marks, explain, limit. */
+export const offers = (what) => review.info.offers.includes(what);
 
 export const current = () => review.order[review.place];
 
