@@ -7,6 +7,7 @@ levels   seconds per kimg of paper-size networks at every level of detail
 score    scoring speed beside a peer
 memory   memory of scoring, from ten thousand to a million images
 datasets  the image sets of the documents, from their public sources
+large    ranks, report and review of ten million scored images
 data     writer, minibatches, manifests
 crops    crops of objects against masks
 review   looks needed until most anomalies are found
