@@ -84,7 +84,7 @@ GIVEN = {
     "howto_microscope.md": ["video.mp4", "crops/", "plate2/"],
     "howto_training_set.md": ["train/", "photos/", "test/"],
     "hub.md": ["TEST: 0 1", "anowild train TEST -o model"],
-    "large-sets.md": ["IMAGES/", "anowild train IMAGES -o model", "scores, a table in parts"],
+    "large_sets.md": ["IMAGES/", "anowild train IMAGES -o model", "scores, a table in parts"],
     "python.md": ["images: 0 1"],
     "review.md": ["IMAGES/", "anowild train IMAGES -o model"],
     "tools.md": [
