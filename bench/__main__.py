@@ -1,11 +1,13 @@
 """Benchmarks by name: ``python -m bench NAME [OPTIONS]``.
 
 train    training speed beside a peer
+distributed  throughput of two processes that train together beside one
 linear   cost of training by its length and the number of images
 levels   seconds per kimg of paper-size networks at every level of detail
 score    scoring speed beside a peer
 memory   memory of scoring, from ten thousand to a million images
 datasets  the image sets of the documents, from their public sources
+large    ranks, report and review of ten million scored images
 data     writer, minibatches, manifests
 crops    crops of objects against masks
 review   looks needed until most anomalies are found
@@ -20,6 +22,7 @@ export   exported models beside PyTorch: scores and speed
 cluster  scoring by a Ray cluster, one worker of which is killed, beside one process
 service  a scoring service at twice its capacity, for ten minutes
 page     a review of 100,000 images in a browser
+capacity  images a second of each step, from files to a table, and what a billion would take
 gpu      speed, parity and a default-length trial on a GPU
 """
 

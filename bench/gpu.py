@@ -3,7 +3,8 @@
     python -m bench gpu -o OUT [--data DATA] [--minutes 15]
 
 In order: the machine and its matrix-product peaks; parity with tests/golden and agreement of scores
-with the CPU; a training of the default length for each of ``--sets``, 10 % contaminated, as
+with the CPU; the whole default training of all views on 6,000 crops of photographs, and how fast its model scores
+beside reading alone; a training of the default length for each of ``--sets``, 10 % contaminated, as
 `anowild study run` does it; speed at every level and fade of both paper presets, most telling rows
 first, and the hours of their schedules from it. OUT/results.json and results.md are written after
 each part, and a part that is there is not measured again. Needs torch, numpy, scipy, scikit-learn,
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from anowild.arrays import Array
 from anowild.data import ImageSet
@@ -35,12 +37,15 @@ from anowild.files import read_json, write_json, write_text
 from anowild.paper import parity
 from anowild.presets import FAST, preset
 from anowild.scoring import Detector
+from anowild.scoring.stream import score
 from anowild.settings import Settings
 from anowild.signals import Interrupted, exit_status
 from anowild.study import sweep, trial
 from anowild.training.fitting import fit_detector
 from anowild.training.schedule import Schedule
 from anowild.training.step import Networks
+from anowild.views.base import View
+from bench.capacity import crops, rate, read
 from bench.levels import measure, schedule_hours, schedule_kimg
 
 log = logging.getLogger("anowild")
@@ -52,8 +57,10 @@ RATE, SEED = 0.1, 0
 #: Changes with --tiny, which tries this program on a CPU.
 TINY = {"resolution": 8, "fmap_base": 32, "fmap_max": 4, "minibatch": 8}
 TINY_TRIAL = {**TINY, "kimg": 0.1, "tick_kimg": 0.1}
+#: Images of the default training, and those that its model scores, with --tiny and without.
+DEFAULT_IMAGES = {True: (64, 64), False: (6000, 4096)}
 
-#: Results by name: "environment", "parity", "scores", "trial/SET", "speed/PRESET/LEVEL/VARIANT".
+#: Results by name: "environment", "parity", "scores", "default", "trial/SET", "speed/PRESET/LEVEL/VARIANT".
 Results = dict[str, Any]
 #: Precision, step ("in turn" is the paper's), and whether CUDA graphs are used; most telling first.
 Variant = tuple[str, str, bool]
@@ -101,6 +108,46 @@ def score_differences(device: torch.device, folder: Path, kimg: float) -> dict[s
     there, here = (Detector.load(folder / "model", d) for d in (device, cpu))
     ours, expected = (d.score(images.images[:100]).columns() for d in (there, here))
     return {name: relative(ours[name], values) for name, values in expected.items()}
+
+
+def default_training(device: torch.device, folder: Path, tiny: bool) -> dict[str, Any]:
+    """Train all views as `anowild train` does by default, and score with them.
+
+    Returns:
+        Seconds of all and of each view, or why it could not be fitted; images a second of each view, and of scoring and
+        of reading JPEG files of 256 pixels with one process.
+    """
+    count, scored = DEFAULT_IMAGES[tiny]
+    changes = {**TINY_TRIAL, "transforms_kimg": 0.1} if tiny else {}
+    settings = preset("laptop").settings().replace(seed=SEED, **changes)
+    images = ImageSet.load(np.stack(list(crops(count, 40))), settings)
+    started = time.perf_counter()
+    fitted = fit_detector(images, settings, folder / "training", device)
+    found: dict[str, Any] = {"images": count, "seconds": time.perf_counter() - started}
+    detector = fitted.detector
+    info = detector.training_info
+    found |= {f"{name}, seconds": facts["seconds"] for name, facts in info["views"].items()}
+    found |= {f"{name}, failed": reason for name, reason in info["failed"].items()}
+    detector.save(folder / "model")
+    detector = Detector.load(folder / "model", device)
+    squares = images.images[np.arange(scored) % count]
+
+    def measured(view: View) -> int:
+        view.measure(squares)
+        return scored
+
+    for view in detector.views:
+        found[f"{view.name}, images/s"] = rate(partial(measured, view), 0.1 if tiny else 3.0)
+    (folder / "files").mkdir(exist_ok=True)
+    for number, crop in enumerate(crops(scored, 256)):
+        Image.fromarray(crop).save(folder / "files" / f"{number:05}.jpg", quality=90)
+    reads = rate(lambda: read(detector, folder / "files"), 0.0)
+    scores = rate(lambda: len(score(detector, str(folder / "files"))), 0.0)
+    return found | {
+        "reading, images/s": reads,
+        "scoring, images/s": scores,
+        "of reading": scores / reads,
+    }
 
 
 def relative(ours: Array, expected: Array) -> float:
@@ -178,7 +225,7 @@ def markdown(results: Results, tiny: bool) -> str:
             "**Tiny networks, to try the program itself: no figure here means anything.**",
             "",
         ]
-    for key in ("environment", "parity", "scores"):
+    for key in ("environment", "parity", "scores", "default"):
         facts = results.get(key, {})
         lines += [f"## {key.capitalize()}", "", *(f"- {k}: {v}" for k, v in facts.items()), ""]
     lines += [f"## Trials: joint training, {100 * RATE:g} % contaminated, seed {SEED}", ""]
@@ -245,6 +292,7 @@ class Session:
         kimg = 0.1 if self.tiny else 2.0
         self.part("scores", lambda: score_differences(device, work / "scores", kimg))
         settings = preset("laptop").settings().replace(**(TINY_TRIAL if self.tiny else {}))
+        self.part("default", lambda: default_training(device, work / "default", self.tiny))
         for name in sets:
             self.part(f"trial/{name}", partial(run_trial, name, data, settings, work, device))
         networks: dict[str, Networks] = {}

@@ -29,8 +29,10 @@ from anowild.data import ImageSet
 from anowild.finding import serve as finding
 from anowild.reviewing import serve as reviewing
 from anowild.reviewing.listening import listen
+from anowild.scoring import Detector
 from anowild.views import base, gan
 from tests.conftest import SHARED, Run, tiny_settings
+from tests.parts import table_in_parts
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,8 +53,8 @@ NOT_RUN = {
     "needs the Hub": ("anowild push", "from anowild import from_pretrained, push_to_hub, save_pretrained"),
     "measures for minutes to days": ("python -m bench", "anowild study"),
     "needs another program": (
-        "from anowild.cluster.score", "curl", "napari", "tensorboard", "import fiftyone", "from cleanvision", "from anomalib.data import Folder",
-        "anowild export model -o page.html",
+        "from anowild.cluster.score", "curl", "napari", "tensorboard", "import fiftyone", "from cleanvision",
+        "from anomalib.data import Folder", "anowild export model -o page.html", "torchrun",
     ),
 }  # fmt: skip
 #: How many commands and blocks of Python of all pages these are: who adds one adds it here.
@@ -61,7 +63,7 @@ NUMBERS = {
     "has tests of its own": 26,
     "needs the Hub": 4,
     "measures for minutes to days": 46,
-    "needs another program": 12,
+    "needs another program": 14,
 }
 
 #: What the reader of a page has: folders of images ("name/"), of labeled ones, files, what commands have made.
@@ -82,6 +84,7 @@ GIVEN = {
     "howto_microscope.md": ["video.mp4", "crops/", "plate2/"],
     "howto_training_set.md": ["train/", "photos/", "test/"],
     "hub.md": ["TEST: 0 1", "anowild train TEST -o model"],
+    "large_sets.md": ["IMAGES/", "anowild train IMAGES -o model", "scores, a table in parts"],
     "python.md": ["images: 0 1"],
     "review.md": ["IMAGES/", "anowild train IMAGES -o model"],
     "tools.md": [
@@ -238,9 +241,9 @@ class TrainingHere(finding.Training):
 
 def mark_and_stop(self: reviewing.Server, review: Any, *_: object) -> None:
     """Look at a page as somebody does who removes an image, keeps another, and presses Ctrl-C."""
-    names = review.ranking.session.names
-    review.store.mark(names[:1], "me", "remove")
-    review.store.mark(names[-1:], "me", "keep")
+    first, last = review.catalog.names_of([0, len(review.catalog) - 1])
+    review.store.mark([first], "me", "remove")
+    review.store.mark([last], "me", "keep")
 
 
 @pytest.fixture
@@ -265,6 +268,8 @@ def give(thing: str, digits: Array, number: int) -> None:
         write_video(Path(thing))
     elif thing.endswith("/"):
         write_images(Path(thing), own)
+    elif thing == "scores, a table in parts":
+        table_in_parts(Path("scores"), Detector.load("model"), "IMAGES", (10,))
     elif thing == "cells_video":
         Path(thing).symlink_to(SHARED / thing)
     else:

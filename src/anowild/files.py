@@ -218,7 +218,8 @@ def exclusive_lock(folder: Path, otherwise: str, patience: float = 0.0) -> Itera
     Args:
         folder: to be locked.
         otherwise: the problem to report if another process holds the lock.
-        patience: seconds to wait for the other process.
+        patience: seconds to wait for the other process. A process that starts others needs a few: a child that
+            has not become another program yet holds the lock of a parent that was killed.
 
     Raises:
         UserError: the folder cannot be created, or another process holds the lock.

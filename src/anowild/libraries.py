@@ -10,7 +10,7 @@ from anowild.errors import UserError
 #: The extra of the package that brings a library; unless listed it is ``formats``, which brings what
 #: every installation has as well.
 _EXTRAS = {
-    "fastapi": "serve", "huggingface_hub": "hub", "matplotlib": "study", "mlxtend": "demo", "onnxruntime": "export",
+    "duckdb": "large", "fastapi": "serve", "huggingface_hub": "hub", "matplotlib": "study", "mlxtend": "demo", "onnxruntime": "export",
     "onnxscript": "export", "openvino": "openvino", "prometheus_client": "serve", "python_multipart": "serve",
     "ray": "ray", "tensorboard": "tensorboard",
 }  # fmt: skip

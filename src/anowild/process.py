@@ -47,6 +47,12 @@ def run(command: Callable[[], object]) -> None:
         sys.exit(1)
 
 
+def launched_together() -> bool:
+    """Whether torchrun, or what sets the same variables, started this process as one of several."""
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return all(name in os.environ for name in names) and os.environ["WORLD_SIZE"] != "1"
+
+
 class StderrHandler(logging.Handler):
     """Writes to what sys.stderr is at the time: a progress bar puts itself in between."""
 

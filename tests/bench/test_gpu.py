@@ -82,6 +82,9 @@ def test_all_parts_are_measured_once_on_a_bare_machine(data: Path, tmp_path: Pat
     assert set(results["environment"]["peaks"]) == {"float32", "bfloat16"}
     assert max(group["error"] for group in results["parity"].values()) < 1e-10
     assert set(results["scores"].values()) == {0.0}
+    assert results["default"]["gan, seconds"] > 0
+    assert results["default"]["transforms, images/s"] > 0
+    assert 0 < results["default"]["of reading"] < 2
     assert results["trial/mnist2"]["injected"] > 0
     rows = {key: row for key, row in results.items() if key.startswith("speed/")}
     # Two levels, with a fade between them that graphs cannot record, of either preset.

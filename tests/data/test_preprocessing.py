@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anowild.data import Preprocess, preprocessing
+from anowild.data.preprocessing import resize
 
 RNG = np.random.default_rng(0)
 
@@ -107,6 +109,22 @@ def test_shrinking_averages_over_areas() -> None:
     image = noise(32, 32)
     expected = image.reshape(16, 2, 16, 2).astype(float).mean(axis=(1, 3))
     assert np.abs(Preprocess(16, 1)(image)[0] - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("side", [17, 24, 32, 75, 250])
+def test_shrinking_to_a_power_of_two_is_pillow_s(side: int) -> None:
+    plane = noise(side, side)[:, :, 0].astype(np.float32)
+    expected = Image.fromarray(plane).resize((16, 16), Image.Resampling.BOX)
+    assert np.array_equal(resize(plane, 16, 16), np.asarray(expected))
+
+
+def test_each_pixel_is_in_one_average() -> None:
+    # The center of the third pixel lies on the edge of two averages.
+    assert resize(np.arange(75.0).reshape(3, 25), 3, 10)[0, :2].tolist() == [1.0, 3.5]
+    for length, size in itertools.product(range(4, 60), repeat=2):
+        if size < length:
+            places = resize(np.eye(length, dtype=np.float32), length, size) > 0
+            assert (places.sum(axis=1) == 1).all(), (length, size)
 
 
 def test_gray_of_a_color_image_is_pillow_s() -> None:

@@ -20,9 +20,11 @@ def made(kind: str, shape: tuple[int, int, int], rng: np.random.Generator) -> Ar
     return rng.integers(0, full, shape, endpoint=True).astype(kind)
 
 
-def both(preprocess: Preprocess, pixels: Array) -> tuple[Array, Array]:
+def both(
+    preprocess: Preprocess, pixels: Array, dtype: torch.dtype = torch.float64
+) -> tuple[Array, Array]:
     with torch.no_grad():
-        found = Pixels(preprocess)(torch.from_numpy(pixels[None]))
+        found = Pixels(preprocess, dtype)(torch.from_numpy(pixels[None]))
     return found[0].numpy(), preprocess(pixels)
 
 
@@ -37,6 +39,19 @@ def test_images_of_any_size_become_the_same_pixels(fit: str, channels: int, cont
         found, expected = both(preprocess, made("uint8", (*shape, given), rng))
         assert found.dtype == np.uint8
         assert np.array_equal(found, expected), (shape, given)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_float32_is_enough_for_eight_bits(fit: str, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    preprocess = Preprocess(32, channels, fit)
+    for _ in range(60):
+        shape = (*rng.integers(4, 150, 2).tolist(), int(rng.choice([1, 3])))
+        # Few values and flat areas: averages that lie exactly between two levels are frequent.
+        pixels = made("uint8", shape, rng) // 51 * 51
+        found, expected = both(preprocess, pixels, torch.float32)
+        assert np.array_equal(found, expected), shape
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -392,3 +394,20 @@ def test_scores_of_other_facts_are_shown_as_far_as_the_training_images_reach(
 ) -> None:
     catalog.table.facts = replace(catalog.table.facts, training_images=2)
     assert "> 0.30" in catalog.rows([0], False)["shown"]
+
+
+def test_a_table_is_opened_without_what_takes_seconds_to_load(table_folder: Path) -> None:
+    script = (
+        "import sys\n"
+        "import anowild.reviewing.serve\n"
+        "from anowild.reviewing.table import TableCatalog\n"
+        "from anowild.scoring.partitions import PartitionedTable\n"
+        "catalog = TableCatalog(PartitionedTable(sys.argv[1]))\n"
+        "catalog.about(), catalog.rows([0, 1], False), catalog.thumbnail(0)\n"
+        "print(sorted({'torch', 'sklearn', 'pandas', 'scipy'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(table_folder)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"

@@ -28,10 +28,10 @@ def test_image_n_does_not_depend_on_how_one_got_there(start: int, parts: list[in
     assert np.array_equal(whole, np.concatenate(pieces))
 
 
-def test_seed_and_rank_change_the_order() -> None:
+def test_seed_and_stream_change_the_order() -> None:
     orders = [
-        MinibatchSampler(IMAGES, seed, rank).indices(0, 23).tolist()
-        for seed, rank in ((0, 0), (1, 0), (0, 1))
+        MinibatchSampler(IMAGES, seed, stream).indices(0, 23).tolist()
+        for seed, stream in ((0, 0), (1, 0), (0, 1))
     ]
     assert len({tuple(order) for order in orders}) == 3
 

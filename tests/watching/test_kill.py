@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -13,10 +14,12 @@ from typing import Any
 import pytest
 
 from anowild.arrays import Array
+from anowild.files import exclusive_lock
 from anowild.watching.arrivals import Arrivals
 from anowild.watching.deliveries import Command
 from anowild.watching.journal import Journal
 from anowild.watching.table_file import TableFile
+from tests.conftest import wait_until
 from tests.watching.conftest import Watched, put
 from tests.watching.test_watch import assert_as_scored
 
@@ -125,3 +128,21 @@ def test_killed_where_it_hurts(
     assert_as_scored(watched)
     assert delivered(tmp_path / "ran.txt") == {row["path"] for row in watched.rows() if row["odd"]}
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_waits_for_a_lock_that_a_child_of_a_killed_watch_still_holds(
+    watched: Watched, digits: Array
+) -> None:
+    beside = watched.out.with_name(f"{watched.out.name}.watch")
+
+    def hold() -> None:
+        with exclusive_lock(beside, ""):
+            (watched.folder.parent / "held").touch()
+            time.sleep(0.3)
+
+    watched.put(digits[:2])
+    child = multiprocessing.get_context("fork").Process(target=hold)
+    child.start()
+    wait_until((watched.folder.parent / "held").exists)
+    assert watched.once().scored == 2
+    child.join()

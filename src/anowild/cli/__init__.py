@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Annotated
 
 import typer
@@ -14,7 +15,8 @@ from anowild.cli import data, export, find, hub, info, model, review, serve, sha
 from anowild.cli.data import data_app
 from anowild.cli.help import Command, Group
 from anowild.cli.study import study_app
-from anowild.process import StderrHandler, run
+from anowild.errors import UserError
+from anowild.process import StderrHandler, launched_together, run
 from anowild.version import VERSION
 
 app = typer.Typer(
@@ -44,12 +46,20 @@ app.add_typer(study_app, name="study", cls=Group, rich_help_panel="Measure")
 
 @app.callback(invoke_without_command=True)
 def _common(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is done.")] = False,
 ) -> None:
     if version:
         print(f"anowild {VERSION}")
         raise typer.Exit
+    if launched_together():
+        # Of a process that has ended we say so ourselves, in a line.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if launched_together() and context.invoked_subcommand != "train":
+        if os.environ["RANK"] != "0":
+            raise typer.Exit(1)
+        raise UserError("torchrun is for `anowild train` alone; start other commands without it")
     logger = logging.getLogger("anowild")
     logger.handlers[:] = [StderrHandler()]
     logger.setLevel(logging.INFO if verbose else logging.WARNING)

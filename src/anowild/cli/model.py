@@ -81,7 +81,10 @@ def train(
         bool, typer.Option("--dry-run", help="Print the settings and stop.")
     ] = False,
 ) -> None:
-    """Train a detector on unlabeled images, or go on with a training that was stopped."""
+    """Train a detector on unlabeled images, or go on with a training that was stopped.
+
+    On several GPUs or machines: torchrun --nproc-per-node N -m anowild train ...
+    """
     settings = options.changed(
         preset(preset_name).settings().replace(**(FAST if fast else {}), robust=robust), changes,
         kimg=kimg, transforms_kimg=kimg, seed=seed, resolution=resolution, views=views, features=features,
@@ -90,9 +93,16 @@ def train(
     if dry_run:
         print(json.dumps(settings.to_json(), indent=2))
         return
-    from anowild import api
+    from anowild.tracking import parse_choice
+    from anowild.training import run
+    from anowild.training.distributed import joined
 
-    detector = api.train(sources, out, settings, device, threads, track)
+    choice = None if track is None else parse_choice(track)
+    with joined(device) as world:
+        if not world.first:
+            run.take_part(sources, settings, device, threads, world)
+            return
+        detector = run.train(sources, out, settings, device, threads, choice, world).detector
     for name, info in detector.training_info["views"].items():
         minutes = f" in {info['seconds'] / 60:.1f} minutes" if "seconds" in info else ""
         length = f" ({info['kimg']:g} thousand images shown)" if "kimg" in info else ""

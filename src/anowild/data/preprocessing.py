@@ -249,13 +249,28 @@ def _normalized(planes: Array, full: int) -> Array:
 
 
 def resize(plane: Array, height: int, width: int) -> Array:
-    """Resize a plane [H, W]: box filter where both sides shrink, else bilinear.
+    """Resize a plane [H, W]: averages over areas where both sides shrink, else bilinear.
 
     The result is float32, unless the size is the same: then the plane itself is returned.
     """
     if plane.shape == (height, width):
         return plane
-    shrinks = height <= plane.shape[0] and width <= plane.shape[1]
-    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    image = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    return np.asarray(image.resize((width, height), method))
+    values = np.ascontiguousarray(plane, dtype=np.float32)
+    if height <= plane.shape[0] and width <= plane.shape[1]:
+        return _averaged(_averaged(values, width, axis=1), height, axis=0)
+    return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _averaged(values: Array, size: int, axis: int) -> Array:
+    """Shrink an axis to ``size`` averages of the pixels whose centers lie there; on an edge, the earlier place has it.
+
+    Pillow's box filter does the same, but takes a pixel whose center lies on an edge for both places, one or none, as
+    rounding falls.
+    """
+    length = values.shape[axis]
+    if length == size:
+        return values
+    place = ((2 * np.arange(length) + 1) * size - 1) // (2 * length)
+    counts = np.bincount(place, minlength=size)
+    sums = np.add.reduceat(values, np.cumsum(counts) - counts, axis=axis, dtype=np.float64)
+    return (sums / np.expand_dims(counts, 1 - axis)).astype(np.float32)

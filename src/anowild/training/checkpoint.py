@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,6 +16,7 @@ from torch import Tensor
 from anowild.checked import Amount, Count, Range, checked
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_tensors
+from anowild.training.distributed import World
 from anowild.training.robust import Suspects
 from anowild.training.step import Step
 from anowild.views.loading import check_tensors
@@ -26,6 +27,7 @@ log = logging.getLogger("anowild")
 KEPT = 2
 #: Names of a checkpoint's tensors begin with a network's name, or with one of these.
 _OTHERS = ("optimizer", "suspects")
+_PLAIN = "plain"
 
 
 @dataclass
@@ -40,7 +42,8 @@ class Counters:
     ] = -1.0  # level of detail of the last iteration; -1 before the first
     ticks: Count = 0  # log lines written
     tick_nimg: Count = 0  # value of `nimg` at the last of them
-    seconds: Amount = 0.0  # of training, over all processes that took part
+    seconds: Amount = 0.0  # of training, over all runs that took part
+    processes: Count = 1  # that trained together when the checkpoint was written
 
     def __post_init__(self) -> None:
         if max(self.held_nimg, self.tick_nimg) > self.nimg:
@@ -63,6 +66,19 @@ def save(folder: Path, counters: Counters, step: Step, suspects: Suspects | None
     Returns:
         The path of the new file.
     """
+    tensors, plain = _state(counters, step, suspects)
+    path = folder / f"state-{counters.nimg:012d}.safetensors"
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={"anowild": json.dumps(plain)})
+    for old in checkpoints(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def _state(
+    counters: Counters, step: Step, suspects: Suspects | None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return all that a run depends on: tensors, and JSON values."""
     tensors: dict[str, Tensor] = {}
     for name, network in step.networks.named().items():
         tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
@@ -76,16 +92,36 @@ def save(folder: Path, counters: Counters, step: Step, suspects: Suspects | None
         "skipped": step.skipped,
         "skipped_in_a_row": step.skipped_in_a_row,
     }
-    path = folder / f"state-{counters.nimg:012d}.safetensors"
-    with atomic_write(path) as temporary:
-        save_file(
-            {key: value.detach().contiguous() for key, value in tensors.items()},
-            temporary,
-            metadata={"anowild": json.dumps(plain)},
-        )
-    for old in checkpoints(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
-    return path
+    return {key: value.detach().contiguous() for key, value in tensors.items()}, plain
+
+
+def share(
+    world: World, step: Step, counters: Counters, suspects: Suspects | None, images: int
+) -> tuple[Counters, Suspects | None]:
+    """Bring all processes to the state of the first one.
+
+    Args:
+        world: the processes.
+        step: of this process; the state of the first one's is brought into the others'.
+        counters: of the first process.
+        suspects: of the first process.
+        images: size of the training set.
+
+    Returns:
+        Counters and suspects of the first process.
+    """
+    if world.size == 1:
+        return counters, suspects
+
+    def state() -> dict[str, Tensor]:
+        tensors, plain = _state(counters, step, suspects)
+        return {**tensors, _PLAIN: torch.tensor([*json.dumps(plain).encode()], dtype=torch.uint8)}
+
+    tensors = {**world.shared(state)}
+    if world.first:
+        return counters, suspects
+    text = bytes(tensors.pop(_PLAIN).tolist())
+    return _restore(json.loads(text), tensors, step, images)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -122,11 +158,17 @@ def load_latest(folder: Path, step: Step, images: int) -> tuple[Counters, Suspec
 
 def _load(path: Path, step: Step, images: int) -> tuple[Counters, Suspects | None]:
     metadata, read = read_tensors(path, "pt")
-    plain = checked(_Plain, json.loads(metadata["anowild"]), "the state")
-    if plain.counters.repeats >= step.settings.minibatch_repeats:
-        raise ValueError(f"the state.counters.repeats is {plain.counters.repeats}")
     # Earlier versions wrote "optimiser".
     tensors = {key.replace("optimiser/", "optimizer/"): value for key, value in read.items()}
+    return _restore(json.loads(metadata["anowild"]), tensors, step, images)
+
+
+def _restore(
+    values: Any, tensors: dict[str, Tensor], step: Step, images: int
+) -> tuple[Counters, Suspects | None]:
+    plain = checked(_Plain, values, "the state")
+    if plain.counters.repeats >= step.settings.minibatch_repeats:
+        raise ValueError(f"the state.counters.repeats is {plain.counters.repeats}")
     # Everything is looked at before anything is changed.
     robust = _strip_prefix("suspects/", tensors)
     suspects = Suspects.from_tensors(robust, images) if robust else None

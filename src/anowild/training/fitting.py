@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.trained_on import TrainedOn
 from anowild.settings import Settings
 from anowild.training import draw_weights
+from anowild.training.distributed import ALONE, World
 from anowild.training.robust import Suspects
 from anowild.training.side_by_side import run_pieces
 from anowild.views import Cue, View, view_class
@@ -88,8 +90,20 @@ class FittedDetector:
 #: was there first, in ``folder`` itself). Raises ViewUnavailable where the others should go on without
 #: it, another UserError, or Interrupted after the state was saved.
 Fit = Callable[[ImageSet, Settings, Path, torch.device], FittedView]
-#: A long piece of a fit, with the same arguments; afterwards its result lies in ``folder``.
-Piece = Callable[[ImageSet, Settings, Path, torch.device], object]
+
+
+class Piece(Protocol):
+    """A long piece of a fit; afterwards its result lies in ``folder``.
+
+    Several processes may call it together, each with the same arguments and its place in ``world``. Then all
+    return or raise ViewUnavailable or Interrupted alike, and the first one alone uses ``folder``.
+    """
+
+    def __call__(
+        self, images: ImageSet, settings: Settings, folder: Path, device: torch.device,
+        world: World = ALONE, /,
+    ) -> object: ...  # fmt: skip
+
 
 _FITS: dict[str, Fit] = {}
 
@@ -127,15 +141,18 @@ def pieces_of(name: str, settings: Settings) -> dict[str, Piece]:
 
 
 def fit_detector(
-    images: ImageSet, settings: Settings, folder: Path, device: torch.device
+    images: ImageSet, settings: Settings, folder: Path, device: torch.device, world: World = ALONE
 ) -> FittedDetector:
     """Fit all views of ``settings.views``, calibrate them, and join them to a detector.
 
     Views that train no network come first. On a CPU of several threads, the trainings of the others run
-    side by side, a process each: small networks gain little from a second thread.
+    side by side, a process each: small networks gain little from a second thread. Several processes of a
+    ``world`` train one network after the other together; all else the first one does, while the others
+    :func:`follow` it.
 
     Args:
         folder: training state; the same call goes on from there.
+        world: processes that train together, of which this is the first.
 
     Raises:
         UserError: as the fitting of a view; no view can be used; or no cue counts.
@@ -143,10 +160,10 @@ def fit_detector(
     """
     last = [name for name in settings.views if _waits(name, settings)]
     first = [name for name in settings.views if name not in last]
-    found = _fit_views(first, images, settings, folder, device)
+    found = _fit_views(first, images, settings, folder, device, world)
     if last:
         _save_draw_weights(found, last, images, settings, folder)
-        found |= _fit_views(last, images, settings, folder, device)
+        found |= _fit_views(last, images, settings, folder, device, world)
     fitted = [part for name in settings.views if isinstance(part := found[name], FittedView)]
     failed = {name: part for name, part in found.items() if isinstance(part, str)}
     if not fitted:
@@ -160,17 +177,58 @@ def _waits(name: str, settings: Settings) -> bool:
     return bool(getattr(module, "waits", lambda _: False)(settings))
 
 
+def check_shares(images: ImageSet, settings: Settings, processes: int) -> None:
+    """Check that the views can deal out their minibatches to processes that train together.
+
+    Raises:
+        UserError: a view cannot.
+    """
+    for name in settings.views:
+        module = importlib.import_module(fit_of(name).__module__)
+        getattr(module, "check_shares", lambda *_: None)(images, settings, processes)
+
+
+def follow(images: ImageSet, settings: Settings, device: torch.device, world: World) -> None:
+    """Train with the first process of a world what it asks for, until it has ended; see :func:`fit_detector`."""
+    while "piece" in (note := world.hear()):
+        with suppress(ViewUnavailable):
+            pieces_of(note["view"], settings)[note["piece"]](
+                images, settings, Path(), device, world
+            )
+
+
+def _run_together(
+    pieces: Mapping[str, Mapping[str, Piece]], images: ImageSet, settings: Settings, folder: Path,
+    device: torch.device, world: World,
+) -> dict[str, ViewUnavailable]:  # fmt: skip
+    """Run pieces of views by all processes of a world; return why views cannot be used."""
+    failed: dict[str, ViewUnavailable] = {}
+    for view, name in [(view, name) for view, named in pieces.items() for name in named]:
+        if view not in failed:
+            world.tell({"view": view, "piece": name})
+            try:
+                pieces[view][name](images, settings, folder, device, world)
+            except ViewUnavailable as error:
+                failed[view] = error
+    return failed
+
+
 def _fit_views(
-    names: Sequence[str], images: ImageSet, settings: Settings, folder: Path, device: torch.device
-) -> dict[str, FittedView | str]:
+    names: Sequence[str], images: ImageSet, settings: Settings, folder: Path, device: torch.device,
+    world: World,
+) -> dict[str, FittedView | str]:  # fmt: skip
     """Fit views; of one that cannot be used, say why."""
     pieces = {name: pieces_of(name, settings) for name in names}
     quick = [name for name in names if not pieces[name]]
     found = {name: _fitted(name, images, settings, folder, device) for name in quick}
-    run_pieces([*chain.from_iterable(pieces.values())], images, settings, folder, device)
+    failed: Mapping[str, ViewUnavailable] = {}
+    if world.size > 1:
+        failed = _run_together(pieces, images, settings, folder, device, world)
+    else:
+        run_pieces([*chain.from_iterable(pieces.values())], images, settings, folder, device)
     for name in names:
         if name not in found:
-            found[name] = _fitted(name, images, settings, folder, device)
+            found[name] = _fitted(name, images, settings, folder, device, failed.get(name))
     return found
 
 
@@ -193,10 +251,13 @@ def _save_draw_weights(
 
 
 def _fitted(
-    name: str, images: ImageSet, settings: Settings, folder: Path, device: torch.device
-) -> FittedView | str:
-    """Fit a view and measure the training images; where it cannot be used, return why."""
+    name: str, images: ImageSet, settings: Settings, folder: Path, device: torch.device,
+    failed: ViewUnavailable | None = None,
+) -> FittedView | str:  # fmt: skip
+    """Fit a view and measure the training images; where it cannot be used, or has failed before, return why."""
     try:
+        if failed is not None:
+            raise failed
         try:
             part = fit_of(name)(images, settings, folder, device)
             cues = part.training_cues

@@ -14,10 +14,12 @@ from anowild.data import ImageSet
 from anowild.progress import Bar, bar
 from anowild.scoring import Calibration
 from anowild.settings import Settings
+from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece, check_finite
 from anowild.training.loop import Trained, network_halvings, train
 from anowild.training.references import chosen_for_fitting
 from anowild.training.robust import AnomalyScorer
+from anowild.training.schedule import Schedule
 from anowild.training.step import Networks
 from anowild.views.gan import GanView, ScoringNetworks
 from anowild.views.gaussian import GaussianReference
@@ -38,12 +40,18 @@ def waits(settings: Settings) -> bool:
     return settings.draw_weights == "views"
 
 
+def check_shares(images: ImageSet, settings: Settings, processes: int) -> None:
+    """Check that minibatches can be dealt out to processes that train together; see `fitting.check_shares`."""
+    side = images.preprocess.resolution
+    Schedule(settings, side >> network_halvings(side, settings)).check_shares(processes)
+
+
 def train_networks(
-    images: ImageSet, settings: Settings, folder: Path, device: torch.device
+    images: ImageSet, settings: Settings, folder: Path, device: torch.device, world: World = ALONE
 ) -> Trained:
     """Train the networks, or go on with a training that ``folder`` holds; see `loop.train`."""
     scorer = anomaly_scorer(images, settings) if settings.robust else None
-    return train(images, settings, folder, device, scorer)
+    return train(images, settings, folder, device, scorer, world)
 
 
 def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device) -> FittedView:

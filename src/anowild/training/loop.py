@@ -6,6 +6,8 @@ import logging
 import math
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anowild.arrays import Array
 from anowild.data.image_set import ImageSet
 from anowild.device import full_float32, matrix_product_peak, peak_memory_mb, training_dtype
 from anowild.errors import UserError, ViewUnavailable
@@ -23,6 +26,7 @@ from anowild.signals import Interrupted, stop_request
 from anowild.training import checkpoint, draw_weights
 from anowild.training.checkpoint import Counters
 from anowild.training.cuda_graphs import GraphedStep
+from anowild.training.distributed import ALONE, World
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.losses import rank_by_reconstruction_error
 from anowild.training.robust import AnomalyScorer, Suspects, is_reassessment_due
@@ -66,8 +70,11 @@ def train(
     folder: Path,
     device: torch.device | None = None,
     judge: AnomalyScorer | None = None,
+    world: World = ALONE,
 ) -> Trained:
     """Train G, D and E, or resume the run in ``folder``.
+
+    Of several processes all return the same networks, and the first one alone reads and writes files.
 
     Args:
         images: the training set, which may contain anomalies.
@@ -75,6 +82,7 @@ def train(
         folder: receives settings.json, log.jsonl, state-*.safetensors and grids/.
         device: where to train; the CPU by default.
         judge: scores the training images; required for robust training.
+        world: processes that train together.
 
     Raises:
         UserError: there are too few images, the folder holds another run, or the training diverged.
@@ -89,8 +97,9 @@ def train(
     # In sequential training the length decides when the encoder's part begins.
     changeable = CHANGEABLE_SETTINGS - ({"kimg"} if settings.encoder == "sequential" else set())
     fixed = {f.name for f in fields(Settings)} - changeable
-    with run_folder(folder, images, settings, fixed), full_float32(device):
-        return _Run(images, settings, folder, device, judge).run()
+    owned = run_folder(folder, images, settings, fixed) if world.first else nullcontext()
+    with owned, full_float32(device):
+        return _Run(images, settings, folder, device, judge, world).run()
 
 
 class _Run:
@@ -101,9 +110,10 @@ class _Run:
         folder: Path,
         device: torch.device,
         judge: AnomalyScorer | None,
+        world: World,
     ) -> None:
         self.images, self.settings, self.folder, self.device = images, settings, folder, device
-        self.judge = judge
+        self.judge, self.world = judge, world
         self.shrink = network_halvings(images.preprocess.resolution, settings)
         resolution, channels = (
             images.preprocess.resolution >> self.shrink, images.preprocess.channels
@@ -114,25 +124,31 @@ class _Run:
             shrink=self.shrink, device=device,
         )  # fmt: skip
         self.networks = Networks.build(settings, resolution, channels).to(device)
-        self.step = Step(self.networks, settings)
-        graphs = settings.cuda_graphs and device.type == "cuda"
+        self.step = Step(self.networks, settings, world)
+        # Messages between processes are not captured: a replay could not tell that one of them has ended.
+        graphs = settings.cuda_graphs and device.type == "cuda" and world.size == 1
         self.iteration = GraphedStep(self.step) if graphs else self.step
         dtype = training_dtype(settings.precision, device) or torch.float32
-        self.peak_flops = matrix_product_peak(device, dtype)
+        # For the log, which the first process writes.
+        self.peak_flops = (
+            matrix_product_peak(device, dtype) * world.size if world.first else math.inf
+        )
 
         # Sequential training continues with the encoder, for as many images as the GAN.
         self.gan_nimg = round(settings.kimg * 1000)
         self.total_nimg = self.gan_nimg * (2 if settings.encoder == "sequential" else 1)
 
-        loaded = checkpoint.load_latest(folder, self.step, len(images))
-        self.counters, self.suspects = loaded or (Counters(), None)
+        loaded = checkpoint.load_latest(folder, self.step, len(images)) if world.first else None
+        self.counters, self.suspects = checkpoint.share(
+            world, self.step, *(loaded or (Counters(processes=world.size), None)), len(images)
+        )
         if settings.robust and self.suspects is None:
             self.suspects = Suspects.empty(len(images))
         self.weights = np.ones(len(images))
         if settings.draw_weights == "views":
-            self.weights = draw_weights.load(folder, images)
+            self.weights = self._from_first(lambda: draw_weights.load(folder, images))
         self._weigh()
-        self.log = TickLog(folder / "log.jsonl", self.counters.nimg)
+        self.log = TickLog(folder / "log.jsonl", self.counters.nimg) if world.first else None
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
         self.tick_started = self.clock = time.perf_counter()
 
@@ -140,11 +156,14 @@ class _Run:
         c, total = self.counters, self.total_nimg
         if c.nimg:
             log.info("resuming at %.1f kimg", c.nimg / 1000)
-            if not all(path.exists() for path in grid_paths(self.folder / "grids", c.nimg / 1000)):
-                self._save_grids(max(c.lod, 0.0))  # the process was killed before it had drawn them
-        if not (self.folder / "grids" / "reals.png").exists():
-            shown_reals = to_uint8(to_unit(self._display_images(64)))
-            save_png(grid(shown_reals, 8), self.folder / "grids" / "reals.png")
+        if self.world.first:
+            self._complete_grids()
+        if c.processes != self.world.size and c.nimg < total:
+            log.warning(
+                "%s: was trained by %d process(es), and goes on with %d: the images and the noise are the same, "
+                "the rounding is not", self.folder, c.processes, self.world.size,
+            )  # fmt: skip
+            c.processes = self.world.size
         with stop_request() as stop, bar("GAN, kimg", total / 1000, c.nimg / 1000) as shown:
             last_shown = 0.0
             # As in the reference, a run ends only after all repeats of an iteration.
@@ -169,9 +188,10 @@ class _Run:
                     self._tick(state)
                     if c.ticks % self.settings.checkpoint_ticks == 0 or c.nimg >= total:
                         self._save(state.lod)
-                if stop.signum is not None:
+                (signum,) = self.world.largest(stop.signum or 0)
+                if signum:
                     self._save(state.lod)
-                    raise Interrupted(stop.signum, f"{c.nimg / 1000:.1f} kimg")
+                    raise Interrupted(signum, f"{c.nimg / 1000:.1f} kimg")
         if not checkpoint.checkpoints(self.folder):
             self._save(self._schedule_state().lod)  # a run of length 0 saves untrained networks
         lod = c.lod if c.lod >= 0 else self.schedule.at(0).lod
@@ -189,7 +209,7 @@ class _Run:
         if s.reset_optimizers and (c.lod < 0 or changes_level(c.lod, state.lod)):
             for optimizer in self.step.optimizers.values():
                 optimizer.reset()
-        noise = self._noise(state.minibatch)
+        noise = self._noise(state.minibatch).share(self.world)
         decay = self._ema_decay(state.minibatch)
         if c.nimg >= self.gan_nimg:
             reals = self._reals(state) if s.encoder_reals else None
@@ -209,7 +229,7 @@ class _Run:
     def _reals(self, state: ScheduleState) -> Tensor:
         s, c, count = self.settings, self.counters, state.minibatch
         if not s.trim_rate or c.nimg < s.robust_start_fraction * self.gan_nimg:
-            return self.sampler.reals(c.nimg, count, state.lod)
+            return self.sampler.reals(c.nimg, count, state.lod, self.world)
         # Take the best reconstructed of somewhat more images. Those beyond the minibatch are drawn
         # again for the next one.
         candidates = round(count / (1 - s.trim_rate))
@@ -218,7 +238,7 @@ class _Run:
         ranked = rank_by_reconstruction_error(
             n.average_generator, n.average_encoder, reals, state.lod
         )
-        return reals[ranked[candidates - count :].sort().values]
+        return self.world.share(reals[ranked[candidates - count :].sort().values])
 
     def _reassess(self, suspects: Suspects, state: ScheduleState) -> None:
         """Score all training images, if that is due, and choose which to leave out from now on."""
@@ -232,13 +252,20 @@ class _Run:
         ):
             return
         assert self.judge is not None
-        suspects.reassess(self.judge(self.networks, state.lod), c.nimg, s.robust_max_dropped)
+        judge = self.judge
+        oddness = self._from_first(lambda: judge(self.networks, state.lod))
+        suspects.reassess(oddness, c.nimg, s.robust_max_dropped)
         self._weigh()
         log.info(
             "reassessment %d at %.1f kimg: %d of %d images left out; estimated rate of anomalies %.1f %%",
             suspects.reassessments, c.nimg / 1000, suspects.dropped.sum(), len(self.images),
             100 * suspects.rate,
         )  # fmt: skip
+
+    def _from_first(self, make: Callable[[], Array]) -> Array:
+        """Return the array that the first process makes."""
+        made: Array = self.world.shared(lambda: {"made": torch.from_numpy(make())})["made"].numpy()
+        return made
 
     def _weigh(self) -> None:
         dropped = None if self.suspects is None else self.suspects.dropped
@@ -271,6 +298,11 @@ class _Run:
         flops = work * kimg * 1000 / seconds
         c.ticks += 1
         c.tick_nimg = c.nimg
+        means = self._means()
+        self.sums.clear()
+        self.tick_started = now
+        if self.log is None:
+            return
         self.log.write(
             {
                 "tick": c.ticks,
@@ -278,7 +310,7 @@ class _Run:
                 "lod": round(state.lod, 6),
                 "resolution": state.resolution,
                 "minibatch": state.minibatch,
-                **self._means(),
+                **means,
                 "s_per_kimg": round(seconds / max(kimg, 1e-9), 4),
                 "gflops": round(flops / 1e9, 1),
                 "of_peak": round(flops / self.peak_flops, 3),
@@ -287,8 +319,6 @@ class _Run:
                 "peak_memory_mb": round(peak_memory_mb(self.device)),
             }
         )
-        self.sums.clear()
-        self.tick_started = now
 
     def _check_finite(self) -> None:
         """Raise ViewUnavailable if the training has diverged."""
@@ -300,7 +330,10 @@ class _Run:
             )
 
     def _means(self) -> dict[str, float]:
-        return {name: round(float(torch.stack(v).mean()), 6) for name, v in self.sums.items() if v}
+        """Average what steps reported since the last tick, over all processes."""
+        means = {name: torch.stack(values).mean() for name, values in self.sums.items() if values}
+        self.world.average_([*means.values()])
+        return {name: round(float(mean), 6) for name, mean in means.items()}
 
     def _progress_note(self, state: ScheduleState) -> str:
         latest = {k: float(v[-1]) for k, v in self.sums.items() if k.endswith("_loss") and v}
@@ -310,10 +343,20 @@ class _Run:
         return f"{state.resolution}x{state.resolution}  {pace:.2f} s/kimg  {losses}"
 
     def _save(self, lod: float) -> None:
+        if not self.world.first:
+            return
         c = self.counters
         path = checkpoint.save(self.folder, c, self.step, self.suspects)
         log.debug("saved %s", path)
         self._save_grids(lod)
+
+    def _complete_grids(self) -> None:
+        """Draw the pictures that a killed process had no time for."""
+        c, folder = self.counters, self.folder / "grids"
+        if c.nimg and not all(path.exists() for path in grid_paths(folder, c.nimg / 1000)):
+            self._save_grids(max(c.lod, 0.0))
+        if not (folder / "reals.png").exists():
+            save_png(grid(to_uint8(to_unit(self._display_images(64))), 8), folder / "reals.png")
 
     def _save_grids(self, lod: float) -> None:
         c = self.counters

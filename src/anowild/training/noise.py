@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anowild.training.augmentation import UNIFORMS_PER_IMAGE
+from anowild.training.distributed import World
 
 
 class StepNoise(NamedTuple):
@@ -37,4 +38,14 @@ class StepNoise(NamedTuple):
             generator=draw(torch.randn, count, latent_size),
             encoder=draw(torch.randn, count, latent_size),
             augmentation=draw(torch.rand, *((3, count, UNIFORMS_PER_IMAGE) if augmented else (0,))),
+        )
+
+    def share(self, world: World) -> StepNoise:
+        """Return the noise of this process's images, of that of a whole minibatch."""
+        return StepNoise(
+            world.share(self.discriminator),
+            world.share(self.alpha),
+            world.share(self.generator),
+            world.share(self.encoder),
+            world.share(self.augmentation, axis=min(1, self.augmentation.dim() - 1)),
         )

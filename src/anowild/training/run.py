@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
 
 from anowild.checked import checked
@@ -20,8 +21,10 @@ from anowild.files import atomic_write, read_tensors
 from anowild.scoring import Scores
 from anowild.settings import Settings
 from anowild.tracking import TrackerChoice, following
-from anowild.training.fitting import FittedDetector, fit_detector
+from anowild.training.distributed import ALONE, World
+from anowild.training.fitting import FittedDetector, check_shares, fit_detector, follow
 from anowild.training.suspects import write_suspects
+from anowild.version import VERSION
 
 log = logging.getLogger("anowild")
 
@@ -38,11 +41,13 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     track: TrackerChoice | None = None,
+    world: World = ALONE,
 ) -> FittedDetector:
-    """Train a detector and write its files, with the scores of its training images; see `anowild.train`."""
-    torch_device = select_device(device)
-    configure_process(threads)
-    images = ImageSet.load(sources, settings)
+    """Train a detector and write its files, with the scores of its training images; see `anowild.train`.
+
+    ``world`` has the processes that train together. This is the first of them; the others :func:`take_part`.
+    """
+    images, torch_device = _begin(sources, settings, device, threads, world)
     p = images.preprocess
     what = "tiles" if p.tiles else "images"
     log.info(
@@ -53,13 +58,45 @@ def train(
         log.warning("only %d %s: little can be learned from them", len(images), what)
     folder = out / "training"
     with following(track, folder, out.absolute().name, settings.to_json()) as follower:
-        fitted = fit_detector(images, settings, folder, torch_device)
+        fitted = fit_detector(images, settings, folder, torch_device, world)
         if follower is not None:
             follower.results = fitted.detector.training_info["views"]
     fitted.detector.save(out)
     write_suspects(out / SUSPECTS, images, fitted)
     _save_training_scores(out, fitted, images.digest)
     return fitted
+
+
+def take_part(
+    sources: Source | Sequence[Source],
+    settings: Settings,
+    device: str,
+    threads: int | None,
+    world: World,
+) -> None:
+    """Train networks together with the first process, which is in :func:`train` with the same arguments."""
+    images, torch_device = _begin(sources, settings, device, threads, world)
+    follow(images, settings, torch_device, world)
+
+
+def _begin(
+    sources: Source | Sequence[Source],
+    settings: Settings,
+    device: str,
+    threads: int | None,
+    world: World,
+) -> tuple[ImageSet, torch.device]:
+    """Set up the process, and read the images."""
+    torch_device = select_device(world.device(device))
+    configure_process(threads)
+    images = ImageSet.load(sources, settings)
+    if world.size > 1:
+        check_shares(images, settings, world.size)
+        world.agree(
+            settings=json.dumps(settings.to_json()), images=images.digest,
+            versions=f"{VERSION} {torch.__version__}", devices=torch_device.type,
+        )  # fmt: skip
+    return images, torch_device
 
 
 def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from anowild.arrays import Array
 from anowild.networks.inputs import downsample, process_reals
+from anowild.training.distributed import ALONE, World
 
 
 class MinibatchSampler:
-    """Random minibatches of training images; the n-th image is a function of (seed, rank, n).
+    """Random minibatches of training images; the n-th image is a function of (seed, stream, n).
 
     Each epoch is a new permutation, in which every image appears once. The images are read where they
     are, in memory or in a mapped file, unless they fit into half of a GPU's free memory; then they are
@@ -23,7 +24,7 @@ class MinibatchSampler:
     Args:
         images: uint8 or uint16 [N, C, R, R].
         seed: of the order.
-        rank: of a process among several that train together; reserved.
+        stream: number of the stream of draws, where networks are to see different orders.
         mirror: flip images left to right, half of them.
         rotate: rotate images by 0 to 3 quarter turns.
         shrink: how often images are halved before the level of detail halves them further.
@@ -35,7 +36,7 @@ class MinibatchSampler:
         self,
         images: Array,
         seed: int,
-        rank: int = 0,
+        stream: int = 0,
         mirror: bool = False,
         rotate: bool = False,
         shrink: int = 0,
@@ -44,7 +45,7 @@ class MinibatchSampler:
     ) -> None:
         self.images = images
         self.seed = seed
-        self.rank = rank
+        self.stream = stream
         self.mirror = mirror
         self.rotate = rotate
         self.shrink = shrink
@@ -59,7 +60,7 @@ class MinibatchSampler:
     def weigh(self, weights: Array) -> None:
         """Draw images less often from now on: of its draws, an image keeps the share ``weights``.
 
-        The others go to images drawn by their weights. The n-th image remains a function of (seed, rank, n),
+        The others go to images drawn by their weights. The n-th image remains a function of (seed, stream, n),
         given the weights.
 
         Args:
@@ -68,21 +69,24 @@ class MinibatchSampler:
         self._weights = weights if (weights < 1).any() else None
         self._upto = np.cumsum(weights[self.chosen])
 
-    def reals(self, nimg: int, count: int, lod: float) -> Tensor:
-        """Return images ``nimg`` to ``nimg + count`` of the run: float32 [count, C, r, r] in [-1, 1]."""
-        images = downsample(self.stored(nimg, count), self.shrink + math.floor(lod))
+    def reals(self, nimg: int, count: int, lod: float, world: World = ALONE) -> Tensor:
+        """Return images ``nimg`` to ``nimg + count`` of the run: float32 [count, C, r, r] in [-1, 1].
+
+        Of several processes each gets its share of them, and reads no others.
+        """
+        images = downsample(self.stored(nimg, count, world), self.shrink + math.floor(lod))
         flips = quarters = None
         if self.mirror:
-            rng = np.random.default_rng([self.seed, self.rank, _FLIPS, nimg])
-            flips = self._to_device(rng.random(count) >= 0.5)
+            rng = np.random.default_rng([self.seed, self.stream, _FLIPS, nimg])
+            flips = self._to_device(world.share(rng.random(count) >= 0.5))
         if self.rotate:
-            rng = np.random.default_rng([self.seed, self.rank, _QUARTER_TURNS, nimg])
-            quarters = self._to_device(rng.integers(0, 4, count))
+            rng = np.random.default_rng([self.seed, self.stream, _QUARTER_TURNS, nimg])
+            quarters = self._to_device(world.share(rng.integers(0, 4, count)))
         return process_reals(images, lod, flips, quarters)
 
-    def stored(self, nimg: int, count: int) -> Tensor:
+    def stored(self, nimg: int, count: int, world: World = ALONE) -> Tensor:
         """Return the same images as stored, at full size, on the device: [count, C, R, R]."""
-        indices = self.indices(nimg, count)
+        indices = world.share(self.indices(nimg, count))
         if self._resident is not None:
             return self._resident[self._to_device(indices)].view(self._dtype)
         return self._to_device(self.images[indices])
@@ -94,14 +98,14 @@ class MinibatchSampler:
         for epoch in range(epochs[0], epochs[-1] + 1):
             found[epochs == epoch] = self._epoch(epoch)[positions[epochs == epoch]]
         if self._weights is not None and self._upto is not None:
-            rng = np.random.default_rng([self.seed, self.rank, _REPLACEMENTS, nimg])
+            rng = np.random.default_rng([self.seed, self.stream, _REPLACEMENTS, nimg])
             drawn = rng.random(count) * self._upto[-1]
             others = self.chosen[np.searchsorted(self._upto, drawn, side="right")]
             found = np.where(rng.random(count) < self._weights[found], found, others)
         return found
 
     def _make_epoch(self, epoch: int) -> Array:
-        rng = np.random.default_rng([self.seed, self.rank, _EPOCHS, epoch])
+        rng = np.random.default_rng([self.seed, self.stream, _EPOCHS, epoch])
         return self.chosen[rng.permutation(len(self.chosen))]
 
     def _to_device(self, array: Array) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from anowild.errors import UserError
+from anowild.networks.layers import MinibatchStddev
 from anowild.settings import Settings
 
 
@@ -38,17 +40,39 @@ class Schedule:
         s = self.settings
         lod = self.lod(nimg)
         resolution = self.resolution >> math.floor(lod)
+        return ScheduleState(
+            lod=lod,
+            resolution=resolution,
+            minibatch=self.minibatch(resolution),
+            learning_rate=s.learning_rates.get(resolution, s.learning_rate),
+            tick_kimg=s.tick_kimg.get(resolution, min(s.tick_kimg.values(), default=20.0)),
+        )
+
+    def minibatch(self, resolution: int) -> int:
+        """Return the number of images of an iteration at a resolution."""
+        s = self.settings
         minibatch = s.minibatch.get(resolution, s.minibatch_base)
         minibatch -= minibatch % min(s.minibatch_base, minibatch)
         if resolution in s.max_minibatch:
             minibatch = min(minibatch, s.max_minibatch[resolution])
-        return ScheduleState(
-            lod=lod,
-            resolution=resolution,
-            minibatch=minibatch,
-            learning_rate=s.learning_rates.get(resolution, s.learning_rate),
-            tick_kimg=s.tick_kimg.get(resolution, min(s.tick_kimg.values(), default=20.0)),
-        )
+        return minibatch
+
+    def check_shares(self, processes: int) -> None:
+        """Check that the minibatches of all levels can be dealt out to processes that train together.
+
+        Raises:
+            UserError: a share would not consist of whole groups of minibatch stddev.
+        """
+        unit = MinibatchStddev.GROUP * processes
+        for halvings in range(math.ceil(self.initial_lod) + 1):
+            side = self.resolution >> halvings
+            count = self.minibatch(side)
+            if processes > 1 and count % unit:
+                raise UserError(
+                    f"a minibatch of {count} at {side}x{side} cannot be dealt out to {processes} processes: it has "
+                    f"to be a multiple of {unit}, {MinibatchStddev.GROUP} images for each; start fewer, or "
+                    f"change the setting minibatch (--set minibatch={side}:{-(-count // unit) * unit})"
+                )
 
     def lod(self, nimg: int) -> float:
         """Return the level of detail: constant for ``stable_kimg``, then 1 lower within ``fade_kimg``."""

@@ -16,6 +16,7 @@ from anowild.networks import Generator
 from anowild.networks.operators import conv_precision
 from anowild.settings import Settings
 from anowild.training.augmentation import augment
+from anowild.training.distributed import ALONE, World
 from anowild.training.losses import (
     DiscriminatorLoss,
     discriminator_loss,
@@ -30,11 +31,18 @@ __all__ = ["Networks", "Step", "StepNoise"]
 
 
 class Step:
-    """One iteration: an update of D, of the averages, of G and of E."""
+    """One iteration: an update of D, of the averages, of G and of E.
 
-    def __init__(self, networks: Networks, settings: Settings) -> None:
+    Args:
+        networks: that are trained.
+        settings: of the run.
+        world: processes that each call the step on their share of the minibatch; all update alike.
+    """
+
+    def __init__(self, networks: Networks, settings: Settings, world: World = ALONE) -> None:
         self.networks = networks
         self.settings = settings
+        self.world = world
         self.optimizers = {
             "discriminator": Adam(networks.discriminator.parameters(), settings),
             "generator": Adam(networks.generator.parameters(), settings),
@@ -64,6 +72,7 @@ class Step:
         iteration = self._simultaneous if self.settings.simultaneous else self._alternating
         with conv_precision(self._dtype):
             report = iteration(reals, noise, lod, learning_rate, decay)
+        self._average_statistics()
         return {name: value.detach() for name, value in report.items()}
 
     def _alternating(
@@ -152,6 +161,7 @@ class Step:
             fakes = self._generated(generator, noise.encoder, lod)
             loss = self._encoder_loss(generator, fakes, reals, lod)
             self._minimize("encoder", loss, learning_rate)
+        self._average_statistics()
         return {"E_loss": loss.detach()}
 
     def _discriminator_loss(
@@ -192,10 +202,17 @@ class Step:
 
     def _update(self, name: str, gradients: Sequence[Tensor | None], learning_rate: float) -> None:
         """Update one network, or skip the update and count it where a gradient is not finite."""
+        gradients = self.world.mean(gradients)
         skip = _nonfinite_flag([g for g in gradients if g is not None])
         self.optimizers[name].step(gradients, learning_rate, skip)
         self._skipped[0] += skip
         self._skipped[1] = (self._skipped[1] + 1) * skip
+
+    def _average_statistics(self) -> None:
+        """Average the running statistics of minibatch stddev, which every process took of its share."""
+        if self.world.size > 1:
+            networks = self.networks.named().values()
+            self.world.average_([buffer for network in networks for buffer in network.buffers()])
 
     @property
     def skipped(self) -> int:

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from anowild.networks.residual import TransformClassifier
 from anowild.progress import bar
 from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
+from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece
 from anowild.training.loop import MIN_IMAGES, network_halvings
 from anowild.training.references import MOST_FITTED, fit_trimmed
@@ -57,6 +59,16 @@ _SHIFTS = 7  # key of the random stream; see `sampler`
 def pieces(settings: Settings) -> Mapping[str, Piece]:
     """Return the trainings of the networks, which can run side by side."""
     return {f"transforms {i + 1}/{NETWORKS}": partial(train, i) for i in range(NETWORKS)}
+
+
+def check_shares(images: ImageSet, settings: Settings, processes: int) -> None:
+    """Check that a minibatch can be dealt out to processes that train together; see `fitting.check_shares`."""
+    count = settings.transforms_minibatch
+    if count % processes:
+        raise UserError(
+            f"transforms_minibatch={count} cannot be dealt out to {processes} processes; start fewer, or make it "
+            f"a multiple (--set transforms_minibatch={-(-count // processes) * processes})"
+        )
 
 
 def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device) -> FittedView:
@@ -133,9 +145,12 @@ def architecture(images: ImageSet, settings: Settings) -> dict[str, object]:
 
 
 def train(
-    number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device
-) -> tuple[TransformClassifier, float]:
+    number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device,
+    world: World = ALONE,
+) -> tuple[TransformClassifier, float]:  # fmt: skip
     """Train one of the networks on its half of the images, or go on with it.
+
+    Of several processes each takes its share of every minibatch, also for the statistics of batch norm.
 
     Returns:
         The network, and the seconds that its training took.
@@ -151,8 +166,9 @@ def train(
             f"{2 * MIN_IMAGES}, or leave it out with --views"
         )
     place = folder / "transforms" / str(number)
-    with run_folder(place, images, settings, FIXED_SETTINGS), full_float32(device):
-        return _Run(number, images, settings, place, device).run()
+    owned = run_folder(place, images, settings, FIXED_SETTINGS) if world.first else nullcontext()
+    with owned, full_float32(device):
+        return _Run(number, images, settings, place, device, world).run()
 
 
 @dataclass(frozen=True)
@@ -165,13 +181,14 @@ class _Plain:
 
 class _Run:
     def __init__(
-        self, number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device
-    ) -> None:
-        self.settings, self.folder, self.device = settings, folder, device
+        self, number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device,
+        world: World,
+    ) -> None:  # fmt: skip
+        self.settings, self.folder, self.device, self.world = settings, folder, device, world
         self.seed = [settings.seed, number, _SHIFTS]
         self.title = f"transforms {number + 1}/{NETWORKS}, kimg"
         self.sampler = MinibatchSampler(
-            images.images, settings.seed, rank=number, mirror=settings.mirror,
+            images.images, settings.seed, stream=number, mirror=settings.mirror,
             shrink=network_halvings(images.preprocess.resolution, settings),
             chosen=split(images.groups, settings.seed)[number], device=device,
         )  # fmt: skip
@@ -186,7 +203,9 @@ class _Run:
         self.dtype = training_dtype(settings.precision, device)
         self.total = round(settings.transforms_kimg * 1000)
         self.nimg, self.seconds = 0, 0.0
-        self._load()
+        if world.first:
+            self._load()
+        self._share()
 
     def run(self) -> tuple[TransformClassifier, float]:
         """Train to the end; see :func:`train`."""
@@ -199,7 +218,9 @@ class _Run:
                 self.nimg += size
                 now = time.perf_counter()
                 self.seconds, clock = self.seconds + now - clock, now
-                if self.nimg >= self.total or stop.signum is not None or now - saved > SAVE_EVERY:
+                signum, due = self.world.largest(stop.signum or 0, now - saved > SAVE_EVERY)
+                if self.nimg >= self.total or signum or due:
+                    self.world.average_([loss])
                     if not math.isfinite(loss.item()):
                         raise ViewUnavailable(
                             f"{self.folder}: the training has diverged at {self.nimg / 1000:.1f} kimg; "
@@ -208,8 +229,8 @@ class _Run:
                     self._save()
                     saved = now
                 shown.update(self.nimg / 1000)
-                if stop.signum is not None and self.nimg < self.total:
-                    raise Interrupted(stop.signum, f"{self.title} {self.nimg / 1000:.1f}")
+                if signum and self.nimg < self.total:
+                    raise Interrupted(signum, f"{self.title} {self.nimg / 1000:.1f}")
         return self.network.eval(), self.seconds
 
     def _step(self, size: int) -> Tensor:
@@ -217,21 +238,31 @@ class _Run:
         progress = self.nimg / self.total
         rate = self.settings.transforms_learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
         self.optimizer.param_groups[0]["lr"] = rate
-        x = self.sampler.reals(self.nimg, size, 0.0)
+        x = self.sampler.reals(self.nimg, size, 0.0, self.world)
         rng = np.random.default_rng([*self.seed, self.nimg])
         losses = []
         for name in self.settings.transforms:
             task = TASKS[name]
-            shown = shifted(task.apply(x), rng)
-            labels = torch.arange(task.classes, device=self.device).repeat_interleave(size)
+            # Those of a task are [classes, images].
+            offsets = shifts(rng, task.classes * size, x.shape[-1]).reshape(2, task.classes, size)
+            own = self.world.share(offsets, axis=2).reshape(2, -1)
+            shown = shifted(task.apply(x), own)
+            labels = torch.arange(task.classes, device=self.device).repeat_interleave(len(x))
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
                 logits = self.network(shown, name)
             losses.append(F.cross_entropy(logits.float(), labels))
         loss = torch.stack(losses).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._average()
         self.optimizer.step()
         return loss.detach()
+
+    def _average(self) -> None:
+        """Average gradients and the running statistics of batch norm over all processes."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        statistics = [b for b in self.network.buffers() if b.is_floating_point()]
+        self.world.average_([*gradients, *statistics])
 
     def _tensors(self) -> dict[str, Tensor]:
         found = {f"network/{key}": value for key, value in self.network.state_dict().items()}
@@ -241,7 +272,16 @@ class _Run:
                 found[f"momentum/{name}"] = momentum
         return found
 
+    def _share(self) -> None:
+        """Bring all processes to the state of the first one."""
+        if self.world.size > 1:
+            self.nimg, started = self.world.largest(self.nimg, bool(self.optimizer.state))
+            tensors = self.world.shared(self._tensors)
+            self._restore(tensors, momentum=bool(started))
+
     def _save(self) -> None:
+        if not self.world.first:
+            return
         plain = {"nimg": self.nimg, "seconds": self.seconds}
         with atomic_write(self.folder / STATE) as temporary:
             tensors = {k: v.detach().cpu().contiguous() for k, v in self._tensors().items()}
@@ -266,20 +306,35 @@ class _Run:
                 "%s: cannot be used (%s); this network is trained from the start", path, error
             )
             return
-        self.network.load_state_dict({name: tensors[f"network/{name}"] for name in own})
-        for name, parameter in parameters.items() if plain.nimg else ():
-            momentum = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
-            self.optimizer.state[parameter]["momentum_buffer"] = momentum
+        self._restore(tensors, momentum=plain.nimg > 0)
         self.nimg, self.seconds = plain.nimg, plain.seconds
 
+    def _restore(self, tensors: Mapping[str, Tensor], momentum: bool) -> None:
+        own = self.network.state_dict()
+        self.network.load_state_dict({name: tensors[f"network/{name}"] for name in own})
+        for name, parameter in self.network.named_parameters() if momentum else ():
+            buffer = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
+            self.optimizer.state[parameter]["momentum_buffer"] = buffer
 
-def shifted(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Shift each image by its own random offset, reflecting at the edges: [N, C, R, R]."""
+
+def shifts(rng: np.random.Generator, count: int, side: int) -> Array:
+    """Draw how far to shift images of a side, down and right: int64 [2, count], the middle for not at all."""
+    furthest = round(MAX_SHIFT * side)
+    drawn: Array = (
+        rng.integers(0, 2 * furthest + 1, (2, count))
+        if furthest
+        else np.zeros((2, count), np.int64)
+    )
+    return drawn
+
+
+def shifted(x: Tensor, drawn: Array) -> Tensor:
+    """Shift each image by its own offset of :func:`shifts`, reflecting at the edges: [N, C, R, R]."""
     count, _, side, _ = x.shape
     furthest = round(MAX_SHIFT * side)
     if not furthest:
         return x
-    offsets = torch.from_numpy(rng.integers(0, 2 * furthest + 1, (2, count))).to(x.device)
+    offsets = torch.from_numpy(drawn).to(x.device)
     places = torch.arange(side, device=x.device)
     padded = F.pad(x, (furthest,) * 4, mode="reflect").permute(0, 2, 3, 1)
     numbers = torch.arange(count, device=x.device)

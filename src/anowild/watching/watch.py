@@ -43,6 +43,8 @@ from anowild.watching.table_file import TableFile
 log = logging.getLogger("anowild")
 
 JOURNAL = "journal.sqlite"
+#: Seconds to wait for the lock of a killed watch, which a command that it was just starting may still hold.
+LOCK_PATIENCE = 3.0
 #: Longest sleep, in seconds, between checks for Ctrl-C.
 NAP = 0.1
 #: Drift is over when the distance is below this share of the limit, so that it is not called every minute anew.
@@ -119,7 +121,8 @@ def watch(
         detector.view_names, detector.cue_names, str(folder), uuid.uuid4().hex,
     )  # fmt: skip
     with ExitStack() as stack:
-        stack.enter_context(exclusive_lock(beside, "another `anowild watch` writes this table"))
+        problem = "another `anowild watch` writes this table"
+        stack.enter_context(exclusive_lock(beside, problem, LOCK_PATIENCE))
         stop = stack.enter_context(stop_request())
         journal = stack.enter_context(closing(Journal(beside / JOURNAL, about)))
         watching = _Watch(
