@@ -30,11 +30,13 @@ class PreparingWork:
     def __call__(self, piece: Piece) -> tuple[list[Prepared], list[PassedOver]]:
         """Return the images without their originals, and what was passed over."""
         whole = self.preprocess.whole()
+        found = []
         with piece.opened() as reader:
-            found = [prepare(record, whole) for record in reader]
+            for record in reader:
+                image = prepare(record, whole)
+                image.pixels = None  # at once: together they may be larger than memory
+                found.append(image)
             passed_over = reader.passed_over()
-        for image in found:
-            image.pixels = None
         return found, passed_over
 
 
