@@ -12,7 +12,7 @@ from anowild.errors import UserError
 _EXTRAS = {
     "duckdb": "large", "fastapi": "serve", "huggingface_hub": "hub", "matplotlib": "study", "mlxtend": "demo", "onnxruntime": "export",
     "onnxscript": "export", "openvino": "openvino", "prometheus_client": "serve", "python_multipart": "serve",
-    "ray": "ray", "tensorboard": "tensorboard",
+    "fsspec": "ray", "ray": "ray", "tensorboard": "tensorboard",
 }  # fmt: skip
 #: Libraries that no extra brings: large, and in as many versions as there are servers of them.
 _BY_ITSELF = ("mlflow", "wandb")
