@@ -6,7 +6,8 @@ A model of the preset is made from 1,000 crops of scikit-learn's two photographs
 measured, not quality. Reading is `ImageStream` over files of these crops, from the listing to the model's input, by
 side and format. Each view is `View.measure` of 512 images or more. "verdict" is what `Detector.score` does beside
 them, "reasons and table" what `anowild score` does with its results. One thread, but for a GPU. Bytes an image are those
-of the model's own table, as Parquet, and of the packed set that `anowild prepare` writes. The plan at the end is
+of the model's own table, as Parquet, of the packed set that `anowild prepare` writes, and of memory for the listing of a folder, from
+50,000 empty files. The plan at the end is
 arithmetic from these figures: nobody has scored a billion images.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import resource
 import sys
 import tempfile
 import time
@@ -34,11 +36,13 @@ from anowild.data import ImageStream, open_all
 from anowild.device import configure_process, select_device
 from anowild.files import write_json
 from anowild.presets import PRESETS, preset
-from anowild.scoring import Detector
+from anowild.scoring import Detector, Scores
 from anowild.scoring.table import Table
 
 #: Images of the model, and of a folder that is read.
 TRAINING, FILES = 1000, 400
+#: Files of the folder that is only listed.
+LISTED = 50_000
 #: Images that a step works on at a time, at least.
 CHUNK = 512
 SCALES = (10**6, 10**8, 10**9)
@@ -60,6 +64,8 @@ class Capacity:
     model_bytes: int
     table_bytes: float  # per image
     packed_bytes: float  # per image
+    listing: float  # files/s
+    listing_bytes: float  # of memory, per file
 
     @property
     def scoring(self) -> float:
@@ -100,8 +106,34 @@ def read(detector: Detector, folder: Path) -> int:
     return sum(len(batch.images) for batch in stream.batches(128))
 
 
+def varied(scores: Scores, factor: float) -> Scores:
+    """Return scores, views and cues times a factor."""
+    cues = {name: values * factor for name, values in scores.cues.items()}
+    views = {name: values * factor for name, values in scores.views.items()}
+    return Scores(scores.score * factor, cues, views)
+
+
+def list_files(folder: Path) -> tuple[float, float]:
+    """Return the files a second, and the bytes of memory a file, that the listing of a folder takes."""
+    for number in range(LISTED):
+        path = folder / f"{number // 1000:04}" / f"{number:07}.image.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    before, started = resident_bytes(), time.perf_counter()
+    (reader,) = open_all(str(folder))
+    assert reader.count() == LISTED
+    seconds = time.perf_counter() - started
+    return LISTED / seconds, (resident_bytes() - before) / LISTED
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process takes (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def measure(detector: Detector, sides: Iterable[int], seconds: float, work: Path) -> Capacity:
     """Measure every step with a model, in a working folder."""
+    listing = list_files(work / "listed")
     reading = {}
     folders = []
     for side in sides:
@@ -128,29 +160,31 @@ def measure(detector: Detector, sides: Iterable[int], seconds: float, work: Path
         return CHUNK
 
     scores = detector.score(squares, names=names)
+    # So that no two rows of the table are the same, which its file would need no space for.
+    several = [varied(scores, 1 + 1e-6 * number) for number in range(8)]
     out = work / "scores.parquet"
 
     def written() -> int:
         table = Table(detector.cue_names, out, detector.view_names, detector.reasons)
-        for _ in range(8):  # so that opening and closing the file do not decide
-            table.append(names, scores)
+        for number, one in enumerate(several):
+            table.append([f"{number}/{name}" for name in names], one)
         table.write(out)
-        return 8 * CHUNK
+        return len(several) * CHUNK
 
     api.prepare(str(folders[0]), work / "packed", like=detector.folder)
     packed = sum(path.stat().st_size for path in (work / "packed").rglob("*") if path.is_file())
     verdict, table = rate(judged, seconds), rate(written, seconds)
+    table_bytes = out.stat().st_size / (len(several) * CHUNK)
 
     def scored() -> int:
         return len(api.score(detector, str(folders[0]), out))
 
-    table_bytes = out.stat().st_size / (8 * CHUNK)
     model = sum(path.stat().st_size for path in detector.folder.rglob("*.safetensors"))
     on = detector.views[0].device
     gpu = torch.cuda.get_device_name(on) if on.type == "cuda" else platform.machine()
     return Capacity(
         gpu, torch.get_num_threads(), reading, views, verdict, table, rate(scored, seconds),
-        model, table_bytes, packed / FILES,
+        model, table_bytes, packed / FILES, *listing,
     )  # fmt: skip
 
 
@@ -159,7 +193,8 @@ def lines(found: Capacity) -> Iterable[str]:
     yield f"{found.machine}, {found.threads} thread(s), torch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}"
     yield ""
     yield "step                                images/s   hours for a million"
-    steps = {f"reading, {name}": value for name, value in found.reading.items()}
+    steps = {"listing of files": found.listing}
+    steps |= {f"reading, {name}": value for name, value in found.reading.items()}
     steps |= {f"view {name}": value for name, value in found.views.items()}
     steps |= {"verdict": found.verdict, "reasons and table": found.table}
     first = next(iter(found.reading))
@@ -168,6 +203,7 @@ def lines(found: Capacity) -> Iterable[str]:
         yield f"{name:34} {value:9.0f} {hours(10**6, value):12.2f}"
     yield ""
     yield f"model {found.model_bytes / 1e6:.1f} MB; an image: table {found.table_bytes:.0f} bytes, packed {found.packed_bytes:.0f} bytes"
+    yield f"listing of a folder: {found.listing_bytes:.0f} bytes of memory a file"
     yield ""
     yield "images        " + "".join(f"{count:>14.0e}" for count in SCALES)
     for name, value in found.reading.items():
@@ -175,6 +211,7 @@ def lines(found: Capacity) -> Iterable[str]:
         yield f"{name:14}" + "".join(f"{hours(n, together):12,.0f} h" for n in SCALES)
     yield "table         " + "".join(f"{n * found.table_bytes / 1e9:11,.1f} GB" for n in SCALES)
     yield "packed set    " + "".join(f"{n * found.packed_bytes / 1e9:11,.1f} GB" for n in SCALES)
+    yield "listing, memory" + "".join(f"{n * found.listing_bytes / 1e9:10,.2f} GB" for n in SCALES)
     yield "scores, memory" + "".join(f"{n * 8 / 1e9:11,.2f} GB" for n in SCALES)
 
 

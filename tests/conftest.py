@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +158,19 @@ def folder_of(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@contextmanager
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """Lock a folder that the processes of one run have in common, for what takes long to make."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with exclusive_lock(shared, "is locked", PATIENCE):
+        yield shared
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, digits: Array) -> Path:
     """A detector trained for a moment, saved; the processes of one run train it once."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
-    with exclusive_lock(shared, "is locked", PATIENCE):
+    with shared_folder(tmp_path_factory, "trained") as shared:
         if not (shared / "model" / "model.json").exists():
             # Long enough that noise is odd to it.
             longer = tiny_settings(kimg=1.4, stable_kimg=0.4, fade_kimg=0.4, tick_kimg=0.2)

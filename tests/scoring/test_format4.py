@@ -22,11 +22,11 @@ def test_model_of_format_4_scores_as_before(digits: Array, tmp_path: Path) -> No
     table = anowild.score(detector, digits[:64])
     columns = {name: np.array(values) for name, values in expected["columns"].items()}
     assert list(table.scores.columns()) == list(columns)
+    # The rounding of cues depends on the processor, and on PyTorch.
     for name, values in table.scores.cues.items():
-        assert np.allclose(values, columns[name], rtol=1e-6, atol=1e-6), name
+        assert np.allclose(values, columns[name], rtol=1e-5, atol=1e-5), name
     assert np.allclose(detector.calibration.score(columns), columns["score"], rtol=1e-6, atol=1e-6)
-    # Where training scores lie close together, the score rises a hundred times faster than its cues,
-    # whose rounding depends on the processor and on PyTorch.
+    # Where training scores lie close together, the score rises a hundred times faster than its cues.
     assert np.allclose(table.score, columns["score"], rtol=1e-4, atol=1e-4)
     assert [one_line(found) for found in detector.reasons(table.scores)] == expected["why"]
     assert [row.why for row in table.rows()] == [
