@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,9 +33,7 @@ from anowild.scoring.partitions import PartitionedTable
 from anowild.scoring.threshold_rules import Budget
 from tests.conftest import Run
 from tests.parts import table_in_parts, write_parts
-
-HERE = "http://127.0.0.1:8765"
-HOSTS = frozenset({"127.0.0.1:8765"})
+from tests.reviewing.test_app import HERE, HOSTS, post
 
 
 @pytest.fixture(scope="session")
@@ -83,12 +80,6 @@ def review(catalog: TableCatalog, tmp_path: Path) -> Iterator[Review]:
 @pytest.fixture
 def client(review: Review) -> TestClient:
     return TestClient(review.app(HOSTS), base_url=HERE)
-
-
-def post(client: TestClient, review: Review, path: str, **body: Any) -> Any:
-    answer = client.post(path, json=body, headers={"x-anowild": review.secret})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def marks_of(ranking: Ranking) -> list[Mark]:

@@ -32,7 +32,7 @@ from starlette.types import ASGIApp
 from anowild.data.display import THUMBNAIL, smaller_thumbnail
 from anowild.errors import UserError
 from anowild.files import printable
-from anowild.reviewing.catalog import Catalog, NotOffered, levels_of, reached
+from anowild.reviewing.catalog import Catalog, NotOffered, levels_of
 from anowild.reviewing.export import FORMATS, encode_marks
 from anowild.reviewing.query import query_of
 from anowild.reviewing.security import HEADERS, Guard, cookie_name
@@ -47,6 +47,7 @@ from anowild.reviewing.store import (
     tags_of,
 )
 from anowild.scoring.explain import TERMS
+from anowild.scoring.scores import reached
 
 Handler = Callable[[Request], Awaitable[Response]]
 

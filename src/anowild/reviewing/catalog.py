@@ -121,11 +121,6 @@ class NotOffered(UserError):
         )
 
 
-def reached(ranked_scores: Array, limit: float) -> int:
-    """Return how many of falling scores [N] are at least ``limit``."""
-    return len(ranked_scores) - int(np.searchsorted(ranked_scores[::-1], limit, "left"))
-
-
 def levels_of(ranked_scores: Array) -> dict[str, Any]:
     """Return a histogram of falling scores [N], and how many reach each limit, as JSON values.
 

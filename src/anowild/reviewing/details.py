@@ -111,15 +111,7 @@ def _duplicates(pictures: ReviewImages, number: int) -> list[int]:
 def original(
     pictures: ReviewImages, number: int, page: int | None, levels: tuple[float, float] | None
 ) -> tuple[bytes, str]:
-    """Return an original at full size as a file, and its media type.
-
-    Args:
-        page: another page of its file, from 0.
-        levels: values that are shown as black and white; None: chosen by the image.
-
-    Raises:
-        UserError: it is not there any more, or cannot be read.
-    """
+    """Return an original at full size as a file, and its media type; see `Catalog`."""
     return encoded_picture(display(pictures.original(number, page), levels))
 
 

@@ -34,7 +34,7 @@ from anowild.errors import UserError
 from anowild.files import atomic_write, check_regular, is_file, printable, read_json, write_json
 from anowild.libraries import parquet_library
 from anowild.progress import bar
-from anowild.scoring.scores import Scores, oddest_first
+from anowild.scoring.scores import Scores, oddest_first, reached
 from anowild.scoring.table import Row, Scored, columns_of
 from anowild.scoring.thresholds import Threshold
 
@@ -331,7 +331,7 @@ class PartitionedTable:
 
     def reached(self, limit: float) -> int:
         """Return how many images score at least ``limit``; they are the first by rank."""
-        return len(self) - int(np.searchsorted(self.scores[::-1], limit, "left"))
+        return reached(self.scores, limit)
 
     def column(self, name: str) -> Array:
         """Return a column of numbers, float64 [N], in the order of the parts.

@@ -103,6 +103,11 @@ def shown_score(score: float, training_images: int | None) -> str:
     return _rounded_down(score)
 
 
+def reached(ranked_scores: Array, limit: float) -> int:
+    """Return how many of falling scores [N] are at least ``limit``."""
+    return len(ranked_scores) - int(np.searchsorted(ranked_scores[::-1], limit, "left"))
+
+
 def limit_of_share(share: float) -> float:
     """Return the score that about ``share`` of the training images reach, as scores are shown.
 
