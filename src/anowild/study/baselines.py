@@ -102,7 +102,7 @@ def embeddings(images: Array) -> Array:
     """Return vectors of length 1 of EfficientNet-Lite0's last stage: uint8 [N, C, R, R] -> [N, 320]."""
     network = EfficientNetLite0.from_published(published_weights())
     lite0 = Lite0(network, torch.device("cpu"))
-    return PretrainedView(lite0, {}, torch.empty(0)).features(images)
+    return PretrainedView(lite0, {}, torch.empty(0, 0)).features(images)
 
 
 def embedding_neighbors(training: Array, images: Array, seed: int = 0) -> Array:

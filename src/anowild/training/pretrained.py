@@ -63,7 +63,7 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
     extractor = extractor_of(settings.features, images, device)
     rng = np.random.default_rng(settings.seed)
     rows = np.sort(rng.permutation(len(images))[:SAMPLE])
-    view = PretrainedView(extractor, {}, torch.empty(0))
+    view = PretrainedView(extractor, {}, torch.empty(0, 0))
     with bar("pretrained network, images", len(rows)) as shown:
         batches = shown.counting(view.batches(images.images[rows]), view.batch_size)
         sample = Features.join(list(batches)).rows(0, len(rows))

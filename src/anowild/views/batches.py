@@ -1,4 +1,4 @@
-"""Batches of one size, so that what a view says of an image does not depend on how many there are."""
+"""What keeps a view's values of an image from depending on how many others there are, and on its place among them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from anowild.arrays import Array
+
+#: Matrices are filled up to multiples of this many rows and columns; see :func:`product`.
+MULTIPLE = 8
 
 
 def filled_batches(images: Array, size: int) -> Iterator[Array]:
@@ -33,3 +37,28 @@ def by_batches(
         for name, values in compute(stored).items():
             parts.setdefault(name, []).append(values.cpu().numpy())
     return {name: np.concatenate(found)[: len(images)] for name, found in parts.items()}
+
+
+def filled(matrix: Tensor) -> Tensor:
+    """Fill a matrix up with zeros to multiples of ``MULTIPLE``: [..., K, M] -> [..., K', M']."""
+    rows, columns = (-int(side) % MULTIPLE for side in matrix.shape[-2:])
+    return F.pad(matrix, (0, columns, 0, rows)) if rows or columns else matrix
+
+
+def product(x: Tensor, matrix: Tensor) -> Tensor:
+    """Multiply rows by a matrix; how a row is rounded does not depend on its place.
+
+    With sides of other lengths, MKL on an AMD processor rounds a row by where it lies in memory
+    (docs/reliability.md).
+
+    Args:
+        x: [..., N, K].
+        matrix: [..., K, M]. One that is used often should be filled already (:func:`filled`).
+
+    Returns:
+        [..., N, M]; M' columns if the matrix is filled.
+    """
+    columns = int(matrix.shape[-1])
+    matrix = filled(matrix)
+    missing = int(matrix.shape[-2]) - int(x.shape[-1])
+    return ((F.pad(x, (0, missing)) if missing else x) @ matrix)[..., :columns]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from anowild.arrays import Array
+from anowild.views.batches import product
 from anowild.views.loading import check_tensors
 
 
@@ -95,7 +96,7 @@ class GaussianReference(nn.Module):
     def whitened(self, features: Tensor) -> Tensor:
         """Return features in units of the reference's spread: float64 [N, D], where the features lie."""
         device = features.device
-        return (features.double() - self.mean.to(device)) @ self.whitening.to(device)
+        return product(features.double() - self.mean.to(device), self.whitening.to(device))
 
     def forward(self, features: Tensor) -> Tensor:
         """Mahalanobis distances, float64: [N, D] -> [N]."""

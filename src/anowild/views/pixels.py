@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from anowild.arrays import Array
 from anowild.networks.inputs import to_unit
 from anowild.views.base import Cue, Precision, View, register_view
-from anowild.views.batches import by_batches
+from anowild.views.batches import by_batches, product
 from anowild.views.gaussian import GaussianReference
 from anowild.views.loading import check_tensors
 
@@ -273,6 +273,6 @@ class PixelsView(View):
 def pca_residual(rows: Tensor, center: Tensor, components: Tensor) -> Tensor:
     """Share of the variance of rows [N, P] that components [K, P] leave, as its root: float64 [N]."""
     x = rows.double() - center
-    left = x - (x @ components.T) @ components
+    left = x - product(product(x, components.T), components)
     variance = rows.double().var(dim=1, correction=0) + VARIANCE_FLOOR
     return ((left.square().mean(dim=1) + LEAST_VARIANCE) / variance).sqrt()

@@ -19,7 +19,7 @@ from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.networks.inputs import to_unit
 from anowild.views.base import Cue, Explanation, Precision, View, register_view
-from anowild.views.batches import by_batches, filled_batches
+from anowild.views.batches import by_batches, filled, filled_batches, product
 from anowild.views.features import PLACES, Extractor, Features, load_extractor
 from anowild.views.loading import check_tensors
 
@@ -93,8 +93,8 @@ class Gaussians:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Mahalanobis distances, float64: [n, P, M] -> [n, P]."""
-        centered = features.double() - self.mean
-        return torch.einsum("npm,pmk->npk", centered, self.whitening).square().sum(dim=2).sqrt()
+        centered = (features.double() - self.mean).transpose(0, 1)
+        return product(centered, self.whitening).square().sum(dim=2).sqrt().T
 
     def to(self, device: torch.device) -> Gaussians:
         return Gaussians(self.mean.to(device), self.whitening.to(device))
@@ -126,7 +126,7 @@ class PretrainedView(View):
         self.extractor = extractor
         self.gaussians = dict(gaussians)
         self.neighbors = neighbors
-        self._unit = F.normalize(neighbors.double(), dim=-1)
+        self._unit = filled(F.normalize(neighbors.double(), dim=-1))
         self.oddness = oddness
         self.batch_size, self.device = extractor.batch_size, extractor.device
         measured = {*gaussians, "pretrained_neighbors"}
@@ -212,7 +212,7 @@ class PretrainedView(View):
         count = min(wanted + 4, len(self.neighbors))
         # In float64: of a product of near vectors, float32 keeps few digits of the distance.
         unit = F.normalize(vectors.double(), dim=1)
-        found = (unit @ self._unit.T).topk(count, dim=1)
+        found = product(unit, self._unit.T)[:, : len(self.neighbors)].topk(count, dim=1)
         distances = (1 - found.values).clamp_min(0)
         itself = (distances[:, :1] < ITSELF).long()
         places = torch.arange(wanted, device=vectors.device) + itself
