@@ -19,8 +19,8 @@ from anowild.errors import UserError
 from anowild.scoring import Detector
 from anowild.scoring.scores import Scores
 from anowild.training.fitting import fit_detector
+from anowild.views.gan import CPU_BATCH as PASS
 from anowild.views.gan import CUES
-from anowild.views.gan import MAX_BATCH as PASS
 from tests.conftest import tiny_settings
 
 CPU = torch.device("cpu")

@@ -87,7 +87,7 @@ class Detector:
 
     @property
     def batch_size(self) -> int:
-        """Images that are computed at a time; fewer cost as much."""
+        """Images that the view with the largest batches computes at a time."""
         return max(view.batch_size for view in self.views)
 
     def measure(self, images: Array) -> dict[str, Array]:

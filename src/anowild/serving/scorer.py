@@ -129,7 +129,8 @@ class Scorer:
 
     def _keep_pace(self, jobs: Sequence[_Job], seconds: float) -> None:
         """Note what an image takes in full batches, which take no longer than others."""
-        squares, size = sum(len(job.squares) for job in jobs), self.detector.batch_size
+        squares = sum(len(job.squares) for job in jobs)
+        size = min(view.batch_size for view in self.detector.views)
         share = squares / (-(-squares // size) * size)
         self.pace += _NEWEST * (seconds * share / len(jobs) - self.pace)
 

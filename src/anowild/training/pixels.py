@@ -17,7 +17,7 @@ from anowild.settings import Settings
 from anowild.training.fitting import FittedView
 from anowild.training.references import chosen_for_fitting, cross_fitted, fit_trimmed
 from anowild.views.batches import by_batches
-from anowild.views.pixels import PixelsView, coarse, descriptors, pca_residual
+from anowild.views.pixels import PixelsView, batch_size, coarse, descriptors, pca_residual
 
 #: Share of the variance that the principal components explain, and of the images that they are fitted
 #: to: the best rebuilt.
@@ -29,7 +29,7 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
     started = time.perf_counter()
     chosen = chosen_for_fitting(len(images), settings.seed)
     found = by_batches(
-        images.images[chosen], PixelsView.batch_size, device,
+        images.images[chosen], batch_size(device), device,
         lambda stored: {"descriptors": descriptors(x := to_unit(stored)), "coarse": coarse(x)},
     )  # fmt: skip
     groups = images.groups[chosen]

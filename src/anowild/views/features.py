@@ -90,7 +90,7 @@ class Lite0(Extractor):
     def __init__(self, network: EfficientNetLite0, device: torch.device) -> None:
         self.device = device
         self.network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.batch_size = 32 if device.type == "cpu" else 256
+        self.batch_size = 16 if device.type == "cpu" else 256
 
     def __call__(self, stored: Tensor) -> Features:
         side = min(max(stored.shape[-1], LEAST_SIDE), LARGEST_SIDE)

@@ -36,8 +36,9 @@ LEAST_VARIANCE = 1e-4
 #: Features that distances are measured of: E's output, and the last hidden layer of D.
 FEATURES = ("latent", "hidden")
 
-#: Images in one batch, at most; on a GPU, which small networks leave idle, 16 times as many.
-MAX_BATCH = 64
+#: Images in one batch, at most: few on a CPU, where a single image takes as long; many on a GPU, which small
+#: networks leave idle.
+CPU_BATCH, GPU_BATCH = 32, 1024
 #: Bytes of the largest feature map of a batch, at most: what a CPU's caches nearly hold, and what a
 #: GPU always has.
 CPU_BYTES, GPU_BYTES = 8 << 20, 256 << 20
@@ -298,7 +299,7 @@ class GanView(View):
         assert isinstance(first, Conv2d)
         bytes_an_image = 4 * (encoder.resolution >> level) ** 2 * first.bias.numel()
         on_cpu = self.device.type == "cpu"
-        most, room = (MAX_BATCH, CPU_BYTES) if on_cpu else (16 * MAX_BATCH, GPU_BYTES)
+        most, room = (CPU_BATCH, CPU_BYTES) if on_cpu else (GPU_BATCH, GPU_BYTES)
         return max(2, min(most, room // bytes_an_image))
 
     # Looking

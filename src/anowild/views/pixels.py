@@ -89,6 +89,11 @@ CUES = (
 )  # fmt: skip
 
 
+def batch_size(device: torch.device) -> int:
+    """Return how many images are computed at a time: few on a CPU, where a single image takes as long."""
+    return 64 if device.type == "cpu" else 256
+
+
 def contrast(x: Tensor) -> Tensor:
     """Root of the variance over pixels, mean over channels, in units of [-1, 1]: [N, C, H, W] -> [N]."""
     return (x.var(dim=(2, 3), correction=0).mean(dim=1) + LEAST_VARIANCE).sqrt()
@@ -195,7 +200,6 @@ class PixelsView(View):
     name = "pixels"
     known_cues = CUES
     likeness = 1
-    batch_size = 256
 
     def __init__(
         self,
@@ -207,6 +211,7 @@ class PixelsView(View):
     ) -> None:
         self.cues = CUES
         self.device = device or torch.device("cpu")
+        self.batch_size = batch_size(self.device)
         self.reference = GaussianReference.of(mean, whitening).to(self.device)
         self.center, self.components = center.to(self.device), components.to(self.device)
 

@@ -176,7 +176,7 @@ class TransformsView(View):
         self.device = next(self.networks[0].parameters()).device
         for reference in self.references:
             reference.to(self.device)
-        self.batch_size = 64 if self.device.type == "cpu" else 512
+        self.batch_size = 16 if self.device.type == "cpu" else 512
 
     def look(self, stored: Tensor) -> dict[str, Tensor]:
         """Measure all cues; see :meth:`View.look`."""
