@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from anowild.files import exclusive_lock, for_terminal
@@ -14,9 +15,8 @@ from anowild.finding.worker import MODULE
 from anowild.progress import Bars
 from anowild.reviewing.app import Review, Status
 from anowild.reviewing.ranking import Ranking
-from anowild.reviewing.serve import ANOTHER_SERVER, Server
+from anowild.reviewing.serve import ANOTHER_SERVER, opened
 from anowild.reviewing.session import warn_unmatched_marks
-from anowild.reviewing.store import MARKS, Store
 from anowild.scoring.saved_limit import load_limit, save_limit
 from anowild.signals import Interrupted
 from anowild.workers import Worker
@@ -44,27 +44,19 @@ def serve(
         UserError: the port is in use, another server runs in the folder, or the quick views fail.
         Interrupted: by Ctrl-C or SIGTERM before the page is there; the same job goes on.
     """
-    folder = job.out / REVIEW
-    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port, token) as server:
+    with opened(job.out / REVIEW, host, port, token) as (server, store):
         for line in job.announcement():
             print(for_terminal(line), flush=True)
         finished = job.finished()
         if not finished:
             print(_plan(job), flush=True)
         detector, session = job.final() if finished else job.quick()
-        store = Store(folder / MARKS)
-        try:
-            warn_unmatched_marks(session, store)
-            model = job.out / (MODEL if finished else QUICK)
-            ranking = Ranking(session, detector)
-            review = Review(ranking, store, session.images.title, model, server.local)
-            if finished:
-                server.run(review, open_browser)
-            else:
-                with Training(job, review):
-                    server.run(review, open_browser)
-        finally:
-            store.close()
+        warn_unmatched_marks(session, store)
+        model = job.out / (MODEL if finished else QUICK)
+        ranking = Ranking(session, detector)
+        review = Review(ranking, store, session.images.title, model, server.local)
+        with nullcontext() if finished else Training(job, review):
+            server.run(review, open_browser)
 
 
 def _plan(job: Job) -> str:

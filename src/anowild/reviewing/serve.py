@@ -6,8 +6,8 @@ import os
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,9 @@ from anowild.scoring.partitions import PartitionedTable
 
 if TYPE_CHECKING:
     from anowild.scoring import Detector
+
+#: Why a folder cannot be used.
+ANOTHER_SERVER = "another server uses this folder; use or stop that server"
 
 
 def serve(
@@ -63,19 +66,13 @@ def serve(
     from anowild.reviewing.ranking import Ranking
     from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 
-    refuse_foreign_folder(folder)
-    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port, token) as server:
+    with opened(folder, host, port, token) as (server, store):
         session = ReviewSession.make(folder, detector, sources, again)
-        store = Store(folder / MARKS)
-        try:
-            warn_unmatched_marks(session, store)
-            review = Review(
-                Ranking(session, detector), store, session.images.title, model, server.local
-            )
-            print(f"marks are kept in {folder / MARKS}", flush=True)
-            server.run(review, open_browser)
-        finally:
-            store.close()
+        warn_unmatched_marks(session, store)
+        ranking = Ranking(session, detector)
+        review = Review(ranking, store, session.images.title, model, server.local)
+        print(f"marks are kept in {folder / MARKS}", flush=True)
+        server.run(review, open_browser)
 
 
 def serve_table(
@@ -98,22 +95,30 @@ def serve_table(
     """
     from anowild.reviewing.table import TableCatalog
 
-    opened = PartitionedTable(table)
+    rows = PartitionedTable(table)
     folder = table / "review" if folder is None else folder
+    with opened(folder, host, port, token) as (server, store):
+        write_reviewed(folder, rows)
+        title = ", ".join(rows.facts.sources)
+        review = Review(TableCatalog(rows), store, title, None, server.local)
+        print(f"marks are kept in {folder / MARKS}", flush=True)
+        server.run(review, open_browser)
+
+
+@contextmanager
+def opened(folder: Path, host: str, port: int, token: bool) -> Iterator[tuple[Server, Store]]:
+    """Take a review's folder for one server: its lock, a server that listens, and the marks.
+
+    Raises:
+        UserError: the port is in use, another server runs in the folder, or it is no review.
+    """
     refuse_foreign_folder(folder)
-    with exclusive_lock(folder, ANOTHER_SERVER), Server(host, port, token) as server:
-        write_reviewed(folder, opened)
-        store = Store(folder / MARKS)
-        try:
-            title = ", ".join(opened.facts.sources)
-            review = Review(TableCatalog(opened), store, title, None, server.local)
-            print(f"marks are kept in {folder / MARKS}", flush=True)
-            server.run(review, open_browser)
-        finally:
-            store.close()
-
-
-ANOTHER_SERVER = "another server uses this folder; use or stop that server"
+    with (
+        exclusive_lock(folder, ANOTHER_SERVER),
+        Server(host, port, token) as server,
+        closing(Store(folder / MARKS)) as store,
+    ):
+        yield server, store
 
 
 class Server:
