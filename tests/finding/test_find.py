@@ -146,7 +146,7 @@ def test_what_is_done_is_shown_at_once(
     shown: list[Review] = []
     monkeypatch.setattr("anowild.finding.serve.Training", None)  # nothing is trained
     monkeypatch.setattr(
-        "anowild.finding.serve.Server.run", lambda self, review, browse: shown.append(review)
+        "anowild.reviewing.serve.Server.run", lambda self, review, browse: shown.append(review)
     )
     code, _, err = anowild(*given, "--no-browser", "--port", 0)
     assert code == 0, err
