@@ -58,7 +58,5 @@ def product(x: Tensor, matrix: Tensor) -> Tensor:
     Returns:
         [..., N, M]; M' columns if the matrix is filled.
     """
-    columns = int(matrix.shape[-1])
-    matrix = filled(matrix)
-    missing = int(matrix.shape[-2]) - int(x.shape[-1])
-    return ((F.pad(x, (0, missing)) if missing else x) @ matrix)[..., :columns]
+    missing = -int(x.shape[-1]) % MULTIPLE
+    return ((F.pad(x, (0, missing)) if missing else x) @ filled(matrix))[..., : matrix.shape[-1]]
