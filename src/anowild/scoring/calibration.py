@@ -11,9 +11,10 @@
    stand apart speaks louder than one in which some have to be the last. A surprise, which only counts how
    many are farther out, cannot tell the two.
 3. A view speaks with the sum of its cues' evidence, each times the cue's weight: less than 1 for plain
-   statistics, as brightness, and where the fitting of the view found that the cue says little. The sum is
-   divided by its median over the training set, so a view of many cues speaks no louder than one of a single
-   cue.
+   statistics, as brightness; where the fitting of the view found that the cue says little; and where a cue of
+   another view contradicts it: images that stand out there, but are among the most usual here, are many and
+   alike, and hide from what measures distances from the training images. The sum is divided by its median over
+   the training set, so a view of many cues speaks no louder than one of a single cue.
 4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues',
    times the square of how far the oddest twentieth of the training images stands apart in it, in units
    of the view in which it does most. So views that see nothing in an image do not speak against those that
@@ -53,6 +54,10 @@ LOUDEST = 2
 #: Share of the training images of which is asked how far they stand apart, the power of the answer that weighs
 #: views, and the largest answer: that of a single image is no measure of a view.
 APART_SHARE, APART_POWER, FARTHEST = 0.05, 2, 25.0
+#: A cue is contradicted where images that another cue finds oddest, a share of :data:`APART_SHARE`, have a mean rank
+#: below this in it, from 0 (most usual) to 1; its weight falls with the power of how far below. Few images prove
+#: little: so many of a middle rank are added to them.
+CONTRADICTED, CONTRADICTED_POWER, IMAGES_ADDED = 0.25, 2, 5
 #: Tiles of an image whose scores are averaged: its oddest. One alone is more often odd by chance.
 ODDEST_TILES = 3
 #: Cues are raised to this before the logarithm.
@@ -250,6 +255,7 @@ class Calibration:
         views: Mapping[str, Iterable[Cue]],
         training: Mapping[str, Array],
         weights: Mapping[str, float] | None = None,
+        contradict: bool = True,
     ) -> Calibration:
         """Fit to the cues of the training images, each [N] by name.
 
@@ -257,6 +263,7 @@ class Calibration:
             views: cues by the name of their view. A cue with a voice of its own makes a view by that name.
             training: cues of the training images; those that are missing do not enter.
             weights: factors of the cues' own weights, by name; 1 unless given.
+            contradict: whether cues lose weight where those of other views contradict them.
         """
         weights = weights or {}
         cues = {
@@ -269,9 +276,19 @@ class Calibration:
             for group in views.values()
             for cue in group
         }
+        by_voice = {
+            name: tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
+            for name, group in _by_voice(views).items()
+        }
+        evidence_of = {
+            name: {cue: cues[cue].evidence(training[cue]) for cue in group}
+            for name, group in by_voice.items()
+        }
+        left = contradictions(evidence_of) if contradict else {}
+        for cue, share in left.items():
+            cues[cue] = replace(cues[cue], weight=cues[cue].weight * share)
         found: dict[str, ViewCalibration] = {}
-        for name, group in _by_voice(views).items():
-            counted = tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
+        for name, counted in by_voice.items():
             if counted:
                 evidence = _sum_of_evidence(cues, counted, training)
                 scale = max(float(np.median(evidence)), TINY)
@@ -294,12 +311,6 @@ class Calibration:
             weighed[name] = replace(view, weight=loudest * share)
         joined = replace(even, views=weighed)
         return replace(joined, combined=Tail.fit(joined.raw_score(training)))
-
-    def of_views(self, names: Iterable[str], training: Mapping[str, Array]) -> Calibration:
-        """Return what :meth:`fit` would give for some of the views, from the same training cues."""
-        views = {name: self.views[name] for name in names}
-        cues = {cue: self.cues[cue] for view in views.values() for cue in view.cues}
-        return Calibration._joined(cues, views, training)
 
     @property
     def counted(self) -> list[str]:
@@ -448,6 +459,33 @@ def standing_apart(evidence: Array) -> float:
     oddest = values[-max(1, round(APART_SHARE * len(values))) :] - middle
     least = max(float(end - middle), 1e-9 * (1 + abs(float(middle))))
     return float(np.exp(np.log(np.clip(oddest / least, 1.0, FARTHEST)).mean()))
+
+
+def contradictions(evidence: Mapping[str, Mapping[str, Array]]) -> dict[str, float]:
+    """Return by cue what is left of its weight, from 0 to 1: less than 1 where a cue of another view contradicts it.
+
+    Args:
+        evidence: of the cues of each view over the training set, [N] by name.
+    """
+    ranks = {(v, c): _mean_ranks(x) for v, cues in evidence.items() for c, x in cues.items()}
+    oddest = {(v, c): np.flatnonzero(x > 1 - APART_SHARE) for (v, c), x in ranks.items()}
+    found = {}
+    for (view, cue), rank in ranks.items():
+        means = [
+            (rank[rows].sum() + IMAGES_ADDED / 2) / (len(rows) + IMAGES_ADDED)
+            for (other, _), rows in oddest.items()
+            if other != view
+        ]
+        lowest = float(min(means, default=1.0))
+        found[cue] = min(1.0, lowest / CONTRADICTED) ** CONTRADICTED_POWER
+    return found
+
+
+def _mean_ranks(x: Array) -> Array:
+    """Return the share of values that are smaller, plus half of those that are equal: [N] -> [N]."""
+    _, group, sizes = np.unique(x, return_inverse=True, return_counts=True)
+    middles = (np.cumsum(sizes) - sizes / 2) / len(x)
+    return np.asarray(middles[group])
 
 
 def log_cue(values: Array) -> Array:

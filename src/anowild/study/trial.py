@@ -16,7 +16,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +57,8 @@ from anowild.training.robust import Suspects
 from anowild.version import VERSION
 from anowild.views import Cue, view_class, view_names
 
+#: Cues by the name of their view.
+ViewCues = Mapping[str, Sequence[Cue]]
 #: ``score`` (what is ranked by), ``auroc``, ``average_precision``.
 Row = dict[str, Any]
 
@@ -153,9 +155,11 @@ def _ensemble(
         raise UserError(f"{trial.method}: {'; '.join(info['failed'].values())}")
     cues = detector.measure(test.images)
     cue_cache.save(folder / CUES, {"training": fitted.training.cues, "test": cues})
-    calibration, labels = detector.calibration, experiment.test_labels
-    rows = ensemble_rows(calibration, fitted.training.cues, cues, labels)
-    write_json(folder / CALIBRATION, calibration.to_json())
+    cues_of = {view.name: view.cues for view in detector.views}
+    rows = ensemble_rows(
+        cues_of, fitted.weights, fitted.training.cues, cues, experiment.test_labels
+    )
+    write_json(folder / CALIBRATION, detector.calibration.to_json())
     if fitted.features is not None:
         with atomic_write(folder / FEATURES) as temporary, temporary.open("wb") as file:
             np.save(file, fitted.features.astype(np.float16))
@@ -199,19 +203,38 @@ def recalibrate(folder: Path) -> None:
             f"{folder / RESULT}, and run the study again: what was trained stays"
         )
     cues, experiment = cue_cache.load(folder / CUES), trial.experiment()
-    views: dict[str, list[Cue]] = {}
-    gates: dict[str, float] = {}
-    for name, facts in result["views"].items():
-        views[name] = [cue for cue in view_class(name).known_cues if cue.name in facts["cues"]]
-        gates |= facts["gates"]
+    views, gates = cues_and_gates(result)
     calibration = Calibration.fit(views, cues["training"], gates)
     write_json(folder / CALIBRATION, calibration.to_json())
     score = calibration.score(cues["training"])
     result["suspects"] |= _suspects(experiment.injected, score, None)
     result["rows"] = ensemble_rows(
-        calibration, cues["training"], cues["test"], experiment.test_labels
+        views, gates, cues["training"], cues["test"], experiment.test_labels
     )
     write_json(folder / RESULT, result | {"anowild": VERSION})
+
+
+def cues_and_gates(result: Mapping[str, Any]) -> tuple[ViewCues, dict[str, float]]:
+    """Return the cues of each view of a trial that is done, and what their fits said of the cues' weights."""
+    views: dict[str, Sequence[Cue]] = {}
+    gates: dict[str, float] = {}
+    for name, facts in result["views"].items():
+        views[name] = [cue for cue in view_class(name).known_cues if cue.name in facts["cues"]]
+        gates |= facts["gates"]
+    return views, gates
+
+
+def left_in(views: ViewCues, left_out: Iterable[str]) -> ViewCues:
+    """Return the cues of some views but for those of views, or voices, that are left out.
+
+    What `lookalikes` says stays as it is, though it was told by all views, and goes with `pretrained`.
+    """
+    out = {voice for name in left_out for voice in voices_of(name)}
+    found = {
+        name: [cue for cue in cues if (cue.voice or name) not in out]
+        for name, cues in views.items()
+    }
+    return {name: cues for name, cues in found.items() if cues}
 
 
 def _take_over(trial: Trial, settings: Settings, folder: Path) -> None:
@@ -232,21 +255,18 @@ def _take_over(trial: Trial, settings: Settings, folder: Path) -> None:
 
 
 def ensemble_rows(
-    calibration: Calibration,
+    views: ViewCues,
+    gates: Mapping[str, float],
     training: Mapping[str, Array],
     cues: Mapping[str, Array],
     labels: Array,
 ) -> list[Row]:
-    """Compute the rows of a detector of several views from its cues of training and test images.
-
-    What `lookalikes` says stays as it is where another view is left out, and goes with `pretrained`.
-    """
+    """Compute the rows of a detector of several views from its cues of training and test images."""
+    calibration = Calibration.fit(views, training, gates)
     rows = [_row(ENSEMBLE, labels, calibration.score(cues))]
     for name in calibration.views:
-        left_out = voices_of(name)
-        others = [view for view in calibration.views if view not in left_out]
-        if others:
-            score = calibration.of_views(others, training).raw_score(cues)
+        if others := left_in(views, [name]):
+            score = Calibration.fit(others, training, gates).raw_score(cues)
             rows.append(_row(f"{ENSEMBLE} without {name}", labels, score))
     for name, surprise in calibration.view_surprises(cues).items():
         rows.append(_row(f"view {name}", labels, surprise))

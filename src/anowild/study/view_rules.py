@@ -29,7 +29,17 @@ from anowild.scoring.calibration import (
 )
 from anowild.study import cue_cache
 from anowild.study.methods import ENSEMBLES
-from anowild.study.trial import CALIBRATION, CUES, FEATURES, TRIAL, Trial, voices_of
+from anowild.study.trial import (
+    CALIBRATION,
+    CUES,
+    FEATURES,
+    RESULT,
+    TRIAL,
+    Trial,
+    ViewCues,
+    cues_and_gates,
+    left_in,
+)
 
 Cues = Mapping[str, Array]
 #: The cue that says how much there is in an image, and the share of training images that are most alike in it.
@@ -43,6 +53,8 @@ class Kept:
     """What a trial of several views kept."""
 
     trial: Trial
+    views: ViewCues
+    gates: Mapping[str, float]  # what the fits of the views say of their cues' weights
     calibration: Calibration
     training: Cues
     test: Cues
@@ -65,19 +77,21 @@ class Kept:
             with (folder / FEATURES).open("rb") as file:
                 features = read_array(file).astype(np.float64)
         trial = Trial(**read_json(folder / TRIAL))
-        return Kept(trial, calibration, found["training"], found["test"], features)
+        views, gates = cues_and_gates(read_json(folder / RESULT))
+        return Kept(trial, views, gates, calibration, found["training"], found["test"], features)
 
-    def without(self, views: Sequence[str]) -> Kept:
-        """Return what a detector without some views would have kept; as :func:`trial.ensemble_rows`.
+    def without(self, names: Sequence[str]) -> Kept:
+        """Return what a detector without some views would have kept; see :func:`trial.left_in`.
 
         Raises:
             UserError: no view is left.
         """
-        left_out = {voice for view in views for voice in voices_of(view)}
-        names = [name for name in self.calibration.views if name not in left_out]
         if not names:
-            raise UserError(f"without {', '.join(views)} no view is left")
-        return replace(self, calibration=self.calibration.of_views(names, self.training))
+            return self
+        if not (views := left_in(self.views, names)):
+            raise UserError(f"without {', '.join(names)} no view is left")
+        calibration = Calibration.fit(views, self.training, self.gates)
+        return replace(self, views=views, calibration=calibration)
 
 
 #: Scores of the test images, [N], higher is odder.
@@ -89,6 +103,12 @@ Said = tuple[Array, Array]
 def verdict(kept: Kept) -> Array:
     """Return the detector's own score before its last calibration, which changes no order."""
     return kept.calibration.raw_score(kept.test)
+
+
+def uncontradicted(kept: Kept) -> Array:
+    """Return the score if no cue lost weight where cues of other views contradict it."""
+    plain = Calibration.fit(kept.views, kept.training, kept.gates, contradict=False)
+    return plain.raw_score(kept.test)
 
 
 def evidence(kept: Kept) -> Said:
@@ -211,6 +231,7 @@ def _cue_surprise(kept: Kept, name: str, cues: Cues) -> Array:
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
     "the verdict": verdict,
+    "no cue contradicted": uncontradicted,
     "the loudest view alone": joined(count=1),
     "the three loudest": joined(count=3),
     "all views": joined(count=None),

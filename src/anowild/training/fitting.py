@@ -35,6 +35,9 @@ from anowild.views import Cue, View, view_class
 
 log = logging.getLogger("anowild")
 
+#: How often views are told how odd the training images are; see :func:`_listening`.
+TOLD = 2
+
 #: What goes wrong in one view alone: errors of PyTorch, also for want of memory, and of matrices that have no
 #: decomposition.
 FAILURES = (RuntimeError, MemoryError, np.linalg.LinAlgError)
@@ -42,13 +45,13 @@ FAILURES = (RuntimeError, MemoryError, np.linalg.LinAlgError)
 
 @dataclass(frozen=True)
 class Lookalikes:
-    """The training images that each is most like, to a view that measures how odd the others find these."""
+    """The training images that each is most like, to a view that measures how odd these are."""
 
     #: Numbers of the training images among which they are looked for, int [M], ascending.
     bank: Array
     #: Of each training image, itself not counted: rows of the bank, int [N, K].
     nearest: Array
-    #: Gives the view how odd the other views find the images of the bank, float64 [M]; returns the cue that it
+    #: Gives the view how odd the images of the bank are to all views, float64 [M]; returns the cue that it
     #: measures from then on: the mean over the images that an image is most like.
     learn: Callable[[Array], Cue]
 
@@ -69,7 +72,7 @@ class FittedView:
     suspects: Suspects | None = None
     #: Features of the training images, as the view's ``features`` gives them, where they are at hand: [N, D].
     features: Array | None = None
-    #: Where the view measures how odd the others find the images that an image is most like.
+    #: Where the view measures how odd the images are that an image is most like.
     lookalikes: Lookalikes | None = None
 
 
@@ -303,24 +306,25 @@ def _weights(fitted: Sequence[FittedView]) -> dict[str, float]:
 
 
 def _listening(fitted: Sequence[FittedView]) -> list[FittedView]:
-    """Tell views that know which training images are alike how odd the other views find them.
+    """Tell views that know which training images are alike how odd these images are to all views together.
 
-    Anomalies that are many and alike are usual to a view that measures distances from the training images. If
-    another view finds them odd, an image is known by being like them; akin to label propagation (Zhu and
-    Ghahramani 2002).
+    Anomalies that are many and alike are usual to what measures distances from the training images. Where
+    anything else finds them odd, an image is known by being like them; akin to label propagation (Zhu and
+    Ghahramani 2002). What was told has a say when it is told again.
     """
-    found: list[FittedView] = []
-    for number, part in enumerate(fitted):
-        others = [*found, *fitted[number + 1 :]]
-        heard = any(cue.counts for other in others for cue in other.view.cues)
-        if part.lookalikes is not None and heard:
+    found = list(fitted)
+    listeners = [n for n, part in enumerate(found) if part.lookalikes is not None]
+    for _ in range(TOLD if listeners else 0):
+        calibration, training = _calibrated(found)
+        score = calibration.score(training)
+        for number in listeners:
+            part = found[number]
+            assert part.lookalikes is not None
             assert part.training_cues is not None
-            calibration, training = _calibrated(others)
-            oddness = calibration.score(training)[part.lookalikes.bank]
+            oddness = score[part.lookalikes.bank]
             cue = part.lookalikes.learn(oddness)
             told = oddness[part.lookalikes.nearest].mean(axis=1)
-            part = replace(part, training_cues={**part.training_cues, cue.name: told})
-        found.append(part)
+            found[number] = replace(part, training_cues={**part.training_cues, cue.name: told})
     return found
 
 

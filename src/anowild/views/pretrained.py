@@ -64,8 +64,8 @@ CUES: tuple[Cue, ...] = (
     ),
     Cue(
         name="lookalikes",
-        meaning="How odd the other views find the training images that are most like it to the pretrained network: "
-        f"the mean of their scores, over at most {LOOKALIKES}.",
+        meaning="How odd the training images are that are most like it to the pretrained network: the mean of their "
+        f"scores, over at most {LOOKALIKES}.",
         higher="more like training images that are odd themselves",
         lower="less like training images that are odd themselves",
         noun="what the images most like it are",
@@ -108,7 +108,7 @@ class PretrainedView(View):
         extractor: makes the vectors.
         gaussians: by cue; a cue without one is not measured.
         neighbors: vectors of training images, of length 1, float32 [M, D].
-        oddness: how odd the other views find these images, float64 [M]; None: `lookalikes` is not measured.
+        oddness: how odd these images are to all views, float64 [M]; None: `lookalikes` is not measured.
     """
 
     name = "pretrained"
@@ -220,11 +220,11 @@ class PretrainedView(View):
         return distances.gather(1, places), found.indices.gather(1, places)
 
     def learn(self, oddness: Array) -> Cue:
-        """Take how odd the other views find the images of ``neighbors``, [M]; return the cue that tells it."""
+        """Take how odd the images of ``neighbors`` are to all views, [M]; return the cue that tells it."""
         self.oddness = torch.from_numpy(oddness).to(self.neighbors.device)
-        (cue,) = (cue for cue in CUES if cue.name == "lookalikes")
-        self.cues = (*self.cues, cue)
-        return cue
+        (told,) = (cue for cue in CUES if cue.name == "lookalikes")
+        self.cues = (*(cue for cue in self.cues if cue != told), told)
+        return told
 
     def batches(self, images: Array) -> Iterator[Features]:
         """Yield the vectors of stored images in batches of one size; the last is filled up."""
