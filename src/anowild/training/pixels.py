@@ -16,8 +16,15 @@ from anowild.networks.inputs import to_unit
 from anowild.settings import Settings
 from anowild.training.fitting import FittedView
 from anowild.training.references import chosen_for_fitting, cross_fitted, fit_trimmed
-from anowild.views.batches import by_batches
-from anowild.views.pixels import PixelsView, batch_size, coarse, descriptors, pca_residual
+from anowild.views.batches import batch_size, by_batches
+from anowild.views.pixels import (
+    CPU_BATCH,
+    GPU_BATCH,
+    PixelsView,
+    coarse,
+    descriptors,
+    pca_residual,
+)
 
 #: Share of the variance that the principal components explain, and of the images that they are fitted
 #: to: the best rebuilt.
@@ -28,8 +35,9 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
     """Fit the references in seconds; see `fitting.Fit`."""
     started = time.perf_counter()
     chosen = chosen_for_fitting(len(images), settings.seed)
+    size = batch_size(device, CPU_BATCH, GPU_BATCH)
     found = by_batches(
-        images.images[chosen], batch_size(device), device,
+        images.images[chosen], size, device,
         lambda stored: {"descriptors": descriptors(x := to_unit(stored)), "coarse": coarse(x)},
     )  # fmt: skip
     groups = images.groups[chosen]

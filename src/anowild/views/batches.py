@@ -15,6 +15,14 @@ from anowild.arrays import Array
 MULTIPLE = 8
 
 
+def batch_size(device: torch.device, cpu: int, gpu: int) -> int:
+    """Return how many images are computed at a time.
+
+    Few on a CPU, where one alone takes as long as a batch; many on a GPU, which small networks leave idle.
+    """
+    return cpu if device.type == "cpu" else gpu
+
+
 def filled_batches(images: Array, size: int) -> Iterator[Array]:
     """Yield ``size`` images at a time; the last batch is filled up with its last image.
 

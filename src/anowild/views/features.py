@@ -19,6 +19,7 @@ from anowild.checked import checked
 from anowild.device import full_float32
 from anowild.errors import UserError, ViewUnavailable
 from anowild.networks.efficientnet import EfficientNetLite0
+from anowild.views.batches import batch_size
 from anowild.views.loading import check_tensors, loaded
 
 LITE0, ONNX, TIMM, VECTORS = "efficientnet-lite0", "onnx", "timm:", "vectors"
@@ -90,7 +91,7 @@ class Lite0(Extractor):
     def __init__(self, network: EfficientNetLite0, device: torch.device) -> None:
         self.device = device
         self.network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.batch_size = 16 if device.type == "cpu" else 256
+        self.batch_size = batch_size(device, cpu=16, gpu=256)
 
     def __call__(self, stored: Tensor) -> Features:
         side = min(max(stored.shape[-1], LEAST_SIDE), LARGEST_SIDE)

@@ -26,7 +26,7 @@ from anowild.networks.inputs import downsample, process_reals
 from anowild.networks.layers import Conv2d
 from anowild.networks.operators import conv_precision
 from anowild.views.base import Cue, Explanation, Precision, View, register_view
-from anowild.views.batches import filled_batches
+from anowild.views.batches import batch_size, filled_batches
 from anowild.views.gaussian import GaussianReference
 from anowild.views.loading import check_networks_input, loaded
 
@@ -36,8 +36,7 @@ LEAST_VARIANCE = 1e-4
 #: Features that distances are measured of: E's output, and the last hidden layer of D.
 FEATURES = ("latent", "hidden")
 
-#: Images in one batch, at most: few on a CPU, where a single image takes as long; many on a GPU, which small
-#: networks leave idle.
+#: Images in one batch, at most.
 CPU_BATCH, GPU_BATCH = 32, 1024
 #: Bytes of the largest feature map of a batch, at most: what a CPU's caches nearly hold, and what a
 #: GPU always has.
@@ -298,8 +297,8 @@ class GanView(View):
         first = encoder.from_rgb[encoder.max_lod - level]
         assert isinstance(first, Conv2d)
         bytes_an_image = 4 * (encoder.resolution >> level) ** 2 * first.bias.numel()
-        on_cpu = self.device.type == "cpu"
-        most, room = (CPU_BATCH, CPU_BYTES) if on_cpu else (GPU_BATCH, GPU_BYTES)
+        most = batch_size(self.device, CPU_BATCH, GPU_BATCH)
+        room = CPU_BYTES if self.device.type == "cpu" else GPU_BYTES
         return max(2, min(most, room // bytes_an_image))
 
     # Looking

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from anowild.arrays import Array
 from anowild.networks.inputs import to_unit
 from anowild.views.base import Cue, Precision, View, register_view
-from anowild.views.batches import by_batches, product
+from anowild.views.batches import batch_size, by_batches, product
 from anowild.views.gaussian import GaussianReference
 from anowild.views.loading import check_tensors
 
@@ -34,6 +34,9 @@ DIRECTIONS = 8
 #: Sides of the layout's grid, of the coarsest level that edges are measured on, and of the images that
 #: principal components are taken of.
 GRID, COARSEST, PCA_SIDE = 4, 8, 16
+
+#: Images that are computed at a time.
+CPU_BATCH, GPU_BATCH = 64, 256
 
 #: Weight of the descriptors beside the cues of other views, and of the cues that are single numbers of an
 #: image, and of the residual (docs/results.md).
@@ -87,11 +90,6 @@ CUES = (
         weight=LESSER,
     ),
 )  # fmt: skip
-
-
-def batch_size(device: torch.device) -> int:
-    """Return how many images are computed at a time: few on a CPU, where a single image takes as long."""
-    return 64 if device.type == "cpu" else 256
 
 
 def contrast(x: Tensor) -> Tensor:
@@ -211,7 +209,7 @@ class PixelsView(View):
     ) -> None:
         self.cues = CUES
         self.device = device or torch.device("cpu")
-        self.batch_size = batch_size(self.device)
+        self.batch_size = batch_size(self.device, CPU_BATCH, GPU_BATCH)
         self.reference = GaussianReference.of(mean, whitening).to(self.device)
         self.center, self.components = center.to(self.device), components.to(self.device)
 

@@ -23,7 +23,7 @@ from anowild.device import full_float32
 from anowild.networks.inputs import downsample, process_reals
 from anowild.networks.residual import TransformClassifier
 from anowild.views.base import Cue, Precision, View, register_view
-from anowild.views.batches import by_batches
+from anowild.views.batches import batch_size, by_batches
 from anowild.views.gaussian import GaussianReference
 from anowild.views.loading import check_networks_input, loaded
 
@@ -176,7 +176,7 @@ class TransformsView(View):
         self.device = next(self.networks[0].parameters()).device
         for reference in self.references:
             reference.to(self.device)
-        self.batch_size = 16 if self.device.type == "cpu" else 512
+        self.batch_size = batch_size(self.device, cpu=16, gpu=512)
 
     def look(self, stored: Tensor) -> dict[str, Tensor]:
         """Measure all cues; see :meth:`View.look`."""
