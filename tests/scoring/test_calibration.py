@@ -14,6 +14,7 @@ from anowild.scoring.calibration import (
     Calibration,
     CueCalibration,
     Tail,
+    contradictions,
     loudest_sum,
     lower_side,
     standing_apart,
@@ -214,6 +215,63 @@ def test_a_view_in_which_images_stand_apart_counts_most() -> None:
     evidence = {n: e[:100].mean() for n, e in calibration.view_evidence(training).items()}
     last = np.sort(calibration.view_evidence(training)["last"])[-100:].mean()
     assert evidence["apart"] > 2 * last
+
+
+def hidden(
+    rng: np.random.Generator, count: int, odd: int
+) -> tuple[dict[str, Array], dict[str, list[Cue]]]:
+    """Make cues of images of which the last are plain, and so many and alike that "distance" finds them usual."""
+    values = {name: np.exp(rng.normal(size=count)) for name in ("plainness", "distance")}
+    values["plainness"][-odd:] *= np.exp(2)
+    values["distance"][-odd:] *= np.exp(-4)
+    views = {n: [Cue(name=n, meaning="M.", higher="h", lower="l", noun="n")] for n in values}
+    return values, views
+
+
+def test_a_cue_that_another_view_contradicts_loses_weight() -> None:
+    rng = np.random.default_rng(12)
+    values, views = hidden(rng, 2000, 200)
+    odd = np.arange(2000) >= 1800
+    plain = Calibration.fit(views, values, contradict=False)
+    calibration = Calibration.fit(views, values)
+    assert calibration.cues["plainness"].weight == 1
+    # Most of the 100 plainest are among the nearest tenth; 5 images of a middle rank are added.
+    low, high = (
+        ((share * 0.05 + (100 - share) * 0.5 + 2.5) / 105 / 0.25) ** 2 for share in (100, 60)
+    )
+    assert low < calibration.cues["distance"].weight < high
+    before, after = (roc_auc_score(odd, c.score(values)) for c in (plain, calibration))
+    assert after > before + 0.02
+
+
+def test_few_images_contradict_nothing() -> None:
+    rng = np.random.default_rng(13)
+    for count in (4, 40, 100):
+        values, views = hidden(rng, count, max(1, count // 10))
+        weights = {name: cue.weight for name, cue in Calibration.fit(views, values).cues.items()}
+        assert set(weights.values()) == {1}
+
+
+def test_cues_that_know_nothing_of_each_other_are_not_contradicted() -> None:
+    rng = np.random.default_rng(14)
+    for count in (50, 300, 5000):
+        evidence = {f"view{i}": {f"cue{i}": rng.exponential(size=count)} for i in range(12)}
+        assert set(contradictions(evidence).values()) == {1}
+
+
+def test_equal_values_contradict_nothing() -> None:
+    rng = np.random.default_rng(15)
+    low = np.sort(rng.exponential(size=1000))
+    constant, many_alike = np.ones(1000), np.r_[np.ones(150), np.zeros(850)]
+    for same in (constant, many_alike):
+        assert contradictions({"a": {"same": same}, "b": {"other": low}})["other"] == 1
+    few_alike = np.r_[np.ones(50), np.zeros(950)]
+    assert contradictions({"a": {"same": few_alike}, "b": {"other": low}})["other"] < 0.1
+
+
+def test_cues_of_one_view_do_not_contradict_each_other() -> None:
+    x = np.linspace(0, 1, 1000)
+    assert contradictions({"a": {"up": x, "down": 1 - x}}) == {"up": 1, "down": 1}
 
 
 def test_standing_apart() -> None:

@@ -280,32 +280,27 @@ class Calibration:
             name: tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
             for name, group in _by_voice(views).items()
         }
-        evidence_of = {
-            name: {cue: cues[cue].evidence(training[cue]) for cue in group}
-            for name, group in by_voice.items()
-        }
-        left = contradictions(evidence_of) if contradict else {}
-        for cue, share in left.items():
-            cues[cue] = replace(cues[cue], weight=cues[cue].weight * share)
+        if contradict:
+            shares = contradictions(
+                {
+                    name: {cue: cues[cue].evidence(training[cue]) for cue in group}
+                    for name, group in by_voice.items()
+                }
+            )
+            cues |= {
+                cue: replace(cues[cue], weight=cues[cue].weight * share)
+                for cue, share in shares.items()
+            }
         found: dict[str, ViewCalibration] = {}
         for name, counted in by_voice.items():
             if counted:
                 evidence = _sum_of_evidence(cues, counted, training)
                 scale = max(float(np.median(evidence)), TINY)
                 found[name] = ViewCalibration(counted, 1.0, Tail.fit(evidence), scale)
-        return Calibration._joined(cues, found, training)
-
-    @staticmethod
-    def _joined(
-        cues: Mapping[str, CueCalibration],
-        views: Mapping[str, ViewCalibration],
-        training: Mapping[str, Array],
-    ) -> Calibration:
-        """Weigh calibrated views by their cues and how far images stand apart in them, and calibrate the sum."""
-        even = Calibration(cues, views, Tail([0.0], [0.0], 0.0, 0.0), loudest=LOUDEST)
+        even = Calibration(cues, found, Tail([0.0], [0.0], 0.0, 0.0), loudest=LOUDEST)
         apart = {name: standing_apart(x) for name, x in even.view_evidence(training).items()}
         weighed = {}
-        for name, view in views.items():
+        for name, view in found.items():
             loudest = max(cues[cue].weight for cue in view.cues)
             share = (apart[name] / max(apart.values())) ** APART_POWER
             weighed[name] = replace(view, weight=loudest * share)
