@@ -27,8 +27,8 @@ from anowild.arrays import Array
 from anowild.cli import app
 from anowild.data import ImageSet
 from anowild.finding import serve as finding
+from anowild.http.listening import listen
 from anowild.reviewing import serve as reviewing
-from anowild.reviewing.listening import listen
 from anowild.scoring import Detector
 from anowild.views import base, gan
 from tests.conftest import SHARED, Run, tiny_settings

@@ -22,11 +22,11 @@ from starlette.testclient import TestClient
 from anowild.arrays import Array
 from anowild.data.display import thumbnail
 from anowild.errors import UserError
+from anowild.http.security import access_rules
 from anowild.reviewing.app import MAX_IMAGES, Review
 from anowild.reviewing.export import write_marks
 from anowild.reviewing.folder import FACTS, SCORES
 from anowild.reviewing.ranking import Ranking
-from anowild.reviewing.security import access_rules
 from anowild.reviewing.serve import Server, serve
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, VERDICTS, Store, consensus

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from anowild.reviewing import limits
+from anowild.http import limits
+from anowild.http.limits import OneLine, one_line_a_minute
 from anowild.reviewing.app import Review
-from anowild.reviewing.limits import OneLine, one_line_a_minute
 from anowild.reviewing.serve import Server
 from tests.conftest import PATIENCE, wait_until
 

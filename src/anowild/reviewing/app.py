@@ -32,10 +32,10 @@ from starlette.types import ASGIApp
 from anowild.data.display import THUMBNAIL, smaller_thumbnail
 from anowild.errors import UserError
 from anowild.files import printable
+from anowild.http.security import HEADERS, Guard, cookie_name
 from anowild.reviewing.catalog import Catalog, NotOffered, levels_of
 from anowild.reviewing.export import FORMATS, encode_marks
 from anowild.reviewing.query import query_of
-from anowild.reviewing.security import HEADERS, Guard, cookie_name
 from anowild.reviewing.store import (
     MAX_REVIEWER_LENGTH,
     VERDICTS,

@@ -16,16 +16,16 @@ import uvicorn
 from anowild.data.image_set import Source
 from anowild.errors import UserError
 from anowild.files import exclusive_lock, printable
-from anowild.reviewing.app import Review
-from anowild.reviewing.folder import FACTS, IMAGES, REVIEWED, SCORES, write_reviewed
-from anowild.reviewing.limits import (
+from anowild.http.limits import (
     ACCEPTED_AT_ONCE,
     LimitedProtocol,
     most_connections,
     one_line_a_minute,
 )
-from anowild.reviewing.listening import AnnouncedServer, host_in_url, listen
-from anowild.reviewing.security import LOOPBACK, access_rules
+from anowild.http.listening import AnnouncedServer, host_in_url, listen
+from anowild.http.security import LOOPBACK, access_rules
+from anowild.reviewing.app import Review
+from anowild.reviewing.folder import FACTS, IMAGES, REVIEWED, SCORES, write_reviewed
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring.partitions import PartitionedTable
 

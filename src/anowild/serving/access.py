@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from anowild.reviewing.security import HEADERS
+from anowild.http.security import HEADERS
 from anowild.serving.limits import Refusal
 
 #: The one route that needs no token, for whoever watches over processes.
@@ -21,7 +21,7 @@ class Access:
 
     Args:
         app: the application to protect.
-        hosts: allowed values of the ``Host`` header; empty: any. See `reviewing.security.access_rules`.
+        hosts: allowed values of the ``Host`` header; empty: any. See `http.security.access_rules`.
         token: required as ``Authorization: Bearer TOKEN``; None: not required.
         refused: is told the reason of each refusal, in one word.
     """

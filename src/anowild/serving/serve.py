@@ -15,14 +15,14 @@ import uvicorn
 
 from anowild.device import share_freed_memory
 from anowild.errors import UserError
-from anowild.reviewing.limits import (
+from anowild.http.limits import (
     ACCEPTED_AT_ONCE,
     LimitedProtocol,
     most_connections,
     one_line_a_minute,
 )
-from anowild.reviewing.listening import AnnouncedServer, host_in_url, listen
-from anowild.reviewing.security import LOOPBACK, access_rules
+from anowild.http.listening import AnnouncedServer, host_in_url, listen
+from anowild.http.security import LOOPBACK, access_rules
 from anowild.scoring import Detector
 from anowild.serving.app import Service, Threshold
 from anowild.serving.limits import Limits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from anowild.reviewing.listening import listen
+from anowild.http.listening import listen
 
 
 def test_answers_do_not_wait_for_acknowledgments() -> None:

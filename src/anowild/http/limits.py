@@ -1,6 +1,6 @@
-"""Limits of the review server: open connections, time for a request, and lines of log.
+"""Limits of a server: open connections, time for a request, and lines of log.
 
-Connections that wait are closed before their sender is known, so nobody can keep reviewers out by opening
+Connections that wait are closed before their sender is known, so nobody can keep others out by opening
 many. This module imports nothing from anowild, so that it can be audited alone.
 """
 

@@ -1,4 +1,4 @@
-"""Access control of the review server: allowed hosts, token, protection against CSRF, response headers.
+"""Access control of a server: allowed hosts, token, protection against CSRF, response headers.
 
 This module imports nothing from anowild, so that it can be audited alone.
 """
