@@ -1,6 +1,6 @@
 """Anomalies found, and AUROC, over rounds of review, cleaning and training anew.
 
-    python -m bench loop --data DATA -o OUT [--sets cells64,mnist2] [--rate 0.05] [--seeds 3]
+    python -m bench loop --data DATA -o OUT [--sets cells64,mnist2] [--rate 0.05] [--seeds 3] [--preset quick]
 
 A round: a model is trained on a contaminated set; 100 training images are marked correctly, the oddest
 first, reranked by the marks after every 20; `anowild clean` removes the images marked odd; the next model
@@ -32,6 +32,8 @@ from anowild.settings import Settings
 from anowild.study.datasets import DATASETS, Experiment
 
 EVERY = 20
+#: The mark of an anomaly, which `anowild clean` removes.
+ODD = "remove"
 
 
 def look(scored: ReviewSession, store: Store, odd: set[str], looks: int) -> None:
@@ -40,13 +42,13 @@ def look(scored: ReviewSession, store: Store, odd: set[str], looks: int) -> None
         verdicts = consensus(store.marks())
         order = oddest_first(scored.reranked_scores(verdicts))
         new = [scored.names[i] for i in order if scored.names[i] not in verdicts]
-        for name in new[:EVERY]:
-            store.mark(name, "loop", "odd" if name in odd else "keep")
+        for verdict in (ODD, "keep"):
+            store.mark([n for n in new[:EVERY] if (n in odd) == (verdict == ODD)], "loop", verdict)
 
 
 def found(store: Store) -> int:
     """Return the number of images marked odd."""
-    return sum(verdict == "odd" for verdict in consensus(store.marks()).values())
+    return sum(verdict == ODD for verdict in consensus(store.marks()).values())
 
 
 def one_loop(
@@ -97,8 +99,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--looks", type=int, default=100)
-    parser.add_argument("--kimg", type=float, default=30)
-    parser.add_argument("--resolution", type=int, default=16)
+    parser.add_argument("--preset", default="quick")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for name in given.sets.split(","):
@@ -107,9 +108,7 @@ def main(arguments: list[str]) -> int:
             folder = given.out / name / f"seed{seed}"
             result = folder / "rounds.json"
             if not result.exists():
-                settings = preset("laptop").settings()
-                changes = {"kimg": given.kimg, "resolution": given.resolution, "views": "gan"}
-                settings = settings.replace(**changes, seed=seed)
+                settings = preset(given.preset).settings().replace(seed=seed)
                 experiment = DATASETS[name](given.data, given.rate, seed)
                 write_json(
                     result, one_loop(experiment, settings, folder, given.rounds, given.looks)

@@ -45,7 +45,7 @@ def _save(figure: Any, path: Path) -> None:
 #: Marker of each row of :func:`verdicts`, in the order of the legend.
 _MARKERS = {
     "view gan": "v", "view transforms": "^", "view pixels": "s", "view pretrained": "D",
-    "best of raw pixels": "x", "10 nearest neighbors, embeddings": "+",
+    "view lookalikes": "*", "best of raw pixels": "x", "10 nearest neighbors, embeddings": "+",
 }  # fmt: skip
 
 
@@ -74,8 +74,9 @@ def verdicts(
     places = np.arange(len(sets))
     bars = [means[name].get(ENSEMBLE, np.nan) for name in sets]
     axis.bar(places, bars, 0.7, color="#cfe3f5", label="AnoWild, all views")
+    shown = {t: m for t, m in _MARKERS.items() if any(t in of for of in means.values())}
     for offset, (title, marker) in zip(
-        np.linspace(-0.25, 0.25, len(_MARKERS)), _MARKERS.items(), strict=True
+        np.linspace(-0.25, 0.25, len(shown)), shown.items(), strict=True
     ):
         values = [means[name].get(title, np.nan) for name in sets]
         axis.plot(places + offset, values, marker, color="black", markersize=5, label=title)
