@@ -42,8 +42,8 @@ def look(scored: ReviewSession, store: Store, odd: set[str], looks: int) -> None
         verdicts = consensus(store.marks())
         order = oddest_first(scored.reranked_scores(verdicts))
         new = [scored.names[i] for i in order if scored.names[i] not in verdicts]
-        for verdict in (ODD, "keep"):
-            store.mark([n for n in new[:EVERY] if (n in odd) == (verdict == ODD)], "loop", verdict)
+        store.mark([name for name in new[:EVERY] if name in odd], "loop", ODD)
+        store.mark([name for name in new[:EVERY] if name not in odd], "loop", "keep")
 
 
 def found(store: Store) -> int:

@@ -310,7 +310,7 @@ def _listening(fitted: Sequence[FittedView]) -> list[FittedView]:
 
     Anomalies that are many and alike are usual to what measures distances from the training images. Where
     anything else finds them odd, an image is known by being like them; akin to label propagation (Zhu and
-    Ghahramani 2002). What was told has a say when it is told again.
+    Ghahramani 2002). They are told twice: the second time their new cue has a say in the scores.
     """
     found = list(fitted)
     listeners = [n for n, part in enumerate(found) if part.lookalikes is not None]
