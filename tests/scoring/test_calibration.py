@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -315,3 +316,13 @@ def test_weights_close_a_cue_and_its_view() -> None:
     assert list(calibration.views) == ["a"]
     changed = training | {"b": training["b"] * 100}
     assert np.array_equal(calibration.score(training), calibration.score(changed))
+
+
+def test_a_gate_counts_only_beside_the_view_that_it_yields_to() -> None:
+    rng = np.random.default_rng(11)
+    cue = Cue(name="a", meaning="M.", higher="h", lower="l", noun="n", gated_beside="better")
+    views = {"plain": [cue], "better": [replace(cue, name="b", gated_beside=None)]}
+    training = {name: np.exp(rng.normal(size=500)) for name in ("a", "b")}
+    beside = Calibration.fit(views, training, {"a": 0.25})
+    alone = Calibration.fit({"plain": views["plain"]}, training, {"a": 0.25})
+    assert (beside.cues["a"].weight, alone.cues["a"].weight) == (0.25, 1.0)

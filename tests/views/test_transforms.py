@@ -65,6 +65,7 @@ def test_images_that_stand_otherwise_raise_doubt(learned: tuple[FittedView, Arra
     assert found.weights["turns"] == pytest.approx(
         gate(found.info["accuracy"]["turns"], 4), abs=1e-4
     )
+    assert found.weights["transform_features"] == found.weights["turns"]  # the mean of one
     assert found.training_cues is not None
     assert roc_auc_score(odd, found.training_cues["turns"]) > 0.9
 

@@ -262,16 +262,22 @@ class Calibration:
         Args:
             views: cues by the name of their view. A cue with a voice of its own makes a view by that name.
             training: cues of the training images; those that are missing do not enter.
-            weights: factors of the cues' own weights, by name; 1 unless given.
+            weights: factors of the cues' own weights, by name; 1 unless given, or where the view is missing that
+                :attr:`Cue.gated_beside` names.
             contradict: whether cues lose weight where those of other views contradict them.
         """
-        weights = weights or {}
+        factors = {
+            cue.name: (weights or {}).get(cue.name, 1.0)
+            for group in views.values()
+            for cue in group
+            if cue.gated_beside is None or cue.gated_beside in views
+        }
         cues = {
             cue.name: CueCalibration.fit(
                 training[cue.name],
                 cue.odd_side,
                 cue.counts,
-                weight=cue.weight * weights.get(cue.name, 1.0),
+                weight=cue.weight * factors.get(cue.name, 1.0),
             )
             for group in views.values()
             for cue in group

@@ -99,6 +99,7 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
         "accuracy": {task: round(value, 4) for task, value in accuracies.items()},
     }
     weights = {TASKS[t].cue.name: gate(value, TASKS[t].classes) for t, value in accuracies.items()}
+    weights[FEATURES.name] = float(np.mean([*weights.values()]))
     return FittedView(view, info, cues, weights)
 
 

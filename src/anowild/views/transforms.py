@@ -117,6 +117,7 @@ FEATURES = Cue(
     lower="more like the rest in shape and texture",
     noun="shape and texture",
     weight=0.5,  # docs/results.md
+    gated_beside="pretrained",  # whose features are learned from a million photographs
 )
 
 
