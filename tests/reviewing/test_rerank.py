@@ -72,4 +72,4 @@ def test_reranking_features_are_standardized() -> None:
     x = reranking_features(cues, rng.normal(5, 3, (500, 4)).astype(np.float32))
     assert x.shape == (500, 6)
     assert x.mean(axis=0) == pytest.approx(0, abs=1e-5)
-    assert x.std(axis=0) == pytest.approx([1, 0, 0.5, 0.5, 0.5, 0.5], abs=1e-5)
+    assert x.std(axis=0) == pytest.approx([1, 0, 2, 2, 2, 2], abs=1e-5)

@@ -5,7 +5,7 @@ nats (the offset) plus a linear function of its cues and of the detector's featu
 fitted with an L2 penalty to the marked images, and to the unmarked ones, which count as normal with a
 small weight: most of them are normal, and people mark the oddest images first, so that the marked
 images alone would not show what normal images look like. Without marks the function is zero, and with
-few marks it stays small. The weights were chosen on sets of digits (docs/review.md).
+few marks it stays small. docs/review.md says on which sets the weights were chosen.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from anowild.scoring.calibration import log_cue
 
 #: Weight of the L2 penalty, and the total weight of all unmarked images; one mark has weight 1.
 PENALTY, UNMARKED_WEIGHT = 5.0, 25.0
+#: Deviation of all features together; that of a cue is 1.
+FEATURES_DEVIATION = 4.0
 #: With fewer marks than this, both weights are increased in inverse proportion to the marks.
 MARKS_FULL_WEIGHT = 80
 #: Maximum number of unmarked images that enter the fit; they represent all others.
@@ -33,11 +35,11 @@ def reranking_features(cues: Mapping[str, Array], features: Array) -> Array:
 
     Args:
         cues: [N] each.
-        features: [N, D]; they are scaled so that all of them together weigh as much as one cue.
+        features: [N, D]; scaled so that the sum of their variances is the square of FEATURES_DEVIATION.
     """
     logs = np.stack([log_cue(values) for values in cues.values()], axis=1)
-    weight = np.sqrt(max(1, features.shape[1]))
-    columns = [_standardized(logs), _standardized(features) / weight]
+    scale = FEATURES_DEVIATION / np.sqrt(max(1, features.shape[1]))
+    columns = [_standardized(logs), _standardized(features) * scale]
     return np.concatenate(columns, axis=1)
 
 
