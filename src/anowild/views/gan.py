@@ -121,7 +121,7 @@ def latent_norm(latents: Tensor) -> Tensor:
 
 
 #: Weight of the cues that count, beside those of other views (docs/results.md).
-VOTE = 0.1
+VOTE = 0.05
 
 #: All cues by name, in the order of every table.
 CUES: dict[str, GanCue] = {}
