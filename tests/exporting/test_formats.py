@@ -146,7 +146,9 @@ def test_command_scores_where_nothing_else_is_installed(
     assert found.keys() == wanted.keys()
     for path, row in found.items():
         for column in row.keys() - {"path", "odd"}:
-            assert np.isclose(float(row[column]), float(wanted[path][column]), rtol=1e-4, atol=1e-5)
+            # A view's score near 0 changes by several times the float32 rounding of its cues.
+            atol = 1e-5 if column.startswith("view_") else 1e-6
+            assert np.isclose(float(row[column]), float(wanted[path][column]), rtol=1e-4, atol=atol)
     # In this process as well, and as JSON.
     code, out, _ = anowild("score", onnx_file, folder, "--json", "--threshold", "0.5")
     assert code == 0

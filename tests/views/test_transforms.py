@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError, ViewUnavailable
+from anowild.scoring import Calibration
 from anowild.settings import Settings
 from anowild.training import transforms
 from anowild.training.fitting import FittedView
@@ -67,6 +68,13 @@ def test_images_that_stand_otherwise_raise_doubt(learned: tuple[FittedView, Arra
     )
     assert found.weights["transform_features"] == found.weights["turns"]  # the mean of one
     assert found.training_cues is not None
+    alone = Calibration.fit({"transforms": found.view.cues}, found.training_cues, found.weights)
+    assert alone.cues["transform_features"].weight == 0.5
+    beside = Calibration.fit(
+        {"transforms": found.view.cues, "pretrained": []}, found.training_cues, found.weights
+    )
+    gated = 0.5 * found.weights["transform_features"]
+    assert beside.cues["transform_features"].weight == gated
     assert roc_auc_score(odd, found.training_cues["turns"]) > 0.9
 
 

@@ -20,7 +20,7 @@ from anowild.scoring.calibration import log_cue
 
 #: Weight of the L2 penalty, and the total weight of all unmarked images; one mark has weight 1.
 PENALTY, UNMARKED_WEIGHT = 5.0, 25.0
-#: Deviation of all features together; that of a cue is 1.
+#: Root of the sum of the variances of all features; each cue has variance 1.
 FEATURES_DEVIATION = 4.0
 #: With fewer marks than this, both weights are increased in inverse proportion to the marks.
 MARKS_FULL_WEIGHT = 80

@@ -262,22 +262,22 @@ class Calibration:
         Args:
             views: cues by the name of their view. A cue with a voice of its own makes a view by that name.
             training: cues of the training images; those that are missing do not enter.
-            weights: factors of the cues' own weights, by name; 1 unless given, or where the view is missing that
-                :attr:`Cue.gated_beside` names.
+            weights: factors of the cues' own weights, by name; 1 unless given. That of a cue with a
+                :attr:`Cue.gated_beside` is ignored unless ``views`` has the view of that name.
             contradict: whether cues lose weight where those of other views contradict them.
         """
-        factors = {
-            cue.name: (weights or {}).get(cue.name, 1.0)
-            for group in views.values()
-            for cue in group
-            if cue.gated_beside is None or cue.gated_beside in views
-        }
+        weights = weights or {}
+
+        def factor(cue: Cue) -> float:
+            counts = cue.gated_beside is None or cue.gated_beside in views
+            return weights.get(cue.name, 1.0) if counts else 1.0
+
         cues = {
             cue.name: CueCalibration.fit(
                 training[cue.name],
                 cue.odd_side,
                 cue.counts,
-                weight=cue.weight * factors.get(cue.name, 1.0),
+                weight=cue.weight * factor(cue),
             )
             for group in views.values()
             for cue in group

@@ -49,8 +49,8 @@ class Cue:
     )
     #: Name under which it has a say of its own beside the other cues of its view; none: it speaks with them.
     voice: str | None = None
-    #: View beside which alone counts what the fit says of the cue's weight: it is weighed down for one that
-    #: knows the same better, and is as loud as ever where there is none. None: it always counts.
+    #: Name of a view that measures the same better. Where the detector has it, the cue's weight is multiplied by
+    #: the factor that the fit of the cue's own view gives; elsewhere that factor is ignored. None: it always counts.
     gated_beside: str | None = None
 
 
