@@ -20,6 +20,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
+from anowild.reviewing.alike import compacted
 from anowild.reviewing.rerank import rerank, reranking_features
 from anowild.study.baselines import BASELINES, pca_residual
 from anowild.study.datasets import names_of
@@ -53,7 +54,7 @@ def efforts(kept: Kept) -> tuple[int, dict[str, float]]:
     odd = experiment.injected
     count = len(odd)
     score = kept.calibration.score(training)
-    described = reranking_features(training, kept.features)
+    described = reranking_features(training, compacted(kept.features))
 
     def learning(seen: Array) -> Array:
         found = rerank(score, described, seen, odd[seen])

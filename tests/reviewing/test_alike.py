@@ -55,7 +55,7 @@ def test_compacted_features_keep_distances() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 5)) @ rng.normal(size=(5, 200))
     small = compacted(x)
-    assert small.shape == (300, 64)
+    assert small.shape == (300, 128)
     assert small.dtype == np.float32
     before = np.linalg.norm(x[0] - x[1:], axis=1)
     after = np.linalg.norm(small[0] - small[1:], axis=1)

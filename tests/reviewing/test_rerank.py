@@ -5,7 +5,7 @@ import pytest
 
 from anowild.arrays import Array
 from anowild.evaluation.metrics import auroc
-from anowild.reviewing.rerank import rerank, reranking_features
+from anowild.reviewing.rerank import FEATURES_DEVIATION, rerank, reranking_features
 
 
 def problem(seed: int, shift: float) -> tuple[Array, Array, Array]:
@@ -66,10 +66,23 @@ def test_rerank_samples_many_unmarked_images(monkeypatch: pytest.MonkeyPatch) ->
     assert not np.array_equal(everyone, some)
 
 
-def test_reranking_features_are_standardized() -> None:
+def test_cues_are_standardized_and_features_evened() -> None:
     rng = np.random.default_rng(0)
     cues = {"a": rng.lognormal(3, 2, 500), "b": np.full(500, 7.0)}
-    x = reranking_features(cues, rng.normal(5, 3, (500, 4)).astype(np.float32))
+    features = rng.normal(5, [16, 4, 4, 0], (500, 4)).astype(np.float32)
+    features *= [16, 4, 4, 0] / np.maximum(features.std(axis=0), 1e-9)
+    x = reranking_features(cues, features)
     assert x.shape == (500, 6)
     assert x.mean(axis=0) == pytest.approx(0, abs=1e-5)
-    assert x.std(axis=0) == pytest.approx([1, 0, 2, 2, 2, 2], abs=1e-5)
+    deviations = x.std(axis=0)
+    assert deviations[:2] == pytest.approx([1, 0], abs=1e-5)
+    assert deviations[2:] / deviations[3] == pytest.approx(
+        [2, 1, 1, 0], abs=1e-5
+    )  # roots of 16, 4, 4, 0
+    assert np.square(deviations[2:]).sum() == pytest.approx(FEATURES_DEVIATION**2)
+
+
+def test_without_features_there_are_cues_alone() -> None:
+    x = reranking_features({"a": np.arange(1.0, 9.0)}, np.empty((8, 0), np.float32))
+    assert x.shape == (8, 1)
+    assert x.std(axis=0) == pytest.approx([1.0])

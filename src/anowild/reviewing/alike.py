@@ -12,7 +12,7 @@ import numpy as np
 from anowild.arrays import Array
 
 #: Features that are kept, at most: principal components, fitted to so many images.
-COMPONENTS, FITTED = 64, 10_000
+COMPONENTS, FITTED = 128, 10_000
 #: Groups are looked for among so many of the oddest images.
 GROUPED = 2000
 #: Images of a group are nearer to each other, on average, than this share of the usual distance

@@ -20,8 +20,9 @@ from anowild.scoring.calibration import log_cue
 
 #: Weight of the L2 penalty, and the total weight of all unmarked images; one mark has weight 1.
 PENALTY, UNMARKED_WEIGHT = 5.0, 25.0
-#: Root of the sum of the variances of all features; each cue has variance 1.
-FEATURES_DEVIATION = 4.0
+#: Root of the sum of the variances of all features, where each cue has variance 1; and the power of its own deviation
+#: by which a feature is divided before, from 0 (as it is) to 1 (all count alike).
+FEATURES_DEVIATION, EVENED = 6.0, 0.5
 #: With fewer marks than this, both weights are increased in inverse proportion to the marks.
 MARKS_FULL_WEIGHT = 80
 #: Maximum number of unmarked images that enter the fit; they represent all others.
@@ -31,16 +32,16 @@ MIN_MARKS = 2
 
 
 def reranking_features(cues: Mapping[str, Array], features: Array) -> Array:
-    """Return standardized log cues and features: float64 [N, cues + D].
+    """Return standardized log cues, and features: float64 [N, cues + D], of mean 0.
 
     Args:
         cues: [N] each.
-        features: [N, D]; scaled so that the sum of their variances is the square of FEATURES_DEVIATION.
+        features: [N, D], uncorrelated, as principal components are; scaled as FEATURES_DEVIATION and EVENED say.
     """
     logs = np.stack([log_cue(values) for values in cues.values()], axis=1)
-    scale = FEATURES_DEVIATION / np.sqrt(max(1, features.shape[1]))
-    columns = [_standardized(logs), _standardized(features) * scale]
-    return np.concatenate(columns, axis=1)
+    x = _divided(features.astype(np.float64), EVENED)
+    total = np.sqrt(x.var(axis=0).sum())
+    return np.concatenate([_divided(logs, 1.0), x * (FEATURES_DEVIATION / (total or 1.0))], axis=1)
 
 
 def rerank(score: Array, features: Array, marked: Array, odd: Array) -> Array | None:
@@ -80,7 +81,9 @@ def rerank(score: Array, features: Array, marked: Array, odd: Array) -> Array | 
     return np.asarray(prior + found.x[0] + features @ found.x[1:])
 
 
-def _standardized(x: Array) -> Array:
-    """Scale columns to mean 0 and deviation 1; constant ones become 0."""
+def _divided(x: Array, power: float) -> Array:
+    """Scale columns to mean 0, and divide them by a power of their deviation; constant ones become 0."""
     deviation = x.std(axis=0)
-    return (x - x.mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1.0)
+    constant = deviation <= 1e-9
+    scale = np.where(constant, 0.0, np.where(constant, 1.0, deviation) ** -power)
+    return np.asarray((x - x.mean(axis=0)) * scale)
