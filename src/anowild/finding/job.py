@@ -41,7 +41,7 @@ log = logging.getLogger("anowild")
 IMAGES, QUICK, MODEL, REVIEW = "images", "quick", "model", "review"
 SCORES, REPORT, ABOUT = "scores.csv", "report.html", "find.json"
 #: Seconds, on two cores of a laptop at 32x32: of a thousand images shown to a network of a view, and of an
-#: image that a view without a network of its own looks at (docs/results.md, "Time and memory").
+#: image that a view without a network of its own looks at (docs/speed.md, "Time and memory").
 SECONDS_PER_KIMG = {"transforms": 4.0, "gan": 5.0}
 SECONDS_PER_IMAGE = {"pixels": 0.001, "pretrained": 0.004}
 #: Seconds that a view takes for any number of images, and the start of a process.

@@ -23,7 +23,7 @@
 5. An image that is cut into tiles is scored by its oddest ones: the mean of their scores is held against
    its own distribution over the training images.
 
-docs/results.md says on which image sets this was chosen, and on which it was measured.
+docs/choosing.md says on which image sets this was chosen, docs/results.md on which it was measured.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ EVEN_SKEWNESS, SKEWNESS_SCALE = -0.5, 0.15
 #: Where the training set decides which side is odd, the odds are never longer than one in this many.
 LONGEST_ODDS = 1000
 #: Share of the training images within which a tail begins. Beyond may be anomalies: up to a quarter of the
-#: images, for which it gives way a little where they are few (docs/results.md).
+#: images, for which it gives way a little where they are few (docs/choosing.md).
 BULK = 0.75
 #: Views whose evidence is added.
 LOUDEST = 2

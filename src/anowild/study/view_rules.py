@@ -157,11 +157,20 @@ def apart(power: float) -> Callable[[Kept, Array], Array]:
 
 def agreement(kept: Kept, said: Array) -> Array:
     """Weigh views by the square of their mean correlation with the others: [views]; models of format 6."""
+    return votes(kept, said) * _agreement(said)
+
+
+def apart_and_agreement(kept: Kept, said: Array) -> Array:
+    """Weigh views as the verdict does, and by their agreement with the others: [views]."""
+    return apart(APART_POWER)(kept, said) * _agreement(said)
+
+
+def _agreement(said: Array) -> Array:
     if len(said) < 2:
-        return votes(kept, said)
+        return np.ones(len(said))
     correlations = np.nan_to_num(np.corrcoef(said), nan=1.0)
     means = np.maximum((correlations.sum(axis=1) - 1) / (len(said) - 1), 0.0)
-    return np.asarray(votes(kept, said) * np.square(means if means.any() else np.ones(len(said))))
+    return np.square(means if means.any() else np.ones(len(said)))
 
 
 def consensus(_kept: Kept, said: Array) -> Array:
@@ -238,6 +247,7 @@ RULES: dict[str, Rule] = {
     "standing apart to the power 0": joined(weigh=votes),
     "standing apart to the power 1": joined(weigh=apart(1)),
     "standing apart to the power 4": joined(weigh=apart(4)),
+    "standing apart, and agreement": joined(weigh=apart_and_agreement),
     "agreement in its place": joined(weigh=agreement),
     "consensus (first eigenvector) in its place": joined(weigh=consensus),
     "one vote a view": joined(weigh=even),

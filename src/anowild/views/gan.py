@@ -120,7 +120,7 @@ def latent_norm(latents: Tensor) -> Tensor:
     return latents.double().square().sum(dim=1).sqrt()
 
 
-#: Weight of the cues that count, beside those of other views (docs/results.md).
+#: Weight of the cues that count, beside those of other views (docs/choosing.md).
 VOTE = 0.05
 
 #: All cues by name, in the order of every table.

@@ -39,7 +39,7 @@ GRID, COARSEST, PCA_SIDE = 4, 8, 16
 CPU_BATCH, GPU_BATCH = 64, 256
 
 #: Weight of the descriptors beside the cues of other views, and of the cues that are single numbers of an
-#: image, and of the residual (docs/results.md).
+#: image, and of the residual (docs/choosing.md).
 VOTE, LESSER = 0.4, 0.2
 
 CUES = (

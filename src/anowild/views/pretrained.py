@@ -37,7 +37,7 @@ CUES: tuple[Cue, ...] = (
         higher="less like the rest in texture (to a network trained on photographs)",
         lower="more like the rest in texture (to a network trained on photographs)",
         noun="texture, to a network trained on photographs",
-        weight=0.2,  # docs/results.md
+        weight=0.2,  # docs/choosing.md
     ),
     Cue(
         name="pretrained_distance",
@@ -69,7 +69,7 @@ CUES: tuple[Cue, ...] = (
         higher="more like training images that are odd themselves",
         lower="less like training images that are odd themselves",
         noun="what the images most like it are",
-        weight=0.5,  # docs/results.md
+        weight=0.5,  # docs/choosing.md
         voice="lookalikes",
     ),
 )

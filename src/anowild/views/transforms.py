@@ -116,7 +116,7 @@ FEATURES = Cue(
     higher="less like the rest in shape and texture",
     lower="more like the rest in shape and texture",
     noun="shape and texture",
-    weight=0.5,  # docs/results.md
+    weight=0.5,  # docs/choosing.md
     gated_beside="pretrained",  # whose features are learned from a million photographs
 )
 
