@@ -300,7 +300,8 @@ def test_plan_names_what_a_training_reports(
     job = Job(str(photos), tmp_path / "out", settings, threads=1)
     plan = job.plan(settings)
     assert bool(plan[1]) == (sample < 120)
-    job.final()
+    _, session = job.final()
+    assert session.features.shape == (120, 4)  # of `pretrained`, not of another view
     planned = {name for parts in plan for name in parts}
     assert planned <= ended
     assert {name for name in ended - planned if "pretrained" in name or "kimg" in name} == set()

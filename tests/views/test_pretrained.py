@@ -129,6 +129,15 @@ def test_large_set_is_sampled(contaminated: Array, monkeypatch: pytest.MonkeyPat
     assert fitted.training_cues is not None
     expected = fitted.view.measure(images.images)
     assert all(np.array_equal(fitted.training_cues[name], v) for name, v in expected.items())
+    # The page learns and looks for alike images by them.
+    vectors = fitted.view.features(images.images)
+    assert fitted.features is not None
+    assert np.allclose(fitted.features, vectors, atol=1e-3)
+    monkeypatch.setattr(pretrained, "MOST_HANDED_ON", 2 * vectors.size - 1)
+    again, _ = fit(contaminated)
+    assert again.features is None
+    assert again.training_cues is not None
+    assert all(np.array_equal(again.training_cues[name], v) for name, v in expected.items())
 
 
 def test_alike_or_single_images_give_finite_cues() -> None:

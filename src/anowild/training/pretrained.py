@@ -36,6 +36,8 @@ from anowild.views.pretrained import Gaussians, PretrainedView
 
 #: Training images that Gaussians are fitted to, and among which neighbors are looked for, at most.
 SAMPLE = 10_000
+#: Bytes that the vectors of all training images may take, as float16, to be handed on.
+MOST_HANDED_ON = 2**28
 #: Tiles that are measured at a time: neighbors are compared in 64 bits, in one go.
 CHUNK = 128
 
@@ -76,9 +78,10 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
         cues, nearest = left_out_cues(view, sample)
     else:
         # Leaving an image out changes little where so many are left.
+        keep = 2 * len(images) * sample.near.shape[1] <= MOST_HANDED_ON
         with bar("pretrained network, all images", len(images)) as shown:
             batches = shown.counting(view.batches(images.images), view.batch_size)
-            cues, nearest = cues_and_nearest(view, batches, len(images))
+            cues, nearest, features = measured(view, batches, len(images), keep)
     info = {"features": settings.features, "seconds": round(time.perf_counter() - started, 1)}
     lookalikes = None if nearest is None else Lookalikes(rows, nearest, view.learn)
     return FittedView(view, info, cues, features=features, lookalikes=lookalikes)
@@ -90,19 +93,27 @@ def view_of(extractor: Extractor, sample: Features) -> PretrainedView:
     return PretrainedView(extractor, gaussians, sample.near)
 
 
-def cues_and_nearest(
-    view: PretrainedView, batches: Iterable[Features], count: int
-) -> tuple[dict[str, Array], Array]:
-    """Measure the first ``count`` images of batches: float64 [count] by cue, and their neighbors, int [count, K]."""
-    nearest = []
+def measured(
+    view: PretrainedView, batches: Iterable[Features], count: int, keep: bool
+) -> tuple[dict[str, Array], Array, Array | None]:
+    """Measure the first ``count`` images of batches.
+
+    Returns:
+        Cues, float64 [count] by name; rows of the nearest images, int [count, K]; and, to ``keep``, vectors,
+        float16 [count, D].
+    """
+    nearest, near = [], []
 
     def noted() -> Iterator[Features]:
         for features in batches:
             nearest.append(lookalikes_of(view, features))
+            if keep:
+                near.append(features.near.half().cpu().numpy())
             yield features
 
     cues = view.measure_batches(noted(), count)
-    return cues, np.concatenate(nearest)[:count]
+    kept = np.concatenate(near)[:count] if keep else None
+    return cues, np.concatenate(nearest)[:count], kept
 
 
 def cues_by_folds(
