@@ -76,9 +76,8 @@ def test_cues_are_standardized_and_features_evened() -> None:
     assert x.mean(axis=0) == pytest.approx(0, abs=1e-5)
     deviations = x.std(axis=0)
     assert deviations[:2] == pytest.approx([1, 0], abs=1e-5)
-    assert deviations[2:] / deviations[3] == pytest.approx(
-        [2, 1, 1, 0], abs=1e-5
-    )  # roots of 16, 4, 4, 0
+    # As the roots of 16, 4, 4 and 0.
+    assert deviations[2:] / deviations[3] == pytest.approx([2, 1, 1, 0], abs=1e-5)
     assert np.square(deviations[2:]).sum() == pytest.approx(FEATURES_DEVIATION**2)
 
 

@@ -21,7 +21,7 @@ from anowild.scoring.calibration import log_cue
 #: Weight of the L2 penalty, and the total weight of all unmarked images; one mark has weight 1.
 PENALTY, UNMARKED_WEIGHT = 5.0, 25.0
 #: Root of the sum of the variances of all features, where each cue has variance 1; and the power of its own deviation
-#: by which a feature is divided before, from 0 (as it is) to 1 (all count alike).
+#: by which a feature is divided before, from above 0 (nearly as it is) to 1 (all count alike).
 FEATURES_DEVIATION, EVENED = 6.0, 0.5
 #: With fewer marks than this, both weights are increased in inverse proportion to the marks.
 MARKS_FULL_WEIGHT = 80
@@ -82,8 +82,7 @@ def rerank(score: Array, features: Array, marked: Array, odd: Array) -> Array | 
 
 
 def _divided(x: Array, power: float) -> Array:
-    """Scale columns to mean 0, and divide them by a power of their deviation; constant ones become 0."""
+    """Shift columns to mean 0, and divide them by a power, above 0, of their deviation; constant ones become 0."""
     deviation = x.std(axis=0)
-    constant = deviation <= 1e-9
-    scale = np.where(constant, 0.0, np.where(constant, 1.0, deviation) ** -power)
+    scale = np.where(deviation > 1e-9, deviation, np.inf) ** -power
     return np.asarray((x - x.mean(axis=0)) * scale)

@@ -166,6 +166,7 @@ def apart_and_agreement(kept: Kept, said: Array) -> Array:
 
 
 def _agreement(said: Array) -> Array:
+    """Return the square of each view's mean correlation with the others, [views]; 1 where there is none above 0."""
     if len(said) < 2:
         return np.ones(len(said))
     correlations = np.nan_to_num(np.corrcoef(said), nan=1.0)
