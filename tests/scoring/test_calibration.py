@@ -15,6 +15,7 @@ from anowild.scoring.calibration import (
     Calibration,
     CueCalibration,
     Tail,
+    agreement,
     contradictions,
     loudest_sum,
     lower_side,
@@ -211,7 +212,9 @@ def test_a_view_in_which_images_stand_apart_counts_most() -> None:
     weights = {n: v.weight for n, v in calibration.views.items()}
     assert weights["apart"] == 1
     assert weights["last"] == pytest.approx(weights["heavy"], rel=0.4)
-    assert weights["last"] < 0.1
+    stands = {n: standing_apart(e) for n, e in calibration.view_evidence(training).items()}
+    assert stands["apart"] > 3 * stands["last"]
+    assert weights["last"] == pytest.approx((stands["last"] / stands["apart"]) ** 1.5)
     # The same ranks as of the others, and more evidence.
     evidence = {n: e[:100].mean() for n, e in calibration.view_evidence(training).items()}
     last = np.sort(calibration.view_evidence(training)["last"])[-100:].mean()
@@ -282,6 +285,20 @@ def test_standing_apart() -> None:
     assert standing_apart(np.r_[rng.normal(size=950), rng.normal(100, 1, 50)]) == pytest.approx(25)
     one = np.r_[rng.exponential(size=999), 1e9]
     assert standing_apart(one) < 1.05 * standing_apart(one[:-1])
+
+
+def test_a_view_that_agrees_with_the_others_counts_more() -> None:
+    rng = np.random.default_rng(16)
+    common, alone = rng.exponential(size=2000), rng.exponential(size=2000)
+    found = agreement(np.stack([common, common + 0.1 * alone, alone, np.ones(2000)]))
+    assert found == pytest.approx([1 / 3, 1 / 3, 0.2, 0.2], abs=0.05)
+    assert agreement(np.stack([common, -common])).tolist() == [0.2, 0.2]
+    assert agreement(common[None]).tolist() == [1]
+    views = {n: [Cue(name=n, meaning="M.", higher="h", lower="l", noun="n")] for n in "abc"}
+    training = {"a": np.exp(common), "b": np.exp(common), "c": np.exp(rng.permutation(common))}
+    weights = {n: v.weight for n, v in Calibration.fit(views, training).views.items()}
+    # Images stand apart in all alike; 0.5 and 0.2 are the agreements.
+    assert weights["c"] / weights["a"] == pytest.approx((0.2 / 0.5) ** 0.5, rel=0.05)
 
 
 def test_the_loudest_views_are_added() -> None:

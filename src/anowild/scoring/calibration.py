@@ -15,10 +15,10 @@
    another view contradicts it: images that stand out there, but are among the most usual here, are many and
    alike, and hide from what measures distances from the training images. The sum is divided by its median over
    the training set, so a view of many cues speaks no louder than one of a single cue.
-4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues',
-   times the square of how far the oddest twentieth of the training images stands apart in it, in units
-   of the view in which it does most. So views that see nothing in an image do not speak against those that
-   do. The total is held against its own distribution over the training set: a score of s says that about one
+4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues', times
+   how far the oddest twentieth of the training images stands apart in it, to the power 1.5, times the root of
+   its mean correlation with the other views (0.2 where that is less). So views that see nothing in an image do not speak against those
+   that do. The total is held against its own distribution over the training set: a score of s says that about one
    in 10^s training images is as odd, or odder.
 5. An image that is cut into tiles is scored by its oddest ones: the mean of their scores is held against
    its own distribution over the training images.
@@ -53,7 +53,10 @@ BULK = 0.75
 LOUDEST = 2
 #: Share of the training images of which is asked how far they stand apart, the power of the answer that weighs
 #: views, and the largest answer: that of a single image is no measure of a view.
-APART_SHARE, APART_POWER, FARTHEST = 0.05, 2, 25.0
+APART_SHARE, APART_POWER, FARTHEST = 0.05, 1.5, 25.0
+#: The power of a view's agreement with the others that weighs it, and the least agreement, so that views
+#: that have nothing in common are not weighed by chance.
+AGREEMENT_POWER, LEAST_AGREEMENT = 0.5, 0.2
 #: A cue is contradicted where images that another cue finds oddest, a share of :data:`APART_SHARE`, have a mean rank
 #: below this in it, from 0 (most usual) to 1; its weight falls with the power of how far below. Few images prove
 #: little: so many of a middle rank are added to them.
@@ -304,12 +307,13 @@ class Calibration:
                 scale = max(float(np.median(evidence)), TINY)
                 found[name] = ViewCalibration(counted, 1.0, Tail.fit(evidence), scale)
         even = Calibration(cues, found, Tail([0.0], [0.0], 0.0, 0.0), loudest=LOUDEST)
-        apart = {name: standing_apart(x) for name, x in even.view_evidence(training).items()}
+        said = np.stack([*even.view_evidence(training).values()])
+        stands = np.array([standing_apart(view) for view in said])
+        heard: Array = stands**APART_POWER * agreement(said) ** AGREEMENT_POWER
         weighed = {}
-        for name, view in found.items():
+        for share, (name, view) in zip(heard / heard.max(), found.items(), strict=True):
             loudest = max(cues[cue].weight for cue in view.cues)
-            share = (apart[name] / max(apart.values())) ** APART_POWER
-            weighed[name] = replace(view, weight=loudest * share)
+            weighed[name] = replace(view, weight=loudest * float(share))
         joined = replace(even, views=weighed)
         return replace(joined, combined=Tail.fit(joined.raw_score(training)))
 
@@ -460,6 +464,20 @@ def standing_apart(evidence: Array) -> float:
     oddest = values[-max(1, round(APART_SHARE * len(values))) :] - middle
     least = max(float(end - middle), 1e-9 * (1 + abs(float(middle))))
     return float(np.exp(np.log(np.clip(oddest / least, 1.0, FARTHEST)).mean()))
+
+
+def agreement(evidence: Array) -> Array:
+    """Return each view's mean correlation with the others, [views], from :data:`LEAST_AGREEMENT` to 1.
+
+    Args:
+        evidence: of the views over the training set, [views, N].
+    """
+    if len(evidence) < 2:
+        return np.ones(len(evidence))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlations = np.nan_to_num(np.corrcoef(evidence))  # 0 with what is constant
+    np.fill_diagonal(correlations, 0)
+    return np.asarray(np.maximum(correlations.sum(axis=1) / (len(evidence) - 1), LEAST_AGREEMENT))
 
 
 def contradictions(evidence: Mapping[str, Mapping[str, Array]]) -> dict[str, float]:

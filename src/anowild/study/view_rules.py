@@ -21,9 +21,11 @@ from anowild.evaluation.metrics import auroc
 from anowild.files import read_json
 from anowild.scoring import Calibration
 from anowild.scoring.calibration import (
+    AGREEMENT_POWER,
     APART_POWER,
     LOUDEST,
     Tail,
+    agreement,
     loudest_sum,
     standing_apart,
 )
@@ -146,32 +148,17 @@ def even(_kept: Kept, said: Array) -> Array:
     return np.ones(len(said))
 
 
-def apart(power: float) -> Callable[[Kept, Array], Array]:
-    """Return the weights of the verdict, with another power of how far images stand apart."""
+def weights(
+    apart: float = APART_POWER, agreeing: float = AGREEMENT_POWER
+) -> Callable[[Kept, Array], Array]:
+    """Return the weights of the verdict, with other powers of standing apart and of agreement."""
 
     def weigh(kept: Kept, said: Array) -> Array:
-        return votes(kept, said) * np.power([standing_apart(view) for view in said], power)
+        stands = np.array([standing_apart(view) for view in said])
+        found: Array = votes(kept, said) * stands**apart * agreement(said) ** agreeing
+        return found
 
     return weigh
-
-
-def agreement(kept: Kept, said: Array) -> Array:
-    """Weigh views by the square of their mean correlation with the others: [views]; models of format 6."""
-    return votes(kept, said) * _agreement(said)
-
-
-def apart_and_agreement(kept: Kept, said: Array) -> Array:
-    """Weigh views as the verdict does, and by their agreement with the others: [views]."""
-    return apart(APART_POWER)(kept, said) * _agreement(said)
-
-
-def _agreement(said: Array) -> Array:
-    """Return the square of each view's mean correlation with the others, [views]; 1 where there is none above 0."""
-    if len(said) < 2:
-        return np.ones(len(said))
-    correlations = np.nan_to_num(np.corrcoef(said), nan=1.0)
-    means = np.maximum((correlations.sum(axis=1) - 1) / (len(said) - 1), 0.0)
-    return np.square(means if means.any() else np.ones(len(said)))
 
 
 def consensus(_kept: Kept, said: Array) -> Array:
@@ -182,7 +169,7 @@ def consensus(_kept: Kept, said: Array) -> Array:
 
 def joined(
     say: Callable[[Kept], Said] = evidence,
-    weigh: Callable[[Kept, Array], Array] = apart(APART_POWER),  # noqa: B008
+    weigh: Callable[[Kept, Array], Array] = weights(),  # noqa: B008
     count: int | None = LOUDEST,
 ) -> Rule:
     """Return the rule of a weighted sum over the ``count`` loudest views; None: all."""
@@ -238,6 +225,19 @@ def _cue_surprise(kept: Kept, name: str, cues: Cues) -> Array:
     return np.asarray(cue.weight * cue.surprise(cues[name]))
 
 
+#: Powers of standing apart and of agreement that those of the verdict are held against.
+OTHER_POWERS = (
+    (0, 0),
+    (0, 2),
+    (1, 0),
+    (1, 0.5),
+    (1.5, 0),
+    (1.5, 2),
+    (2, 0),
+    (2, 0.5),
+    (2, 2),
+    (4, 0),
+)
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
     "the verdict": verdict,
@@ -245,17 +245,16 @@ RULES: dict[str, Rule] = {
     "the loudest view alone": joined(count=1),
     "the three loudest": joined(count=3),
     "all views": joined(count=None),
-    "standing apart to the power 0": joined(weigh=votes),
-    "standing apart to the power 1": joined(weigh=apart(1)),
-    "standing apart to the power 4": joined(weigh=apart(4)),
-    "standing apart, and agreement": joined(weigh=apart_and_agreement),
-    "agreement in its place": joined(weigh=agreement),
-    "consensus (first eigenvector) in its place": joined(weigh=consensus),
+    **{
+        f"standing apart to the power {a}, agreement to the power {b}": joined(weigh=weights(a, b))
+        for a, b in OTHER_POWERS
+    },
+    "consensus (first eigenvector) in their place": joined(weigh=consensus),
     "one vote a view": joined(weigh=even),
     "surprises, not evidence": joined(surprises),
     "sum of all views' surprises": joined(surprises, even, None),
     "largest surprise of each view, agreement, all views (format 6)": joined(
-        largest_surprises, agreement, None
+        largest_surprises, weights(0, 2), None
     ),
     "truncated product": truncated,
     "sum of all cues' surprises": all_cues,
