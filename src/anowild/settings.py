@@ -35,6 +35,8 @@ RENAMED = {
     "robust_most": "robust_max_dropped",
     "robust_start": "robust_start_fraction",
 }
+#: Settings of earlier versions that mean nothing any more.
+REMOVED = {"draw_weights"}
 RENAMED_VALUES = {"normalise": "normalize"}
 
 
@@ -316,12 +318,12 @@ class Settings:
     )
 
     # Contaminated images
-    draw_weights: Literal["equal", "views"] = setting(
-        "equal",
-        "how often the GAN draws a training image; views: the oddest share to the views fitted before, less "
-        "often (the share is robust_max_dropped)",
-        source=OURS,
-    )
+    left_out: float = setting(
+        0.2,
+        "share of the training images that no network is trained on: the oddest to the views that train none; "
+        "0, or where there is no such view: it is trained on all",
+        source=OURS, at_least=0, at_most=0.5,
+    )  # fmt: skip
     robust: bool = setting(
         False,
         "leave out training images that the model itself finds odd, reassessed up to ten times",
@@ -332,7 +334,7 @@ class Settings:
         at_most=1,
     )  # fmt: skip
     robust_max_dropped: float = setting(
-        0.1, "largest share of the training images to leave out, or to draw less often", source=OURS, more_than=0,
+        0.1, "largest share of the training images to leave out", source=OURS, more_than=0,
         at_most=0.5,
     )  # fmt: skip
     trim_rate: float = setting(
@@ -430,7 +432,7 @@ class Settings:
         Raises:
             UserError: a name is unknown, or a value is impossible.
         """
-        return Settings().replace(**values)
+        return Settings().replace(**{k: v for k, v in values.items() if k not in REMOVED})
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with some settings changed.

@@ -140,6 +140,8 @@ def test_rows_of_an_ensemble_are_of_calibrations_of_its_views(study: Path) -> No
     assert set(result["views"]["transforms"]["accuracy"]) == set(tiny().transforms)
     assert 0 <= result["suspects"]["precision_at_k"] <= 1
     assert 0 < result["suspects"]["auroc"] < 1
+    assert 0 <= result["left_out"]["injected"] <= 1
+    assert result["left_out"]["others"] == pytest.approx(0.2, abs=0.1)
 
 
 def test_an_ensemble_goes_on_from_its_trainings(study: Path, tmp_path: Path) -> None:
@@ -157,11 +159,10 @@ def test_an_ensemble_goes_on_from_its_trainings(study: Path, tmp_path: Path) -> 
 
 
 def test_views_that_are_alike_are_taken_over(study: Path, tmp_path: Path) -> None:
-    """The GAN alone is trained again where the weights of its draws are all that differs."""
+    """The GAN alone is trained again where the order of its training is all that differs."""
     shutil.copytree(study / "digits_3/10pct/ensemble", tmp_path / "digits_3/10pct/ensemble")
-    (trial,) = sweep.plan(tmp_path, ["digits_3"], [0.1], ["ensemble-weighted"], [0], tiny())
-    result = trial_module.run(trial, tmp_path / trial.place, CPU)
-    assert 0 <= result["draw_weights"]["injected"] < 1
+    (trial,) = sweep.plan(tmp_path, ["digits_3"], [0.1], ["ensemble-sequential"], [0], tiny())
+    trial_module.run(trial, tmp_path / trial.place, CPU)
     places = [tmp_path / t.place / "training" for t in (trial, replace(trial, method="ensemble"))]
     states = [{p.relative_to(f): p.read_bytes() for p in f.rglob("state*")} for f in places]
     for path in states[1]:

@@ -85,11 +85,11 @@ ENSEMBLES: dict[str, Ensemble] = {
     "quick": Ensemble(
         "the same with what the preset quick has otherwise than laptop", preset="quick"
     ),
-    "ensemble-weighted": Ensemble(
-        "the same, and the GAN draws less often what the other views find odd",
-        changes={"draw_weights": "views"},
-        like="ensemble",
-        trains=("gan",),
+    "ensemble-all": Ensemble(
+        "the same, and networks are trained on all images", changes={"left_out": 0.0}
+    ),
+    "ensemble-own": Ensemble(
+        "the same, and no network that was trained elsewhere", without=("pretrained",)
     ),
     "ensemble-sequential": Ensemble(
         "the same, and E is trained after the GAN, for as many images again",

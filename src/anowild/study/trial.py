@@ -49,7 +49,7 @@ from anowild.study.methods import (
     Training,
     settings_of,
 )
-from anowild.training import draw_weights
+from anowild.training import trusted
 from anowild.training.fitting import fit_detector
 from anowild.training.gan import anomaly_scorer, view_of
 from anowild.training.loop import network_halvings, train
@@ -178,13 +178,11 @@ def _ensemble(
         "views": views,
         "suspects": _suspects(experiment.injected, fitted.training.score, fitted.suspects),
     }
-    if settings.draw_weights != "equal":
-        weights = draw_weights.load(folder / "training", training)
-        facts["draw_weights"] = {  # means
-            "injected": round(float(weights[experiment.injected].mean()), 4)
-            if experiment.injected.any()
-            else None,
-            "others": round(float(weights[~experiment.injected].mean()), 4),
+    if settings.left_out and (chosen := trusted.load(folder / "training", training)) is not None:
+        odd = experiment.injected
+        facts["left_out"] = {
+            "injected": round(float(1 - chosen[odd].mean()), 4) if odd.any() else None,
+            "others": round(float(1 - chosen[~odd].mean()), 4),
         }
     return facts, rows
 

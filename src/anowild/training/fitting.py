@@ -27,7 +27,7 @@ from anowild.scoring import Calibration, Detector, Scores
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.trained_on import TrainedOn
 from anowild.settings import Settings
-from anowild.training import draw_weights
+from anowild.training import trusted
 from anowild.training.distributed import ALONE, World
 from anowild.training.robust import Suspects
 from anowild.training.side_by_side import run_pieces
@@ -148,8 +148,9 @@ def fit_detector(
 ) -> FittedDetector:
     """Fit all views of ``settings.views``, calibrate them, and join them to a detector.
 
-    Views that train no network come first. On a CPU of several threads, the trainings of the others run
-    side by side, a process each: small networks gain little from a second thread. Several processes of a
+    Views that train no network come first; what they find oddest is left out of the training of networks
+    (`trusted`). On a CPU of several threads these trainings run side by side, a process each: small networks gain
+    little from a second thread. Several processes of a
     ``world`` train one network after the other together; all else the first one does, while the others
     :func:`follow` it.
 
@@ -161,23 +162,27 @@ def fit_detector(
         UserError: as the fitting of a view; no view can be used; or no cue counts.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
-    last = [name for name in settings.views if _waits(name, settings)]
-    first = [name for name in settings.views if name not in last]
-    found = _fit_views(first, images, settings, folder, device, world)
-    if last:
-        _save_draw_weights(found, last, images, settings, folder)
-        found |= _fit_views(last, images, settings, folder, device, world)
+    pieces = {name: pieces_of(name, settings) for name in settings.views}
+    found = {
+        name: _fitted(name, images, settings, folder, device)
+        for name in settings.views
+        if not pieces[name]
+    }
+    networks = {name: named for name, named in pieces.items() if named}
+    if networks and settings.left_out:
+        _judge(found, images, settings, folder)
+    failed: Mapping[str, ViewUnavailable] = {}
+    if world.size > 1:
+        failed = _run_together(networks, images, settings, folder, device, world)
+    else:
+        run_pieces([*chain.from_iterable(networks.values())], images, settings, folder, device)
+    for name in networks:
+        found[name] = _fitted(name, images, settings, folder, device, failed.get(name))
     fitted = [part for name in settings.views if isinstance(part := found[name], FittedView)]
-    failed = {name: part for name, part in found.items() if isinstance(part, str)}
+    unusable = {name: part for name, part in found.items() if isinstance(part, str)}
     if not fitted:
         raise UserError(f"none of the views {', '.join(found)} can be used: see the lines above")
-    return _joined(_listening(fitted), failed, images, settings)
-
-
-def _waits(name: str, settings: Settings) -> bool:
-    """Return whether the fit of a view wants the scores that the other views give the training images."""
-    module = importlib.import_module(fit_of(name).__module__)
-    return bool(getattr(module, "waits", lambda _: False)(settings))
+    return _joined(_listening(fitted), unusable, images, settings)
 
 
 def check_shares(images: ImageSet, settings: Settings, processes: int) -> None:
@@ -216,41 +221,15 @@ def _run_together(
     return failed
 
 
-def _fit_views(
-    names: Sequence[str], images: ImageSet, settings: Settings, folder: Path, device: torch.device,
-    world: World,
-) -> dict[str, FittedView | str]:  # fmt: skip
-    """Fit views; of one that cannot be used, say why."""
-    pieces = {name: pieces_of(name, settings) for name in names}
-    quick = [name for name in names if not pieces[name]]
-    found = {name: _fitted(name, images, settings, folder, device) for name in quick}
-    failed: Mapping[str, ViewUnavailable] = {}
-    if world.size > 1:
-        failed = _run_together(pieces, images, settings, folder, device, world)
-    else:
-        run_pieces([*chain.from_iterable(pieces.values())], images, settings, folder, device)
-    for name in names:
-        if name not in found:
-            found[name] = _fitted(name, images, settings, folder, device, failed.get(name))
-    return found
-
-
-def _save_draw_weights(
-    found: Mapping[str, FittedView | str], last: Sequence[str], images: ImageSet, settings: Settings,
-    folder: Path,
-) -> None:  # fmt: skip
-    """Tell the views that wait how often to draw which image, by what the other views say of it."""
-    fitted = [part for part in found.values() if isinstance(part, FittedView)]
-    if not fitted:
-        raise UserError(
-            f"draw_weights={settings.draw_weights} needs other views than {', '.join(last)}, and none "
-            "can be used; add some to `views`, or set draw_weights=equal"
-        )
-    calibration, training = _calibrated(fitted)
-    weights = draw_weights.weights_of(
-        calibration.scores(training).score, settings.robust_max_dropped
-    )
-    draw_weights.save(folder, images, weights)
+def _judge(
+    found: Mapping[str, FittedView | str], images: ImageSet, settings: Settings, folder: Path
+) -> None:
+    """Save which images networks are trained on, by what the views say of them that train none, if there are any."""
+    judges = [part for part in found.values() if isinstance(part, FittedView)]
+    if any(cue.counts for part in judges for cue in part.view.cues):
+        calibration, training = _calibrated(_listening(judges))
+        chosen = trusted.trusted_of(calibration.score(training), settings.left_out)
+        trusted.save(folder, images, chosen)
 
 
 def _fitted(
@@ -286,12 +265,14 @@ def failure(name: str, error: Exception) -> str:
 
 
 def _calibrated(fitted: Sequence[FittedView]) -> tuple[Calibration, dict[str, Array]]:
-    """Calibrate fitted views, which have their cues of the training images; return these, too."""
-    views = {part.view.name: part.view.cues for part in fitted}
+    """Calibrate fitted views, by the cues that they have of the training images; return these, too."""
+    views: dict[str, list[Cue]] = {}
     training: dict[str, Array] = {}
     for part in fitted:
         assert part.training_cues is not None
-        training |= {cue.name: part.training_cues[cue.name] for cue in part.view.cues}
+        # One that was told for `_judge` only is told anew.
+        views[part.view.name] = [c for c in part.view.cues if c.name in part.training_cues]
+        training |= {cue.name: part.training_cues[cue.name] for cue in views[part.view.name]}
     if not any(cue.counts for cues in views.values() for cue in cues):
         raise UserError(
             f"no cue of the views {', '.join(views)} counts, so there is no score; add a view whose cues "

@@ -35,11 +35,6 @@ def pieces(settings: Settings) -> Mapping[str, Piece]:
     return {"gan": train_networks}
 
 
-def waits(settings: Settings) -> bool:
-    """Return whether the training wants the scores that other views give the training images."""
-    return settings.draw_weights == "views"
-
-
 def check_shares(images: ImageSet, settings: Settings, processes: int) -> None:
     """Check that minibatches can be dealt out to processes that train together; see `fitting.check_shares`."""
     side = images.preprocess.resolution

@@ -23,7 +23,7 @@ from anowild.networks.inputs import downsample, process_reals, to_unit
 from anowild.progress import bar
 from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
-from anowild.training import checkpoint, draw_weights
+from anowild.training import checkpoint, trusted
 from anowild.training.checkpoint import Counters
 from anowild.training.cuda_graphs import GraphedStep
 from anowild.training.distributed import ALONE, World
@@ -144,9 +144,7 @@ class _Run:
         )
         if settings.robust and self.suspects is None:
             self.suspects = Suspects.empty(len(images))
-        self.weights = np.ones(len(images))
-        if settings.draw_weights == "views":
-            self.weights = self._from_first(lambda: draw_weights.load(folder, images))
+        self.trusted = trusted.for_training(folder, images, settings, world)
         self._weigh()
         self.log = TickLog(folder / "log.jsonl", self.counters.nimg) if world.first else None
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
@@ -268,8 +266,8 @@ class _Run:
         return made
 
     def _weigh(self) -> None:
-        dropped = None if self.suspects is None else self.suspects.dropped
-        self.sampler.weigh(self.weights if dropped is None else self.weights * ~dropped)
+        drawn = self.trusted if self.suspects is None else self.trusted & ~self.suspects.dropped
+        self.sampler.weigh(drawn.astype(np.float64))
 
     def _noise(self, count: int) -> StepNoise:
         """Draw the iteration's random numbers, a function of (seed, rank, images seen)."""

@@ -28,6 +28,7 @@ from anowild.networks.residual import TransformClassifier
 from anowild.progress import bar
 from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
+from anowild.training import trusted
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece
 from anowild.training.loop import MIN_IMAGES, network_halvings
@@ -50,7 +51,7 @@ SAVE_EVERY = 20.0
 FIXED_SETTINGS = {
     "transforms", "transforms_kimg", "transforms_maps", "transforms_minibatch",
     "transforms_learning_rate", "transforms_weight_decay", "max_network_resolution", "resolution",
-    "mirror", "precision", "seed",
+    "left_out", "mirror", "precision", "seed",
 }  # fmt: skip
 STATE = "state.safetensors"
 _SHIFTS = 7  # key of the random stream; see `sampler`
@@ -149,7 +150,7 @@ def train(
     number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device,
     world: World = ALONE,
 ) -> tuple[TransformClassifier, float]:  # fmt: skip
-    """Train one of the networks on its half of the images, or go on with it.
+    """Train one of the networks on what is trusted of its half of the images, or go on with it.
 
     Of several processes each takes its share of every minibatch, also for the statistics of batch norm.
 
@@ -169,7 +170,8 @@ def train(
     place = folder / "transforms" / str(number)
     owned = run_folder(place, images, settings, FIXED_SETTINGS) if world.first else nullcontext()
     with owned, full_float32(device):
-        return _Run(number, images, settings, place, device, world).run()
+        drawn = trusted.for_training(folder, images, settings, world)
+        return _Run(number, images, drawn, settings, place, device, world).run()
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,8 @@ class _Plain:
 
 class _Run:
     def __init__(
-        self, number: int, images: ImageSet, settings: Settings, folder: Path, device: torch.device,
-        world: World,
+        self, number: int, images: ImageSet, drawn: Array, settings: Settings, folder: Path,
+        device: torch.device, world: World,
     ) -> None:  # fmt: skip
         self.settings, self.folder, self.device, self.world = settings, folder, device, world
         self.seed = [settings.seed, number, _SHIFTS]
@@ -193,6 +195,7 @@ class _Run:
             shrink=network_halvings(images.preprocess.resolution, settings),
             chosen=split(images.groups, settings.seed)[number], device=device,
         )  # fmt: skip
+        self.sampler.weigh(drawn.astype(np.float64))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_torch_seed(self.seed))
             network = TransformClassifier(**architecture(images, settings))  # type: ignore[arg-type]
