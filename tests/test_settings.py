@@ -24,6 +24,7 @@ from anowild.settings import Settings
         ({"learning_rate": 0}, "more than 0"),
         ({"adam_beta2": 1}, "at least 0 and less than 1"),
         ({"robust_max_dropped": 0.6}, "more than 0 and at most 0.5"),
+        ({"robust": True, "robust_max_dropped": 0.5, "left_out": 0.5}, "less than 1 - robust"),
         ({"tick_kimg": "8:5,16:0"}, "more than 0 at every resolution"),
         ({"minibatch": "8:6"}, "a multiple of 4"),
         ({"minibatch": "8:0"}, "at least 1 and at most 65536 at every resolution"),
@@ -65,6 +66,7 @@ def test_settings_round_trip_through_json(name: str) -> None:
 def test_settings_accept_old_names() -> None:
     settings = Settings().replace(average_decay=0.5, contrast="normalise")
     assert (settings.ema_decay, settings.contrast) == (0.5, "normalize")
+    assert Settings.from_json({"draw_weights": "views"}) == Settings()
 
 
 @pytest.mark.parametrize("name", ["meta", "cuda:99999999999999999999", "tpu", ""])

@@ -525,6 +525,11 @@ def _check(s: Settings) -> None:
         "features",
         "efficientnet-lite0, timm:NAME, FILE.onnx or FILE.npy",
     )
+    need(
+        not s.robust or s.left_out + s.robust_max_dropped < 1,
+        "left_out",
+        "less than 1 - robust_max_dropped where robust is true",
+    )
     need(not (s.simultaneous and s.cycle_weight), "cycle_weight", "0 where simultaneous is true")
     need(
         all(v % 4 == 0 or v < 4 for v in s.minibatch.values()),
