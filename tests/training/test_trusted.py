@@ -11,7 +11,7 @@ import torch
 
 from anowild.data import ImageSet
 from anowild.errors import UserError
-from anowild.training import trusted
+from anowild.training import transforms, trusted
 from anowild.training.fitting import FittedDetector, fit_detector
 from anowild.training.sampler import MinibatchSampler
 from tests.conftest import tiny_settings
@@ -108,6 +108,20 @@ def test_a_training_goes_on_with_the_images_that_it_began_with(
         fit_detector(contaminated, longer, tmp_path / name, CPU) for name in ("first", "second")
     )
     assert torch.equal(parameters(first, "gan"), parameters(second, "gan"))
+
+
+def test_a_half_in_which_nothing_is_trusted_is_trained_on(
+    contaminated: ImageSet, tmp_path: Path
+) -> None:
+    """Of two images one has few tiles, and these are the oddest."""
+    tiles = ImageSet(
+        contaminated.images, [], contaminated.preprocess, owners=np.repeat([0, 1], [90, 10])
+    )
+    trusted.save(tmp_path, tiles, np.arange(100) < 80)
+    settings = SETTINGS.replace(views=("transforms",), transforms_kimg=0.1)
+    for number in range(2):
+        network, _ = transforms.train(number, tiles, settings, tmp_path, CPU)
+        assert all(p.isfinite().all() for p in network.parameters())
 
 
 def test_what_is_trusted_stays(contaminated: ImageSet, tmp_path: Path) -> None:

@@ -148,11 +148,10 @@ def fit_detector(
 ) -> FittedDetector:
     """Fit all views of ``settings.views``, calibrate them, and join them to a detector.
 
-    Views that train no network come first; what they find oddest is left out of the training of networks
-    (`trusted`). On a CPU of several threads these trainings run side by side, a process each: small networks gain
-    little from a second thread. Several processes of a
-    ``world`` train one network after the other together; all else the first one does, while the others
-    :func:`follow` it.
+    Views that train no network come first; what they find oddest no network is trained on (`trusted`). On a CPU of
+    several threads, these trainings run side by side, a process each: small networks gain little from a second
+    thread. Several processes of a ``world`` train one network after the other together; all else the first one
+    does, while the others :func:`follow` it.
 
     Args:
         folder: training state; the same call goes on from there.

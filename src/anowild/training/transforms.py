@@ -190,12 +190,13 @@ class _Run:
         self.settings, self.folder, self.device, self.world = settings, folder, device, world
         self.seed = [settings.seed, number, _SHIFTS]
         self.title = f"transforms {number + 1}/{NETWORKS}, kimg"
+        half = split(images.groups, settings.seed)[number]
         self.sampler = MinibatchSampler(
             images.images, settings.seed, stream=number, mirror=settings.mirror,
-            shrink=network_halvings(images.preprocess.resolution, settings),
-            chosen=split(images.groups, settings.seed)[number], device=device,
+            shrink=network_halvings(images.preprocess.resolution, settings), chosen=half, device=device,
         )  # fmt: skip
-        self.sampler.weigh(drawn.astype(np.float64))
+        if drawn[half].any():  # but where images have few tiles, a half may have no other
+            self.sampler.weigh(drawn.astype(np.float64))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_torch_seed(self.seed))
             network = TransformClassifier(**architecture(images, settings))  # type: ignore[arg-type]
