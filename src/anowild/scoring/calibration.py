@@ -17,8 +17,8 @@
    the training set, so a view of many cues speaks no louder than one of a single cue.
 4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues', times
    how far the oddest twentieth of the training images stands apart in it, to the power 1.5, times the root of
-   its mean correlation with the other views (0.2 where that is less). So views that see nothing in an image do not speak against those
-   that do. The total is held against its own distribution over the training set: a score of s says that about one
+   its mean correlation with the other views (0.2 where that is less). So views that see nothing in an image
+   do not speak against those that do. The total is held against its own distribution over the training set: a score of s says that about one
    in 10^s training images is as odd, or odder.
 5. An image that is cut into tiles is scored by its oddest ones: the mean of their scores is held against
    its own distribution over the training images.
@@ -54,8 +54,8 @@ LOUDEST = 2
 #: Share of the training images of which is asked how far they stand apart, the power of the answer that weighs
 #: views, and the largest answer: that of a single image is no measure of a view.
 APART_SHARE, APART_POWER, FARTHEST = 0.05, 1.5, 25.0
-#: The power of a view's agreement with the others that weighs it, and the least agreement, so that views
-#: that have nothing in common are not weighed by chance.
+#: The power of the agreement that weighs views, and the least agreement: those that have nothing in common are
+#: not weighed by chance.
 AGREEMENT_POWER, LEAST_AGREEMENT = 0.5, 0.2
 #: A cue is contradicted where images that another cue finds oddest, a share of :data:`APART_SHARE`, have a mean rank
 #: below this in it, from 0 (most usual) to 1; its weight falls with the power of how far below. Few images prove
@@ -467,7 +467,7 @@ def standing_apart(evidence: Array) -> float:
 
 
 def agreement(evidence: Array) -> Array:
-    """Return each view's mean correlation with the others, [views], from :data:`LEAST_AGREEMENT` to 1.
+    """Return each view's mean correlation with the others, [views], from :data:`LEAST_AGREEMENT` to 1; 1 of a single view.
 
     Args:
         evidence: of the views over the training set, [views, N].
