@@ -15,11 +15,11 @@
    another view contradicts it: images that stand out there, but are among the most usual here, are many and
    alike, and hide from what measures distances from the training images. The sum is divided by its median over
    the training set, so a view of many cues speaks no louder than one of a single cue.
-4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues', times
-   how far the oddest twentieth of the training images stands apart in it, to the power 1.5, times the root of
-   its mean correlation with the other views (0.2 where that is less). So views that see nothing in an image
-   do not speak against those that do. The total is held against its own distribution over the training set: a score of s says that about one
-   in 10^s training images is as odd, or odder.
+4. The two largest of the views' sums are added, each times the view's weight: the largest of its cues',
+   times how far the oddest twentieth of the training images stands apart in it, to the power 1.5, times the
+   root of its mean correlation with the other views (0.2 where that is less). So views that see nothing in
+   an image do not speak against those that do. The total is held against its own distribution over the
+   training set: a score of s says that about one in 10^s training images is as odd, or odder.
 5. An image that is cut into tiles is scored by its oddest ones: the mean of their scores is held against
    its own distribution over the training images.
 
@@ -308,8 +308,7 @@ class Calibration:
                 found[name] = ViewCalibration(counted, 1.0, Tail.fit(evidence), scale)
         even = Calibration(cues, found, Tail([0.0], [0.0], 0.0, 0.0), loudest=LOUDEST)
         said = np.stack([*even.view_evidence(training).values()])
-        stands = np.array([standing_apart(view) for view in said])
-        heard: Array = stands**APART_POWER * agreement(said) ** AGREEMENT_POWER
+        heard = loudness(said)
         weighed = {}
         for share, (name, view) in zip(heard / heard.max(), found.items(), strict=True):
             loudest = max(cues[cue].weight for cue in view.cues)
@@ -466,8 +465,20 @@ def standing_apart(evidence: Array) -> float:
     return float(np.exp(np.log(np.clip(oddest / least, 1.0, FARTHEST)).mean()))
 
 
+def loudness(
+    evidence: Array, apart: float = APART_POWER, agreeing: float = AGREEMENT_POWER
+) -> Array:
+    """Return how much each view counts, [views]: powers of how far images stand apart in it, and of its agreement.
+
+    Args:
+        evidence: of the views over the training set, [views, N].
+    """
+    stands = np.array([standing_apart(view) for view in evidence])
+    return np.asarray(stands**apart * agreement(evidence) ** agreeing)
+
+
 def agreement(evidence: Array) -> Array:
-    """Return each view's mean correlation with the others, [views], from :data:`LEAST_AGREEMENT` to 1; 1 of a single view.
+    """Return each view's mean correlation with the others, :data:`LEAST_AGREEMENT` to 1: [views]; 1 for a single view.
 
     Args:
         evidence: of the views over the training set, [views, N].

@@ -25,9 +25,8 @@ from anowild.scoring.calibration import (
     APART_POWER,
     LOUDEST,
     Tail,
-    agreement,
     loudest_sum,
-    standing_apart,
+    loudness,
 )
 from anowild.study import cue_cache
 from anowild.study.methods import ENSEMBLES
@@ -154,9 +153,7 @@ def weights(
     """Return the weights of the verdict, with other powers of standing apart and of agreement."""
 
     def weigh(kept: Kept, said: Array) -> Array:
-        stands = np.array([standing_apart(view) for view in said])
-        found: Array = votes(kept, said) * stands**apart * agreement(said) ** agreeing
-        return found
+        return votes(kept, said) * loudness(said, apart, agreeing)
 
     return weigh
 
