@@ -15,7 +15,6 @@ from anowild.data import ImageSet
 from anowild.training import train
 from anowild.training.gan import anomaly_scorer
 from anowild.training.robust import Suspects, estimate_anomaly_rate, is_reassessment_due
-from anowild.training.sampler import MinibatchSampler
 from anowild.training.step import Networks
 from tests.conftest import tiny_settings
 
@@ -72,21 +71,6 @@ def test_reassessments_start_late_and_keep_an_interval() -> None:
             last = nimg
     assert reassessments == [5000, 6000, 7000, 8000, 9000]
     assert not is_reassessment_due(10_000, 10_000, 10, 0.5, -1)
-
-
-def test_excluded_images_are_not_drawn(digits: np.ndarray) -> None:
-    images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
-    batches = MinibatchSampler(images, seed=0)
-    before = batches.indices(40, 200)
-    out = np.zeros(100, bool)
-    out[:30] = True
-    batches.weigh(~out * 1.0)
-    after = batches.indices(40, 200)
-    assert not out[after].any()
-    assert np.array_equal(before[~out[before]], after[~out[before]])
-    assert np.array_equal(after, batches.indices(40, 200))
-    batches.weigh(np.ones(100))
-    assert np.array_equal(batches.indices(40, 200), before)
 
 
 def weights(networks: Networks) -> torch.Tensor:

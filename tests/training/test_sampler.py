@@ -36,6 +36,21 @@ def test_seed_and_stream_change_the_order() -> None:
     assert len({tuple(order) for order in orders}) == 3
 
 
+def test_others_are_drawn_evenly_in_the_place_of_unwanted_images() -> None:
+    batches = MinibatchSampler(np.zeros((100, 1, 1, 1), np.uint8), seed=0)
+    before = batches.indices(0, 40_000)
+    wanted = np.arange(100) >= 30
+    batches.draw_only(wanted)
+    after = batches.indices(0, 40_000)
+    assert np.array_equal(before[wanted[before]], after[wanted[before]])
+    share = np.bincount(after[~wanted[before]], minlength=100) / (0.3 * 40_000)
+    assert share[:30].max() == 0
+    assert np.abs(share[30:] - 1 / 70).max() < 0.004  # 4 deviations of a count of 171
+    assert np.array_equal(batches.indices(40, 80), batches.indices(40, 80))
+    batches.draw_only(np.ones(100, bool))
+    assert np.array_equal(batches.indices(0, 40_000), before)
+
+
 def test_a_level_is_the_mean_of_boxes_in_8_bits() -> None:
     small = downsample(torch.from_numpy(IMAGES), 2).numpy()
     assert small.shape == (23, 2, 4, 4)

@@ -13,7 +13,6 @@ from anowild.data import ImageSet
 from anowild.errors import UserError
 from anowild.training import transforms, trusted
 from anowild.training.fitting import FittedDetector, fit_detector
-from anowild.training.sampler import MinibatchSampler
 from tests.conftest import tiny_settings
 
 CPU = torch.device("cpu")
@@ -27,29 +26,6 @@ def test_the_oddest_share_is_left_out() -> None:
     assert trusted.trusted_of(score, 0.0).all()
 
 
-def test_draws_follow_the_weights() -> None:
-    images = np.zeros((100, 1, 1, 1), np.uint8)
-    weights = np.ones(100)
-    weights[:40] = np.repeat([0.0, 0.25, 0.5, 0.75], 10)
-    sampler = MinibatchSampler(images, seed=0)
-    before = sampler.indices(0, 40_000)
-    sampler.weigh(weights)
-    drawn = sampler.indices(0, 40_000)
-    share = np.bincount(drawn, minlength=100) / 400
-    # What the odd ones lose goes to all by their weights: 25 of 100 draws to weights of 75.
-    expected = weights * (1 + 25 / 75)
-    assert share[:10].max() == 0
-    assert [s.mean() for s in np.split(share[:40], 4)] == pytest.approx(
-        [0, 1 / 3, 2 / 3, 1], abs=0.03
-    )
-    assert np.abs(share - expected).max() < 0.25
-    kept = drawn == before
-    assert kept[weights[before] == 1].all()
-    assert np.array_equal(sampler.indices(40, 80), sampler.indices(40, 80))
-    sampler.weigh(np.ones(100))
-    assert np.array_equal(sampler.indices(0, 40_000), before)
-
-
 @pytest.fixture(scope="module")
 def contaminated(digits: np.ndarray) -> ImageSet:
     """Digits, and noise in place of the last five."""
@@ -61,7 +37,7 @@ def contaminated(digits: np.ndarray) -> ImageSet:
 def test_networks_train_on_what_other_views_trust(contaminated: ImageSet, tmp_path: Path) -> None:
     settings = SETTINGS.replace(views=("gan", "transforms", "pixels"), transforms_kimg=0.1)
     apart = fit_detector(contaminated, settings, tmp_path / "apart", CPU)
-    chosen = trusted.load(tmp_path / "apart", contaminated)
+    chosen = trusted.load(tmp_path / "apart", contaminated, settings)
     assert chosen is not None
     assert chosen.sum() == 80
     assert not chosen[-5:].any()  # the noise
@@ -117,8 +93,8 @@ def test_a_half_in_which_nothing_is_trusted_is_trained_on(
     tiles = ImageSet(
         contaminated.images, [], contaminated.preprocess, owners=np.repeat([0, 1], [90, 10])
     )
-    trusted.save(tmp_path, tiles, np.arange(100) < 80)
     settings = SETTINGS.replace(views=("transforms",), transforms_kimg=0.1)
+    trusted.save(tmp_path, tiles, settings, np.arange(100) < 80)
     for number in range(2):
         network, _ = transforms.train(number, tiles, settings, tmp_path, CPU)
         assert all(p.isfinite().all() for p in network.parameters())
@@ -126,11 +102,15 @@ def test_a_half_in_which_nothing_is_trusted_is_trained_on(
 
 def test_what_is_trusted_stays(contaminated: ImageSet, tmp_path: Path) -> None:
     first = np.arange(100) > 10
-    trusted.save(tmp_path, contaminated, first)
-    trusted.save(tmp_path, contaminated, ~first)
-    found = trusted.load(tmp_path, contaminated)
+    trusted.save(tmp_path, contaminated, SETTINGS, first)
+    trusted.save(tmp_path, contaminated, SETTINGS, ~first)
+    found = trusted.load(tmp_path, contaminated, SETTINGS)
     assert found is not None
     assert np.array_equal(found, first)
+    # Unless another share is to be left out: no training has begun with it.
+    more = SETTINGS.replace(left_out=0.3)
+    trusted.save(tmp_path, contaminated, more, ~first)
+    assert np.array_equal(trusted.for_training(tmp_path, contaminated, more), ~first)
 
 
 @pytest.mark.parametrize(
@@ -139,14 +119,14 @@ def test_what_is_trusted_stays(contaminated: ImageSet, tmp_path: Path) -> None:
 def test_a_damaged_choice_is_a_sentence(
     contaminated: ImageSet, tmp_path: Path, chosen: np.ndarray
 ) -> None:
-    trusted.save(tmp_path, contaminated, chosen)
+    trusted.save(tmp_path, contaminated, SETTINGS, chosen)
     with pytest.raises(UserError, match=r"trusted.safetensors: .*; delete .* to start again"):
-        trusted.load(tmp_path, contaminated)
+        trusted.load(tmp_path, contaminated, SETTINGS)
 
 
 def test_without_a_view_that_judges_all_images_are_trusted(
     contaminated: ImageSet, tmp_path: Path
 ) -> None:
     fit_detector(contaminated, SETTINGS.replace(views=("gan",)), tmp_path, CPU)
-    assert trusted.load(tmp_path, contaminated) is None
+    assert trusted.load(tmp_path, contaminated, SETTINGS) is None
     assert trusted.for_training(tmp_path, contaminated, SETTINGS).all()

@@ -178,7 +178,7 @@ def _ensemble(
         "views": views,
         "suspects": _suspects(experiment.injected, fitted.training.score, fitted.suspects),
     }
-    if settings.left_out and (chosen := trusted.load(folder / "training", training)) is not None:
+    if (chosen := trusted.load(folder / "training", training, settings)) is not None:
         odd = experiment.injected
         facts["left_out"] = {
             "injected": round(float(1 - chosen[odd].mean()), 4) if odd.any() else None,

@@ -29,6 +29,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from anowild.arrays import Array
 from anowild.device import select_device
 from anowild.errors import UserError
 from anowild.process import launched_together, run
@@ -159,6 +160,11 @@ class World:
             if sent.numel():
                 with _together():
                     dist.broadcast(sent, 0)
+        return made
+
+    def shared_array(self, make: Callable[[], Array]) -> Array:
+        """Return the array that the first process makes; the others wait for it."""
+        made: Array = self.shared(lambda: {"made": torch.from_numpy(make())})["made"].numpy()
         return made
 
     def tell(self, note: dict[str, Any]) -> None:

@@ -228,7 +228,7 @@ def _judge(
     if any(cue.counts for part in judges for cue in part.view.cues):
         calibration, training = _calibrated(_listening(judges))
         chosen = trusted.trusted_of(calibration.score(training), settings.left_out)
-        trusted.save(folder, images, chosen)
+        trusted.save(folder, images, settings, chosen)
 
 
 def _fitted(

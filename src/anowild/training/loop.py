@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anowild.arrays import Array
 from anowild.data.image_set import ImageSet
 from anowild.device import full_float32, matrix_product_peak, peak_memory_mb, training_dtype
 from anowild.errors import UserError, ViewUnavailable
@@ -145,7 +143,7 @@ class _Run:
         if settings.robust and self.suspects is None:
             self.suspects = Suspects.empty(len(images))
         self.trusted = trusted.for_training(folder, images, settings, world)
-        self._weigh()
+        self._leave_out()
         self.log = TickLog(folder / "log.jsonl", self.counters.nimg) if world.first else None
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
         self.tick_started = self.clock = time.perf_counter()
@@ -251,23 +249,21 @@ class _Run:
             return
         assert self.judge is not None
         judge = self.judge
-        oddness = self._from_first(lambda: judge(self.networks, state.lod))
+        oddness = self.world.shared_array(lambda: judge(self.networks, state.lod))
         suspects.reassess(oddness, c.nimg, s.robust_max_dropped)
-        self._weigh()
+        self._leave_out()
         log.info(
             "reassessment %d at %.1f kimg: %d of %d images left out; estimated rate of anomalies %.1f %%",
             suspects.reassessments, c.nimg / 1000, suspects.dropped.sum(), len(self.images),
             100 * suspects.rate,
         )  # fmt: skip
 
-    def _from_first(self, make: Callable[[], Array]) -> Array:
-        """Return the array that the first process makes."""
-        made: Array = self.world.shared(lambda: {"made": torch.from_numpy(make())})["made"].numpy()
-        return made
-
-    def _weigh(self) -> None:
-        drawn = self.trusted if self.suspects is None else self.trusted & ~self.suspects.dropped
-        self.sampler.weigh(drawn.astype(np.float64))
+    def _leave_out(self) -> None:
+        """Draw only trusted images from now on, of which robust training suspects none."""
+        wanted = self.trusted
+        if self.suspects is not None:
+            wanted = wanted & ~self.suspects.dropped
+        self.sampler.draw_only(wanted)
 
     def _noise(self, count: int) -> StepNoise:
         """Draw the iteration's random numbers, a function of (seed, rank, images seen)."""

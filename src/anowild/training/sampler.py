@@ -54,20 +54,20 @@ class MinibatchSampler:
         self._dtype = torch.uint8 if images.itemsize == 1 else torch.uint16
         self._resident = self._resident_copy() if self._fits_on_device() else None
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
-        self._weights: Array | None = None
-        self._upto: Array | None = None
+        self._wanted = np.ones(len(images), bool)
+        self._substitutes = self.chosen
 
-    def weigh(self, weights: Array) -> None:
-        """Draw images less often from now on: of its draws, an image keeps the share ``weights``.
+    def draw_only(self, wanted: Array) -> None:
+        """Draw other images in the place of unwanted ones from now on.
 
-        The others go to images drawn by their weights. The n-th image remains a function of (seed, stream, n),
-        given the weights.
+        What is drawn instead is a function of (seed, stream) and the first image of the minibatch. Wanted images
+        stay where they were.
 
         Args:
-            weights: float64 [N], from 0 to 1, not all 0 among the images that are drawn.
+            wanted: bool [N], not all False among the images that are drawn.
         """
-        self._weights = weights if (weights < 1).any() else None
-        self._upto = np.cumsum(weights[self.chosen])
+        self._wanted = wanted
+        self._substitutes = self.chosen[wanted[self.chosen]]
 
     def reals(self, nimg: int, count: int, lod: float, world: World = ALONE) -> Tensor:
         """Return images ``nimg`` to ``nimg + count`` of the run: float32 [count, C, r, r] in [-1, 1].
@@ -97,11 +97,10 @@ class MinibatchSampler:
         found = np.empty(count, np.int64)
         for epoch in range(epochs[0], epochs[-1] + 1):
             found[epochs == epoch] = self._epoch(epoch)[positions[epochs == epoch]]
-        if self._weights is not None and self._upto is not None:
-            rng = np.random.default_rng([self.seed, self.stream, _REPLACEMENTS, nimg])
-            drawn = rng.random(count) * self._upto[-1]
-            others = self.chosen[np.searchsorted(self._upto, drawn, side="right")]
-            found = np.where(rng.random(count) < self._weights[found], found, others)
+        if not (kept := self._wanted[found]).all():
+            rng = np.random.default_rng([self.seed, self.stream, _SUBSTITUTES, nimg])
+            drawn = (rng.random(count) * len(self._substitutes)).astype(int)
+            found = np.where(kept, found, self._substitutes[drawn])
         return found
 
     def _make_epoch(self, epoch: int) -> Array:
@@ -128,4 +127,4 @@ class MinibatchSampler:
 
 
 # Keys of the random streams here; the training loop uses 3 and 4, that of R 7.
-_EPOCHS, _FLIPS, _QUARTER_TURNS, _REPLACEMENTS = 1, 2, 5, 6
+_EPOCHS, _FLIPS, _QUARTER_TURNS, _SUBSTITUTES = 1, 2, 5, 6

@@ -170,8 +170,8 @@ def train(
     place = folder / "transforms" / str(number)
     owned = run_folder(place, images, settings, FIXED_SETTINGS) if world.first else nullcontext()
     with owned, full_float32(device):
-        drawn = trusted.for_training(folder, images, settings, world)
-        return _Run(number, images, drawn, settings, place, device, world).run()
+        wanted = trusted.for_training(folder, images, settings, world)
+        return _Run(number, images, wanted, settings, place, device, world).run()
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class _Plain:
 
 class _Run:
     def __init__(
-        self, number: int, images: ImageSet, drawn: Array, settings: Settings, folder: Path,
+        self, number: int, images: ImageSet, wanted: Array, settings: Settings, folder: Path,
         device: torch.device, world: World,
     ) -> None:  # fmt: skip
         self.settings, self.folder, self.device, self.world = settings, folder, device, world
@@ -195,8 +195,8 @@ class _Run:
             images.images, settings.seed, stream=number, mirror=settings.mirror,
             shrink=network_halvings(images.preprocess.resolution, settings), chosen=half, device=device,
         )  # fmt: skip
-        if drawn[half].any():  # but where images have few tiles, a half may have no other
-            self.sampler.weigh(drawn.astype(np.float64))
+        if wanted[half].any():  # but where images have few tiles, a half may have no other
+            self.sampler.draw_only(wanted)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_torch_seed(self.seed))
             network = TransformClassifier(**architecture(images, settings))  # type: ignore[arg-type]

@@ -39,45 +39,43 @@ def trusted_of(score: Array, left_out: float) -> Array:
     return trusted
 
 
-def save(folder: Path, images: ImageSet, trusted: Array) -> None:
-    """Write which images the trainings in ``folder`` are trained on, unless that is known for these images."""
+def save(folder: Path, images: ImageSet, settings: Settings, trusted: Array) -> None:
+    """Write which images the trainings in ``folder`` are trained on, unless that is known."""
     try:
-        if load(folder, images) is not None:
+        if load(folder, images, settings) is not None:
             return
     except UserError:
         pass  # it is written anew
     with atomic_write(folder / FILE) as temporary:
         save_file(
-            {"trusted": torch.from_numpy(trusted)}, temporary, metadata={"images": images.digest}
+            {"trusted": torch.from_numpy(trusted)}, temporary, metadata=_origin(images, settings)
         )
 
 
 def for_training(folder: Path, images: ImageSet, settings: Settings, world: World = ALONE) -> Array:
     """Return which images to train on, bool [N]; of several processes the first one alone reads ``folder``."""
 
-    def make() -> dict[str, torch.Tensor]:
-        found = load(folder, images) if settings.left_out else None
-        everything = torch.ones(len(images), dtype=torch.bool)
-        return {"trusted": everything if found is None else torch.from_numpy(found)}
+    def make() -> Array:
+        found = load(folder, images, settings)
+        return np.ones(len(images), bool) if found is None else found
 
-    trusted: Array = world.shared(make)["trusted"].numpy()
-    return trusted
+    return world.shared_array(make)
 
 
-def load(folder: Path, images: ImageSet) -> Array | None:
-    """Read which images to train on: bool [N]; None where no view has judged them, so all are.
+def load(folder: Path, images: ImageSet, settings: Settings) -> Array | None:
+    """Read which images to train on: bool [N]; None where none are left out, or no view has judged them.
 
     Raises:
-        UserError: the file is damaged, or of other images.
+        UserError: the file is damaged, or of other images, or another share is left out.
     """
     path = folder / FILE
-    if not path.exists():
+    if not settings.left_out or not path.exists():
         return None
     try:
         metadata, tensors = read_tensors(path, "pt")
         check_tensors(tensors, {"trusted": ((len(images),), torch.bool)})
-        if metadata.get("images") != images.digest:
-            raise ValueError("it is of other images")
+        if metadata != _origin(images, settings):
+            raise ValueError("it is of other images, or leaves out another share")
         trusted: Array = tensors["trusted"].numpy()
         if not trusted.any():
             raise ValueError("it leaves out all images")
@@ -86,3 +84,8 @@ def load(folder: Path, images: ImageSet) -> Array | None:
             f"{path}: cannot be used ({error}); delete {folder} to start again"
         ) from error
     return trusted
+
+
+def _origin(images: ImageSet, settings: Settings) -> dict[str, str]:
+    """Return what a choice is of; a run that is killed before its settings are saved may go on with others."""
+    return {"images": images.digest, "left_out": str(settings.left_out)}
