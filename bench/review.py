@@ -1,8 +1,8 @@
 """Training images to look at until most of the anomalies among them are found.
 
-    python -m bench review --study STUDY [--rate 0.05] [--sets NAMES]
+    python -m bench review --study STUDY [--rate 0.05] [--sets NAMES] [--method ensemble]
 
-Takes the detectors of several views of a study of `anowild study run`. Images are looked at one by one, the oddest first,
+Takes the detectors of several views of a study of `anowild study run`, of one of its methods. Images are looked at one by one, the oddest first,
 and marked correctly, until 90 % of the injected anomalies are found: ranked by the unsupervised score, by PCA
 reconstruction, by low contrast, at random, and by the score reranked by the marks after every 20. Means over
 seeds, in images and as a share of all. Then the AUROC over the unmarked images after the first 20 marks, by the
@@ -85,10 +85,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--sets")
+    parser.add_argument("--method", default="ensemble")
     given = parser.parse_args(arguments)
     found: dict[str, list[tuple[int, dict[str, float]]]] = {}
     sets = names_of(given.sets) if given.sets else None
-    for kept in kept_trials(given.study, sets, given.rate):
+    for kept in kept_trials(given.study, sets, given.rate, given.method):
         found.setdefault(kept.trial.set, []).append(efforts(kept))
     print(f"images looked at until {100 * FOUND:g} % of the anomalies are found, of all")
     for name, efforts_of in found.items():

@@ -22,11 +22,13 @@ from anowild.cli.find import _named_after
 from anowild.errors import UserError
 from anowild.finding.job import MODEL, QUICK, REVIEW, Job
 from anowild.finding.serve import Training
+from anowild.reviewing.alike import compacted
 from anowild.reviewing.app import Review
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
+from anowild.views.pixels import descriptor_count
 from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
 from tests.reviewing.browsing import ranking_of
 
@@ -134,6 +136,8 @@ def test_a_killed_search_goes_on_ranks_again_and_ends_in_the_same_bits(
     found = scores_of(out)
     assert len(found) == 120
     assert found == scores_of(whole)
+    features, expected = (ReviewSession.load(place / REVIEW).features for place in (out, whole))
+    assert np.array_equal(features, expected)
 
 
 def test_what_is_done_is_shown_at_once(
@@ -183,6 +187,17 @@ def test_the_table_has_the_scores_of_what_was_fitted_without_the_image(
         name: pytest.approx(score, abs=6e-4)
         for name, score in zip(session.names, session.score, strict=True)
     }
+
+
+def test_the_page_learns_from_the_network_where_none_is_pretrained(
+    photos: Path, tmp_path: Path
+) -> None:
+    job = Job(str(photos), tmp_path / "out", tiny_settings(views=("transforms", "pixels")))
+    _, session = job.quick()
+    assert session.features.shape == (120, descriptor_count(1, 16))
+    detector, session = job.final()
+    both = [view.features(job.pictures.squares) for view in detector.views]
+    assert np.array_equal(session.features, compacted(np.concatenate(both, axis=1)))
 
 
 def test_a_training_that_fails_leaves_the_first_ranking(

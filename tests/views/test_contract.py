@@ -47,6 +47,18 @@ def test_cues_depend_on_neither_company_nor_place(fitted: FittedView, image_set:
             assert np.array_equal(found[name], values[group]), name
 
 
+def test_features_depend_on_neither_company_nor_place(
+    fitted: FittedView, image_set: ImageSet
+) -> None:
+    images = image_set.images[:40]
+    expected = fitted.view.features(images)
+    for group in (np.array([5]), np.repeat(7, 5), np.random.default_rng(0).permutation(40)):
+        found = fitted.view.features(images[group])
+        assert (found is None) == (expected is None)
+        if expected is not None and found is not None:
+            assert np.array_equal(found, expected[group])
+
+
 def test_saved_view_measures_the_same(fitted: FittedView, image_set: ImageSet) -> None:
     view = fitted.view
     names = [cue.name for cue in view.cues]

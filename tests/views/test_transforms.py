@@ -17,7 +17,14 @@ from anowild.scoring import Calibration
 from anowild.settings import Settings
 from anowild.training import transforms
 from anowild.training.fitting import FittedView
-from anowild.views.transforms import TASKS, TransformsView, accuracy, doubt, gate
+from anowild.views.transforms import (
+    FEATURES_DEVIATION,
+    TASKS,
+    TransformsView,
+    accuracy,
+    doubt,
+    gate,
+)
 from tests.conftest import tiny_settings
 
 CPU = torch.device("cpu")
@@ -92,6 +99,15 @@ def test_a_training_image_is_judged_by_the_other_network(
     seen_by_first = halves[0]
     judged = doubt(view.answers(stored[seen_by_first], 1)["turns"]).numpy()
     assert np.allclose(cues["turns"][seen_by_first], judged, rtol=1e-4)
+
+
+def test_features_of_both_networks_count_alike(learned: tuple[FittedView, Array]) -> None:
+    view, sevens = learned[0].view, enlarged(np.flatnonzero(load_digits().target == 7))
+    found = view.features(sevens[:, None])
+    assert found is not None
+    variances = [half.var(axis=0).sum() for half in np.split(found, 2, axis=1)]
+    # The references leave a fifth of the images out, so all vary somewhat more.
+    assert variances == pytest.approx([FEATURES_DEVIATION**2 / 2] * 2, rel=0.35)
 
 
 def test_an_unknown_task_and_too_few_images_get_a_sentence(

@@ -22,6 +22,7 @@ from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.files import exists, printable, read_json, write_json
 from anowild.finding.time_left import Plan
+from anowild.progress import bar
 from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.folder import FACTS
 from anowild.reviewing.images import ReviewImages, prepare_images
@@ -31,9 +32,11 @@ from anowild.scoring.description import DESCRIPTION
 from anowild.scoring.table import write_rows
 from anowild.settings import Settings
 from anowild.training.fitting import pieces_of
-from anowild.training.pretrained import SAMPLE
+from anowild.training.pretrained import SAMPLE, are_handed_on
 from anowild.training.run import load_training_scores, train
 from anowild.training.transforms import NETWORKS
+from anowild.views import features_of
+from anowild.views.pretrained import PretrainedView
 
 log = logging.getLogger("anowild")
 
@@ -44,6 +47,8 @@ SCORES, REPORT, ABOUT = "scores.csv", "report.html", "find.json"
 #: image that a view without a network of its own looks at (docs/speed.md, "Time and memory").
 SECONDS_PER_KIMG = {"transforms": 4.0, "gan": 5.0}
 SECONDS_PER_IMAGE = {"pixels": 0.001, "pretrained": 0.004}
+#: Images of which features are computed at a time.
+CHUNK = 4096
 #: Seconds that a view takes for any number of images, and the start of a process.
 SECONDS_PER_STEP = 2.0
 
@@ -202,13 +207,11 @@ class Job:
         if detector is None:
             fitted = train(str(self.packed.path), folder, settings, self.device, self.threads)
             detector, features = fitted.detector, fitted.features
-            if features is None and not self.settings.tiles:
-                features = _cheap_features(detector, self.pictures.squares)
         scores = load_training_scores(folder, detector.checksum, self.image_set.digest)
         return detector, self._session(detector, scores, features)
 
     def _session(self, detector: Detector, scores: Scores, features: Array | None) -> ReviewSession:
-        """Return the review of a ranking; features are those of the ranking before unless given."""
+        """Return the review of a ranking; features are looked for unless given."""
         folder = self.out / REVIEW
         scored = identity(detector, self.packed)
         known = None
@@ -223,13 +226,21 @@ class Job:
         return ReviewSession.write(folder, self.packed, scored, scores, features)
 
     def _features(self, detector: Detector, scores: Scores, known: ReviewSession | None) -> Array:
-        """Return features of all images, if possible those of the ranking before."""
+        """Return features of all images; those of `pretrained`, which take minutes, of the ranking before if possible."""
         count = len(scores.score)
         if scores.tile is not None:  # another tile may decide
             return detector.features(self.pictures.deciding(scores, np.arange(count)))
-        if known is not None and len(known) == count:
+        views = detector.views
+        pretrained = [view for view in views if isinstance(view, PretrainedView)]
+        if pretrained and known is not None and len(known) == count:
             return known.features
-        return _cheap_features(detector, self.pictures.squares)
+        if any(not are_handed_on(view, count) for view in pretrained):
+            views = tuple(view for view in views if view not in pretrained) or views
+        squares = self.pictures.squares
+        with bar("features, images", count) as shown:
+            starts = shown.counting(range(0, count, CHUNK), CHUNK)
+            parts = [features_of(views, squares[start : start + CHUNK]) for start in starts]
+        return np.concatenate(parts)
 
     def leave(self, detector: Detector, session: ReviewSession) -> None:
         """Write the table of scores and the report."""
@@ -297,13 +308,3 @@ def _place(source: str) -> str:
     if not colon or exists(source):
         return str(Path(source).resolve())
     return f"{Path(head).resolve()}:{key}"
-
-
-def _cheap_features(detector: Detector, images: Array) -> Array:
-    """Return features that need no pretrained network, as one takes minutes for many images."""
-    others = [view for view in detector.views if view.name != "pretrained"]
-    for view in sorted(others, key=lambda view: -view.likeness):
-        found = view.features(images)
-        if found is not None:
-            return found
-    return detector.features(images)

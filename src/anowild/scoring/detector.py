@@ -20,7 +20,7 @@ from anowild.scoring.explain import Reason, of_tile, reasons
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.scores import FLAGGED_SHARE, Scores, limit_of_share
 from anowild.scoring.trained_on import TrainedOn
-from anowild.views import Cue, Explanation, View
+from anowild.views import Cue, Explanation, View, features_of
 from anowild.views.base import Precision
 
 
@@ -162,15 +162,8 @@ class Detector:
         return Explanation((images / half - 1).astype(np.float32))
 
     def features(self, images: Array) -> Array:
-        """Return features of preprocessed images, float64 [N, D]; alike images are near to each other.
-
-        They come from the view that knows likeness best of those that offer any; if none does, D is 0.
-        """
-        for view in sorted(self.views, key=lambda view: -view.likeness):
-            features = view.features(images)
-            if features is not None:
-                return features
-        return np.empty((len(images), 0))
+        """Return features of preprocessed images, float64 [N, D]; see :func:`anowild.views.features_of`."""
+        return features_of(self.views, images)
 
     def neighbors(self, images: Array, count: int) -> list[Array]:
         """Find the reference images that are most like each image, by their features.

@@ -160,9 +160,10 @@ def _ensemble(
         cues_of, fitted.weights, fitted.training.cues, cues, experiment.test_labels
     )
     write_json(folder / CALIBRATION, detector.calibration.to_json())
-    if fitted.features is not None:
-        with atomic_write(folder / FEATURES) as temporary, temporary.open("wb") as file:
-            np.save(file, fitted.features.astype(np.float16))
+    features = fitted.features
+    features = detector.features(training.images) if features is None else features
+    with atomic_write(folder / FEATURES) as temporary, temporary.open("wb") as file:
+        np.save(file, features.astype(np.float16))
     views = {
         view.name: {
             **info["views"][view.name],

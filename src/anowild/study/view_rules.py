@@ -59,7 +59,7 @@ class Kept:
     calibration: Calibration
     training: Cues
     test: Cues
-    features: Array  # of the training images, [N, D]; D is 0 where no view had them at hand
+    features: Array  # of the training images, [N, D]; D is 0 where an earlier version kept none
 
     @staticmethod
     def load(folder: Path) -> Kept:

@@ -78,13 +78,18 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
         cues, nearest = left_out_cues(view, sample)
     else:
         # Leaving an image out changes little where so many are left.
-        keep = 2 * len(images) * sample.near.shape[1] <= MOST_HANDED_ON
+        keep = are_handed_on(view, len(images))
         with bar("pretrained network, all images", len(images)) as shown:
             batches = shown.counting(view.batches(images.images), view.batch_size)
             cues, nearest, features = measured(view, batches, len(images), keep)
     info = {"features": settings.features, "seconds": round(time.perf_counter() - started, 1)}
     lookalikes = None if nearest is None else Lookalikes(rows, nearest, view.learn)
     return FittedView(view, info, cues, features=features, lookalikes=lookalikes)
+
+
+def are_handed_on(view: PretrainedView, count: int) -> bool:
+    """Return whether the vectors of so many training images are handed on."""
+    return 2 * count * view.neighbors.shape[1] <= MOST_HANDED_ON
 
 
 def view_of(extractor: Extractor, sample: Features) -> PretrainedView:

@@ -6,6 +6,22 @@ distances are measured from; `batches` batches of one size; `features` the netwo
 function of the module of the same name in `training`.
 """
 
-from anowild.views.base import Cue, Explanation, View, register_view, view_class, view_names
+from anowild.views.base import (
+    Cue,
+    Explanation,
+    View,
+    features_of,
+    register_view,
+    view_class,
+    view_names,
+)
 
-__all__ = ["Cue", "Explanation", "View", "register_view", "view_class", "view_names"]
+__all__ = [
+    "Cue",
+    "Explanation",
+    "View",
+    "features_of",
+    "register_view",
+    "view_class",
+    "view_names",
+]

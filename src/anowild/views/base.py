@@ -79,7 +79,7 @@ class View(ABC):
     """
 
     name: ClassVar[str]
-    #: How well distances between features tell what people call alike: the view with the most is asked.
+    #: How well distances between features tell what people call alike: the views with the most are asked.
     likeness: ClassVar[int] = 0
     #: The cues that views of this class may measure.
     known_cues: ClassVar[tuple[Cue, ...]] = ()
@@ -149,7 +149,10 @@ class View(ABC):
         """Raise ValueError if the view cannot look at images [N, channels, resolution, resolution]."""
 
     def features(self, images: Array) -> Array | None:
-        """Return float64 [N, D] whose Euclidean distances say how alike images are; None: not offered."""
+        """Return float64 [N, D] whose Euclidean distances say how alike images are; None: not offered.
+
+        Beside those of another view their total variance says how much they count: 1, unless the view counts for more.
+        """
         return None
 
     def explain(self, images: Array) -> Explanation | None:
@@ -164,6 +167,18 @@ class View(ABC):
         """
         degree = "much " if share >= MUCH else "" if share >= UNUSUAL else "a little "
         return f"{degree}{cue.lower if lower else cue.higher} than {percentage(share)}"
+
+
+def features_of(views: Sequence[View], images: Array) -> Array:
+    """Return features of preprocessed images, float64 [N, D]; alike images are near to each other.
+
+    They come from the views that know likeness best of those that offer any, side by side; if none does, D is 0.
+    """
+    for likeness in sorted({view.likeness for view in views}, reverse=True):
+        offered = [view.features(images) for view in views if view.likeness == likeness]
+        if found := [features for features in offered if features is not None]:
+            return np.concatenate(found, axis=1)
+    return np.empty((len(images), 0))
 
 
 def percentage(share: float) -> str:

@@ -98,6 +98,11 @@ class GaussianReference(nn.Module):
         device = features.device
         return product(features.double() - self.mean.to(device), self.whitening.to(device))
 
+    def total_deviation(self) -> float:
+        """Return the root of the sum of the variances of all dimensions."""
+        colored = torch.linalg.inv(self.whitening)  # its square is the covariance
+        return float(colored.square().sum().sqrt())
+
     def forward(self, features: Tensor) -> Tensor:
         """Mahalanobis distances, float64: [N, D] -> [N]."""
         return self.whitened(features).square().sum(dim=1).sqrt()

@@ -226,12 +226,12 @@ class PixelsView(View):
         return {name: values.double() for name, values in found.items()}
 
     def features(self, images: Array) -> Array:
-        """Return whitened descriptors: float64 [N, D]."""
+        """Return whitened descriptors, of total variance 1: float64 [N, D]."""
         found = by_batches(
             images, self.batch_size, self.device,
             lambda stored: {"x": self.reference.whitened(descriptors(to_unit(stored)))},
         )  # fmt: skip
-        return found["x"]
+        return found["x"] / math.sqrt(found["x"].shape[1])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the arguments that the view is made with."""

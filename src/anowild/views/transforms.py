@@ -8,8 +8,9 @@ by the one that has not seen it; a new image by both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any, Self
@@ -120,6 +121,9 @@ FEATURES = Cue(
     gated_beside="pretrained",  # whose features are learned from a million photographs
 )
 
+#: Total deviation of the features beside those of `pixels`, which have 1 (docs/review.md).
+FEATURES_DEVIATION = 2.0
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -161,6 +165,7 @@ class TransformsView(View):
 
     name = "transforms"
     known_cues = (*(task.cue for task in TASKS.values()), FEATURES)
+    likeness = 1
 
     def __init__(
         self,
@@ -188,6 +193,14 @@ class TransformsView(View):
             parts.append(found | {FEATURES.name: reference(answers["features"])})
         return {name: torch.stack([p[name] for p in parts]).mean(dim=0) for name in parts[0]}
 
+    @contextmanager
+    def _in_its_precision(self) -> Iterator[None]:
+        as_set = (
+            nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+        )
+        with as_set, full_float32(self.device):
+            yield
+
     @torch.no_grad()
     def answers(self, stored: Tensor, number: int) -> dict[str, Tensor]:
         """Return what one network says of stored images, float32.
@@ -199,10 +212,7 @@ class TransformsView(View):
         network = self.networks[number]
         x = process_reals(downsample(stored, self.shrink), 0.0)
         found: dict[str, Tensor] = {}
-        as_set = (
-            nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
-        )
-        with as_set, full_float32(self.device):
+        with self._in_its_precision():
             for name, task in self.tasks.items():
                 logits, features = network.with_features(task.apply(x), name)
                 chances = logits.float().softmax(dim=1).view(task.classes, -1, task.classes)
@@ -213,15 +223,25 @@ class TransformsView(View):
         return found
 
     def features(self, images: Array) -> Array:
-        """Return the features of both networks in units of their spread: float64 [N, D]."""
-        found = by_batches(
-            images, self.batch_size, self.device,
-            lambda stored: {
-                str(i): reference.whitened(self.answers(stored, i)["features"])
-                for i, reference in enumerate(self.references)
-            },
-        )  # fmt: skip
-        return torch.cat([torch.from_numpy(x) for x in found.values()], dim=1).numpy()
+        """Return the features of all networks, the deviation of each in total the same: float64 [N, D]."""
+        scales = [
+            FEATURES_DEVIATION / math.sqrt(len(self.networks)) / reference.total_deviation()
+            for reference in self.references
+        ]
+
+        def look(stored: Tensor) -> dict[str, Tensor]:
+            parts = [self._features(stored, i) * scale for i, scale in enumerate(scales)]
+            return {"x": torch.cat(parts, dim=1)}
+
+        return by_batches(images, self.batch_size, self.device, look)["x"]
+
+    @torch.no_grad()
+    def _features(self, stored: Tensor, number: int) -> Tensor:
+        """Return the features of one network of images that are not transformed: float64 [N, D], of mean 0."""
+        x = process_reals(downsample(stored, self.shrink), 0.0)
+        with self._in_its_precision():
+            _, features = self.networks[number].with_features(x, next(iter(self.tasks)))
+        return features.double() - self.references[number].mean
 
     def tensors(self) -> dict[str, Tensor]:
         """Return parameters and statistics of the networks and references, by name."""
