@@ -28,6 +28,7 @@ from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
+from anowild.views import features_of
 from anowild.views.pixels import descriptor_count
 from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
 from tests.reviewing.browsing import ranking_of
@@ -196,7 +197,7 @@ def test_the_page_learns_from_the_network_where_none_is_pretrained(
     _, session = job.quick()
     assert session.features.shape == (120, descriptor_count(1, 16))
     detector, session = job.final()
-    both = [view.features(job.pictures.squares) for view in detector.views]
+    both = [features_of([view], job.pictures.squares) for view in detector.views]
     assert np.array_equal(session.features, compacted(np.concatenate(both, axis=1)))
 
 
