@@ -235,7 +235,8 @@ class Job:
         if pretrained and known is not None and len(known) == count:
             return known.features
         if any(not are_handed_on(view, count) for view in pretrained):
-            views = tuple(view for view in views if view not in pretrained) or views
+            cheap = [name for name in self.quick_settings.views if name != "pretrained"]
+            views = tuple(view for view in views if view.name in cheap) or views
         squares = self.pictures.squares
         with bar("features, images", count) as shown:
             starts = shown.counting(range(0, count, CHUNK), CHUNK)
