@@ -19,15 +19,16 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.cli.find import _named_after
-from anowild.errors import UserError
-from anowild.finding.job import MODEL, QUICK, REVIEW, Job
-from anowild.finding.serve import Training
+from anowild.errors import UserError, ViewUnavailable
+from anowild.finding.job import MODEL, QUICK, REPORT, REVIEW, Job
+from anowild.finding.serve import Training, serve
 from anowild.reviewing.alike import compacted
 from anowild.reviewing.app import Review
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
+from anowild.training.run import TRAINING_SCORES
 from anowild.views import features_of
 from anowild.views.pixels import descriptor_count
 from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
@@ -199,6 +200,101 @@ def test_the_page_learns_from_the_network_where_none_is_pretrained(
     detector, session = job.final()
     both = [features_of([view], job.pictures.squares) for view in detector.views]
     assert np.array_equal(session.features, compacted(np.concatenate(both, axis=1)))
+
+
+def test_a_model_that_was_not_written_to_its_end_is_made_again(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, settings = tmp_path / "out", tiny_settings(views=("transforms", "pixels"))
+    _, session = Job(str(photos), out, settings).finish()
+    (out / MODEL / TRAINING_SCORES).unlink()
+    _, again = Job(str(photos), out, settings).finish()
+    assert "training_scores.safetensors: cannot be used" in caplog.text
+    assert "the model is made again" in caplog.text
+    assert np.array_equal(again.score, session.score)
+
+
+def test_a_view_that_failed_is_tried_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    vectors = tmp_path / "vectors.npy"
+    settings = tiny_settings(views=("pixels", "pretrained"), features=str(vectors))
+
+    def not_installed(*_: object) -> None:
+        raise ViewUnavailable("the view 'pretrained' needs weights")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("anowild.training.pretrained.extractor_of", not_installed)
+        patched.setattr("anowild.finding.job.extractor_of", not_installed)
+        detector, _ = Job(str(photos), out, settings).finish()
+        assert detector.view_names == ("pixels",)
+        assert Job(str(photos), out, settings).finished()
+    rng = np.random.default_rng(0)
+    np.save(vectors, rng.normal(size=(120, 4)))
+    assert not Job(str(photos), out, settings).finished()
+    detector, session = Job(str(photos), out, settings).finish()
+    assert "pretrained" in detector.view_names
+    assert Job(str(photos), out, settings).finished()
+    # Other vectors are another model.
+    odd = rng.normal(size=(120, 4))
+    odd[50] += 100
+    np.save(vectors, odd)
+    os.utime(vectors, (time.time() + 1, time.time() + 1))
+    _, session = Job(str(photos), out, settings).finish()
+    assert session.scores.views["pretrained"].argmax() == 50
+
+
+def test_another_seed_is_another_ranking(photos: Path, tmp_path: Path) -> None:
+    """The weights of the view are the same, how it is calibrated is not."""
+    settings = [tiny_settings(views=("pixels",), seed=seed) for seed in (0, 1)]
+    first, _ = Job(str(photos), tmp_path / "out", settings[0]).finish()
+    second, session = Job(str(photos), tmp_path / "out", settings[1]).finish()
+    _, fresh = Job(str(photos), tmp_path / "fresh", settings[1]).finish()
+    assert first.checksum == second.checksum
+    assert np.array_equal(session.score, fresh.score)
+
+
+def test_what_a_run_did_not_come_to_write_is_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, settings = tmp_path / "out", tiny_settings(views=("transforms", "pixels"))
+    job = Job(str(photos), out, settings)
+    job.final()
+    assert not (out / REPORT).exists()
+    monkeypatch.setattr(
+        "anowild.reviewing.serve.Server.run", lambda self, review, open_browser: None
+    )
+    serve(Job(str(photos), out, settings), port=0, open_browser=False)
+    assert len(scores_of(out)) == 120
+    assert (out / REPORT).exists()
+
+
+def test_few_images_are_ranked_by_the_views_that_can(photos: Path, tmp_path: Path) -> None:
+    for path in sorted(photos.glob("*.png"))[10:]:
+        path.unlink()
+    settings = tiny_settings(views=("gan", "transforms", "pixels"))
+    detector, session = Job(str(photos), tmp_path / "out", settings).finish()
+    assert detector.view_names == ("pixels",)
+    assert len(session) == 10
+
+
+def test_a_training_that_is_stopped_by_others_says_so(photos: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(views=("transforms", "pixels"), transforms_kimg=500, transforms_maps=2)
+    job = Job(str(photos), tmp_path / "out", settings, threads=1)
+    detector, session = job.quick()
+    review = Review(Ranking(session, detector), Store(tmp_path / MARKS), "photos")
+    state = tmp_path / "out" / MODEL / "training" / "transforms" / "0" / "state.safetensors"
+    with Training(job, review) as training:
+        process = training._worker.process
+        wait_until(state.exists, process)
+        process.terminate()
+        end = time.monotonic() + PATIENCE
+        while review.status.stage == "training":
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    assert review.status.stage == "failed"
+    assert "was stopped; the same command goes on" in review.status.text
 
 
 def test_a_training_that_fails_leaves_the_first_ranking(

@@ -30,6 +30,11 @@ def test_no_groups_where_nothing_is_known() -> None:
     assert groups(np.zeros((5, 3)), score).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_images_that_are_all_alike_lie_at_one_place() -> None:
+    places = layout(np.ones((50, 8), np.float32), np.arange(50.0))
+    assert np.array_equal(places, np.full((50, 2), 0.5, np.float32))
+
+
 def test_nearest_first_begins_with_the_image_itself() -> None:
     features, _ = scene()
     order = nearest_first(features, 410)

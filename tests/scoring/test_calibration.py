@@ -325,6 +325,23 @@ def test_evidence_goes_on_from_the_bulk_whatever_lies_beyond() -> None:
         assert steps[0] == pytest.approx(steps[1])
 
 
+@pytest.mark.parametrize("odd", [1, 3, 20, 45])
+def test_what_differs_from_many_equal_values_is_odd(odd: int) -> None:
+    """Blank frames of a belt: most images have one value of every cue."""
+    values = np.ones(200)
+    values[:odd] += np.linspace(1, 2, odd)
+    cue = CueCalibration.fit(values)
+    for said in (cue.evidence, cue.surprise):
+        found = said(np.array([1.0, 1.5, 2.0, 3.0, 1e9]))
+        assert (np.diff(found) > 0.01).all()
+        assert np.isfinite(found).all()
+    calibration = Calibration.fit(
+        {"a": [Cue(name="a", meaning="A.", higher="a", lower="b", noun="c")]}, {"a": values}
+    )
+    score = calibration.score({"a": values})
+    assert score[:odd].min() > 2 * score[odd:].max()
+
+
 def test_weights_close_a_cue_and_its_view() -> None:
     rng = np.random.default_rng(10)
     views = {n: [Cue(name=n, meaning="M.", higher="h", lower="l", noun="n")] for n in ("a", "b")}

@@ -11,8 +11,10 @@ import torch
 
 from anowild.data import ImageSet
 from anowild.errors import UserError
+from anowild.files import exclusive_lock
 from anowild.training import transforms, trusted
 from anowild.training.fitting import FittedDetector, fit_detector
+from anowild.training.run import train
 from tests.conftest import tiny_settings
 
 CPU = torch.device("cpu")
@@ -128,5 +130,20 @@ def test_without_a_view_that_judges_all_images_are_trusted(
     contaminated: ImageSet, tmp_path: Path
 ) -> None:
     fit_detector(contaminated, SETTINGS.replace(views=("gan",)), tmp_path, CPU)
-    assert trusted.load(tmp_path, contaminated, SETTINGS) is None
     assert trusted.for_training(tmp_path, contaminated, SETTINGS).all()
+    # The GAN goes on with them where a view that judges is added.
+    fit_detector(contaminated, SETTINGS, tmp_path, CPU)
+    assert trusted.for_training(tmp_path, contaminated, SETTINGS).all()
+
+
+def test_a_second_command_in_the_folder_is_refused_before_it_changes_anything(
+    contaminated: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anowild.training.run.PATIENCE", 0.0)
+    folder = tmp_path / "training"
+    with (
+        exclusive_lock(folder / "views", ""),
+        pytest.raises(UserError, match="another process is training there"),
+    ):
+        train(contaminated.images[:, 0], tmp_path, SETTINGS)
+    assert [path.name for path in folder.iterdir()] == ["views"]

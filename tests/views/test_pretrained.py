@@ -320,6 +320,7 @@ def test_long_vectors_are_reduced(
         (np.zeros(96), r"is float64 \(96,\); it has to be numbers \[N, D\]"),
         (np.full((96, 2), "a"), r"has to be numbers"),
         (np.array([[0.0]] * 95 + [[np.nan]]), r"row 95 has a value that is not finite"),
+        (np.array([[0.0]] * 95 + [[1e39]]), r"row 95 has a value that is not finite in 32 bits"),
         (np.array([{}] * 96), r"cannot be read as an array"),
     ],
 )

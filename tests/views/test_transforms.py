@@ -15,7 +15,7 @@ from anowild.data import ImageSet
 from anowild.errors import UserError, ViewUnavailable
 from anowild.scoring import Calibration
 from anowild.settings import Settings
-from anowild.training import transforms
+from anowild.training import references, transforms
 from anowild.training.fitting import FittedView
 from anowild.views.transforms import (
     FEATURES_DEVIATION,
@@ -99,6 +99,22 @@ def test_a_training_image_is_judged_by_the_other_network(
     seen_by_first = halves[0]
     judged = doubt(view.answers(stored[seen_by_first], 1)["turns"]).numpy()
     assert np.allclose(cues["turns"][seen_by_first], judged, rtol=1e-4)
+
+
+def test_references_are_fitted_to_a_sample_of_all_folders(
+    digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images come folder by folder; the first ones are not like the last ones."""
+    images = np.concatenate([digits[:150], 255 - digits[150:300]])
+    settings = tiny_settings()
+    medians = []
+    for most in (20_000, 60):
+        monkeypatch.setattr(references, "MOST_FITTED", most)
+        found = transforms.fit(ImageSet.load(images, settings), settings, tmp_path, CPU)
+        assert found.training_cues is not None
+        distances = found.training_cues["transform_features"]
+        medians.append(np.median(distances[150:]) / np.median(distances[:150]))
+    assert medians[1] == pytest.approx(medians[0], rel=0.25)
 
 
 def test_features_of_both_networks_count_alike(learned: tuple[FittedView, Array]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from anowild.data.dataset.build import check_libraries
 from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.data.readers import ImageSource
 from anowild.device import configure_process, select_device
-from anowild.errors import UserError
+from anowild.errors import UserError, ViewUnavailable
 from anowild.files import exists, printable, read_json, write_json
 from anowild.finding.time_left import Plan
 from anowild.progress import bar
@@ -32,7 +33,7 @@ from anowild.scoring.description import DESCRIPTION
 from anowild.scoring.table import write_rows
 from anowild.settings import Settings
 from anowild.training.fitting import pieces_of
-from anowild.training.pretrained import SAMPLE, are_handed_on
+from anowild.training.pretrained import SAMPLE, are_handed_on, extractor_of
 from anowild.training.run import load_training_scores, train
 from anowild.training.transforms import NETWORKS
 from anowild.views import features_of
@@ -171,7 +172,13 @@ class Job:
 
     def quick(self) -> tuple[Detector, ReviewSession]:
         """Rank by the views that train no network, or return the ranking that was made before."""
-        return self._ranked(QUICK, self.quick_settings)
+        try:
+            return self._ranked(QUICK, self.quick_settings)
+        except ViewUnavailable:
+            pixels = self.settings.replace(views=("pixels",))
+            if self.quick_settings == pixels:
+                raise
+            return self._ranked(QUICK, pixels)
 
     def finished(self) -> bool:
         """Return whether the final model is there, made with these settings from these images."""
@@ -186,44 +193,63 @@ class Job:
         """
         return self._ranked(MODEL, self.settings)
 
-    def _made(self, name: str, settings: Settings) -> Detector | None:
-        """Return a model that is there already; None: there is none of these settings and images."""
+    def _made(self, name: str, settings: Settings) -> tuple[Detector, Scores] | None:
+        """Return a model that is there already, and the scores of its training images; None: it has to be made."""
         folder = self.out / name
-        self.packed  # noqa: B018 - models of other images give way first
+        digest = self.image_set.digest  # models of other images give way first
         if not (folder / DESCRIPTION).exists():
             return None
-        detector = Detector.load(folder, self.torch_device)
         try:
+            detector = Detector.load(folder, self.torch_device)
             made = Settings.from_json(detector.training_info["settings"])
-        except (UserError, TypeError) as error:
-            raise UserError(
-                f"{folder / DESCRIPTION}: is damaged (training.settings: {error}); delete {folder} to train again"
-            ) from error
-        return detector if made == settings else None
+            scores = load_training_scores(folder, detector.checksum, digest)
+        except (UserError, KeyError, TypeError) as error:
+            # A run that was killed while it wrote the model; the trainings are done, and are not done again.
+            log.warning("%s; the model is made again", error)
+            return None
+        same = made == settings and not self._can_be_mended(detector, folder)
+        return (detector, scores) if same else None
+
+    def _can_be_mended(self, detector: Detector, folder: Path) -> bool:
+        """Return whether a view failed that may not fail now, or a file of features is newer than the model."""
+        features = Path(self.settings.features)
+        if features.is_file() and features.stat().st_mtime > (folder / DESCRIPTION).stat().st_mtime:
+            return "pretrained" in self.settings.views
+        failed = set(detector.training_info.get("failed", ()))
+        if failed == {"pretrained"}:  # nothing is tried where it is not installed still
+            with suppress(UserError):
+                extractor_of(self.settings.features, self.image_set, self.torch_device)
+                return True
+            return False
+        return bool(failed)
 
     def _ranked(self, name: str, settings: Settings) -> tuple[Detector, ReviewSession]:
         folder, features = self.out / name, None
-        detector = self._made(name, settings)
-        if detector is None:
+        if made := self._made(name, settings):
+            detector, scores = made
+        else:
             fitted = train(str(self.packed.path), folder, settings, self.device, self.threads)
-            detector, features = fitted.detector, fitted.features
-        scores = load_training_scores(folder, detector.checksum, self.image_set.digest)
+            detector, scores, features = fitted.detector, fitted.training, fitted.features
         return detector, self._session(detector, scores, features)
 
     def _session(self, detector: Detector, scores: Scores, features: Array | None) -> ReviewSession:
         """Return the review of a ranking; features are looked for unless given."""
         folder = self.out / REVIEW
         scored = identity(detector, self.packed)
+        alike = f"{self.packed.id} {self.settings.features}"
         known = None
         try:
             known = ReviewSession.load(folder)
-            if read_json(folder / FACTS).get("scored") == scored:
+            facts = read_json(folder / FACTS)
+            if facts.get("scored") == scored:
                 return known
+            if facts.get("features") != alike:
+                known = None
         except UserError:
             known = None
         if features is None:
             features = self._features(detector, scores, known)
-        return ReviewSession.write(folder, self.packed, scored, scores, features)
+        return ReviewSession.write(folder, self.packed, scored, scores, features, alike)
 
     def _features(self, detector: Detector, scores: Scores, known: ReviewSession | None) -> Array:
         """Return features of all images; those of `pretrained`, which take minutes, of the ranking before if possible."""
@@ -232,7 +258,7 @@ class Job:
             return detector.features(self.pictures.deciding(scores, np.arange(count)))
         views = detector.views
         pretrained = [view for view in views if isinstance(view, PretrainedView)]
-        if pretrained and known is not None and len(known) == count:
+        if pretrained and known is not None:
             return known.features
         if any(not are_handed_on(view, count) for view in pretrained):
             cheap = [name for name in self.quick_settings.views if name != "pretrained"]
@@ -253,6 +279,12 @@ class Job:
         rows = (replace(row, findings=words.get(row.path, "")) for row in table.ranked())
         write_rows(rows, table.cue_names, self.out / SCORES, views=table.view_names, checked=True)
         write_review_report(detector, session, self.out / REPORT, self.out / MODEL)
+
+    def left(self) -> bool:
+        """Return whether the table and the report are there, of the final model."""
+        model = (self.out / MODEL / DESCRIPTION).stat().st_mtime
+        written = (self.out / SCORES, self.out / REPORT)
+        return all(path.exists() and path.stat().st_mtime >= model for path in written)
 
     def finish(self) -> tuple[Detector, ReviewSession]:
         """Do everything without a page in between."""

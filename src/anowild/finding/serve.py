@@ -8,6 +8,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+from anowild.errors import UserError
 from anowild.files import exclusive_lock, for_terminal
 from anowild.finding.job import MODEL, QUICK, REPORT, REVIEW, Job
 from anowild.finding.time_left import Plan, TimeLeft, duration
@@ -50,12 +51,16 @@ def serve(
         finished = job.finished()
         if not finished:
             print(_plan(job), flush=True)
-        detector, session = job.final() if finished else job.quick()
+        at_once = finished or job.is_quick
+        detector, session = job.final() if at_once else job.quick()
         warn_unmatched_marks(session, store)
-        model = job.out / (MODEL if finished else QUICK)
+        model = job.out / (MODEL if at_once else QUICK)
         ranking = Ranking(session, detector)
         review = Review(ranking, store, session.images.title, model, server.local)
-        with nullcontext() if finished else Training(job, review):
+        if at_once and not job.left():  # an earlier run may have ended before
+            job.leave(detector, session)
+            print(f"report: {job.out / REPORT}", flush=True)
+        with nullcontext() if at_once else Training(job, review):
             server.run(review, open_browser)
 
 
@@ -114,20 +119,30 @@ class Training:
             self._worker.check("all views")
             self._rank_again()
         except Interrupted:
-            return
+            if not self._stopped.is_set():
+                self._failed(
+                    "The training was stopped; the same command goes on. The first ranking stays."
+                )
         except Exception as error:  # noqa: BLE001 - the page stays, and says what happened
-            log.warning("the first ranking stays: %s", error)
-            self.review.status = Status("failed", f"The first ranking stays: {error}")
+            self._failed(f"The first ranking stays: {error}")
+
+    def _failed(self, text: str) -> None:
+        log.warning("%s", text)
+        self.review.status = Status("failed", text)
 
     def _rank_again(self) -> None:
         detector, session = self.job.final()
-        kept = load_limit(self.job.out / QUICK)
-        if kept is not None and load_limit(self.job.out / MODEL) is None:
+        kept, before = (load_limit(self.job.out / name) for name in (QUICK, MODEL))
+        if kept is not None and (before is None or before.saved < kept.saved):
             save_limit(self.job.out / MODEL, kept.score)  # scores of all models mean the same
         self.review.rerank(Ranking(session, detector), self.job.out / MODEL)
         self.review.status = Status("training", "Ranked by all views; the report is being written.")
         print("ranked again by all views", flush=True)
-        self.job.leave(detector, session)
+        try:
+            self.job.leave(detector, session)
+        except (UserError, OSError) as error:
+            self._failed(f"Ranked by all views; the report could not be written: {error}")
+            return
         self.review.status = Status("done", "Ranked by all views.")
         print(f"report: {self.job.out / REPORT}", flush=True)
 

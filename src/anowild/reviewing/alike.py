@@ -118,6 +118,8 @@ def _laid_out(features: Array, score: Array) -> Array:
     others = np.random.default_rng(0).permutation(oddest[half:])[: LANDMARKS - half]
     chosen = np.sort(np.concatenate([oddest[:half], others]))
     x = features[chosen].astype(np.float64)
+    if not np.ptp(x, axis=0).any():  # all alike; t-SNE would divide by their deviation
+        return np.full((count, 2), 0.5, np.float32)
     perplexity = min(30.0, (len(chosen) - 1) / 3)
     # With few images, threads wait for each other longer than they work: 106 take 1.9 s with two, 0.3 with one.
     with threadpool_limits(1 if len(chosen) < 500 else None):

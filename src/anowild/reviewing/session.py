@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,7 +134,12 @@ class ReviewSession:
 
     @staticmethod
     def write(
-        folder: Path, packed: PackedSet, scored: str, scores: Scores, features: Array
+        folder: Path,
+        packed: PackedSet,
+        scored: str,
+        scores: Scores,
+        features: Array,
+        of: str | None = None,
     ) -> ReviewSession:
         """Write scores and features of the images of a packed data set into ``folder``.
 
@@ -141,6 +147,7 @@ class ReviewSession:
             scored: as :func:`identity` tells it.
             scores: of the N images of the set.
             features: [N, D].
+            of: what the features are of, to be compared.
 
         Raises:
             UserError: the folder cannot be written.
@@ -156,7 +163,7 @@ class ReviewSession:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         facts = {
             "format": FORMAT, "scored": scored, "images": len(scores.score),
-            "set": str(packed.path.absolute()), "from": str(Path.cwd()),
+            "set": str(packed.path.absolute()), "from": str(Path.cwd()), "features": of,
         }  # fmt: skip
         write_json(folder / FACTS, facts)
         for name in EARLIER:
@@ -232,8 +239,10 @@ class _Collector:
 
 
 def identity(detector: Detector, packed: PackedSet) -> str:
-    """Return a digest of the model and of the images."""
-    return hashlib.blake2b(f"{detector.checksum} {packed.id}".encode(), digest_size=16).hexdigest()
+    """Return a digest of the model, how it is calibrated, and the images."""
+    calibration = json.dumps(detector.calibration.to_json())
+    text = f"{detector.checksum} {packed.id} {calibration}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _facts(folder: Path) -> dict[str, Any]:

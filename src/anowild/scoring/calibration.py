@@ -110,11 +110,17 @@ class Tail:
         group = np.concatenate([[0], np.cumsum(new)])
         sizes = np.bincount(group)
         knots = np.bincount(group, quantiles) / sizes
-        if len(knots) == 1:
-            return Tail(knots.tolist(), [0.0], 0.0, 0.0)
         laplace = np.bincount(group, laplace) / sizes
         least = 1e-3 * float(values[-1] - values[0])
-        if bulk is None:
+        if len(knots) == 1:  # most images have the same value: the others tell how far is far
+            away = values - knots[0]
+            if np.abs(away).max() <= 1e-9 * (1 + abs(float(knots[0]))):
+                return Tail(knots.tolist(), [0.0], 0.0, 0.0)
+            below, above = (
+                float(x[x > least].mean()) if (x > least).any() else 0.0 for x in (-away, away)
+            )
+            laplace = np.zeros(1)
+        elif bulk is None:
             # Mean excess over the threshold: the estimator of Hill (1975), on values that are logs.
             twentieth = max(2, count // 20)
             low, high = values[:twentieth], values[-twentieth:]

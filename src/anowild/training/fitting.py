@@ -223,12 +223,13 @@ def _run_together(
 def _judge(
     found: Mapping[str, FittedView | str], images: ImageSet, settings: Settings, folder: Path
 ) -> None:
-    """Save which images networks are trained on, by what the views say of them that train none, if there are any."""
+    """Save which images networks are trained on, by what the views say of them that train none; without any, all."""
     judges = [part for part in found.values() if isinstance(part, FittedView)]
+    chosen = np.ones(len(images), bool)
     if any(cue.counts for part in judges for cue in part.view.cues):
         calibration, training = _calibrated(_listening(judges))
         chosen = trusted.trusted_of(calibration.score(training), settings.left_out)
-        trusted.save(folder, images, settings, chosen)
+    trusted.save(folder, images, settings, chosen)
 
 
 def _fitted(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from anowild.data.image_set import ImageSet
 from anowild.device import full_float32, matrix_product_peak, peak_memory_mb, training_dtype
-from anowild.errors import UserError, ViewUnavailable
+from anowild.errors import ViewUnavailable
 from anowild.networks.inputs import downsample, process_reals, to_unit
 from anowild.progress import bar
 from anowild.settings import Settings
@@ -83,12 +83,16 @@ def train(
         world: processes that train together.
 
     Raises:
-        UserError: there are too few images, the folder holds another run, or the training diverged.
+        ViewUnavailable: there are too few images, or the training diverged.
+        UserError: the folder holds another run.
         Interrupted: Ctrl-C or SIGTERM; the state was saved first.
         ValueError: robust training without ``judge``.
     """
     if len(images) < MIN_IMAGES:
-        raise UserError(f"{len(images)} images are too few to train on; give at least {MIN_IMAGES}")
+        raise ViewUnavailable(
+            f"{len(images)} images are too few to train the GAN on; give at least {MIN_IMAGES}, or leave the view out "
+            "with --views"
+        )
     if settings.robust and judge is None:
         raise ValueError("robust training requires `judge`")
     device = device or torch.device("cpu")

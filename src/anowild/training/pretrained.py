@@ -292,7 +292,11 @@ def read_vectors(path: Path, count: int) -> Array:
             f"{path}: has {len(vectors)} vectors for {count} training images; it needs a row for each image that "
             "can be read, in their order"
         )
-    if not np.isfinite(vectors).all():
-        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-        raise UserError(f"{path}: row {row} has a value that is not finite; make that vector again")
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(vectors.astype(np.float32))
+    if not finite.all():
+        row = int(np.flatnonzero(~finite.all(axis=1))[0])
+        raise UserError(
+            f"{path}: row {row} has a value that is not finite in 32 bits; make that vector again"
+        )
     return vectors

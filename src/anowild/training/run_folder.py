@@ -14,6 +14,8 @@ from anowild.settings import Settings
 
 #: Seconds in which a process whose parent was killed saves its state and ends.
 PATIENCE = 5.0
+#: What is said of a folder in which another process trains.
+ANOTHER_TRAINING = "another process is training there; wait for it, or give another output"
 
 
 @contextmanager
@@ -28,9 +30,7 @@ def run_folder(
     Raises:
         UserError: another process trains there, or the folder holds another run.
     """
-    with exclusive_lock(
-        folder, "another process is training there; wait for it, or give another output", PATIENCE
-    ):
+    with exclusive_lock(folder, ANOTHER_TRAINING, PATIENCE):
         _check_or_save(folder, images, settings, fixed)
         yield
 

@@ -32,7 +32,7 @@ from anowild.training import trusted
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece
 from anowild.training.loop import MIN_IMAGES, network_halvings
-from anowild.training.references import MOST_FITTED, fit_trimmed
+from anowild.training.references import chosen_for_fitting, fit_trimmed
 from anowild.training.run_folder import run_folder
 from anowild.training.sampler import MinibatchSampler
 from anowild.views.batches import by_batches
@@ -88,11 +88,14 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
             cues[TASKS[task].cue.name][others] = found[task]
             right[task].append(float(found[f"right {task}"].mean()))
         features = found["features"]
-        groups = images.groups[others][:MOST_FITTED]
-        reference, distances = fit_trimmed(features[:MOST_FITTED], settings.seed, groups)
-        rest = reference(torch.from_numpy(features[MOST_FITTED:])).numpy()
+        fitted = chosen_for_fitting(len(others), settings.seed)
+        reference, distances = fit_trimmed(
+            features[fitted], settings.seed, images.groups[others[fitted]]
+        )
+        rest = np.setdiff1d(np.arange(len(others)), fitted)
+        cues[FEATURES.name][others[fitted]] = distances
+        cues[FEATURES.name][others[rest]] = reference(torch.from_numpy(features[rest])).numpy()
         view.references.append(reference.to(device))
-        cues[FEATURES.name][others] = np.concatenate([distances, rest])
     accuracies = {task: float(np.mean(values)) for task, values in right.items()}
     info = {
         "kimg": settings.transforms_kimg,

@@ -63,7 +63,7 @@ def for_training(folder: Path, images: ImageSet, settings: Settings, world: Worl
 
 
 def load(folder: Path, images: ImageSet, settings: Settings) -> Array | None:
-    """Read which images to train on: bool [N]; None where none are left out, or no view has judged them.
+    """Read which images to train on: bool [N]; None where none are left out, or that is not chosen yet.
 
     Raises:
         UserError: the file is damaged, or of other images, or another share is left out.
