@@ -15,7 +15,7 @@ from anowild.data import ImageSet
 from anowild.networks.inputs import to_unit
 from anowild.settings import Settings
 from anowild.training.fitting import FittedView
-from anowild.training.references import chosen_for_fitting, cross_fitted, fit_trimmed
+from anowild.training.references import by_parts, chosen_for_fitting, cross_fitted, fit_trimmed
 from anowild.views.batches import batch_size, by_batches
 from anowild.views.pixels import (
     CPU_BATCH,
@@ -36,17 +36,21 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
     started = time.perf_counter()
     chosen = chosen_for_fitting(len(images), settings.seed)
     size = batch_size(device, CPU_BATCH, GPU_BATCH)
-    found = by_batches(
-        images.images[chosen], size, device,
-        lambda stored: {"descriptors": descriptors(x := to_unit(stored)), "coarse": coarse(x)},
-    )  # fmt: skip
+
+    def describe(part: Array) -> dict[str, Array]:
+        return by_batches(
+            part, size, device,
+            lambda stored: {"descriptors": descriptors(x := to_unit(stored)), "coarse": coarse(x)},
+        )  # fmt: skip
+
+    found = by_parts("describing pixels, images", images.images, chosen, describe)
     groups = images.groups[chosen]
     reference, distances = fit_trimmed(found["descriptors"], settings.seed, groups)
     rows = found["coarse"].astype(np.float64)
     center, components = trimmed_components(rows)
     residuals = cross_fitted(rows, settings.seed, _components_residual, groups)
     view = PixelsView(reference.mean, reference.whitening, center, components, device)
-    cues = view.measure(images.images)
+    cues = by_parts("measuring pixels, images", images.images, np.arange(len(images)), view.measure)
     cues["descriptors"][chosen] = distances
     cues["pca_residual"][chosen] = residuals
     return FittedView(view, {"seconds": round(time.perf_counter() - started, 1)}, cues)

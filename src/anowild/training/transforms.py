@@ -32,7 +32,7 @@ from anowild.training import trusted
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece
 from anowild.training.loop import MIN_IMAGES, network_halvings
-from anowild.training.references import chosen_for_fitting, fit_trimmed
+from anowild.training.references import by_parts, chosen_for_fitting, fit_trimmed
 from anowild.training.run_folder import run_folder
 from anowild.training.sampler import MinibatchSampler
 from anowild.views.batches import by_batches
@@ -83,7 +83,8 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
     for i in range(NETWORKS):
         # Network i has seen half i: it judges the other.
         others = halves[1 - i]
-        found = _held_out(view, i, images.images[others])
+        title = f"calibrating transforms {i + 1}/{NETWORKS}, images"
+        found = by_parts(title, images.images, others, partial(_held_out, view, i))
         for task in view.tasks:
             cues[TASKS[task].cue.name][others] = found[task]
             right[task].append(float(found[f"right {task}"].mean()))
