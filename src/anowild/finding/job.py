@@ -23,7 +23,6 @@ from anowild.device import configure_process, select_device
 from anowild.errors import UserError, ViewUnavailable
 from anowild.files import exists, printable, read_json, write_json
 from anowild.finding.time_left import Plan
-from anowild.progress import bar
 from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.folder import FACTS
 from anowild.reviewing.images import ReviewImages, prepare_images
@@ -34,6 +33,7 @@ from anowild.scoring.table import write_rows
 from anowild.settings import Settings
 from anowild.training.fitting import pieces_of
 from anowild.training.pretrained import SAMPLE, are_handed_on, extractor_of
+from anowild.training.references import by_parts
 from anowild.training.run import load_training_scores, train
 from anowild.training.transforms import NETWORKS
 from anowild.views import features_of
@@ -48,8 +48,6 @@ SCORES, REPORT, ABOUT = "scores.csv", "report.html", "find.json"
 #: image that a view without a network of its own looks at (docs/speed.md, "Time and memory").
 SECONDS_PER_KIMG = {"transforms": 4.0, "gan": 5.0}
 SECONDS_PER_IMAGE = {"pixels": 0.001, "pretrained": 0.004}
-#: Images of which features are computed at a time.
-CHUNK = 4096
 #: Seconds that a view takes for any number of images, and the start of a process.
 SECONDS_PER_STEP = 2.0
 
@@ -263,11 +261,11 @@ class Job:
         if any(not are_handed_on(view, count) for view in pretrained):
             cheap = [name for name in self.quick_settings.views if name != "pretrained"]
             views = tuple(view for view in views if view.name in cheap) or views
-        squares = self.pictures.squares
-        with bar("features, images", count) as shown:
-            starts = shown.counting(range(0, count, CHUNK), CHUNK)
-            parts = [features_of(views, squares[start : start + CHUNK]) for start in starts]
-        return np.concatenate(parts)
+        found = by_parts(
+            "features, images", self.pictures.squares, np.arange(count),
+            lambda part: {"features": features_of(views, part)},
+        )  # fmt: skip
+        return found["features"]
 
     def leave(self, detector: Detector, session: ReviewSession) -> None:
         """Write the table of scores and the report."""
