@@ -44,10 +44,10 @@ log = logging.getLogger("anowild")
 #: What a job leaves behind in its folder.
 IMAGES, QUICK, MODEL, REVIEW = "images", "quick", "model", "review"
 SCORES, REPORT, ABOUT = "scores.csv", "report.html", "find.json"
-#: Seconds, on two cores of a laptop at 32x32: of a thousand images shown to a network of a view, and of an
-#: image that a view without a network of its own looks at (docs/speed.md, "Time and memory").
+#: Seconds, on two cores of a laptop at 32x32: of a thousand images shown to a network of a view that is trained, and
+#: of an image that a view looks at (docs/speed.md, "Time and memory").
 SECONDS_PER_KIMG = {"transforms": 4.0, "gan": 5.0}
-SECONDS_PER_IMAGE = {"pixels": 0.001, "pretrained": 0.004}
+SECONDS_PER_IMAGE = {"pixels": 0.001, "pretrained": 0.004, "transforms": 0.0015, "gan": 0.0007}
 #: Seconds that a view takes for any number of images, and the start of a process.
 SECONDS_PER_STEP = 2.0
 
@@ -315,7 +315,7 @@ class Job:
         """Estimate how long the parts of a training take here that report their progress."""
         count, side = len(self.pictures.squares), self.packed.preprocess.resolution
         network = SECONDS_PER_IMAGE["pretrained"]
-        plan: list[dict[str, float]] = [{}, {}, {}]
+        plan: list[dict[str, float]] = [{}, {}, {}, {}]
         if "pretrained" in settings.views:
             plan[0]["pretrained network, images"] = network * min(count, SAMPLE)
             again = network * count if count > SAMPLE else SECONDS_PER_IMAGE["pixels"] * count
@@ -323,13 +323,17 @@ class Job:
                 plan[1]["pretrained network, all tiles"] = again
             elif count > SAMPLE:
                 plan[1]["pretrained network, all images"] = again
-        scale = (min(side, settings.max_network_resolution or side) / 32) ** 2
-        scale /= min(2, self.threads)  # that run side by side
+        area = (min(side, settings.max_network_resolution or side) / 32) ** 2
+        scale = area / min(2, self.threads)  # that run side by side
         if "gan" in settings.views:
             plan[2]["GAN, kimg"] = SECONDS_PER_KIMG["gan"] * scale * settings.kimg
+            plan[3]["calibrating the GAN, images"] = SECONDS_PER_IMAGE["gan"] * area * count
         if "transforms" in settings.views:
             seconds = SECONDS_PER_KIMG["transforms"] * scale * settings.transforms_kimg
-            plan[2] |= {f"transforms {i + 1}/{NETWORKS}, kimg": seconds for i in range(NETWORKS)}
+            looking = SECONDS_PER_IMAGE["transforms"] * area * count / NETWORKS
+            for name in (f"transforms {i + 1}/{NETWORKS}" for i in range(NETWORKS)):
+                plan[2][f"{name}, kimg"] = seconds
+                plan[3][f"calibrating {name}, images"] = looking
         return plan
 
 
