@@ -289,10 +289,7 @@ def test_a_training_that_is_stopped_by_others_says_so(photos: Path, tmp_path: Pa
         process = training._worker.process
         wait_until(state.exists, process)
         process.terminate()
-        end = time.monotonic() + PATIENCE
-        while review.status.stage == "training":
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: review.status.stage != "training")
     assert review.status.stage == "failed"
     assert "was stopped; the same command goes on" in review.status.text
 
@@ -306,10 +303,7 @@ def test_a_training_that_fails_leaves_the_first_ranking(
     review = Review(Ranking(session, detector), Store(tmp_path / MARKS), "photos")
     monkeypatch.setattr("anowild.finding.serve.MODULE", "anowild.no_such_module")
     with Training(job, review):
-        end = time.monotonic() + PATIENCE
-        while review.status.stage == "training":
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: review.status.stage != "training")
         assert review.status.stage == "failed"
         assert "The first ranking stays" in review.status.text
     assert len(review.catalog) == 120

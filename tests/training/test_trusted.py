@@ -139,7 +139,7 @@ def test_without_a_view_that_judges_all_images_are_trusted(
 def test_a_second_command_in_the_folder_is_refused_before_it_changes_anything(
     contaminated: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anowild.training.run.PATIENCE", 0.0)
+    monkeypatch.setattr("anowild.training.run_folder.PATIENCE", 0.0)
     folder = tmp_path / "training"
     with (
         exclusive_lock(folder / "views", ""),

@@ -31,9 +31,9 @@ from anowild.scoring import Detector, Scores, Table
 from anowild.scoring.description import DESCRIPTION
 from anowild.scoring.table import write_rows
 from anowild.settings import Settings
+from anowild.training.by_parts import by_parts
 from anowild.training.fitting import pieces_of
 from anowild.training.pretrained import SAMPLE, are_handed_on, extractor_of
-from anowild.training.references import by_parts
 from anowild.training.run import load_training_scores, train
 from anowild.training.transforms import NETWORKS
 from anowild.views import features_of
@@ -178,9 +178,10 @@ class Job:
                 raise
             return self._ranked(QUICK, pixels)
 
-    def finished(self) -> bool:
-        """Return whether the final model is there, made with these settings from these images."""
-        return self._made(MODEL, self.settings) is not None
+    def finished(self) -> tuple[Detector, ReviewSession] | None:
+        """Return the final ranking where its model is there, made with these settings from these images."""
+        made = self._made(MODEL, self.settings)
+        return None if made is None else (made[0], self._session(*made, features=None))
 
     def final(self) -> tuple[Detector, ReviewSession]:
         """Rank by all views, or return the ranking that was made before.
@@ -210,9 +211,9 @@ class Job:
 
     def _can_be_mended(self, detector: Detector, folder: Path) -> bool:
         """Return whether a view failed that may not fail now, or a file of features is newer than the model."""
-        features = Path(self.settings.features)
-        if features.is_file() and features.stat().st_mtime > (folder / DESCRIPTION).stat().st_mtime:
-            return "pretrained" in self.settings.views
+        features, model = Path(self.settings.features), folder / DESCRIPTION
+        if "pretrained" in self.settings.views and features.is_file() and _newer(features, model):
+            return True
         failed = set(detector.training_info.get("failed", ()))
         if failed == {"pretrained"}:  # nothing is tried where it is not installed still
             with suppress(UserError):
@@ -234,20 +235,20 @@ class Job:
         """Return the review of a ranking; features are looked for unless given."""
         folder = self.out / REVIEW
         scored = identity(detector, self.packed)
-        alike = f"{self.packed.id} {self.settings.features}"
+        origin = f"{self.packed.id} {self.settings.features}"
         known = None
         try:
             known = ReviewSession.load(folder)
             facts = read_json(folder / FACTS)
             if facts.get("scored") == scored:
                 return known
-            if facts.get("features") != alike:
+            if facts.get("features") != origin:
                 known = None
         except UserError:
             known = None
         if features is None:
             features = self._features(detector, scores, known)
-        return ReviewSession.write(folder, self.packed, scored, scores, features, alike)
+        return ReviewSession.write(folder, self.packed, scored, scores, features, origin)
 
     def _features(self, detector: Detector, scores: Scores, known: ReviewSession | None) -> Array:
         """Return features of all images; those of `pretrained`, which take minutes, of the ranking before if possible."""
@@ -280,9 +281,8 @@ class Job:
 
     def left(self) -> bool:
         """Return whether the table and the report are there, of the final model."""
-        model = (self.out / MODEL / DESCRIPTION).stat().st_mtime
-        written = (self.out / SCORES, self.out / REPORT)
-        return all(path.exists() and path.stat().st_mtime >= model for path in written)
+        model, written = self.out / MODEL / DESCRIPTION, (self.out / SCORES, self.out / REPORT)
+        return all(path.exists() and not _newer(model, path) for path in written)
 
     def finish(self) -> tuple[Detector, ReviewSession]:
         """Do everything without a page in between."""
@@ -335,6 +335,11 @@ class Job:
                 plan[2][f"{name}, kimg"] = seconds
                 plan[3][f"calibrating {name}, images"] = looking
         return plan
+
+
+def _newer(path: Path, other: Path) -> bool:
+    """Return whether a file was written after another one."""
+    return path.stat().st_mtime > other.stat().st_mtime
 
 
 def _place(source: str) -> str:

@@ -49,10 +49,10 @@ def serve(
         for line in job.announcement():
             print(for_terminal(line), flush=True)
         finished = job.finished()
-        if not finished:
+        if finished is None:
             print(_plan(job), flush=True)
-        at_once = finished or job.is_quick
-        detector, session = job.final() if at_once else job.quick()
+        at_once = finished is not None or job.is_quick
+        detector, session = finished or (job.final() if at_once else job.quick())
         warn_unmatched_marks(session, store)
         model = job.out / (MODEL if at_once else QUICK)
         ranking = Ranking(session, detector)

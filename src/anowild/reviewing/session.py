@@ -139,7 +139,7 @@ class ReviewSession:
         scored: str,
         scores: Scores,
         features: Array,
-        of: str | None = None,
+        origin: str | None = None,
     ) -> ReviewSession:
         """Write scores and features of the images of a packed data set into ``folder``.
 
@@ -147,7 +147,7 @@ class ReviewSession:
             scored: as :func:`identity` tells it.
             scores: of the N images of the set.
             features: [N, D].
-            of: what the features are of, to be compared.
+            origin: what the features were computed from; the review keeps it for who asks.
 
         Raises:
             UserError: the folder cannot be written.
@@ -163,7 +163,7 @@ class ReviewSession:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         facts = {
             "format": FORMAT, "scored": scored, "images": len(scores.score),
-            "set": str(packed.path.absolute()), "from": str(Path.cwd()), "features": of,
+            "set": str(packed.path.absolute()), "from": str(Path.cwd()), "features": origin,
         }  # fmt: skip
         write_json(folder / FACTS, facts)
         for name in EARLIER:

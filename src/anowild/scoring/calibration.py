@@ -93,6 +93,8 @@ class Tail:
     def fit(sample: Array, bulk: float | None = None) -> Tail:
         """Fit to the values of a sample; a constant sample gives a tail that says nothing.
 
+        Where most values are equal there is one knot, and the tails fall at the mean distance of the others from it.
+
         Args:
             bulk: share of the sample, above 0.5, beyond which each tail goes on at the mean rate from the
                 median to there, whatever the sample holds beyond.

@@ -160,8 +160,7 @@ def _ensemble(
         cues_of, fitted.weights, fitted.training.cues, cues, experiment.test_labels
     )
     write_json(folder / CALIBRATION, detector.calibration.to_json())
-    features = fitted.features
-    features = detector.features(training.images) if features is None else features
+    features = detector.features(training.images) if fitted.features is None else fitted.features
     with atomic_write(folder / FEATURES) as temporary, temporary.open("wb") as file:
         np.save(file, features.astype(np.float16))
     views = {

@@ -14,8 +14,9 @@ from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.networks.inputs import to_unit
 from anowild.settings import Settings
+from anowild.training.by_parts import by_parts
 from anowild.training.fitting import FittedView
-from anowild.training.references import by_parts, chosen_for_fitting, cross_fitted, fit_trimmed
+from anowild.training.references import chosen_for_fitting, cross_fitted, fit_trimmed
 from anowild.views.batches import batch_size, by_batches
 from anowild.views.pixels import (
     CPU_BATCH,

@@ -8,13 +8,10 @@ import numpy as np
 import torch
 
 from anowild.arrays import Array
-from anowild.progress import bar
 from anowild.views.gaussian import GaussianReference
 
 #: Training images that a reference is fitted to, at most.
 MOST_FITTED = 20_000
-#: Training images that are in memory at a time.
-PART = 2048
 #: Parts that training images are split into; each is measured against references fitted to the others.
 FOLDS = 5
 
@@ -24,26 +21,6 @@ def chosen_for_fitting(count: int, seed: int) -> Array:
     if count <= MOST_FITTED:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).permutation(count)[:MOST_FITTED])
-
-
-def by_parts(
-    title: str, images: Array, rows: Array, compute: Callable[[Array], dict[str, Array]]
-) -> dict[str, Array]:
-    """Compute values of some training images, a part in memory at a time, and show how many are done.
-
-    Args:
-        title: of the bar.
-        images: all, [N, C, R, R], in memory or in a mapped file.
-        rows: numbers of the images that count, int [n], at least one.
-        compute: images [m, C, R, R] -> values by name, each [m, ...].
-
-    Returns:
-        By name, each [n, ...].
-    """
-    with bar(title, len(rows)) as shown:
-        starts = shown.counting(range(0, len(rows), PART), PART)
-        parts = [compute(images[rows[start : start + PART]]) for start in starts]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def folds_of(groups: Array, seed: int) -> Array:

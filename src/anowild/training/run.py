@@ -17,13 +17,13 @@ from anowild.data import ImageSet
 from anowild.data.image_set import Source
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
-from anowild.files import atomic_write, exclusive_lock, read_tensors
+from anowild.files import atomic_write, read_tensors
 from anowild.scoring import Scores
 from anowild.settings import Settings
 from anowild.tracking import TrackerChoice, following
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedDetector, check_shares, fit_detector, follow
-from anowild.training.run_folder import ANOTHER_TRAINING, PATIENCE
+from anowild.training.run_folder import training_lock
 from anowild.training.suspects import write_suspects
 from anowild.version import VERSION
 
@@ -59,7 +59,7 @@ def train(
         log.warning("only %d %s: little can be learned from them", len(images), what)
     folder = out / "training"
     # Before anything in the folder changes; the networks' own locks are held by the processes that train them.
-    owned = exclusive_lock(folder / "views", ANOTHER_TRAINING, PATIENCE)
+    owned = training_lock(folder / "views")
     with owned, following(track, folder, out.absolute().name, settings.to_json()) as follower:
         fitted = fit_detector(images, settings, folder, torch_device, world)
         if follower is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,8 +14,13 @@ from anowild.settings import Settings
 
 #: Seconds in which a process whose parent was killed saves its state and ends.
 PATIENCE = 5.0
-#: What is said of a folder in which another process trains.
-ANOTHER_TRAINING = "another process is training there; wait for it, or give another output"
+
+
+def training_lock(folder: Path) -> AbstractContextManager[None]:
+    """Lock a folder against other processes that train there; raises UserError if one does."""
+    return exclusive_lock(
+        folder, "another process is training there; wait for it, or give another output", PATIENCE
+    )
 
 
 @contextmanager
@@ -30,7 +35,7 @@ def run_folder(
     Raises:
         UserError: another process trains there, or the folder holds another run.
     """
-    with exclusive_lock(folder, ANOTHER_TRAINING, PATIENCE):
+    with training_lock(folder):
         _check_or_save(folder, images, settings, fixed)
         yield
 

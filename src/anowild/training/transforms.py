@@ -29,10 +29,11 @@ from anowild.progress import bar
 from anowild.settings import Settings
 from anowild.signals import Interrupted, stop_request
 from anowild.training import trusted
+from anowild.training.by_parts import by_parts
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece
 from anowild.training.loop import MIN_IMAGES, network_halvings
-from anowild.training.references import by_parts, chosen_for_fitting, fit_trimmed
+from anowild.training.references import chosen_for_fitting, fit_trimmed
 from anowild.training.run_folder import run_folder
 from anowild.training.sampler import MinibatchSampler
 from anowild.views.batches import by_batches
