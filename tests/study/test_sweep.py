@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -305,10 +306,80 @@ def test_a_difference_is_of_pairs() -> None:
         for (name, method), group in values.items()
         for seed, value in enumerate(group)
     ]
-    found = tables.differences(rows, lambda r: r["method"] == "a", lambda r: r["method"] == "b")
+    first, second = ([r for r in rows if r["method"] == method] for method in "ab")
+    found = tables.differences(first, second)
     assert list(found) == ["s", "t"]
     assert np.allclose(found["s"], 0.1)
     assert np.allclose(found["t"], [-0.2])
+
+
+def test_two_studies_are_compared_in_pairs(anowild: Run, tmp_path: Path) -> None:
+    def write(study: str, name: str, seed: int, method: str = "ensemble", **scores: float) -> None:
+        rows = [
+            {"score": score.replace("_", " "), "auroc": value, "average_precision": 2 * value}
+            for score, value in scores.items()
+        ]
+        facts = {"set": name, "rate": 0.1, "method": method, "seed": seed, "rows": rows}
+        path = tmp_path / study / name / "10pct" / method / f"seed{seed}" / RESULT
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(facts))
+
+    write("new", "b", 0, ensemble=0.9, view_gan=0.5, residual=0.1, view_pixels=0.2)
+    write("new", "b", 1, ensemble=0.7, view_gan=0.5)
+    write("new", "a", 0, ensemble=0.6, view_gan=0.4)
+    write("new", "c", 0, ensemble=0.9)
+    write("old", "b", 0, ensemble=0.7, view_gan=0.5001, residual=0.2)
+    write("old", "b", 1, ensemble=0.6, view_gan=0.5001)
+    write("old", "a", 0, ensemble=0.65, view_gan=0.2)
+    write("old", "c", 1, ensemble=0.9)
+    write("old", "b", 0, "quick", ensemble=0.8)
+    table = (
+        "| difference in auroc at 10 %, 2 seeds | b | a | over sets |\n"
+        "|---|---|---|---|\n"
+        "| ensemble | +0.150 ± 0.071 | -0.050 | +0.050 ± 0.141 |\n"
+        "| view gan | +0.000 ± 0.000 | +0.200 | +0.100 ± 0.141 |\n\n"
+    )
+    command = ("study", "compare", tmp_path / "new")
+    code, out, err = anowild(*command, tmp_path / "old", "--rates", "0.1", "--sets", "b,a")
+    assert (code, out) == (0, table), err
+    rows = tmp_path / "old.parquet"
+    code, out, err = anowild(
+        "study", "table", "-o", tmp_path / "old", "--overview", "--rates", "0.1", "--parquet", rows
+    )
+    assert code == 0, err
+    code, out, err = anowild(*command, rows, "--rates", "0.1", "--sets", "b,a")
+    assert (code, out) == (0, table), err
+    code, out, err = anowild(
+        *command, rows, "--rates", "0.1", "--methods", "ensemble,quick", "--metric",
+        "average_precision",
+    )  # fmt: skip
+    assert code == 0, err
+    assert out.splitlines()[::2] == [
+        "| difference in average_precision at 10 %, 1 seed | b | over sets |",
+        "| ensemble | +0.200 | +0.200 |",
+    ]
+
+
+def test_studies_that_cannot_be_compared(anowild: Run, tmp_path: Path) -> None:
+    path = tmp_path / "study" / "a" / "10pct" / "ensemble" / "seed0" / RESULT
+    path.parent.mkdir(parents=True)
+    row = {"score": "ensemble", "auroc": 0.5, "average_precision": 0.5}
+    facts = {"set": "a", "rate": 0.1, "method": "ensemble", "seed": 0, "rows": [row]}
+    path.write_text(json.dumps(facts))
+    other = tmp_path / "other.parquet"
+    other.write_bytes(b"no table")
+
+    def says(message: str, *arguments: object) -> None:
+        code, _, err = anowild("study", "compare", tmp_path / "study", *arguments)
+        assert (code, message in " ".join(err.split())) == (1, True), err
+
+    says("holds no results", tmp_path / "none")
+    says("cannot be read as Parquet", other)
+    pq.write_table(pa.table({"path": ["a.png"]}), other)
+    says("has no rows of a study", other)
+    says("at 5 % no trial of ensemble has a counterpart", tmp_path / "study")
+    says("method 'other': unknown", tmp_path / "study", "--methods", "other")
+    says("takes one method or two", tmp_path / "study", "--methods", "pca,knn,ensemble")
 
 
 def test_the_interval_of_a_mean() -> None:

@@ -1,4 +1,4 @@
-"""Commands about experiments: study run, study table, study rules, study recalibrate."""
+"""Commands about experiments: study run, table, compare, recalibrate, rules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from anowild.cli import options
 from anowild.cli.help import Command
 from anowild.cli.options import numbers, print_error
+from anowild.errors import UserError
 from anowild.libraries import parquet_library, require
 
 study_app = typer.Typer(
@@ -134,6 +135,40 @@ def study_table(
 
         for path in draw_all(results, out, plots):
             print(path)
+
+
+@study_app.command("compare", cls=Command)
+def study_compare(
+    first: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="Folder, or a Parquet file of its rows.")
+    ],
+    second: Annotated[Path, typer.Argument(metavar="OTHER", help="The same of another study.")],
+    rates: Annotated[str, typer.Option(metavar="SHARES", help="A table for each.")] = "0.05",
+    methods: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="A method of the one and, after a comma, of the other."),
+    ] = "ensemble",
+    sets: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Columns, with commas; all unless given."),
+    ] = None,
+    metric: Annotated[
+        Literal["auroc", "average_precision"], typer.Option(help="What is compared.")
+    ] = "auroc",
+) -> None:
+    """Print paired differences of two studies, STUDY - OTHER: same sets, rates and seeds."""
+    from anowild.study import tables
+    from anowild.study.datasets import names_of
+    from anowild.study.methods import check
+
+    names = methods.split(",")
+    check(names)
+    if len(names) > 2:
+        raise UserError(f"--methods takes one method or two, not '{methods}'")
+    rows = tables.read_rows(first), tables.read_rows(second)
+    for rate in numbers(rates, "--rates"):
+        columns = names_of(sets) if sets else None
+        print(tables.paired(*rows, rate, (names[0], names[-1]), columns, metric))
 
 
 @study_app.command("recalibrate", cls=Command)

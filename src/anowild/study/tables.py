@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,9 +46,36 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[Row]:
     return [{k: r.get(k) for k in FACTS} | row for r in results for row in r["rows"]]
 
 
+def read_rows(study: Path) -> list[Row]:
+    """Read the rows of a study: its folder, or a Parquet file that :func:`write_parquet` made.
+
+    Raises:
+        UserError: there are none; the file cannot be read, or holds something else.
+    """
+    if not study.is_file():
+        return rows_of(collect(study))
+    pa, parquet = parquet_library()
+    try:
+        rows: list[Row] = parquet.read_table(study).to_pylist()
+    except (pa.ArrowException, OSError) as e:
+        raise UserError(f"{study}: cannot be read as Parquet ({e})") from None
+    wanted = {"set", "rate", "method", "seed", "score", "auroc", "average_precision"}
+    if not rows or not wanted <= rows[0].keys():
+        raise UserError(
+            f"{study}: has no rows of a study; `anowild study table --parquet` writes some"
+        )
+    return rows
+
+
 def is_main(row: Row) -> bool:
     """Whether a row stands for its method."""
     return bool(row["score"] == METHODS[row["method"]].main)
+
+
+def is_of_views(row: Row) -> bool:
+    """Whether a row is of a view of an ensemble alone, or of the ensemble without that view."""
+    of_views = row["score"].startswith(("view ", f"{ENSEMBLE} without "))
+    return row["method"] in ENSEMBLES and of_views
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> None:
@@ -136,8 +163,7 @@ def overview(
     order = list({**ENSEMBLES, **METHODS})
     for row in sorted(rows, key=lambda row: order.index(row["method"])):
         method, score = row["method"], row["score"]
-        of_view = score.startswith(("view ", f"{ENSEMBLE} without "))
-        if is_main(row) or (method == ENSEMBLE and of_view):
+        if is_main(row) or (method == ENSEMBLE and is_of_views(row)):
             found[_short(method) if is_main(row) else score][row["set"]][row["seed"]] = row[metric]
     seeds = len({row["seed"] for row in rows})
     head = f"{metric} at {100 * rate:g} %, {seeds} seeds"
@@ -177,12 +203,16 @@ def _above_pixels(found: dict[str, dict[str, dict[int, float]]], sets: Sequence[
     return f"| {ENSEMBLE} - best of raw pixels | {' | '.join(cells)} |"
 
 
-def mean(values: Sequence[float]) -> str:
-    """Format mean ± standard deviation; a single value has no deviation."""
+def mean(values: Sequence[float], sign: Literal["-", "+"] = "-") -> str:
+    """Format mean ± standard deviation; a single value has no deviation.
+
+    Args:
+        sign: ``+`` where a positive mean has its sign, too.
+    """
     if not values:
         return "-"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
+    return f"{statistics.mean(values):{sign}z.3f}{spread}"
 
 
 @dataclass(frozen=True)
@@ -208,21 +238,72 @@ class Interval:
 
 
 def differences(
-    rows: Sequence[Row],
-    first: Callable[[Row], bool],
-    second: Callable[[Row], bool],
-    metric: str = "auroc",
+    first: Iterable[Row], second: Iterable[Row], metric: str = "auroc"
 ) -> dict[str, list[float]]:
     """Return, by set, first minus second row of each pair with the same rate and seed."""
 
-    def by_cell(wanted: Callable[[Row], bool]) -> dict[tuple[Any, ...], float]:
-        return {(r["set"], r["rate"], r["seed"]): r[metric] for r in rows if wanted(r)}
+    def by_cell(rows: Iterable[Row]) -> dict[tuple[Any, ...], float]:
+        return {(r["set"], r["rate"], r["seed"]): r[metric] for r in rows}
 
     a, b = by_cell(first), by_cell(second)
     found: dict[str, list[float]] = defaultdict(list)
     for key in sorted(a.keys() & b.keys()):
         found[key[0]].append(a[key] - b[key])
     return dict(found)
+
+
+def paired(
+    first: Sequence[Row],
+    second: Sequence[Row],
+    rate: float,
+    methods: tuple[str, str] = (ENSEMBLE, ENSEMBLE),
+    sets: Sequence[str] | None = None,
+    metric: str = "auroc",
+) -> str:
+    """Format first minus second of two studies: of each score that both have, a column for each set.
+
+    Pairs are of the same set, rate and seed. A cell is the mean over them ± the deviation over seeds; the
+    last column is the mean over the sets' means ± their deviation.
+
+    Args:
+        first: rows, as :func:`read_rows` returns them.
+        methods: of the first and of the second; of each its main score and those of views are compared.
+        sets: in the order of the columns; all unless given.
+
+    Raises:
+        UserError: no trial of the one has a counterpart in the other.
+    """
+
+    def chosen(rows: Sequence[Row], method: str) -> list[Row]:
+        return [
+            row
+            for row in rows
+            if row["rate"] == rate
+            and row["method"] == method
+            and (sets is None or row["set"] in sets)
+            and (is_main(row) or is_of_views(row))
+        ]
+
+    a, b = chosen(first, methods[0]), chosen(second, methods[1])
+    shared = {row["score"] for row in b}
+    found = {}
+    for score in dict.fromkeys(row["score"] for row in a if row["score"] in shared):
+        one, other = ([row for row in rows if row["score"] == score] for rows in (a, b))
+        found[score] = differences(one, other, metric)
+    names = list(sets or sorted({name for by_set in found.values() for name in by_set}))
+    if not any(found.values()):
+        raise UserError(
+            f"at {100 * rate:g} % no trial of {methods[0]} has a counterpart of {methods[1]} with the "
+            "same set and seed"
+        )
+    seeds = max(len(values) for by_set in found.values() for values in by_set.values())
+    head = f"difference in {metric} at {100 * rate:g} %, {seeds} seed{'s' if seeds > 1 else ''}"
+    lines = [f"| {head} | {' | '.join(names)} | over sets |", "|---" * (len(names) + 2) + "|"]
+    for score, by_set in found.items():
+        over = [statistics.mean(by_set[name]) for name in names if name in by_set]
+        cells = [*(by_set.get(name, []) for name in names), over]
+        lines.append(f"| {score} | {' | '.join(mean(values, '+') for values in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def comparisons(
@@ -240,11 +321,11 @@ def comparisons(
         "|---" * (len(sets) + 3) + "|",
     ]
 
-    def kind(method: str, score: str) -> Callable[[Row], bool]:
-        return lambda row: row["method"] == method and row["score"] == score
+    def kind(method: str, score: str) -> list[Row]:
+        return [row for row in rows if row["method"] == method and row["score"] == score]
 
-    def line(title: str, first: Callable[[Row], bool], second: Callable[[Row], bool]) -> None:
-        found = differences(rows, first, second, metric)
+    def line(title: str, first: list[Row], second: list[Row]) -> None:
+        found = differences(first, second, metric)
         runs = [value for values in found.values() for value in values]
         means = {name: statistics.mean(values) for name, values in found.items()}
         if len(runs) > 1:
