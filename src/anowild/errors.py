@@ -1,4 +1,4 @@
-"""The one exception that is shown to a user as a sentence, without a traceback."""
+"""The exceptions that are shown to a user as a sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class UserError(Exception):
 
 class ViewUnavailable(UserError):
     """A view that cannot be used here, or whose fitting failed; a detector is made of the others."""
+
+
+class LaterVersion(UserError):
+    """A file that a later version of AnoWild wrote; it is left as it is."""

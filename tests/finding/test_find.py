@@ -214,6 +214,17 @@ def test_a_model_that_was_not_written_to_its_end_is_made_again(
     assert np.array_equal(again.score, session.score)
 
 
+def test_a_model_of_a_later_version_stays(photos: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", tiny_settings(views=("pixels",))
+    Job(str(photos), out, settings).finish()
+    description = out / MODEL / "model.json"
+    later = json.loads(description.read_text()) | {"format": 99}
+    description.write_text(json.dumps(later))
+    with pytest.raises(UserError, match=r"model\.json: was written by a later version"):
+        Job(str(photos), out, settings).finished()
+    assert json.loads(description.read_text()) == later
+
+
 def test_a_view_that_failed_is_tried_again(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

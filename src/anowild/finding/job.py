@@ -20,7 +20,7 @@ from anowild.data.dataset.build import check_libraries
 from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.data.readers import ImageSource
 from anowild.device import configure_process, select_device
-from anowild.errors import UserError, ViewUnavailable
+from anowild.errors import LaterVersion, UserError, ViewUnavailable
 from anowild.files import exists, printable, read_json, write_json
 from anowild.finding.time_left import Plan
 from anowild.reviewing.details import seen_in_all
@@ -202,6 +202,8 @@ class Job:
             detector = Detector.load(folder, self.torch_device)
             made = Settings.from_json(detector.training_info["settings"])
             scores = load_training_scores(folder, detector.checksum, digest)
+        except LaterVersion:
+            raise
         except (UserError, KeyError, TypeError) as error:
             # A run that was killed while it wrote the model; the trainings are done, and are not done again.
             log.warning("%s; the model is made again", error)

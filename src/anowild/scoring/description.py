@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from anowild.checked import Amount, Range, checked
 from anowild.data import Preprocess
-from anowild.errors import UserError
+from anowild.errors import LaterVersion, UserError
 from anowild.files import read_json
 from anowild.scoring.calibration import Calibration
 from anowild.settings import RESOLUTIONS
@@ -67,12 +67,15 @@ class Description:
         """Read and check the description of a model.
 
         Raises:
+            LaterVersion: it is of a format that is not known yet.
             UserError: it cannot be read, is of another format, or a field is missing or wrong; the message
                 names the field.
         """
         value = read_json(path)
-        known = isinstance(value, dict) and value.get("format") in FORMATS
-        if not known or isinstance(value["format"], bool):
+        number = value.get("format") if isinstance(value, dict) else None
+        if type(number) is int and number > FORMAT:
+            raise LaterVersion(f"{path}: was written by a later version of AnoWild; update anowild")
+        if type(number) is not int or number not in FORMATS:
             raise UserError(f"{path}: is not of format 4 to {FORMAT}, which this version reads")
         try:
             return _checked(value)
