@@ -139,6 +139,12 @@ def test_a_revision_stays_what_it_was(hub: StandIn, detector: Detector) -> None:
         anowild.from_pretrained(NAME)
     with pytest.raises(UserError, match="there is no such revision"):
         anowild.from_pretrained(NAME, revision="v9")
+    files["model.json"] = b'{"format": 99}'
+    repository.commit(files)
+    with pytest.raises(
+        UserError, match=r"was written by a later version of AnoWild; update anowild$"
+    ):
+        anowild.from_pretrained(NAME)
 
 
 def test_the_cache_is_enough_without_a_network(

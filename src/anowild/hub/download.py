@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from anowild.errors import UserError
+from anowild.errors import LaterVersion, UserError
 from anowild.hub.failures import library, sentences, unreachable
 from anowild.hub.names import HubName, is_hub_name, parse_name, snapshot_name
 from anowild.scoring import Detector
@@ -72,6 +72,8 @@ def load_model(folder: Path, device: torch.device | str, precision: Precision) -
     """
     try:
         return Detector.load(folder, device, precision)
+    except LaterVersion:
+        raise
     except UserError as error:
         name = snapshot_name(folder)
         if name is None:
