@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import PIL
 import pytest
+from PIL import Image
 
 from anowild.arrays import Array
+from anowild.data.readers import Record
 from anowild.data.readers.folder import FolderReader
 from tests.conftest import SHARED
-from tests.data.readers.checks import PICTURES, check, crops, picture, reasons
+from tests.data.readers.checks import PICTURES, check, check_starts, crops, picture, reasons
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs")
@@ -146,6 +148,79 @@ def test_pages_before_the_damage_are_read(tmp_path: Path) -> None:
     reader = FolderReader(str(path))
     assert len(reasons(reader)) == 1
     assert [r.name for r in reader][-1] == str(path)
+
+
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES.keys())
+@pytest.mark.parametrize("bigtiff", [False, True], ids=["classic", "big"])
+def test_a_stack_that_breaks_off_is_told(tmp_path: Path, image: Array, bigtiff: bool) -> None:
+    """Whether the pages' directories are behind all pixels, or each behind those of its page."""
+    stack = np.stack([np.roll(image, 5 * i, axis=0) for i in range(6)])
+    photometric = "rgb" if image.ndim == 3 else "minisblack"
+    for options in ({}, {"metadata": None, "compression": "zlib"}):
+        path = Path(
+            save(tmp_path / "x.tif", stack, photometric=photometric, bigtiff=bigtiff, **options)
+        )
+        data = path.read_bytes()
+        for share in (0.8, 0.5, 0.3):
+            path.write_bytes(data[: int(share * len(data))])
+            records = list(FolderReader(str(path)))
+            whole = [record for record in records if isinstance(record, Record)]
+            assert len(whole) == len(records) - 1 < 6
+            for i, record in enumerate(whole):
+                assert record.name == f"{path}[{i}]"
+                assert np.array_equal(record.pixels.squeeze(), stack[i])
+            assert list(reasons(FolderReader(str(path)))) == [str(path)]
+            check_starts(FolderReader(str(path)), records)
+
+
+def test_pages_of_pillow_that_break_off_are_told(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.roll(GRAY, 5 * i, axis=0)) for i in range(4)]
+    path = tmp_path / "x.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_lzw")
+    data = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        third = file.pages[2].offset
+    path.write_bytes(data[:third])
+    assert reasons(FolderReader(str(path))) == {str(path): "it breaks off after page 2"}
+    assert [r.name for r in FolderReader(str(path))] == [f"{path}[0]", f"{path}[1]", str(path)]
+
+
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES.keys())
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
+def test_pages_that_lack_strips_are_left_out(
+    tmp_path: Path, image: Array, compression: str | None, tile: tuple[int, int] | None
+) -> None:
+    path = tmp_path / "x.tif"
+    rows = None if tile else 8
+    save(path, image, compression=compression, tile=tile, rowsperstrip=rows)
+    assert not reasons(FolderReader(str(path)))
+    with tifffile.TiffFile(path) as file:
+        height = file.pages[0].tags["ImageLength"].valueoffset
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, height, 80)
+    path.write_bytes(data)
+    found = "12 of its 20" if tile else "5 of its 10"
+    assert reasons(FolderReader(str(path))) == {str(path): f"it has {found} strips or tiles"}
+
+
+def test_a_tiff_of_several_pages_with_another_ending(tmp_path: Path) -> None:
+    """By its ending it is one image; pages beyond that would move all numbers behind it."""
+    for name, pages in (("a.png", 1), ("b.png", 3), ("c.png", 1), ("d.tif", 2)):
+        save(tmp_path / name, np.stack([GRAY] * pages).squeeze(), photometric="minisblack")
+    reader = FolderReader(str(tmp_path))
+    records = list(reader)
+    assert reasons(reader) == {
+        str(tmp_path / "b.png"): "it is a TIFF of 3 pages; rename it to .tif"
+    }
+    assert [Path(r.name).name for r in records] == [
+        "a.png",
+        "b.png",
+        "c.png",
+        "d.tif[0]",
+        "d.tif[1]",
+    ]
+    check_starts(reader, records)
 
 
 @pytest.mark.parametrize("bigtiff", [False, True], ids=["classic", "big"])

@@ -129,13 +129,17 @@ def read_pages(
 ) -> Iterator[Record | SkippedImage]:
     """Yield the records of one encoded file; each of several pages has its number in its name.
 
-    A page of more than ``most_pixels`` is skipped, and so are those behind it.
+    A page of more than ``most_pixels`` is skipped, and so are those behind it. A TIFF of several pages with
+    the ending of another kind is skipped as one image: by its ending alone, :func:`records_from` and
+    ``count()`` take it for one.
     """
     count = partial(passed_over.add, REDUCED, name)
     try:
         for page, pages, pixels in encoded.decode(file, passed_over=count, most_pixels=most_pixels):
             if pages == 1:
                 yield Record(name, pixels, origin)
+            elif is_image(name) and not is_tiff(name):
+                raise ValueError(f"it is a TIFF of {pages} pages; rename it to .tif")
             else:
                 yield Record(f"{name}[{page}]", pixels, replace(origin, frame=page))
     # Pillow's decoders raise these, and more, on damaged files.

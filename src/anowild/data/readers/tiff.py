@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -22,6 +24,7 @@ Counter = Callable[[int], None]
 # Tags and values of TIFF 6.0.
 _REDUCED, _OLD_REDUCED, _WIDTH, _HEIGHT, _BITS = 254, 255, 256, 257, 258
 _PHOTOMETRIC, _FILL_ORDER, _DESCRIPTION, _ORIENTATION = 262, 266, 270, 274
+_STRIP_OFFSETS, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 273, 278, 322, 323, 324
 _SAMPLES, _PLANAR, _INK_SET, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 284, 332, 338, 339
 _STK_PLANES = 33629
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
@@ -45,17 +48,23 @@ def decode(
     file: BinaryIO, passed_over: Counter, most_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple[int, int, Array]]:
     """Decode a TIFF page by page; see :func:`anowild.data.readers.encoded.decode`."""
+    directories = _check_directories(file)
+    # Where the file breaks off, at least one page is missing.
+    missing = 0 if directories.complete else 1
     found = _plain_pages(file)
     if found is None:
-        yield from _decode_with_tifffile(file, passed_over, most_pixels)
-        return
-    pages, total = found
-    if total > len(pages):
-        passed_over(total - len(pages))
-    with _opened(file) as image:
-        for number, page in enumerate(pages):
-            image.seek(page)
-            yield number, len(pages), _pillow_pixels(image, most_pixels)
+        for number, pages, pixels in _decode_with_tifffile(file, passed_over, most_pixels):
+            yield number, pages + missing, pixels
+    else:
+        plain, total = found
+        if total > len(plain):
+            passed_over(total - len(plain))
+        with _opened(file) as image:
+            for number, page in enumerate(plain):
+                image.seek(page)
+                yield number, len(plain) + missing, _pillow_pixels(image, most_pixels)
+    if missing:
+        raise ValueError(f"it breaks off after page {directories.pages}")
 
 
 def shape(file: BinaryIO) -> Shape:
@@ -174,6 +183,9 @@ def _pillow_pixels(image: TiffImagePlugin.TiffImageFile, most_pixels: int) -> Ar
     """Return the pixels of a page that :func:`_is_plain`; Pillow turns it upright."""
     tags = image.tag_v2
     check_pixels(tags[_HEIGHT], tags[_WIDTH], most=most_pixels)
+    _check_segments(
+        len(tags[_TILE_OFFSETS if _TILE_OFFSETS in tags else _STRIP_OFFSETS]), _segments(tags)
+    )
     deep_inverted = tags[_PHOTOMETRIC] == _WHITE_IS_ZERO and max(tags.get(_BITS, (1,))) > 8
     image.load()
     if image.mode == "RGBA":
@@ -215,12 +227,20 @@ def _opened_with_tifffile(file: BinaryIO) -> Any:
     return library("tifffile", "a TIFF of this form").TiffFile(file)
 
 
-def _check_directories(file: BinaryIO) -> None:
-    """Check that the directories of pages do not lead in a circle, in which tifffile may go round for ever.
+class _Directories(NamedTuple):
+    """The directories of pages that a file has, and whether the last of them says that it is the last."""
+
+    pages: int
+    complete: bool
+
+
+def _check_directories(file: BinaryIO) -> _Directories:
+    """Follow the directories of pages.
 
     Raises:
-        ValueError: they do.
+        ValueError: they lead in a circle, in which tifffile may go round for ever.
     """
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(16).ljust(16, b"\0")
     order, large = "<" if start[:2] == b"II" else ">", start[2:4].strip(b"\0") == b"+"
@@ -230,19 +250,20 @@ def _check_directories(file: BinaryIO) -> None:
     while at:
         if at in seen:
             raise ValueError(f"its {len(seen)} pages lead in a circle")
-        seen.add(at)
         try:
             file.seek(at)
             (entries,) = struct.unpack(order + count, file.read(struct.calcsize(count)))
-            file.seek(entries * entry, 1)
+            end = file.seek(entries * entry, os.SEEK_CUR)
+            if end > size:
+                return _Directories(len(seen), complete=False)
+            seen.add(at)
+            # Some programs end the file without saying that no page follows.
+            if end == size:
+                break
             (at,) = struct.unpack(order + offset, file.read(struct.calcsize(offset)))
-        except (
-            struct.error,
-            OSError,
-            ValueError,
-            OverflowError,
-        ):  # it breaks off, as tifffile says too
-            return
+        except (struct.error, OSError, ValueError, OverflowError):
+            return _Directories(len(seen), complete=False)
+    return _Directories(len(seen), complete=True)
 
 
 def _kept(tiff: Any) -> Sequence[int]:
@@ -272,8 +293,26 @@ def _planes(tiff: Any) -> int | None:
 def _check(page: Any, most_pixels: int) -> None:
     """Raise ValueError if a page of tifffile claims too much, or is of a form that cannot be read."""
     check_pixels(page.imagelength, page.imagewidth, page.nbytes, most_pixels)
+    _check_segments(len(page.dataoffsets), math.prod(page.chunked))
     if page.shaped[1] != 1:
         raise ValueError(f"it has pages of {page.shaped[1]} layers")
+
+
+def _segments(tags: Any) -> int:
+    """Return how many strips or tiles a page has to have."""
+    height, width = tags[_HEIGHT], tags[_WIDTH]
+    if _TILE_OFFSETS in tags:
+        found = -(-height // tags[_TILE_HEIGHT]) * -(-width // tags[_TILE_WIDTH])
+    else:
+        found = -(-height // (tags.get(_ROWS_PER_STRIP) or height))
+    apart = tags.get(_PLANAR, 1) == 2
+    return int(found * (tags.get(_SAMPLES, 1) if apart else 1))
+
+
+def _check_segments(found: int, needed: int) -> None:
+    """Raise ValueError if a page lacks strips or tiles, in whose place decoders leave black."""
+    if found < needed:
+        raise ValueError(f"it has {found} of its {needed} strips or tiles")
 
 
 def _plane(tiff: Any, page: Any, offset: int, number: int) -> Array:
