@@ -15,6 +15,8 @@ import numpy as np
 
 from anowild.data.readers import restricted_pickle
 from anowild.data.readers.base import (
+    PassedOver,
+    PassedOverTally,
     Provenance,
     Reader,
     Record,
@@ -23,6 +25,7 @@ from anowild.data.readers.base import (
     drain,
     open_tar,
 )
+from anowild.data.readers.folder import beside, holds_images
 from anowild.errors import UserError
 from anowild.files import is_file, is_folder
 
@@ -58,7 +61,8 @@ _BATCH_OF_TEN = re.compile(r"data_batch_[1-5]|test_batch")
 class CifarReader(Reader):
     """Reader of the ``.tar.gz`` of CIFAR-10 or CIFAR-100, or of its unpacked folder.
 
-    The training batches come first, in order. Labels of CIFAR-100 are the fine ones.
+    The training batches come first, in order. Labels of CIFAR-100 are the fine ones. A folder with image
+    files in or below it is no such folder.
     """
 
     def __init__(self, source: str) -> None:
@@ -71,6 +75,12 @@ class CifarReader(Reader):
         if not self.batches:
             raise UserError(f"{source}: holds no batches of CIFAR; download it again")
         self.label_names = self._label_names() if self.layout.meta in names else []
+        self._passed_over = PassedOverTally()
+        if isinstance(self.store, _Folder):
+            root = self.store.root
+            beside(root, [*self.files()], self._passed_over)
+            if root != path:
+                beside(path, [root], self._passed_over)
         self.rows: dict[str, int] = {}  # number of images in the batches read so far
 
     @staticmethod
@@ -78,7 +88,7 @@ class CifarReader(Reader):
         path = Path(source)
         try:
             if is_folder(path):
-                return _folder_of(path) is not None
+                return _folder_of(path) is not None and not holds_images(path)
             if not is_file(path) or not path.name.lower().endswith(_ARCHIVES):
                 return False
             return _looks_like_cifar(path)
@@ -87,6 +97,9 @@ class CifarReader(Reader):
 
     def files(self) -> Iterable[Path]:
         return self.store.files()
+
+    def passed_over(self) -> list[PassedOver]:
+        return self._passed_over.entries()
 
     def shapes(self, most: int) -> Iterator[Shape]:
         return repeat((_SIDE, _SIDE, 3), most)

@@ -216,3 +216,37 @@ def shards(
     except OSError:
         return []
     return found
+
+
+def holds_images(folder: str | Path) -> bool:
+    """Return whether there are image files in a folder or below it; files of a system do not count."""
+    waiting = [str(folder)]
+    seen = set()
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as found:
+                for entry in found:
+                    if is_set_aside(entry.name):
+                        continue
+                    if is_image(entry.name):
+                        return True
+                    if entry.is_dir() and (real := os.path.realpath(entry.path)) not in seen:
+                        seen.add(real)
+                        waiting.append(entry.path)
+        except OSError:
+            continue
+    return False
+
+
+def beside(folder: Path, read: Collection[Path], passed_over: PassedOverTally) -> None:
+    """Count what a folder holds beside what is read of it, where no image is in or below it."""
+    names = {path.name for path in read}
+    for path in sorted(folder.iterdir()):
+        if path.name in names:
+            continue
+        if is_set_aside(path.name):
+            passed_over.add(HIDDEN, path)
+        elif path.is_dir():
+            passed_over.add("folders without images", path)
+        else:
+            passed_over.add(of_ending(path.name), path)

@@ -17,12 +17,15 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data.readers.base import (
     MAX_PIXELS,
+    PassedOver,
+    PassedOverTally,
     Provenance,
     Reader,
     Record,
     Shape,
     SkippedImage,
 )
+from anowild.data.readers.folder import beside, holds_images
 from anowild.errors import UserError
 from anowild.files import is_file, is_folder
 
@@ -53,11 +56,14 @@ class _File:
 class IdxReader(Reader):
     """Reader of an idx file of images, or of a folder of them: training images first, then test images.
 
+    A folder with image files in or below it is no such folder.
+
     Labels come from the file of labels with the corresponding name beside it, if there is one.
     """
 
     def __init__(self, source: str) -> None:
         path = Path(source)
+        self._passed_over = PassedOverTally()
         paths = _find(path) if is_folder(path) else [path]
         if not paths:
             raise UserError(
@@ -69,17 +75,24 @@ class IdxReader(Reader):
         )
         if not self.count():
             raise UserError(f"{path}: holds no images; download it again")
+        if is_folder(path):
+            beside(path, [*self.files()], self._passed_over)
 
     @staticmethod
     def takes(source: str) -> bool:
         path = Path(source)
         try:
-            return bool(_find(path)) if is_folder(path) else _is_images(path)
+            if is_folder(path):
+                return bool(_find(path)) and not holds_images(path)
+            return _is_images(path)
         except OSError:
             return False
 
     def count(self) -> int:
         return sum(part.count for part in self.parts)
+
+    def passed_over(self) -> list[PassedOver]:
+        return self._passed_over.entries()
 
     def files(self) -> Iterable[Path]:
         return [path for part in self.parts for path in (part.path, part.labels) if path]

@@ -20,7 +20,17 @@ from typing import IO
 import numpy as np
 
 from anowild.arrays import Array, read_array
-from anowild.data.readers.base import Provenance, Reader, Record, Shape, SkippedImage
+from anowild.data.readers.base import (
+    PassedOver,
+    PassedOverTally,
+    Provenance,
+    Reader,
+    Record,
+    Shape,
+    SkippedImage,
+)
+from anowild.data.readers.folder import beside, holds_images, is_image
+from anowild.data.readers.listing import of_ending
 from anowild.errors import UserError
 from anowild.files import DAMAGED_ZIP, is_file, is_folder
 from anowild.libraries import library
@@ -39,7 +49,7 @@ class _Part:
 
 
 class TFRecordReader(Reader):
-    """Reader of a ``.tfrecords`` file, a folder of them, or a zip file of them.
+    """Reader of a ``.tfrecords`` file, or of a folder or a zip file of them that holds no image files.
 
     The checksums of all records are verified. Labels are the numbers of the classes, from a NumPy array
     ``name-*.labels`` beside the records.
@@ -53,17 +63,34 @@ class TFRecordReader(Reader):
             if is_file(self.path) and not self.zipped:
                 names = [name for name in _names(self.path.parent) if name.endswith(_LABELS)]
                 self.parts = [_Part(self.path.name, _labels_of(self.path.name, names))]
+                names = []
             else:
-                self.parts = _largest(_names(self.path))
+                names = _names(self.path)
+                self.parts = _largest(names)
         if not self.parts:
             raise UserError(f"{source}: holds no files *{_SUFFIX}; give a folder that does")
+        self._passed_over = PassedOverTally()
+        read = {name for part in self.parts for name in (part.records, part.labels)}
+        smaller = [n for n in names if n.lower().endswith(_SUFFIX) and n not in read]
+        for name in smaller:
+            self._passed_over.add("smaller copies of the same images", self._place(name))
+        if is_folder(self.path):
+            known = [self.path / name for name in (*read, *smaller) if name]
+            beside(self.path, known, self._passed_over)
+        else:
+            for name in names:
+                if name not in {*read, *smaller} and not name.endswith("/"):
+                    self._passed_over.add(of_ending(name), self._place(name))
 
     @staticmethod
     def takes(source: str) -> bool:
         path = Path(source)
         try:
             if is_folder(path) or (is_file(path) and path.suffix.lower() == ".zip"):
-                return any(name.lower().endswith(_SUFFIX) for name in _names(path))
+                names = _names(path)
+                found = any(name.lower().endswith(_SUFFIX) for name in names)
+                images = holds_images(path) if is_folder(path) else any(map(is_image, names))
+                return found and not images
             return is_file(path) and path.suffix.lower() == _SUFFIX
         except Exception:  # of many kinds, on damaged zip files
             return False
@@ -101,6 +128,9 @@ class TFRecordReader(Reader):
                     f"{self._place(str(part.labels))} has {len(labels)} labels; get both again"
                 )
             start = max(0, start - rows)
+
+    def passed_over(self) -> list[PassedOver]:
+        return self._passed_over.entries()
 
     @property
     def _folder(self) -> Path:

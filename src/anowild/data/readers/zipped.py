@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -33,6 +34,9 @@ from anowild.data.readers.listing import HIDDEN, is_set_aside, of_ending
 from anowild.errors import UserError
 from anowild.files import DAMAGED_ZIP, is_file
 
+#: Why members are passed over.
+REPLACED = "members that another of the same name replaces"
+
 
 class ZipReader(Reader):
     """Reader of PNG, JPEG, TIFF, BMP and WebP files in a zip file, in the order of their names.
@@ -54,6 +58,9 @@ class ZipReader(Reader):
         self._passed_over = PassedOverTally()
         self._pages = PassedOverTally()
         self.members = []
+        for name, number in sorted(Counter(names).items()):
+            if number > 1:
+                self._passed_over.add(REPLACED, f"{self.path}/{name}", number - 1)
         for name in sorted(set(names)):
             if _is_wanted(name):
                 self.members.append(name)
