@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import shutil
 import stat
@@ -304,3 +305,163 @@ def test_quarantine_moves_originals_and_undo_moves_them_back(
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
     code, _, err = anowild("clean", "--undo", review)
     assert (code, "holds no quarantine" in err) == (1, True)
+
+
+def folder_of(folder: Path, digits: Array, count: int = 12) -> Path:
+    folder.mkdir(parents=True)
+    for i, image in enumerate(digits[:count]):
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    return folder
+
+
+def review_of(detector: Detector, source: str, review: Path, *removed: str) -> Path:
+    """Make a review of a source, in which some images are marked remove, by the ends of their names."""
+    session = ReviewSession.make(review, detector, source)
+    store = Store(review / MARKS)
+    for end in removed:
+        store.mark([name for name in session.names if name.endswith(end)], "Ada", "remove")
+    store.close()
+    return review
+
+
+def test_quarantine_of_links(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    """A relative link leads to nothing in quarantine, and comes back nevertheless."""
+    folder_of(tmp_path / "pool", digits)
+    links = tmp_path / "images"
+    links.mkdir()
+    for i in range(12):
+        (links / f"{i:02}.png").symlink_to(f"../pool/{i:02}.png")
+    review = review_of(detector, str(links), tmp_path / "review", "03.png", "05.png")
+    out = tmp_path / "clean"
+    assert anowild("clean", review, "-o", out, "--how", "quarantine")[0] == 0
+    assert len([*links.iterdir()]) == 10
+    assert (out / "quarantine" / "03.png").is_symlink()
+    assert "2 images moved back" in anowild("clean", "--undo", out)[1]
+    assert (links / "03.png").read_bytes() == (tmp_path / "pool" / "03.png").read_bytes()
+    assert len([*links.iterdir()]) == 12
+
+
+def test_an_image_that_stays_is_no_link_to_one_that_goes(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path / "images", digits)
+    (folder / "link.png").symlink_to("03.png")
+    review = review_of(detector, str(folder), tmp_path / "review", "03.png")
+    out = tmp_path / "clean"
+    code, _, err = anowild("clean", review, "-o", out, "--how", "quarantine")
+    assert (code, "link.png: stays, and is a link to" in err) == (1, True)
+    assert not out.exists()
+    assert (folder / "03.png").exists()
+
+
+def to_another_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files between folders be moved as between two disks."""
+    rename = Path.rename
+
+    def renamed(source: Path, target: Path) -> Path:
+        if source.suffix == ".png":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+
+
+def test_quarantine_on_another_disk_is_whole_or_not_there(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "images", digits)
+    (folder / "link.png").symlink_to("11.png")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    review = review_of(detector, str(folder), tmp_path / "review", "03.png", "05.png", "link.png")
+    to_another_disk(monkeypatch)
+    out, copy = tmp_path / "clean", shutil.copy2
+
+    def full(source: Path, target: Path, **options: object) -> None:
+        target.write_bytes(source.read_bytes()[:50])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copy2", full)
+    code, _, err = anowild("clean", review, "-o", out, "--how", "quarantine")
+    assert (code, "03.png: cannot be moved" in err, "--undo" in err) == (1, True, True)
+    monkeypatch.setattr("shutil.copy2", copy)
+    assert not [path for path in (out / "quarantine").rglob("*") if path.is_file()]
+    assert "0 images moved back" in anowild("clean", "--undo", out)[1]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+    out = tmp_path / "again"
+    assert anowild("clean", review, "-o", out, "--how", "quarantine")[0] == 0
+    assert len([*folder.iterdir()]) == 10
+    # As of a run that was killed before the original was removed.
+    shutil.copy2(out / "quarantine" / "05.png", folder / "05.png")
+    assert "2 images moved back" in anowild("clean", "--undo", out)[1]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert not [*(out / "quarantine").iterdir()]
+
+
+def test_undo_tells_what_is_gone(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path / "images", digits)
+    review = review_of(detector, str(folder), tmp_path / "review", "03.png", "05.png")
+    out = tmp_path / "clean"
+    assert anowild("clean", review, "-o", out, "--how", "quarantine")[0] == 0
+    (out / "quarantine" / "03.png").unlink()
+    code, _, err = anowild("clean", "--undo", out)
+    assert (code, "1 of 2 files are missing; 1 were moved back" in " ".join(err.split())) == (
+        1,
+        True,
+    )
+    assert (folder / "05.png").exists()
+
+
+def test_clean_takes_images_behind_a_linked_folder(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`link/../images` is the folder beside what the link leads to, not that beside the link."""
+    folder_of(tmp_path / "here" / "images", digits)
+    there = folder_of(tmp_path / "there" / "images", digits[20:])
+    (tmp_path / "there" / "sub").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there" / "sub")
+    monkeypatch.chdir(tmp_path / "here")
+    review = review_of(detector, "link/../images", tmp_path / "review", "03.png")
+    assert anowild("clean", review, "-o", "clean", "--how", "quarantine")[0] == 0
+    assert len([*Path("images").iterdir()]) == 12
+    assert not (there / "03.png").exists()
+
+
+def test_clean_says_what_could_not_be_read(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path / "images", digits)
+    bad, odd = folder / "bad.png", r"new\nline.png"
+    bad.write_bytes(b"x")
+    shutil.copy(folder / "00.png", folder / odd)
+    review = review_of(detector, str(folder), tmp_path / "review", "03.png")
+    code, printed, err = anowild("clean", review, "-o", tmp_path / "clean", "--how", "copies")
+    assert code == 0, err
+    assert "1  in no list: could not be read" in printed
+    log = log_of(tmp_path / "clean")
+    assert log[str(bad)][0] == ""
+    assert log[str(bad)][1].startswith("could not be read (cannot identify")
+    kept = (tmp_path / "clean" / "kept.txt").read_text()
+    assert r"new\\nline.png" in kept
+    assert "bad.png" not in kept + (tmp_path / "clean" / "removed.txt").read_text()
+    table = tmp_path / "table.csv"
+    rows = f"{folder / '00.png'},1.0,0\n{folder / '01.png'},2.0,1\n{bad},nan,0\n"
+    table.write_text("path,score,odd\n" + rows)
+    code, printed, err = anowild("clean", table, "-o", tmp_path / "of_table", "--how", "copies")
+    assert code == 0, err
+    assert "1  in no list: could not be read" in printed
+    assert [path.name for path in (tmp_path / "of_table" / "images").iterdir()] == ["00.png"]
+
+
+def test_a_name_that_goes_goes_everywhere(anowild: Run, tmp_path: Path) -> None:
+    """An archive may hold a name twice."""
+    table = tmp_path / "table.csv"
+    table.write_text("path,score,odd\na,1.0,0\nb,1.0,0\na,3.0,1\n")
+    code, printed, err = anowild("clean", table, "-o", tmp_path / "out", "--how", "list")
+    assert code == 0, err
+    assert "1  goes: another image of this name goes" in printed
+    assert (tmp_path / "out" / "kept.txt").read_text() == "b\n"

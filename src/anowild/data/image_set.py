@@ -16,6 +16,7 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.dataset.format import PackedReader, PackedSet
+from anowild.data.overlap import check_overlap
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage, open_source
 from anowild.data.readers.arrays import to_images
@@ -165,7 +166,7 @@ def open_all(
         splits: splits to read of packed data sets whose source names none (``DATASET:test`` does).
 
     Raises:
-        UserError: a source cannot be opened.
+        UserError: a source cannot be opened, or two of them overlap.
     """
     listed = listed_sources(sources)
     readers: list[ImageSource] = []
@@ -176,6 +177,7 @@ def open_all(
             readers.append(PackedReader(str(source), splits))
         else:
             readers.append(open_source(source))
+    check_overlap(listed, readers)
     return readers
 
 

@@ -6,6 +6,8 @@ back.
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import math
 import os
 import shutil
@@ -16,7 +18,7 @@ from unicodedata import normalize
 
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import as_user_error, new_part_of, printable, read_json, write_json
+from anowild.files import as_user_error, new_part_of, part_of, printable, read_json, write_json
 from anowild.libraries import parquet_library
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
@@ -36,12 +38,16 @@ LIST, REMOVED, LOG, IMAGES, QUARANTINE = (
 MOVED = "quarantine.json"
 
 
+#: Why an image is in neither list: nothing is known of it.
+UNREAD = "could not be read"
+
+
 @dataclass(frozen=True)
 class Decision:
-    """Whether an image stays, and why."""
+    """Whether an image stays, and why; None: neither, as it could not be read."""
 
     path: str
-    stays: bool
+    stays: bool | None
     why: str
 
 
@@ -89,11 +95,14 @@ def clean(
     if out.exists():
         raise UserError(f"{out}: exists already; name a new folder")
     found, base_dir = decide(source, threshold)
+    found = _agreed(found)
     kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
-    gone = list(dict.fromkeys(decision.path for decision in found if not decision.stays))
+    gone = list(dict.fromkeys(decision.path for decision in found if decision.stays is False))
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
     sources = [] if how == "list" else _files(gone if how == "quarantine" else kept, base_dir)
+    if how == "quarantine":
+        _check_links(kept, sources, base_dir)
     part = new_part_of(out)
     try:
         _write_lists(part, found)
@@ -114,7 +123,38 @@ def clean(
         shutil.rmtree(part, ignore_errors=True)
     if how == "quarantine":
         _move(out)
-    return Counter(f"{'stays' if d.stays else 'goes'}: {d.why.partition(' (')[0]}" for d in found)
+    words = {True: "stays", False: "goes", None: "in no list"}
+    return Counter(f"{words[d.stays]}: {d.why.partition(' (')[0]}" for d in found)
+
+
+def _agreed(found: list[Decision]) -> list[Decision]:
+    """Let all images of one name go where one of them does, as of a member that an archive holds twice."""
+    gone = {decision.path for decision in found if decision.stays is False}
+    return [
+        Decision(d.path, False, "another image of this name goes")
+        if d.stays and d.path in gone
+        else d
+        for d in found
+    ]
+
+
+def _check_links(kept: list[str], gone: list[Path], base_dir: Path) -> None:
+    """Check that no image that stays is a link to one that goes.
+
+    Raises:
+        UserError: one is.
+    """
+    real = {os.path.realpath(file) for file in gone}
+    for path in kept:
+        try:
+            file = _file(path, base_dir)
+        except UserError:  # of an archive
+            continue
+        if file.is_symlink() and os.path.realpath(file) in real:
+            raise UserError(
+                f"{printable(path)}: stays, and is a link to {os.path.realpath(file)}, which goes; mark both "
+                "alike"
+            )
 
 
 def undo(out: Path) -> int:
@@ -122,27 +162,39 @@ def undo(out: Path) -> int:
 
     Raises:
         UserError: there is no quarantine, another file has taken an original's place, or a file cannot be
-            moved; the same call goes on.
+            moved; the same call goes on. Files are missing; the others were moved back.
     """
     pairs = _moved(out)
-    count = 0
+    count, missing = 0, []
     for original, moved in pairs:
-        if not moved.exists():
+        if not os.path.lexists(moved):
+            if not os.path.lexists(original):
+                missing.append(moved)
             continue
-        if original.exists():
+        if os.path.lexists(original):
+            if _is_copy(
+                moved, original
+            ):  # whoever moved it was killed before the original was removed
+                moved.unlink()
+                continue
             raise UserError(
                 f"{original}: there is another file now; move one of the two away, and give the same "
                 f"command again ({moved} is still in quarantine)"
             )
         _move_file(moved, original)
         count += 1
+    if missing:
+        raise UserError(
+            f"{missing[0]}: is not there any more, nor at its old place ({len(missing)} of {len(pairs)} files "
+            f"are missing; {count} were moved back)"
+        )
     return count
 
 
 def _move(out: Path) -> None:
     """Move the originals that go into the quarantine."""
     for original, moved in _moved(out):
-        if original.exists() and not moved.exists():
+        if os.path.lexists(original) and not os.path.lexists(moved):
             _move_file(original, moved)
 
 
@@ -158,14 +210,42 @@ def _moved(out: Path) -> list[tuple[Path, Path]]:
 
 
 def _move_file(source: Path, target: Path) -> None:
+    """Move a file, or a link as it is; to another disk, it is whole there before it goes here."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(source, target)
+        try:
+            source.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy_whole(source, target)
+            source.unlink()
     except OSError as error:
         raise UserError(
             f"{source}: cannot be moved to {target} ({error.strerror or error}); "
             "files that were moved can be brought back with --undo"
         ) from error
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy a file with its times and rights, or a link as it is; never to a part of it."""
+    temporary = part_of(target)
+    try:
+        shutil.copy2(source, temporary, follow_symlinks=False)
+        if not temporary.is_symlink():
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_copy(copy: Path, original: Path) -> bool:
+    """Return whether both are files of the same content, and not one file with two names."""
+    both = (copy, original)
+    if any(path.is_symlink() or not path.is_file() for path in both):
+        return False
+    return not copy.samefile(original) and filecmp.cmp(*both, shallow=False)
 
 
 def _of_review(session: ReviewSession, folder: Path, threshold: float | None) -> list[Decision]:
@@ -190,7 +270,8 @@ def _of_review(session: ReviewSession, folder: Path, threshold: float | None) ->
             found.append(Decision(name, False, why))
         else:
             found.append(Decision(name, True, f"not decided ({score:.3f})"))
-    return found
+    unread = session.images.unread
+    return found + [Decision(name, None, f"{UNREAD} ({why})") for name, why in unread]
 
 
 def _of_table(path: Path) -> list[Decision]:
@@ -216,11 +297,13 @@ def _of_table(path: Path) -> list[Decision]:
 
 
 def _decision(path: str, score: float, odd: float) -> Decision:
-    """Return the decision of a row of a table of scores.
+    """Return the decision of a row of a table of scores; an image without a score could not be read.
 
     Raises:
         ValueError: ``odd`` is neither 0 nor 1.
     """
+    if math.isnan(score):
+        return Decision(path, None, UNREAD)
     if odd not in (0, 1):
         raise ValueError(f"odd is {odd} for {printable(path)}")
     return Decision(path, odd == 0, f"{'above' if odd else 'below'} the limit ({score:.3f})")
@@ -228,10 +311,10 @@ def _decision(path: str, score: float, odd: float) -> Decision:
 
 def _write_lists(folder: Path, found: list[Decision]) -> None:
     for name, stays in ((LIST, True), (REMOVED, False)):
-        paths = (decision.path for decision in found if decision.stays == stays)
+        paths = (decision.path for decision in found if decision.stays is stays)
         (folder / name).write_bytes(b"".join(_bytes(path) + b"\n" for path in paths))
     with (folder / LOG).open("w", newline="", encoding="utf-8") as file:
-        rows = ((printable(d.path), int(d.stays), d.why) for d in found)
+        rows = ((printable(d.path), "" if d.stays is None else int(d.stays), d.why) for d in found)
         write_spreadsheet(file, ("path", "stays", "why"), rows)
 
 
@@ -248,13 +331,18 @@ def _file(path: str, base_dir: Path) -> Path:
     """Return the file of an image, whose path may have got backslashes, or letters composed otherwise."""
     slashes = path.replace("\\", "/")
     for spelling in (path, slashes, *(normalize(form, slashes) for form in ("NFC", "NFD"))):
-        file = Path(os.path.normpath(base_dir / spelling))
+        file = _plain(base_dir / spelling)
         if file.is_file():
             return file
     raise UserError(
         f"{printable(path)}: there is no such file in {base_dir}; run this command in the folder "
         "where the images were scored, or with --how list if images are not single files"
     )
+
+
+def _plain(path: Path) -> Path:
+    """Return a path without ``..``, which behind a linked folder leads to that of the folder itself."""
+    return Path(os.path.realpath(path.parent)) / path.name if ".." in path.parts else path
 
 
 def _targets(sources: list[Path], folder: Path) -> list[tuple[Path, Path]]:
@@ -270,8 +358,11 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _bytes(path: str) -> bytes:
-    """Encode a path as the file system does; line breaks and lone surrogates are escaped, as in clean.csv."""
-    path = path.replace("\n", "\\n")
+    r"""Encode a path as the file system does; backslashes and line breaks are ``\\`` and ``\n``.
+
+    Lone surrogates that stand for no byte are escaped as in clean.csv.
+    """
+    path = path.replace("\\", r"\\").replace("\n", r"\n")
     try:
         return os.fsencode(path)
     except UnicodeEncodeError:

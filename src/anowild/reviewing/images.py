@@ -53,11 +53,8 @@ class ReviewImages:
         self._number = np.full(len(parts), -1)
         self._number[rows] = np.arange(len(rows))
         self._table = table.take(rows)
-        self._left_out = table.filter(table["left_out"].is_valid()).select(["name", "left_out"])
-        self.names: list[str] = [
-            name if raw is None else raw.decode("utf-8", "surrogateescape")
-            for name, raw in zip(self._column("name"), self._column("raw_name"), strict=True)
-        ]
+        self._left_out = table.filter(table["left_out"].is_valid())
+        self.names: list[str] = _names(self._table)
         self.originals = Originals(packed.description["recipe"]["how"]["sources"], base_dir)
 
     def __len__(self) -> int:
@@ -156,6 +153,11 @@ class ReviewImages:
                 found.setdefault(i, []).append(finding.kind + other)
         return {i: "; ".join(words) for i, words in found.items()}
 
+    @property
+    def unread(self) -> list[tuple[str, str]]:
+        """Name of each image that could not be used, and why."""
+        return [*zip(_names(self._left_out), self._left_out["left_out"].to_pylist(), strict=True)]
+
     @cached_property
     def left_out(self) -> list[PassedOver]:
         """What could not be used, by reason, the most frequent first; then what was passed over."""
@@ -189,6 +191,15 @@ class ReviewImages:
         return self.originals.read(
             source, frame, int(self._parts[i]), int(self._positions[i]), page
         )
+
+
+def _names(table: Any) -> list[str]:
+    """Return the names in rows of a manifest, as the file system has them."""
+    names, raw = (table[column].to_pylist() for column in ("name", "raw_name"))
+    return [
+        name if data is None else data.decode("utf-8", "surrogateescape")
+        for name, data in zip(names, raw, strict=True)
+    ]
 
 
 def prepare_images(
