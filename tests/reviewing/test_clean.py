@@ -431,6 +431,42 @@ def test_clean_takes_images_behind_a_linked_folder(
     assert not (there / "03.png").exists()
 
 
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize("review", ["review", "work/images.anowild/review"])
+def test_clean_takes_the_images_beside_a_review_that_was_moved(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    copied: bool, review: str,
+) -> None:  # fmt: skip
+    first, second = tmp_path / "first", tmp_path / "second"
+    folder_of(first / "images", digits)
+    monkeypatch.chdir(first)
+    review_of(detector, "images", Path(review), "03.png")
+    if copied:
+        shutil.copytree(first, second)
+    else:
+        monkeypatch.chdir(tmp_path)
+        first.rename(second)
+    monkeypatch.chdir(second)
+    code, _, err = anowild("clean", review, "-o", "clean", "--how", "quarantine")
+    assert code == 0, err
+    assert not (second / "images" / "03.png").exists()
+    assert not copied or (first / "images" / "03.png").exists()
+
+
+def test_a_review_that_is_moved_alone_keeps_its_images(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(tmp_path / "here" / "images", digits)
+    monkeypatch.chdir(tmp_path / "here")
+    review_of(detector, "images", Path("review"), "03.png")
+    (tmp_path / "there").mkdir()
+    Path("review").rename(tmp_path / "there" / "review")
+    command = ("clean", tmp_path / "there" / "review", "-o", "clean", "--how", "copies")
+    code, _, err = anowild(*command)
+    assert code == 0, err
+    assert len([*Path("clean/images").iterdir()]) == 11
+
+
 def test_clean_says_what_could_not_be_read(
     anowild: Run, detector: Detector, digits: Array, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from anowild.data import ImageStream, PackedSet
 from anowild.data.dataset.format import PackedReader
 from anowild.data.image_set import Batch, Source
 from anowild.errors import UserError
-from anowild.files import atomic_write, printable, read_json, write_json
+from anowild.files import atomic_write, exists, printable, read_json, write_json
 from anowild.reviewing.alike import compacted
 from anowild.reviewing.folder import FACTS, IMAGES, SCORES
 from anowild.reviewing.images import SPLIT, ReviewImages, prepare_images
@@ -164,6 +164,7 @@ class ReviewSession:
         facts = {
             "format": FORMAT, "scored": scored, "images": len(scores.score),
             "set": str(packed.path.absolute()), "from": str(Path.cwd()), "features": origin,
+            "folder": str(folder.absolute()),
         }  # fmt: skip
         write_json(folder / FACTS, facts)
         for name in EARLIER:
@@ -184,7 +185,8 @@ class ReviewSession:
                 "marks are kept"
             )
         try:
-            place, base = (checked(str, value[name], name) for name in ("set", "from"))
+            place, base = (Path(checked(str, value[name], name)) for name in ("set", "from"))
+            before = Path(checked(str, value.get("folder", str(folder.absolute())), "folder"))
             count = checked(Count, value["images"], "images")
             with np.load(folder / SCORES, allow_pickle=False) as arrays:
                 groups: dict[str, dict[str, Array]] = {"cue": {}, "view": {}}
@@ -196,13 +198,13 @@ class ReviewSession:
                 scores = Scores(arrays["score"], groups["cue"], groups["view"], tile)
                 scores.check()
                 features = arrays["features"]
-            packed = PackedSet(_moved_along(Path(place), folder))
+            packed = _set_of(place, before, folder)
             whole = (
                 len(scores.score) == len(features) == packed.counts.get(SPLIT) == count
                 and features.ndim == 2
                 and features.dtype.kind == "f"
             )  # fmt: skip
-            images = ReviewImages(packed, Path(base))
+            images = ReviewImages(packed, _base_of(base, before, folder, packed))
         except UserError:
             raise
         except Exception as error:  # damaged archives raise errors of many kinds
@@ -254,12 +256,33 @@ def _facts(folder: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) and facts.get("format") == FORMAT else {}
 
 
-def _moved_along(packed: Path, folder: Path) -> Path:
-    """Return where the data set of a review lies, also if both were moved together."""
-    for beside in (folder / IMAGES, folder.parent / IMAGES):
-        if not packed.exists() and beside.exists():
-            return beside
-    return packed
+def _set_of(place: Path, before: Path, folder: Path) -> PackedSet:
+    """Open the data set of a review, also if both were moved or copied together.
+
+    Args:
+        place: of the data set when the review was written.
+        before: the review's folder at that time.
+        folder: the review's folder.
+    """
+    beside = [path for path in (folder / IMAGES, folder.parent / IMAGES) if not place.exists()]
+    found = (path for path in (_moved_along(place, before, folder), *beside) if path.exists())
+    return PackedSet(next(found, place))
+
+
+def _base_of(base: Path, before: Path, folder: Path, packed: PackedSet) -> Path:
+    """Return the folder that names are relative to, also if it was moved or copied with the review."""
+    moved = _moved_along(base, before, folder)
+    sources = packed.description["recipe"]["how"]["sources"]
+    there = all(exists(moved / source) for source in sources if exists(base / source))
+    return moved if there and any(exists(moved / source) for source in sources) else base
+
+
+def _moved_along(path: Path, before: Path, folder: Path) -> Path:
+    """Return where a path is now if the folder above it and the review was moved or copied."""
+    old, new = before, folder.absolute()
+    while old.name == new.name and old != old.parent and new != new.parent:
+        old, new = old.parent, new.parent
+    return new / path.relative_to(old) if path.is_relative_to(old) else path
 
 
 def warn_unmatched_marks(session: ReviewSession, store: Store) -> None:
