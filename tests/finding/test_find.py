@@ -279,6 +279,15 @@ def test_what_a_run_did_not_come_to_write_is_written(
     serve(Job(str(photos), out, settings), port=0, open_browser=False)
     assert len(scores_of(out)) == 120
     assert (out / REPORT).exists()
+    # Another name, and a file that is no image: the images are the same.
+    (photos / "027.png").rename(photos / "027 renamed.png")
+    (photos / "a junk.png").write_bytes(b"x")
+    serve(Job(str(photos), out, settings), port=0, open_browser=False)
+    assert any("027 renamed.png" in name for name in scores_of(out))
+    assert "a junk.png" in (out / REPORT).read_text()
+    at = (out / REPORT).stat().st_mtime_ns
+    serve(Job(str(photos), out, settings), port=0, open_browser=False)
+    assert (out / REPORT).stat().st_mtime_ns == at
 
 
 def test_few_images_are_ranked_by_the_views_that_can(photos: Path, tmp_path: Path) -> None:

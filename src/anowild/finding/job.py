@@ -17,6 +17,7 @@ from anowild.arrays import Array
 from anowild.checked import checked
 from anowild.data import PackedSet, choose_preprocess, open_all
 from anowild.data.dataset.build import check_libraries
+from anowild.data.dataset.format import DESCRIPTION as IMAGES_DESCRIPTION
 from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.data.readers import ImageSource
 from anowild.device import configure_process, select_device
@@ -282,9 +283,12 @@ class Job:
         write_review_report(detector, session, self.out / REPORT, self.out / MODEL)
 
     def left(self) -> bool:
-        """Return whether the table and the report are there, of the final model."""
-        model, written = self.out / MODEL / DESCRIPTION, (self.out / SCORES, self.out / REPORT)
-        return all(path.exists() and not _newer(model, path) for path in written)
+        """Return whether the table and the report are there, of the final model and of the images as they are named."""
+        read = (self.out / MODEL / DESCRIPTION, self.packed.path / IMAGES_DESCRIPTION)
+        written = (self.out / SCORES, self.out / REPORT)
+        return all(
+            path.exists() and not any(_newer(before, path) for before in read) for path in written
+        )
 
     def finish(self) -> tuple[Detector, ReviewSession]:
         """Do everything without a page in between."""
