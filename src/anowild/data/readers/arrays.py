@@ -162,6 +162,11 @@ class ArrayReader(StackReader):
                     yield np.frombuffer(data, self.dtype).reshape(self.shape[1:])
                     number += 1
         except _DAMAGES as error:
+            if "CRC-32" in str(error):  # told at the end of the stream, wherever the damage is
+                raise UserError(
+                    f"{self.name}: its checksum is wrong, and nobody can tell which of its images are "
+                    "damaged; write or copy it again"
+                ) from error
             # Nothing beyond the damage in a compressed stream can be read.
             yield from repeat(error, self.shape[0] - number)
 
