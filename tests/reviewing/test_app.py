@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 import time
@@ -26,6 +27,7 @@ from anowild.http.security import access_rules
 from anowild.reviewing.app import MAX_IMAGES, Review
 from anowild.reviewing.export import write_marks
 from anowild.reviewing.folder import FACTS, SCORES
+from anowild.reviewing.query import Query
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.serve import Server, serve
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
@@ -328,6 +330,21 @@ def test_other_scores_take_the_place_of_the_first(client: TestClient, review: Re
     review.rerank(Ranking(replace(session, scores=scores), ranking_of(review).detector), None)
     assert client.get("/api/status").json()["version"] == 2
     assert numbers_of(client, "sort=score") != before
+
+
+def test_a_folder_whose_name_is_no_text_can_be_chosen(
+    detector: Detector, images: Path, tmp_path: Path
+) -> None:
+    for number, name in enumerate((b"caf\xe9", b"plain")):
+        folder = tmp_path / "images" / os.fsdecode(name)
+        folder.mkdir(parents=True)
+        for path in sorted(images.iterdir())[12 * number : 12 * number + 12]:
+            (folder / path.name).write_bytes(path.read_bytes())
+    session = ReviewSession.make(tmp_path / "review", detector, str(tmp_path / "images"))
+    ranking = Ranking(session, detector)
+    folders = ranking.about()["folders"]
+    assert [Path(folder).name for folder in folders] == ["caf\\xe9", "plain"]
+    assert [len(ranking.select(Query(folder=folder), [])) for folder in folders] == [12, 12]
 
 
 def test_marks_of_several_reviewers_and_undo(client: TestClient, review: Review) -> None:

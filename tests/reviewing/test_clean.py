@@ -161,11 +161,17 @@ def test_clean_refuses_unusable_sources_and_leaves_nothing(
     anowild(
         "score", model_folder, tmp_path / "images.npy", "-o", tmp_path / "all.csv", "--budget", "30"
     )
+    found, table = tmp_path / "found", tmp_path / "table"
+    shutil.copytree(review_folder, found / "review")
+    table.mkdir()
+    (table / "table.review.json").write_text("{}")
     left = set(tmp_path.iterdir())
     for source, options, sentence in (
         (review_folder, ["-o", here], "exists already"),
         (tmp_path / "absent", ["-o", tmp_path / "x"], "cannot be read"),
-        (here, ["-o", tmp_path / "x"], "cannot be read"),
+        (here, ["-o", tmp_path / "x"], "here: is no review; give the folder review in what"),
+        (found, ["-o", tmp_path / "x"], f"is no review; give {found / 'review'}"),
+        (table, ["-o", tmp_path / "x"], "is the review of a table, which has no images"),
         (tmp_path / "plain.csv", ["-o", tmp_path / "x"], "no column 'odd'"),
         (tmp_path / "line.csv", ["-o", tmp_path / "x"], "there is no such file in"),
         (tmp_path / "line.csv", ["-o", tmp_path / "x", "--threshold", "2"], "belongs to a review"),

@@ -20,6 +20,7 @@ from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import as_user_error, new_part_of, part_of, printable, read_json, write_json
 from anowild.libraries import parquet_library
+from anowild.reviewing.folder import FACTS, REVIEWED
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
 
@@ -66,11 +67,31 @@ def decide(source: Path, threshold: float | None) -> tuple[list[Decision], Path]
         UserError: the source is neither a review nor such a table, or is damaged.
     """
     if source.is_dir():
+        _check_review(source)
         session = ReviewSession.load(source)
         return _of_review(session, source, threshold), session.base_dir
     if threshold is not None:
         raise UserError("--threshold belongs to a review; a table of scores has its own limit")
     return _of_table(source), Path.cwd()
+
+
+def _check_review(folder: Path) -> None:
+    """Check that a folder is the review of images.
+
+    Raises:
+        UserError: it is something else; the message says what to give.
+    """
+    if (folder / REVIEWED).exists():
+        raise UserError(
+            f"{folder}: is the review of a table, which has no images to link; `anowild marks {folder} -o "
+            "marks.csv` writes what was marked"
+        )
+    if not (folder / FACTS).exists():
+        below = folder / "review"
+        give = (
+            below if (below / FACTS).exists() else "the folder review in what `anowild find` made"
+        )
+        raise UserError(f"{folder}: is no review; give {give}")
 
 
 def clean(

@@ -82,7 +82,7 @@ class Ranking:
             )
         return {
             "sorts": self.sorts(),
-            "folders": [printable(folder) for folder in self.folders],
+            "folders": self.folders,
             "findings": found,
             "views": [{"name": name, "title": name} for name in session.scores.views],
             "least_marks": MIN_MARKS,
@@ -284,8 +284,9 @@ class Ranking:
 
     @cached_property
     def folder_of(self) -> Array:
-        """The folder of each image, as text [N]."""
-        return np.array([str(PurePath(name).parent) for name in self.session.names], object)
+        """The folder of each image, as the page names it, [N]."""
+        names = self.session.names
+        return np.array([printable(str(PurePath(name).parent)) for name in names], object)
 
     @cached_property
     def folders(self) -> list[str]:

@@ -8,6 +8,7 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -97,7 +98,7 @@ class Table:
                 self._file = tempfile.TemporaryFile(dir=out.absolute().parent)  # noqa: SIM115
             except OSError as error:
                 raise as_user_error(error, out) from error
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
 
     def begin(self, count: int | None) -> None:
         """Do nothing; see :class:`Sink`."""
@@ -218,6 +219,12 @@ class Table:
         *values, length = self._values.unpack_from(entry)
         text = entry[self._values.size :]
         return values, text[length:].decode("utf-8", "surrogatepass"), text[:length].decode()
+
+
+def _close(file: IO[bytes]) -> None:
+    """Close a temporary file; what a full disk did not take is of no use any more."""
+    with suppress(OSError):
+        file.close()
 
 
 def write_rows(

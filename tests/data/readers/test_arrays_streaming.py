@@ -91,22 +91,27 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
 
 
 def test_what_stands_behind_a_damage_is_left_out(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 16, (100, 64, 64), dtype=np.uint8)
-    np.savez_compressed(tmp_path / "x.npz", images)
-    data = bytearray((tmp_path / "x.npz").read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 2000] = b"\xff" * 2000
-    (tmp_path / "x.npz").write_bytes(data)
-    reader = ArrayReader(str(tmp_path / "x.npz"))
+    images = np.random.default_rng(0).integers(0, 256, (400, 64, 64), dtype=np.uint8)
+    path = tmp_path / "x.npz"
+    # It checks each of its blocks, of which the second is damaged.
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive,
+        archive.open("x.npy", "w") as file,
+    ):
+        np.save(file, images)
+    data = bytearray(path.read_bytes())
+    place = len(data) * 3 // 4
+    data[place : place + 2000] = bytes(2000)
+    path.write_bytes(data)
+    reader = ArrayReader(str(path))
     records = list(reader)
-    assert len(records) == 100
+    assert len(records) == 400
     assert isinstance(records[0], Record)
     assert np.array_equal(records[0].pixels[:, :, 0], images[0])
-    # The stream's structure tells the damage.
     first = next(i for i, r in enumerate(records) if isinstance(r, SkippedImage))
     assert all(isinstance(r, SkippedImage) for r in records[first:])
-    assert [r.name for r in records] == [f"{reader.name}[{i}]" for i in range(100)]
-    assert isinstance(list(reader.records(90))[-1], SkippedImage)
+    assert [r.name for r in records] == [f"{reader.name}[{i}]" for i in range(400)]
+    assert isinstance(list(reader.records(390))[-1], SkippedImage)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
