@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,36 @@ def test_a_model_goes_with_it(fitted: AnomalyDetector, images: Array, tmp_path: 
         AnomalyDetector.load(tmp_path / "model")
     with pytest.raises(NotFittedError):
         AnomalyDetector().save(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"parameters": {"layout": "XYZ"}}, "layout is 'XYZ'"),
+        ({"parameters": {"contamination": "x"}}, "contamination is 'x'"),
+        ({"decision_scores": []}, "decision_scores is empty"),
+        ({"value_range": [2.0, 1.0]}, r"value_range is \[2.0, 1.0\]"),
+    ],
+)
+def test_a_damaged_file_is_told(
+    fitted: AnomalyDetector, tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
+    fitted.save(tmp_path)
+    saved = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps(saved | change))
+    with pytest.raises(UserError, match=rf"estimator\.json: is damaged \({sentence}"):
+        AnomalyDetector.load(tmp_path)
+
+
+def test_an_unpickled_model_has_no_folder(fitted: AnomalyDetector) -> None:
+    assert pickle.loads(pickle.dumps(fitted)).detector_.folder is None
+
+
+def test_values_of_another_type_than_in_training_are_said(
+    fitted: AnomalyDetector, images: Array
+) -> None:
+    with pytest.raises(ValueError, match="X holds values of type int64 from 0 to 255"):
+        fitted.predict(images.astype(np.int64))
 
 
 def test_it_is_a_step_and_is_searched(images: Array) -> None:

@@ -48,8 +48,11 @@ class _Saved:
     decision_scores: Sequence[float]
 
     def __post_init__(self) -> None:
-        if self.value_range is not None and len(self.value_range) != 2:
-            raise ValueError(f"value_range is {list(self.value_range)}")
+        ends = self.value_range
+        if ends is not None and (len(ends) != 2 or not ends[0] < ends[1]):
+            raise ValueError(f"value_range is {list(ends)}")
+        if not len(self.decision_scores):
+            raise ValueError("decision_scores is empty")
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
@@ -192,6 +195,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         except ValueError as error:
             raise UserError(f"{path}: is damaged ({error}); fit and save it again") from error
         estimator = cls(**{**parameters, "device": device})
+        try:
+            estimator._check_parameters()
+        except ValueError as error:
+            raise UserError(f"{path}: is damaged ({error}); fit and save it again") from error
         detector = Detector.load(folder, device)
         if detector.checksum != saved.model:
             raise UserError(
@@ -245,6 +252,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
                 for name, content in files.items():
                     (Path(folder) / Path(name).name).write_bytes(content)
                 self.detector_ = Detector.load(folder, self.device)
+            self.detector_.folder = None  # it is gone
 
     def _check_parameters(self) -> None:
         if not isinstance(self.layout, str) or self.layout not in LAYOUTS:
@@ -314,6 +322,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             self._side = (
                 max(MIN_SIDE, int(np.ceil(np.sqrt(found.shape[1])))) if wanted == 2 else None
             )
+        elif self._range is None and found.dtype not in (np.uint8, np.uint16, np.bool_):
+            self._range_of(found)
         if self.layout == "NHW":
             return np.asarray(found[..., None])
         if self.layout == "NCHW":

@@ -191,6 +191,19 @@ def test_names_changed_by_a_spreadsheet_program_are_found(
     assert api.share(table, "images", "cleanvision", "o")["shared"] == 1
 
 
+def test_images_that_could_not_be_read_are_left_out(
+    digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `anowild watch` lists them, without a score."""
+    monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    Image.fromarray(digits[0]).save("images/a.png")
+    Path("images/b.png").write_bytes(b"x")
+    Path("table.csv").write_text("path,score,odd\nimages/a.png,1.0,1\nimages/b.png,nan,0\n")
+    assert api.share(Path("table.csv"), "images", "cleanvision", "o")["shared"] == 1
+    assert "table.csv: 1 images without a score" in caplog.text
+
+
 def test_names_that_differ_in_case_or_are_too_long_stay_apart(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path, tmp_path, "copies", [])
     pixels = np.zeros((4, 4, 1), np.uint8)

@@ -7,6 +7,8 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,7 +19,8 @@ from PIL import Image
 import anowild as anowild_package
 from anowild.arrays import Array
 from anowild.errors import UserError
-from anowild.exporting.formats import export
+from anowild.exporting import formats
+from anowild.exporting.formats import export, facts_of
 from anowild.exporting.graph import Outputs
 from anowild.portable.facts import METADATA, Facts
 from anowild.portable.model import PortableModel
@@ -170,6 +173,88 @@ def test_unusable_images_are_named(onnx_file: Path) -> None:
             model.usable(pixels)
 
 
+@pytest.mark.parametrize("wanted", ["uint8", "uint16", "float32"])
+def test_black_and_white_are_values_of_any_type(onnx_file: Path, wanted: str) -> None:
+    """What the graph gets has the values that `Preprocess` gets."""
+    model = PortableModel(onnx_file, threads=1)
+    model._rule = replace(model._rule, black=0.0, white=4095.0)
+    model.facts = replace(model.facts, pixels=wanted)
+    for kind in (np.bool_, np.uint8, np.uint16, np.float32):
+        pixels = (np.arange(81) % 2).reshape(9, 9, 1).astype(kind)
+        if np.can_cast(kind, wanted) or wanted == "float32":
+            found = model.usable(pixels)
+            assert found.dtype == wanted
+            assert np.array_equal(found, pixels)
+        else:
+            with pytest.raises(ValueError, match="its values are of type"):
+                model.usable(pixels)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"pixels": "qint8"}, "metadata.pixels is 'qint8'"),
+        ({"views": ["pixels"]}, "it names 1 views, and has 5"),
+        ({"format": 99}, "later version"),
+    ],
+)
+def test_damaged_facts_are_told(
+    onnx_file: Path, tmp_path: Path, change: dict[str, object], sentence: str, anowild: Run
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(onnx_file)
+    (entry,) = (one for one in model.metadata_props if one.key == METADATA)
+    entry.value = json.dumps(json.loads(entry.value) | change)
+    damaged = tmp_path / "damaged.onnx"
+    onnx.save(model, damaged)
+    code, _, err = anowild("score", damaged, tmp_path)
+    assert (code, sentence in " ".join(err.split())) == (1, True), err
+
+
+def test_openvino_files_belong_together_whenever_it_is_killed(
+    whole: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Openvino itself is stood in for: it writes two files."""
+    out = tmp_path / "model.xml"
+    out.write_text("of another model")
+    out.with_suffix(".bin").write_bytes(b"of another model")
+
+    class OpenVino:
+        @staticmethod
+        def convert_model(path: Path) -> Any:
+            return SimpleNamespace(set_rt_info=lambda *_: None)
+
+        @staticmethod
+        def save_model(model: Any, path: Path, compress_to_fp16: bool) -> None:
+            path.write_text("new")
+            path.with_suffix(".bin").write_bytes(b"new")
+
+    monkeypatch.setattr("anowild.exporting.formats.require", lambda *_: OpenVino)
+    monkeypatch.setattr("anowild.exporting.formats._write_onnx", lambda *_: None)
+    replace_file = Path.replace
+
+    def killed(source: Path, target: Path) -> Path:
+        if target == out:
+            raise KeyboardInterrupt
+        return replace_file(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            formats._write_openvino(None, facts_of(whole), out)  # type: ignore[arg-type]
+    assert not out.exists()
+    formats._write_openvino(None, facts_of(whole), out)  # type: ignore[arg-type]
+    assert {path.name for path in tmp_path.iterdir()} == {"model.xml", "model.bin"}
+    assert (out.read_text(), out.with_suffix(".bin").read_bytes()) == ("new", b"new")
+
+
+def test_a_detector_whose_folder_is_gone_is_exported(
+    whole: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "folder", tmp_path / "gone")
+    assert facts_of(whole).threshold == Detector.threshold()
+
+
 def test_mistakes_are_sentences(
     whole: Detector,
     onnx_file: Path,
@@ -189,6 +274,17 @@ def test_mistakes_are_sentences(
         (tmp_path / name).touch()
     with pytest.raises(UserError, match="takes uint16"):
         export(whole, tmp_path / "m.html", "page", "uint16", runtime=tmp_path)
+    assert whole.folder is not None
+    low = Detector.load(whole.folder, "cpu", precision="bfloat16")
+    with pytest.raises(UserError, match="load it in float32 to export it"):
+        export(low, tmp_path / "m.onnx")
+    code, _, err = anowild("score", "-o", tmp_path / "x.csv", onnx_file, tmp_path)
+    assert (code, "is an exported model, which `anowild score" in " ".join(err.split())) == (
+        1,
+        True,
+    )
+    code, _, err = anowild("score", onnx_file, tmp_path, "--threshold", "saved")
+    assert (code, "'saved' is no finite number" in err) == (2, True)
     for view in whole.views:
         if isinstance(view, PretrainedView):
             monkeypatch.setattr(view.extractor, "in_pytorch", False)

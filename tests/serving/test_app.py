@@ -427,6 +427,16 @@ def test_wrong_token_is_refused(service: Service, pngs: list[bytes], given: str 
     assert service.metrics.images == 0
 
 
+def test_a_host_with_a_path_in_it_is_no_way_around_the_token(
+    service: Service, pngs: list[bytes]
+) -> None:
+    for host in ("x/health?", "x/health#", "/health"):
+        asking = Asking(service, "secret-secret-12")
+        answer = run(asking.post("/score", content=pngs[0], headers=PNG | {"host": host}))
+        assert answer.status_code == 401
+    assert service.metrics.images == 0
+
+
 def test_token_opens_all_and_health_is_open(service: Service, pngs: list[bytes]) -> None:
     async def ask() -> list[int]:
         asking, right = (

@@ -184,6 +184,10 @@ def test_a_command_that_fails_is_a_warning(
         ({"post": "http://[x"}, "http:// or https://"),
         ({"post": "http://me:secret@x/"}, "and a host"),
         ({"post": "http://x:99999/"}, "http:// or https://"),
+        ({"post": "htps://x/SECRET"}, "^--post: is no address"),
+        ({"post": "http://x/services/SECRET TOKEN"}, r"^--post http://x/\.\.\.: has blanks"),
+        ({"post": "http://x/caf\xe9/SECRET"}, r"^--post http://x/\.\.\.: has blanks"),
+        ({"post": "http://x/\x7fSECRET"}, r"^--post http://x/\.\.\.: has blanks"),
     ],
 )
 def test_wrong_commands_and_addresses_are_refused(

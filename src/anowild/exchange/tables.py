@@ -39,13 +39,23 @@ class ScoredImages:
     def __init__(self, path: Path, threshold: float | None = None) -> None:
         self.path = path
         self.images: list[SharedImage] = []
+        unread = 0
         try:
             for row in _rows(path):
+                if math.isnan(
+                    float(row["score"])
+                ):  # as of a file that `anowild watch` could not read
+                    unread += 1
+                    continue
                 if threshold is None and "odd" not in row:
                     threshold = _usual_limit(path)
                 self.images.append(_image(row, threshold))
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             raise UserError(f"{path}: cannot be read as a table of scores ({error})") from error
+        if unread:
+            log.warning(
+                "%s: %d images without a score, which could not be read, are left out", path, unread
+            )
         if not self.images:
             raise UserError(f"{path}: lists no images")
         self._exact: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,17 +17,15 @@ import torch
 from anowild.errors import UserError
 from anowild.exporting.graph import Graph, Outputs
 from anowild.exporting.page import RUNTIME, read_runtime, write_page
-from anowild.files import atomic_write, check_place
+from anowild.files import as_user_error, atomic_write, check_place, new_part_of
 from anowild.libraries import require
-from anowild.portable.facts import METADATA, Facts
+from anowild.portable.facts import METADATA, PIXELS, Facts
 from anowild.scoring import Detector
 from anowild.scoring.saved_limit import kept_limit
 from anowild.version import VERSION
 
 #: Version of the set of operators of an ONNX file.
 OPSET = 18
-#: Types of pixels that a graph can take.
-PIXELS = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
 
 
 def export(
@@ -56,6 +55,8 @@ def export(
     if out.suffix.lower() != ending:
         raise UserError(f"{out}: the format {kind} is written as {ending}; give it that ending")
     check_place(out)
+    if any(getattr(view, "dtype", None) is not None for view in detector.views):
+        raise UserError("the model was loaded in bfloat16; load it in float32 to export it")
     if kind != "torch":
         require("exports", "onnxscript")
     facts = facts_of(detector, pixels)
@@ -84,7 +85,8 @@ def facts_of(detector: Detector, pixels: str | None = None) -> Facts:
     usual = "float32" if ranged else "uint8" if p.bits == 8 else "uint16"
     if pixels is not None and pixels not in PIXELS:
         raise UserError(f"there are no pixels of type '{pixels}'; take {', '.join(PIXELS)}")
-    limit = None if detector.folder is None else kept_limit(detector.folder)
+    folder = detector.folder
+    limit = None if folder is None or not folder.is_dir() else kept_limit(folder)
     count = detector.training_info.get("images")
     return Facts(
         version=VERSION,
@@ -103,7 +105,9 @@ def traced(graph: Graph, facts: Facts) -> torch.export.ExportedProgram:
     channels = facts.preprocess["channels"]
     any_channels = channels in (1, 3)
     # Sides that differ from each other and from everything in the graph, so that none is taken for another.
-    example = torch.zeros((2, 37, 41, 3 if any_channels else channels), dtype=PIXELS[facts.pixels])
+    example = torch.zeros(
+        (2, 37, 41, 3 if any_channels else channels), dtype=getattr(torch, facts.pixels)
+    )
     free = torch.export.Dim.DYNAMIC
     shape = {0: free, 1: free, 2: free} | ({3: free} if any_channels else {})
     return torch.export.export(graph, (example,), dynamic_shapes=(shape,))
@@ -136,21 +140,21 @@ def _name_axis(model: Any, axis: int, name: str) -> None:
 def _write_openvino(program: torch.export.ExportedProgram, facts: Facts, out: Path) -> None:
     openvino = require("models for OpenVINO", "openvino")
     weights = out.with_suffix(".bin")
-    # The description is moved into place last: without its weights it is not there.
-    with atomic_write(out) as xml_file, atomic_write(weights) as bin_file:
-        folder = xml_file.parent
-        onnx = xml_file.with_name(f"{xml_file.name}.onnx")
-        made = folder / f"{xml_file.name}.made.xml"
-        try:
-            _write_onnx(program, facts, onnx)
-            model = openvino.convert_model(onnx)
-            model.set_rt_info(facts.to_text(), METADATA)
-            openvino.save_model(model, made, compress_to_fp16=False)
-            made.replace(xml_file)
-            made.with_suffix(".bin").replace(bin_file)
-        finally:
-            for left in (onnx, made, made.with_suffix(".bin")):
-                left.unlink(missing_ok=True)
+    part = new_part_of(out)
+    try:
+        onnx, made = part / "model.onnx", part / "model.xml"
+        _write_onnx(program, facts, onnx)
+        model = openvino.convert_model(onnx)
+        model.set_rt_info(facts.to_text(), METADATA)
+        openvino.save_model(model, made, compress_to_fp16=False)
+        # Never a description with the weights of another model, wherever this is killed.
+        out.unlink(missing_ok=True)
+        made.with_suffix(".bin").replace(weights)
+        made.replace(out)
+    except OSError as error:
+        raise as_user_error(error, out) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_torch(program: torch.export.ExportedProgram, facts: Facts, out: Path) -> None:

@@ -144,8 +144,9 @@ class OneLine(logging.Filter):
 @contextmanager
 def one_line_a_minute() -> Iterator[None]:
     """Hold the log of the server down to one line a minute, however much fails."""
-    # uvicorn's own, and that of the event loop, which tells of connections that it cannot accept
-    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.asgi", "asyncio")]
+    # uvicorn's own; that of the event loop, which tells of connections that it cannot accept; of bodies
+    names = ("uvicorn.error", "uvicorn.asgi", "asyncio", "python_multipart.multipart")
+    loggers = [logging.getLogger(name) for name in names]
     line = OneLine()
     for logger in loggers:
         logger.addFilter(line)

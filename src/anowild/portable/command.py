@@ -73,7 +73,10 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _finite(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"'{text}' is no finite number")
     return value

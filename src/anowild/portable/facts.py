@@ -13,6 +13,8 @@ from anowild.data import Preprocess
 #: Name under which the facts stand in the metadata of a file.
 METADATA = "anowild"
 FORMAT = 1
+#: Types of pixels that a graph can take.
+PIXELS = ("uint8", "uint16", "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class Facts:
 
     version: str  # of AnoWild
     checksum: str  # of the model's weights
-    pixels: str  # type of the images that the graph takes: uint8, uint16 or float32
+    pixels: str  # type of the images that the graph takes, one of PIXELS
     preprocess: Mapping[str, Any]
     threshold: float  # score from which images are flagged
     views: tuple[str, ...]  # names of the columns of the output `views`
@@ -49,6 +51,8 @@ class Facts:
         if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
             raise ValueError("it was made by a later version of AnoWild; update anowild")
         facts = checked(Facts, found, "metadata")
+        if facts.pixels not in PIXELS:
+            raise ValueError(f"metadata.pixels is '{facts.pixels}'")
         try:
             facts.rule  # noqa: B018
         except TypeError as error:

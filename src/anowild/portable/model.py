@@ -51,6 +51,7 @@ class PortableModel:
             text = self._session.get_modelmeta().custom_metadata_map[METADATA]
             self.facts = Facts.from_text(text)
             self._rule = self.facts.rule
+            self._check_columns()
         except KeyError:
             raise UserError(
                 f"{path}: is an ONNX file, but not of AnoWild; make it with anowild export MODEL"
@@ -63,6 +64,17 @@ class PortableModel:
         # Only what leads to the wanted outputs is computed.
         self._run_options = runtime.RunOptions()
         self._run_options.add_run_config_entry("only_execute_path_to_fetches", "1")
+
+    def _check_columns(self) -> None:
+        """Check that there is a name for each column of the outputs.
+
+        Raises:
+            ValueError: there is not.
+        """
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        for name, columns in (("views", self.facts.views), ("cues", self.facts.cues)):
+            if shapes[name][-1] != len(columns):
+                raise ValueError(f"it names {len(columns)} {name}, and has {shapes[name][-1]}")
 
     def usable(self, pixels: Array) -> Array:
         """Return an image in the type that the graph takes.
@@ -77,10 +89,10 @@ class PortableModel:
         kind, wanted = pixels.dtype, np.dtype(self.facts.pixels)
         if kind == wanted:
             return pixels
+        if self._rule.black is not None and (wanted == np.float32 or np.can_cast(kind, wanted)):
+            return pixels.astype(wanted)  # black and white are values of images of any type
         if wanted == np.float32:
-            if self._rule.black is None and kind.kind in "iub":
-                return (pixels / (1 if kind == np.bool_ else np.iinfo(kind).max)).astype(wanted)
-            return pixels.astype(wanted)
+            return (pixels / (1 if kind.kind in "bf" else np.iinfo(kind).max)).astype(wanted)
         if kind == np.bool_:
             return pixels.astype(wanted) * wanted.type(np.iinfo(wanted).max)
         if kind == np.uint8:

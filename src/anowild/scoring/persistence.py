@@ -122,6 +122,11 @@ def _tensors(views: Sequence[View]) -> dict[str, Tensor]:
 
 def _check_files(folder: Path) -> None:
     if not folder.is_dir():
+        if folder.is_file() and folder.suffix.lower() == ".onnx":
+            raise UserError(
+                f"{folder}: is an exported model, which `anowild score {folder.name} IMAGES` takes alone, with the "
+                "model before all options"
+            )
         raise UserError(f"{folder}: there is no such model folder")
     for name in (DESCRIPTION, WEIGHTS):
         if not (folder / name).is_file():

@@ -61,7 +61,8 @@ class Access:
             # A page of another site cannot read answers, but could keep the service busy.
             if named not in self.hosts or origin not in (None, f"http://{named}"):
                 return Refusal(403, "host", "This address is for programs of this machine alone.")
-        if self.token is not None and request.url.path != OPEN:
+        # Not `request.url`, which has the header Host in it.
+        if self.token is not None and request.scope["path"] != OPEN:
             given = request.headers.get("authorization", "").encode()
             if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
                 return Refusal(

@@ -182,8 +182,11 @@ class Webhook:
         except ValueError:
             usable = False
         if not usable:
+            raise UserError("--post: is no address that begins with http:// or https:// and a host")
+        if not url.isascii() or not url.isprintable() or " " in url:
             raise UserError(
-                f"--post {url}: is no address that begins with http:// or https:// and a host"
+                f"--post {parts.scheme}://{parts.hostname}/...: has blanks or other characters that an address "
+                "cannot have; write them as %20 and the like"
             )
         self.url, self.table, self.limit = url, table, limit
         #: For messages: the rest of an address often is a secret.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -224,7 +225,9 @@ def _decode_with_tifffile(
 def _opened_with_tifffile(file: BinaryIO) -> Any:
     _check_directories(file)
     file.seek(0)
-    return library("tifffile", "a TIFF of this form").TiffFile(file)
+    tifffile = library("tifffile", "a TIFF of this form")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said here
+    return tifffile.TiffFile(file)
 
 
 class _Directories(NamedTuple):
