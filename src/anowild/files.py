@@ -62,8 +62,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         mode = temporary.stat().st_mode & 0o777  # as the umask wants it
         yield temporary
         temporary.chmod(mode)  # some libraries choose another one
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.replace(path)
     except Exception as error:
         with suppress(OSError):
@@ -73,6 +72,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def as_user_error(error: Exception, path: Path) -> Exception:

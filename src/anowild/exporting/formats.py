@@ -17,7 +17,7 @@ import torch
 from anowild.errors import UserError
 from anowild.exporting.graph import Graph, Outputs
 from anowild.exporting.page import RUNTIME, read_runtime, write_page
-from anowild.files import as_user_error, atomic_write, check_place, new_part_of
+from anowild.files import as_user_error, atomic_write, check_place, new_part_of, sync
 from anowild.libraries import require
 from anowild.portable.facts import METADATA, PIXELS, Facts
 from anowild.scoring import Detector
@@ -147,6 +147,8 @@ def _write_openvino(program: torch.export.ExportedProgram, facts: Facts, out: Pa
         model = openvino.convert_model(onnx)
         model.set_rt_info(facts.to_text(), METADATA)
         openvino.save_model(model, made, compress_to_fp16=False)
+        for path in (made, made.with_suffix(".bin")):
+            sync(path)
         # Never a description with the weights of another model, wherever this is killed.
         out.unlink(missing_ok=True)
         made.with_suffix(".bin").replace(weights)

@@ -18,7 +18,15 @@ from unicodedata import normalize
 
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import as_user_error, new_part_of, part_of, printable, read_json, write_json
+from anowild.files import (
+    as_user_error,
+    new_part_of,
+    part_of,
+    printable,
+    read_json,
+    sync,
+    write_json,
+)
 from anowild.libraries import parquet_library
 from anowild.reviewing.folder import FACTS, REVIEWED
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
@@ -37,8 +45,6 @@ LIST, REMOVED, LOG, IMAGES, QUARANTINE = (
 )
 #: Which originals are moved where; written before the first is moved.
 MOVED = "quarantine.json"
-
-
 #: Why an image is in neither list: nothing is known of it.
 UNREAD = "could not be read"
 
@@ -183,7 +189,7 @@ def undo(out: Path) -> int:
 
     Raises:
         UserError: there is no quarantine, another file has taken an original's place, or a file cannot be
-            moved; the same call goes on. Files are missing; the others were moved back.
+            moved; the same call goes on. Or files are missing; the others were moved back.
     """
     pairs = _moved(out)
     count, missing = 0, []
@@ -193,9 +199,8 @@ def undo(out: Path) -> int:
                 missing.append(moved)
             continue
         if os.path.lexists(original):
-            if _is_copy(
-                moved, original
-            ):  # whoever moved it was killed before the original was removed
+            # Whoever moved it was killed before the original was removed.
+            if _is_copy(moved, original):
                 moved.unlink()
                 continue
             raise UserError(
@@ -254,8 +259,7 @@ def _copy_whole(source: Path, target: Path) -> None:
     try:
         shutil.copy2(source, temporary, follow_symlinks=False)
         if not temporary.is_symlink():
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
