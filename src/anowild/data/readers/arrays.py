@@ -161,6 +161,10 @@ class ArrayReader(StackReader):
                     data = stream.read(self.row_bytes)
                     yield np.frombuffer(data, self.dtype).reshape(self.shape[1:])
                     number += 1
+            if start:  # a stream that was begun in the middle does not check what is before
+                with zipfile.ZipFile(self.path) as archive, archive.open(self._member) as stream:
+                    while stream.read(BLOCK):
+                        pass
         except _DAMAGES as error:
             if "CRC-32" in str(error):  # told at the end of the stream, wherever the damage is
                 raise UserError(
