@@ -257,7 +257,7 @@ def evaluate(
     labels: Labels,
     threshold: float | None = None,
 ) -> Evaluation:
-    """Score a labeled source and measure the ranking, with 95 % bootstrap intervals.
+    """Score a labeled source and measure the ranking, with 95 % intervals.
 
     Args:
         model: a detector, or the folder of one.

@@ -253,7 +253,7 @@ def test_a_model_for_the_hub_says_what_is_known_and_nothing_else(
     for fact in (
         "300, without labels", "16 x 16, 1 channel, uint8", "uint8 with 1 channel, values from 0 to 255",
         "those of the preset `laptop` with ", "kimg=1.4", "- **gan** (kimg 1.4", "`relative_residual`",
-        "Kept with the model: 2.5 (chosen on 20", "views that could not be used | pixels",
+        "Kept with the model: 2.50 (chosen on 20", "views that could not be used | pixels",
         "On 1,234 normal images and 20 anomalies", "| score | 0.900 [0.800, 1.000] | 0.500 [0.400, 0.600] |",
     ):  # fmt: skip
         assert fact in card, fact

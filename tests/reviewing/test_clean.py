@@ -99,7 +99,7 @@ def test_clean_takes_the_limit_that_is_kept_with_a_model(
     anowild("limit", tmp_path / "model", 1.5)
     code, printed, err = anowild(*command, "--threshold", "saved", "--model", tmp_path / "model")
     assert code == 0, err
-    assert "goes: not decided, and scores 1.5 or more" in printed
+    assert "goes: not decided, and scores 1.50 or more" in printed
 
 
 def test_clean_accepts_table_with_threshold(
@@ -135,7 +135,7 @@ def test_clean_accepts_table_saved_by_a_spreadsheet_program(
         assert code == 0, err
         kept = {path.resolve() for path in (out / "images").rglob("*.png")}
         assert kept == {tmp_path / name for name in names[:3]}
-        assert log_of(out)["plain.png"] == ("0", "above the limit (3.250)")
+        assert log_of(out)["plain.png"] == ("0", "above the limit (3.25)")
         assert "'=2+2.png" in (out / "clean.csv").read_text()
     table.write_text(text.replace("odd", "row"))
     code, _, err = anowild("clean", table, "-o", tmp_path / "x")

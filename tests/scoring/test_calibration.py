@@ -325,6 +325,19 @@ def test_evidence_goes_on_from_the_bulk_whatever_lies_beyond() -> None:
         assert steps[0] == pytest.approx(steps[1])
 
 
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.266, 0.4])
+@pytest.mark.parametrize("side", [1, -1])
+def test_equal_values_are_as_rare_as_all_of_them(share: float, side: int) -> None:
+    """Blank frames at the end of a cue: a tenth of the images is no hundredth."""
+    equal = round(share * 2000)
+    sample = side * np.append(
+        np.random.default_rng(0).normal(size=2000 - equal), np.full(equal, 9.0)
+    )
+    tail = Tail.fit(sample)
+    found = (tail.log_upper if side > 0 else tail.log_lower)(np.array([side * 9.0]))
+    assert 0.85 * share < np.exp(found[0]) <= share
+
+
 @pytest.mark.parametrize("odd", [1, 3, 20, 45])
 def test_what_differs_from_many_equal_values_is_odd(odd: int) -> None:
     """Blank frames of a belt: most images have one value of every cue."""

@@ -30,6 +30,20 @@ def test_odder_and_more_usual_images_are_drift(power: float) -> None:
     assert f"the last {WINDOW} images" in warning
 
 
+@pytest.mark.parametrize("training", [20, 50, 200])
+def test_few_training_images_are_a_sample_too(training: int) -> None:
+    """New images from where they come from hardly ever are drift: their 10^-score is spread as theirs is."""
+    rng = np.random.default_rng(0)
+    called = 0
+    for _ in range(200):
+        known = np.sort(rng.uniform(size=training))
+        shares = (1 + np.searchsorted(known, rng.uniform(size=WINDOW))) / (1 + training)
+        drift = Drift(training)
+        drift.add(scores(shares))
+        called += drift.warning() is not None
+    assert called <= 1
+
+
 def test_few_images_say_nothing() -> None:
     drift = Drift()
     drift.add(np.full(FEWEST - 1, 5.0))

@@ -110,6 +110,23 @@ def test_changed_files_are_scored_again_and_lost_ones_stay(
         assert after[str(path)]["score"] == before[str(path)]["score"]
 
 
+def test_the_row_of_a_file_that_is_being_overwritten_stays(
+    detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.csv"
+    paths = add(folder, digits[:5])
+    api.score(detector, folder, out, new_only=True)
+    before = rows(out)
+    paths[0].write_bytes(b"junk")
+    found = api.score(detector, folder, out, new_only=True)
+    assert (len(found), found.new, found.left_out) == (5, 0, 1)
+    assert rows(out) == before
+    Image.fromarray(255 - digits[1]).save(paths[0])
+    found = api.score(detector, folder, out, new_only=True)
+    assert (len(found), found.new) == (5, 1)
+    assert rows(out)[str(paths[0])]["score"] != before[str(paths[0])]["score"]
+
+
 def test_a_row_that_was_deleted_is_scored_again(
     detector: Detector, digits: Array, tmp_path: Path
 ) -> None:

@@ -107,11 +107,11 @@ def test_the_command_keeps_a_limit_that_others_use(
     assert (code, "no limit is kept" in out) == (0, True)
     code, out, _ = anowild("limit", model, 1)
     assert (code, "use it with --threshold saved" in out) == (0, True)
-    assert "1, kept on 20" in anowild("limit", model)[1]
+    assert "1.00, kept on 20" in anowild("limit", model)[1]
 
     code, out, err = anowild("score", model, images, *saved)
     assert code == 0, err
-    assert "(score 1 or more)" in out
+    assert "(score 1.00 or more)" in out
     np.save(tmp_path / "truth.npy", np.arange(60) < 30)
     labels = ("--labels", tmp_path / "truth.npy", "--json")
     results = [

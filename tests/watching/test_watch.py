@@ -316,7 +316,7 @@ def test_drift_is_told_once_over_restarts_and_so_is_its_end(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(module, "Drift", lambda: Drift(window=60))
+    monkeypatch.setattr(module, "Drift", lambda _: Drift(window=60))
     monkeypatch.setattr(module, "WINDOW", 60)
     watched.put(255 - digits[:60])
     watched.once()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from anowild.cli import options
+from anowild.shown import shown_limit
 
 
 def export(
@@ -48,6 +49,8 @@ def export(
     from anowild import api
 
     facts = api.export(model, out, kind, pixels, runtime)
-    print(f"{out}: takes {facts.pixels} images, flags scores of {facts.threshold:.4g} or more")
+    print(
+        f"{out}: takes {facts.pixels} images, flags scores of {shown_limit(facts.threshold)} or more"
+    )
     if out.suffix.lower() == ".onnx":
         print(f"next: {options.command_line('score', out, 'IMAGES')}")

@@ -19,6 +19,7 @@ from anowild.cli import options
 from anowild.cli.options import Budget, CalibrationSources, ExpectedShare, Fdr, Gap, Threshold
 from anowild.errors import UserError
 from anowild.presets import FAST, preset
+from anowild.shown import shown_limit
 
 if TYPE_CHECKING:
     from anowild.scoring import Detector, Table
@@ -220,7 +221,7 @@ def score(
     if copies is not None:
         copied, there = copies.copy(flagged)
         say(f"{copy_flagged}: {copied} flagged images copied, {there} were there already")
-    unlike = unlike_training(table.score[: table.new])
+    unlike = unlike_training(table.score[: table.new], detector.training_info.get("images"))
     if unlike is not None:
         options.print_error(f"anowild: warning: {unlike}")
     options.check_left_out(table.new, table.left_out)
@@ -253,8 +254,8 @@ def _score_with_ray(
     from anowild.device import configure_process
     from anowild.files import for_terminal
     from anowild.scoring.detector import Detector
-    from anowild.scoring.scores import shown_score
     from anowild.scoring.unlike_training import unlike_training
+    from anowild.shown import shown_score
 
     threads = threads or 1
     configure_process(threads)  # false discovery rates score their calibration images here
@@ -275,7 +276,7 @@ def _score_with_ray(
     limit = table.threshold
     if limit is not None:
         _print_limit(limit, str(limit.flagged), print)
-    unlike = unlike_training(table.scores)
+    unlike = unlike_training(table.scores, images)
     if unlike is not None:
         options.print_error(f"anowild: warning: {unlike}")
     options.check_left_out(len(table), left_out)
@@ -287,13 +288,13 @@ def _print_limit(limit: Limit, flagged: str, say: Callable[[str], None]) -> None
     if limit.score is None:
         say(f"flagged: none. {limit.promise}\nassumption: {limit.assumption}")
         return
-    say(f"flagged: {flagged} (score {limit.score:.4g} or more)")
+    say(f"flagged: {flagged} (score {shown_limit(limit.score)} or more)")
     say(f"promise: {limit.promise}\nassumption: {limit.assumption}")
 
 
 def _print_oddest(table: Table, detector: Detector, count: int) -> None:
     from anowild.files import for_terminal
-    from anowild.scoring.scores import shown_score
+    from anowild.shown import shown_score
 
     images = detector.training_info.get("images")
     for row in islice(table.ranked(new_only=True), count):
@@ -425,7 +426,7 @@ def evaluate(
     Console().print(table)
     print(
         f"{result.normal} normal images, {result.anomalous} anomalies, {result.flagged} flagged, "
-        f"{result.left_out} left out, {result.unlabelled} without a label; intervals: 95 %, bootstrap"
+        f"{result.left_out} left out, {result.unlabelled} without a label; intervals: 95 %"
     )
 
 
@@ -453,4 +454,6 @@ def limit(
             f"{model}: no limit is kept; choose one with {options.command_line('limit', model, 2)}"
         )
         return
-    print(f"{model}: {kept.score:.4g}, kept on {kept.saved}; use it with --threshold saved")
+    print(
+        f"{model}: {shown_limit(kept.score)}, kept on {kept.saved}; use it with --threshold saved"
+    )

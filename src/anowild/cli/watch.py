@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from anowild.cli import options
+from anowild.shown import shown_limit
 
 
 def watch(
@@ -87,7 +88,7 @@ def watch(
     found = watch(detector, folder, out, limit, chosen, precision, say)
     waiting = f", {found.waiting} files not scored yet" if found.waiting else ""
     say(
-        f"{out}: {found.scored} images scored, {found.flagged} of them flagged (score {limit:.4g} or more), "
+        f"{out}: {found.scored} images scored, {found.flagged} of them flagged (score {shown_limit(limit)} or more), "
         f"{found.unreadable} unreadable{waiting}; {found.recorded} in the table"
     )
     for kind, count in found.undelivered.items():

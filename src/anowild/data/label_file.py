@@ -83,12 +83,16 @@ class LabelFile:
             position: of the image in the source, from 0.
 
         Raises:
-            UserError: it has no label.
+            UserError: it has no label; or a path matches two images.
         """
         found = self._find(name, position)
         if found is None:
             raise UserError(f"{self.source}: has no label for {name}; add one")
-        return found[2]
+        whole, path, label = found
+        other = self._matched.setdefault(path, whole)
+        if not _may_be_one(other, whole):
+            raise self._two(path, other, whole)
+        return label
 
     def if_any(self, name: str, position: int) -> str | None:
         """Return the label of an image, or None where it has none.
@@ -114,8 +118,11 @@ class LabelFile:
             return label
         if other == path:
             return None
-        raise UserError(
-            f"{self.source}: {path} may mean {other} or {whole}; give images and labels by full paths"
+        raise self._two(path, other, whole)
+
+    def _two(self, path: str, one: str, other: str) -> UserError:
+        return UserError(
+            f"{self.source}: {path} may mean {one} or {other}; give images and labels by full paths"
         )
 
     def _find(self, name: str, position: int) -> tuple[str, str, str] | None:
@@ -212,6 +219,12 @@ def _are_two_files(one: str, other: str) -> bool:
         return not files[0].samefile(files[1])
     except (OSError, ValueError):
         return False
+
+
+def _may_be_one(one: str, other: str) -> bool:
+    """Return whether two names may be those of one image, spelled from two folders."""
+    a, b = (f"/{_spelling(name)}" for name in (one, other))
+    return a.endswith(b) or b.endswith(a)
 
 
 def _spelling(path: str) -> str:

@@ -1,5 +1,5 @@
 """Labels, and how well a ranking agrees with them. Imports `data`.
 
 `labels` reads labels from files, folder names or sources; `metrics` has AUROC, average precision and F1
-with bootstrap intervals.
+with 95 % intervals.
 """

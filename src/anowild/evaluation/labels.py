@@ -23,7 +23,9 @@ ANOMALY_WORDS = frozenset({"1", "anomaly", "anomalous", "abnormal", "odd", "bad"
 #: Label of an image without one, where not all need one.
 UNKNOWN = -1
 #: With fewer normal images or anomalies than this a warning says that figures say little.
-FEW = 10
+FEW = 50
+#: Words that stand for no label.
+NO_LABEL = ("", "-1", "nan", "na", "n/a", "none", "null")
 
 
 class Labels:
@@ -115,8 +117,8 @@ class Labels:
             raise UserError(f"{self.source}: has no label for any of the {len(truth)} images")
         if fewest(truth) < FEW:
             log.warning(
-                "%s: %d normal images and %d anomalies are few: figures say little, and intervals are "
-                "too narrow", self.source, *counts(truth),
+                "%s: %d normal images and %d anomalies are few: figures say little, and the intervals of average "
+                "precision and F1 are too narrow", self.source, *counts(truth),
             )  # fmt: skip
         return truth
 
@@ -133,8 +135,12 @@ class Labels:
         return word.lower() in (self.normal or NORMAL_WORDS)
 
     def _value(self, word: str, where: str) -> int:
-        if self.partial and word in ("", "-1"):
-            return UNKNOWN
+        if word.lower() in NO_LABEL:
+            if self.partial:
+                return UNKNOWN
+            raise UserError(
+                f"{where}: an image has no label ('{word}'); give one, or --partial, which leaves such images out"
+            )
         if not self.normal and word.lower() not in NORMAL_WORDS | ANOMALY_WORDS:
             raise UserError(
                 f"{where}: the label is '{word}'; it has to be 0 (normal) or 1 (anomaly), "

@@ -19,6 +19,7 @@ from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.serve import ANOTHER_SERVER, opened
 from anowild.reviewing.session import warn_unmatched_marks
 from anowild.scoring.saved_limit import load_limit, save_limit
+from anowild.scoring.scores import oddest_first
 from anowild.signals import Interrupted
 from anowild.workers import Worker
 
@@ -179,7 +180,9 @@ def find(job: Job) -> Path:
         for line in job.announcement():
             print(for_terminal(line), flush=True)
         print(f"all views in {duration(job.minutes(job.settings))}", flush=True)
-        _, session = job.finish()
-        for rank, i in enumerate((-session.score).argsort(kind="stable")[:10], 1):
-            print(f"{rank:6}  {session.score[i]:8.3f}  {session.names[i]!a}")
+        detector, session = job.finish()
+        ranking = Ranking(session, detector)
+        for rank, i in enumerate(oddest_first(session.score)[:10], 1):
+            score = ranking.shown_score(float(session.score[i]))
+            print(f"{rank:6}  {score:>8}  {session.names[i]!a}")
     return job.out / REPORT

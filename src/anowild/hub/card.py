@@ -17,6 +17,7 @@ from anowild.presets import PRESETS
 from anowild.scoring import Detector
 from anowild.scoring.saved_limit import SavedLimit
 from anowild.settings import Settings
+from anowild.shown import shown_limit
 from anowild.version import VERSION
 
 #: The file that the Hub shows as a repository's page.
@@ -180,7 +181,7 @@ def _limit(detector: Detector, limit: SavedLimit | None) -> str:
     )
     if limit is None:
         return f"No limit is kept with the model. {usual}"
-    return f"Kept with the model: {limit.score:.4g} (chosen on {limit.saved}); `--threshold saved` uses it. {usual}"
+    return f"Kept with the model: {shown_limit(limit.score)} (chosen on {limit.saved}); `--threshold saved` uses it. {usual}"
 
 
 def _evaluation(found: Evaluation) -> str:
@@ -191,7 +192,7 @@ def _evaluation(found: Evaluation) -> str:
     return "\n".join(
         [
             f"On {found.normal:,} normal images and {found.anomalous:,} anomalies, which whoever uploaded this has "
-            f"labeled ({found.left_out:,} left out, {found.unlabelled:,} without a label); 95 % bootstrap intervals.",
+            f"labeled ({found.left_out:,} left out, {found.unlabelled:,} without a label); 95 % intervals.",
             "",
             f"| | AUROC | average precision | F1 at {found.threshold:.3f} |",
             "|---|---|---|---|",

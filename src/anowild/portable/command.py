@@ -21,6 +21,7 @@ from anowild.files import atomic_write, check_place, for_terminal
 from anowild.portable.model import Images, PortableModel
 from anowild.process import MOSTLY_LEFT_OUT, StderrHandler, mostly_left_out
 from anowild.progress import bar
+from anowild.shown import shown_limit, shown_score
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     order = np.argsort(-values[:, 0], kind="stable")
     if given.out is not None:
         _write(given.out, model, names, values, order, limit)
-    _print(names, values, order, limit, given, len(images.left_out))
+    trained = model.facts.training_images
+    _print(names, values, order, limit, given, len(images.left_out), trained)
     if mostly_left_out(len(names), len(images.left_out)):
         sys.exit(MOSTLY_LEFT_OUT)
 
@@ -118,6 +120,7 @@ def _print(
     limit: float,
     given: argparse.Namespace,
     left_out: int,
+    images: int | None,
 ) -> None:
     if given.json:
         for rank, i in enumerate(order, 1):
@@ -126,9 +129,10 @@ def _print(
             print(json.dumps({"path": names[i], "score": score, "rank": rank, "odd": bool(odd)}))
         return
     for rank, i in islice(enumerate(order, 1), given.show):
-        print(for_terminal(f"{rank:6}  {values[i, 0]:7.2f}  {names[i]}"))
+        shown = shown_score(float(values[i, 0]), images)
+        print(for_terminal(f"{rank:6}  {shown:>7}  {names[i]}"))
     where = "" if given.out is None else f"{given.out}: "
     flagged = int((values[:, 0] >= limit).sum())
     print(
-        f"{where}{len(names)} images, {left_out} left out; flagged: {flagged} (score {limit:.4g} or more)"
+        f"{where}{len(names)} images, {left_out} left out; flagged: {flagged} (score {shown_limit(limit)} or more)"
     )

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from anowild.arrays import Array
+from anowild.shown import shown_limit
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 68, 34
 #: Width of a curve; several are shown side by side.
@@ -61,7 +62,7 @@ def histogram(groups: dict[str, Array], limit: float | None, label: str, bins: i
         parts.append(
             f'<line class="limit" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{_HEIGHT - _BOTTOM + 4}"/>'
         )
-        parts.append(_text(place + shift, 14, f"limit {limit:.2f}", side))
+        parts.append(_text(place + shift, 14, f"limit {shown_limit(limit)}", side))
     parts.append(_text(_WIDTH / 2, _HEIGHT - 2, label, "middle"))
     # The legend: the upper right corner is nearly empty, since few images have such high scores.
     for number, title in enumerate(groups) if len(groups) > 1 else ():

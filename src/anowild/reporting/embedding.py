@@ -15,7 +15,7 @@ from anowild.reviewing.details import seen_box, seen_text
 from anowild.reviewing.pictures import Picture
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector
-from anowild.scoring.scores import shown_score
+from anowild.shown import shown_score
 
 #: Characters of all pictures of a page together: with its text it stays below 10 MB.
 ROOM = 9_000_000

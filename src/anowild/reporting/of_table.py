@@ -28,11 +28,12 @@ from anowild.reviewing.on_demand import OnDemand
 from anowild.scoring import Row, thresholds
 from anowild.scoring.explain import TERMS, Reason
 from anowild.scoring.partitions import LEFT_OUT, PartitionedTable
-from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share, shown_score
+from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
 from anowild.scoring.stream import ThresholdRule
 from anowild.scoring.threshold_rules import Budget, ExpectedShare, FixedScore
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.unlike_training import unlike_training
+from anowild.shown import shown_score
 from anowild.version import VERSION
 
 #: Sides in pixels and quality of the pictures of odd images, and of ordinary ones: the first that leaves room for the
@@ -63,7 +64,8 @@ def write_table_report(
     with bar("pictures", len(odd) + len(usual)) as working:
         cards = []
         for row in odd:
-            cards.append(_card(row, pictures.of(row, ODD, _ODD_SHARE * ROOM / len(odd))))
+            image = pictures.of(row, ODD, _ODD_SHARE * ROOM / len(odd))
+            cards.append(_card(row, image, opened.facts.training_images))
             working.update(len(cards))
         ordinary = []
         for row in usual:
@@ -197,13 +199,13 @@ def _url(
     return url, *picture.size
 
 
-def _card(row: Row, image: Thumbnail) -> Card:
+def _card(row: Row, image: Thumbnail, training_images: int | None) -> Card:
     return Card(
         image=image,
         label="",
         reasons=[Reason(text, "", "", "", 0.0, False) for text in row.why.split("; ")],
         findings=[],
-        views=[(name, f"{score:.2f}") for name, score in row.views.items()],
+        views=[(name, shown_score(score, training_images)) for name, score in row.views.items()],
         pictures=[],
         neighbors=[],
         alike=[],
@@ -221,7 +223,10 @@ def _summary(table: PartitionedTable, limit: Threshold) -> dict[str, Any]:
             f"{len(table):,} images, {left_out:,} left out; {limit.flagged:,} flagged. "
             f"The views see {side}x{side} pixels of each image."
         ),
-        "notes": [*filter(None, [unlike_training(table.scores)]), _NOT_HERE],
+        "notes": [
+            *filter(None, [unlike_training(table.scores, table.facts.training_images)]),
+            _NOT_HERE,
+        ],
         "left_out": table.left_out[: sections.MOST_REASONS],
         "more_left_out": sum(one.count for one in table.left_out[sections.MOST_REASONS :]),
         "all_left_out": str(table.folder / LEFT_OUT) if left_out else "",

@@ -191,7 +191,12 @@ def _summary(results: Results, notes: Sequence[str]) -> dict[str, Any]:
             f"{len(session):,} images, {left_out:,} left out; {results.threshold.flagged:,} flagged. "
             f"{seen_in_all(results.detector.preprocess, images.sizes)}"
         ),
-        "notes": [*notes, *filter(None, [unlike_training(session.score)])],
+        "notes": [
+            *notes,
+            *filter(
+                None, [unlike_training(session.score, results.detector.training_info.get("images"))]
+            ),
+        ],
         "left_out": images.left_out[: sections.MOST_REASONS],
         "more_left_out": sum(left.count for left in images.left_out[sections.MOST_REASONS :]),
         # Width of a thumbnail by its height, so that most images fill it.

@@ -180,7 +180,10 @@ def cards(results: Results, numbers: Array, embedded: Embedded) -> list[Card]:
                 label="" if results.truth is None else LABEL_WORDS[results.truth[image.number]],
                 reasons=reasons[i],
                 findings=list(map(printable, ranking.kinds_of.get(image.number, {}).values())),
-                views=[(name, f"{values[i]:.2f}") for name, values in scores.views.items()],
+                views=[
+                    (name, ranking.shown_score(float(values[i])))
+                    for name, values in scores.views.items()
+                ],
                 pictures=pictures[i] if i < len(pictures) else [],
                 neighbors=neighbors[i] if i < len(neighbors) else [],
                 alike=[embedded.thumbnail(number) for number in others[:ALIKE]],

@@ -31,6 +31,7 @@ from anowild.libraries import parquet_library
 from anowild.reviewing.folder import FACTS, REVIEWED
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
+from anowild.shown import shown_limit, shown_score
 
 #: Kinds of output: only lists, or also links to the images that stay, or copies of them; or the originals
 #: that go are moved.
@@ -291,10 +292,10 @@ def _of_review(session: ReviewSession, folder: Path, threshold: float | None) ->
         if verdict is not None and not (verdict == "unsure" and threshold is not None):
             found.append(Decision(name, verdict != "remove", f"marked {verdict}"))
         elif threshold is not None and score >= threshold:
-            why = f"not decided, and scores {threshold:g} or more ({score:.3f})"
+            why = f"not decided, and scores {shown_limit(threshold)} or more ({shown_score(score, None)})"
             found.append(Decision(name, False, why))
         else:
-            found.append(Decision(name, True, f"not decided ({score:.3f})"))
+            found.append(Decision(name, True, f"not decided ({shown_score(score, None)})"))
     unread = session.images.unread
     return found + [Decision(name, None, f"{UNREAD} ({why})") for name, why in unread]
 
@@ -331,7 +332,8 @@ def _decision(path: str, score: float, odd: float) -> Decision:
         return Decision(path, None, UNREAD)
     if odd not in (0, 1):
         raise ValueError(f"odd is {odd} for {printable(path)}")
-    return Decision(path, odd == 0, f"{'above' if odd else 'below'} the limit ({score:.3f})")
+    side = "above" if odd else "below"
+    return Decision(path, odd == 0, f"{side} the limit ({shown_score(score, None)})")
 
 
 def _write_lists(folder: Path, found: list[Decision]) -> None:

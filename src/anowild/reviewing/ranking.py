@@ -23,8 +23,9 @@ from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import Mark, consensus, tags_of
 from anowild.scoring import Detector
 from anowild.scoring.explain import one_line
-from anowild.scoring.scores import oddest_first, shown_score
+from anowild.scoring.scores import oddest_first
 from anowild.scoring.unlike_training import unlike_training
+from anowild.shown import shown_score
 
 #: Orders by what was measured of the originals: title, and whether low values come first.
 CHECK_ORDERS = {
@@ -88,7 +89,7 @@ class Ranking:
             "least_marks": MIN_MARKS,
             "seen": details.seen_in_all(self.detector.preprocess, session.images.sizes),
             "left_out": [asdict(found) for found in session.images.left_out],
-            "warning": unlike_training(session.score),
+            "warning": unlike_training(session.score, self.detector.training_info.get("images")),
         }
 
     def window_of(self, query: Query, marks: list[Mark], start: int = 0) -> tuple[Array, int]:

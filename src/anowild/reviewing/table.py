@@ -27,8 +27,9 @@ from anowild.reviewing.on_demand import OnDemand
 from anowild.reviewing.query import Query
 from anowild.reviewing.store import Mark, consensus, tags_of
 from anowild.scoring.partitions import PARTS, PartitionedTable
-from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share, shown_score
+from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
 from anowild.scoring.unlike_training import unlike_training
+from anowild.shown import shown_score
 
 #: Images of an order that are sent to the page at a time.
 WINDOW = 10_000
@@ -93,7 +94,7 @@ class TableCatalog:
             "left_out": [
                 asdict(replace(one, first=printable(one.first))) for one in self.table.left_out
             ],
-            "warning": unlike_training(self.ranked_scores),
+            "warning": unlike_training(self.ranked_scores, self.table.facts.training_images),
         }
 
     def window_of(self, query: Query, marks: list[Mark], start: int = 0) -> tuple[Array, int]:

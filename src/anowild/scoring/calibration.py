@@ -107,12 +107,13 @@ class Tail:
         quantiles = np.quantile(values, [*outer[::-1], 0.5, *(1 - outer)])
         laplace = np.log(2 * outer[::-1])
         laplace = np.concatenate([laplace, [0.0], -laplace[::-1]])
-        # Equal quantiles become one knot in their middle.
+        # Equal quantiles become one knot, as likely as all that is equal: at the probability nearest to the median.
         new = np.diff(quantiles) > 1e-9 * (1 + np.abs(quantiles[1:]))
         group = np.concatenate([[0], np.cumsum(new)])
-        sizes = np.bincount(group)
-        knots = np.bincount(group, quantiles) / sizes
-        laplace = np.bincount(group, laplace) / sizes
+        knots = np.bincount(group, quantiles) / np.bincount(group)
+        starts = np.flatnonzero(np.concatenate([[True], new]))
+        first, last_of = (ends.reduceat(laplace, starts) for ends in (np.minimum, np.maximum))
+        laplace = np.clip(0.0, first, last_of)
         least = 1e-3 * float(values[-1] - values[0])
         if len(knots) == 1:  # most images have the same value: the others tell how far is far
             away = values - knots[0]

@@ -26,10 +26,12 @@ class Drift:
     """Follows the scores of images one after the other; safe to share between threads.
 
     Args:
+        training_images: how many images the scores compare with; None: not known.
         window: images that are looked back on.
     """
 
-    def __init__(self, window: int = WINDOW) -> None:
+    def __init__(self, training_images: int | None = None, window: int = WINDOW) -> None:
+        self._training = training_images
         self._scores: deque[float] = deque(maxlen=window)
         self._lock = threading.Lock()
 
@@ -56,7 +58,9 @@ class Drift:
 
     def limit(self) -> float:
         """Return the distance from which drift is called."""
-        count = max(len(self._scores), 1)
+        count: float = max(len(self._scores), 1)
+        if self._training:  # two samples are compared
+            count = count * self._training / (count + self._training)
         return max(LEAST_DISTANCE, math.sqrt(math.log(2 / CHANCE) / (2 * count)))
 
     def warning(self) -> str | None:

@@ -129,15 +129,23 @@ class _Before:
         """Yield the rows that stay, given the names of images that were scored now."""
         if not self.out.exists():
             return
+        # The rows of a file that has changed and cannot be read now stay.
         replaced = {
-            name for key in self.now if key in self.units for name in self.units[key].images
+            name
+            for key, unit in self.now.items()
+            if unit.images and key in self.units
+            for name in self.units[key].images
         }
         gone = set(map(self._spelled, replaced | new))
         yield from (row for row in self._read() if row.path not in gone)
 
     def save(self, new: set[str]) -> None:
         """Write which model made the table from which files, given the names of images that are new."""
-        units = {key: unit for key, unit in self.units.items() if key not in self.now}
+        units = {
+            key: unit
+            for key, unit in self.units.items()
+            if key not in self.now or not self.now[key].images
+        }
         for key, unit in self.now.items():
             images = [name for name in unit.images if name in new]
             if images:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from anowild.arrays import Array
+from anowild.shown import floor_hundredths
 
 #: Share of training images as odd or odder at which an image is flagged unless told otherwise.
 FLAGGED_SHARE = 0.05
@@ -85,24 +86,6 @@ class Scores:
         return {"score": self.score, **views, **self.cues}
 
 
-def shown_score(score: float, training_images: int | None) -> str:
-    """Return a score as people are shown it: "2.31", or "> 3.39" where the training images say no more.
-
-    Of 2,500 training images the oddest is one in 2,500, a score of 3.4. Scores beyond continue the
-    trend, so that they rank images, but no image has shown that they are right. Scores are rounded down, so
-    that what is shown never reaches a limit that the score does not.
-
-    Args:
-        score: as it was computed.
-        training_images: how many images the model was trained on; None: not known.
-    """
-    if training_images:
-        most = math.log10(training_images)
-        if score > most:
-            return f"> {_rounded_down(most)}"
-    return _rounded_down(score)
-
-
 def reached(ranked_scores: Array, limit: float) -> int:
     """Return how many of falling scores [N] are at least ``limit``."""
     return len(ranked_scores) - int(np.searchsorted(ranked_scores[::-1], limit, "left"))
@@ -113,15 +96,7 @@ def limit_of_share(share: float) -> float:
 
     An image that is shown with this score or more has it: 5 % is 1.30, which 10^-1.30 = 5.01 % reach.
     """
-    return _floor(-math.log10(share))
-
-
-def _rounded_down(score: float) -> str:
-    return f"{_floor(score):.2f}"
-
-
-def _floor(score: float) -> float:
-    return math.floor(100 * score + 1e-9) / 100  # 2.01 * 100 is a little less than 201
+    return floor_hundredths(-math.log10(share))
 
 
 def oddest_first(score: Array) -> Array:

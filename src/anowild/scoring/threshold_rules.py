@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from anowild.data.image_set import Source
 from anowild.errors import UserError
 from anowild.files import printable
@@ -151,4 +153,7 @@ class Gap:
     def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
         calibration = detector.calibration
+        # Of an image with tiles, the score is the mean of several.
+        if calibration.tiles is not None:
+            return lambda table: thresholds.gap(table.score, np.exp(table.score))
         return lambda table: thresholds.gap(table.score, table.raw_score(calibration))

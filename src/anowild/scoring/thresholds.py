@@ -15,6 +15,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.scoring.scores import limit_of_share
+from anowild.shown import shown_limit
 
 #: Bootstrap resamples of the search for a gap, and the share of them that has to find one.
 RESAMPLES, CONVINCED = 200, 0.95
@@ -97,8 +98,12 @@ def expected_share(scores: Array, share: float) -> Threshold:
     return Threshold(
         found.score,
         found.flagged,
-        f"{found.flagged} of {len(scores)} images are flagged, for the share that you expect. As many anomalies "
-        "are missed as normal images are flagged, if you are right.",
+        f"{found.flagged} of {len(scores)} images are flagged, for the share that you expect"
+        + (
+            f". That are more than the {count} asked for: their scores are equal."
+            if found.flagged > count
+            else ". As many anomalies are missed as normal images are flagged, if you are right."
+        ),
         "The share is yours. If there are fewer anomalies, the rest of the flags are false alarms; if "
         "there are more, the rest is missed.",
     )
@@ -138,11 +143,13 @@ def fixed_score(scores: Array, score: float, training_images: int | None = None)
     if training_images and score > math.log10(training_images):
         reached = f"hardly any of the {training_images} training images scores as high"
     else:
-        reached = f"about {100 * min(1.0, 10.0**-score):.2g} % of the training images score as high"
+        reached = (
+            f"about {100 * 10.0 ** -max(score, 0.0):.2g} % of the training images score as high"
+        )
     return Threshold(
         score,
         flagged,
-        f"Images that score {score:.4g} or more are flagged, the same limit every time: {reached}.",
+        f"Images that score {shown_limit(score)} or more are flagged, the same limit every time: {reached}.",
         "The images come from where the training images come from: with another camera, light or "
         "subject, normal images score higher. How many of the flagged images are anomalies it does not say.",
     )
@@ -241,7 +248,12 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
         float(scores[flags].min()),
         int(flags.sum()),
         f"Of the {int(flags.sum())} flagged images, at most {100 * rate:g} % are false alarms on "
-        f"average over such sets. {at_least}",
+        "average over such sets, those counted in which nothing is flagged. "
+        + (
+            at_least
+            if odd
+            else f"{at_least} With few odd images, the flags of one set may all be false."
+        ),
         assumption,
     )
 
@@ -253,7 +265,7 @@ def gap(scores: Array, raw_score: Array, seed: int = 0) -> Threshold:
     its highest hill that is at most half as high as the hill beyond it.
 
     Args:
-        raw_score: as `Calibration.raw_score`, [N], positive; ``scores`` rise with it.
+        raw_score: of which the scores are made, [N], positive; ``scores`` rise with it.
     """
     assumption = (
         "Anomalies are a group of their own, apart from the normal images. One that lies among the "
@@ -276,11 +288,12 @@ def gap(scores: Array, raw_score: Array, seed: int = 0) -> Threshold:
             assumption,
         )  # fmt: skip
     few, many = ((x >= valley).sum() for valley in np.quantile(valleys, [0.975, 0.025]))
-    flags = x >= whole
+    limit = float(scores[x >= whole].min())
+    flagged = int((scores >= limit).sum())
     return Threshold(
-        float(scores[flags].min()),
-        int(flags.sum()),
-        f"The images fall apart into two groups, of which the odder one has {int(flags.sum())} "
+        limit,
+        flagged,
+        f"The images fall apart into two groups, of which the odder one has {flagged} "
         f"(95 % of the resamples: {int(few)} to {int(many)}).",
         assumption,
     )

@@ -12,7 +12,7 @@ FEWEST = 20
 TIMES, CHANCE = 3, 1e-3
 
 
-def unlike_training(scores: Array) -> str | None:
+def unlike_training(scores: Array, training_images: int | None = None) -> str | None:
     """Return a warning if far more images are odd than among the training images; None if not.
 
     Of images like the training images, 5 % score as the oddest 5 % of those. Another camera, light or
@@ -20,14 +20,22 @@ def unlike_training(scores: Array) -> str | None:
 
     Args:
         scores: of the images, [N].
+        training_images: how many the 5 % were told from; None: not known.
     """
     odd = int((scores >= limit_of_share(FLAGGED_SHARE)).sum())
     share = odd / max(1, len(scores))
     if len(scores) < FEWEST or share < TIMES * FLAGGED_SHARE:
         return None
-    from scipy.special import bdtrc  # a part of a second
+    from scipy.stats import betabinom, binom  # a second
 
-    if bdtrc(odd - 1, len(scores), FLAGGED_SHARE) > CHANCE:
+    # The share above the limit is not exactly 5 %: it was told from the training images, which are a sample.
+    known = (training_images + 1) if training_images else None
+    chance = (
+        binom.sf(odd - 1, len(scores), FLAGGED_SHARE)
+        if known is None
+        else betabinom.sf(odd - 1, len(scores), FLAGGED_SHARE * known, (1 - FLAGGED_SHARE) * known)
+    )
+    if chance > CHANCE:
         return None
     return (
         f"{100 * share:.0f} % of these images are as odd as the oddest {100 * FLAGGED_SHARE:g} % of the "

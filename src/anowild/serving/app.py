@@ -97,7 +97,8 @@ class Service:
         self.detector, self.threshold = detector, threshold
         self.limits = limits or Limits()
         self.admission = Admission(self.limits, lambda: self.scorer.pace)
-        self.metrics = Metrics(threshold.score, lambda: self.admission.images)
+        trained = detector.training_info.get("images")
+        self.metrics = Metrics(threshold.score, lambda: self.admission.images, trained)
         self.scorer = Scorer(detector, self._scored, self._progressed)
         self._drifted = False
         self._loop: asyncio.AbstractEventLoop | None = None

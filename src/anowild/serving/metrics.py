@@ -29,11 +29,14 @@ class Metrics:
     Args:
         threshold: score from which images count as flagged.
         waiting: returns how many images are accepted and not answered yet.
+        training_images: how many images the model was trained on; None: not known.
     """
 
-    def __init__(self, threshold: float, waiting: Callable[[], int]) -> None:
+    def __init__(
+        self, threshold: float, waiting: Callable[[], int], training_images: int | None = None
+    ) -> None:
         self._threshold = threshold
-        self.drift = Drift()
+        self.drift = Drift(training_images)
         self._registry = registry = CollectorRegistry()
         self.seconds = Histogram(
             "anowild_request_seconds", "From the header of a request to its answer.",

@@ -30,9 +30,9 @@ from anowild.progress import bar
 from anowild.scoring.detector import Detector
 from anowild.scoring.drift import WINDOW, Drift
 from anowild.scoring.explain import one_line
-from anowild.scoring.scores import shown_score
 from anowild.scoring.stream import AHEAD
 from anowild.scoring.table import check_output
+from anowild.shown import shown_score
 from anowild.signals import StopRequest, stop_request
 from anowild.views.base import Precision
 from anowild.watching.arrivals import PATIENCE, Arrival, Arrivals, State
@@ -155,7 +155,7 @@ class _Watch:
         self.summary = Summary()
         self.arrivals = Arrivals(folder, self._knows, PATIENCE * options.interval)
         self.values = ValueRange()
-        self.drift = Drift()
+        self.drift = Drift(detector.training_info.get("images"))
         self.drift.add(self.journal.last_scores(WINDOW))
         self.drifting = self.drift.warning() is not None
         self._told: set[str] = set()  # reasons for passing over
