@@ -25,6 +25,7 @@ from anowild.data.display import thumbnail
 from anowild.errors import UserError
 from anowild.http.security import access_rules
 from anowild.reviewing.app import MAX_IMAGES, Review
+from anowild.reviewing.details import facts
 from anowild.reviewing.export import write_marks
 from anowild.reviewing.folder import FACTS, SCORES
 from anowild.reviewing.query import Query
@@ -251,7 +252,7 @@ def test_map_is_computed_once_and_kept(client: TestClient) -> None:
 def test_detail_and_explanation(client: TestClient) -> None:
     detail = client.get("/api/detail?image=60&reviewer=Ada").json()
     assert detail["why"]
-    assert detail["seen"] == "16x16 of 16x16"
+    assert detail["seen"] == "all of it"
     assert detail["box"] == [0, 0, 1, 1]
     assert (detail["pages"], detail["depth"], detail["window"]) == (1, "uint8", None)
     made = client.get("/api/explain?image=60").json()
@@ -345,6 +346,47 @@ def test_a_folder_whose_name_is_no_text_can_be_chosen(
     folders = ranking.about()["folders"]
     assert [Path(folder).name for folder in folders] == ["caf\\xe9", "plain"]
     assert [len(ranking.select(Query(folder=folder), [])) for folder in folders] == [12, 12]
+
+
+def test_a_folder_is_chosen_with_those_below_it(
+    detector: Detector, images: Path, tmp_path: Path
+) -> None:
+    paths = sorted(images.iterdir())
+    for number, name in enumerate(("plate 1/a", "plate 1/b", "plate 1", "plate 10", "other")):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths[6 * number : 6 * number + 6]:
+            (folder / path.name).write_bytes(path.read_bytes())
+    session = ReviewSession.make(tmp_path / "review", detector, str(tmp_path / "images"))
+    ranking = Ranking(session, detector)
+    counts = {
+        str(Path(folder).relative_to(tmp_path / "images")): len(
+            ranking.select(Query(folder=folder), [])
+        )
+        for folder in ranking.about()["folders"]
+    }
+    assert counts == {"other": 6, "plate 1": 18, "plate 1/a": 6, "plate 1/b": 6, "plate 10": 6}
+
+
+def test_measurements_say_on_which_side_they_are(
+    detector: Detector, images: Path, tmp_path: Path
+) -> None:
+    """As the reasons do: black is darker, so lower, than nearly all."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, path in enumerate(sorted(images.iterdir())[:8]):
+        (folder / f"{i}.png").write_bytes(path.read_bytes())
+    shape = np.asarray(Image.open(folder / "0.png")).shape
+    Image.fromarray(np.zeros(shape, np.uint8)).save(folder / "black.png")
+    session = ReviewSession.make(tmp_path / "review", detector, str(folder))
+    ranking = Ranking(session, detector)
+    found = facts(ranking, session.numbers[str(folder / "black.png")])
+    said = {cue["title"]: cue for cue in found["cues"]}
+    (why,) = detector.reasons(
+        session.scores.select(np.array([session.numbers[str(folder / "black.png")]]))
+    )
+    for reason in why:
+        assert said[reason.cue.replace("_", " ")]["lower"] == reason.lower
 
 
 def test_marks_of_several_reviewers_and_undo(client: TestClient, review: Review) -> None:

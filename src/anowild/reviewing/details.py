@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,10 +37,10 @@ def facts(ranking: Ranking, number: int) -> dict[str, Any]:
     cues = []
     for cue in detector.cues:
         value = float(scores.cues[cue.name][0])
-        share, _ = detector.calibration.cues[cue.name].odd_tail(np.array([value]))
+        share, lower = detector.calibration.cues[cue.name].odd_tail(np.array([value]))
         cues.append(
             {"title": cue.name.replace("_", " "), "value": value, "share": 1 - float(share[0]),
-             "odd": bool(share[0] <= 0.05), "meaning": cue.meaning}
+             "lower": bool(lower[0]), "odd": bool(share[0] <= 0.05), "meaning": cue.meaning}
         )  # fmt: skip
     return {
         "name": printable(name),
@@ -190,21 +189,17 @@ def seen_box(
 
 
 def seen_text(preprocess: Preprocess, width: int, height: int) -> str:
-    """Say how the views see an original: ``32x32 of 300x200, the middle 200x200``."""
+    """Say how the views see an original: ``the middle 200x200, scaled to 32x32``."""
     side = preprocess.resolution
     if preprocess.tiles:
         boxes = preprocess.boxes(height, width)
         return f"{len(boxes)} tiles of {boxes[0][3]}x{boxes[0][2]}, each seen as {side}x{side}"
     box = seen_box(preprocess, width, height)
-    return f"{side}x{side} of {width}x{height}" + _middle(box, width, height)
-
-
-def _middle(box: Sequence[float], width: int, height: int) -> str:
-    """Say which part of an original the views see; nothing where they see all of it."""
-    seen = [round(box[2] * width), round(box[3] * height)]
-    if seen[0] >= width and seen[1] >= height:
-        return ""
-    return f", the middle {seen[0]}x{seen[1]}"
+    seen = round(box[2] * width), round(box[3] * height)
+    whole = seen[0] >= width and seen[1] >= height
+    part = "all of it" if whole else f"the middle {seen[0]}x{seen[1]}"
+    same = (width, height) == (side, side) or seen == (side, side)
+    return part if same else f"{part}, scaled to {side}x{side}"
 
 
 def seen_in_all(preprocess: Preprocess, sizes: Array) -> str:

@@ -238,7 +238,8 @@ class Ranking:
         if query.below is not None:
             mask &= session.score < query.below
         if query.folder:
-            mask &= self.folder_of == query.folder
+            below = f"{query.folder.rstrip('/')}/"
+            mask &= np.array([f"{folder}/".startswith(below) for folder in self.folder_of], bool)
         if query.finding == ANY_FINDING:
             mask &= np.isin(np.arange(len(mask)), list(self.kinds_of))
         elif query.finding:
@@ -291,9 +292,13 @@ class Ranking:
 
     @cached_property
     def folders(self) -> list[str]:
-        """Folders with images, by name; none if there is only one, and at most ``MOST_FOLDERS``."""
-        found = Counter(self.folder_of.tolist())
-        return sorted(name for name, _ in found.most_common(MOST_FOLDERS)) if len(found) > 1 else []
+        """Folders with images in or below them, by name; at most ``MOST_FOLDERS``, and none that has them all."""
+        found: Counter[str] = Counter()
+        for folder, count in Counter(self.folder_of.tolist()).items():
+            for above in (folder, *map(str, PurePath(folder).parents)):
+                found[above] += count
+        some = {name: count for name, count in found.items() if count < len(self.folder_of)}
+        return sorted(name for name, _ in Counter(some).most_common(MOST_FOLDERS))
 
     @cached_property
     def kinds_of(self) -> dict[int, dict[str, str]]:

@@ -33,7 +33,8 @@ TERMS: Mapping[str, str] = {
     "finding": "What a simple check of the original says, without any learning: blurred, dark, a duplicate.",
     "mark": "Your decision on an image: keep, remove, interesting or unsure. The ranking can learn from marks. "
     "Marking changes no file.",
-    "view": "One way of looking at images. There are up to four, and the score adds up the two that find most.",
+    "view": "One way of looking at images. There are up to four, and lookalikes beside "
+    "them. The score adds up the two that find most.",
     "redrawn picture": "What a network makes of an image when it may only use what is usual in the training "
     "images; also called reconstruction. Whatever is odd is redrawn badly.",
     "heat map": "Colors over an image that show which places are odd. It shows little where an image is odd for "
@@ -41,7 +42,8 @@ TERMS: Mapping[str, str] = {
     "pixels": "The view of plain measures that anybody could take: brightness, contrast, sharpness, edges, layout.",
     "transforms": "The view of a network that has learned, from your images, which way is up. It is unsure about "
     "images unlike the many.",
-    "pretrained": "The view of a network trained on photographs: which images look unlike the rest to it.",
+    "pretrained": "The view of a network trained on photographs: which images look unlike the rest to it. "
+    "Its lookalikes say how odd all views together find the images that an image is most like.",
     "gan": "The view of networks that have learned to redraw your images: which ones they cannot redraw.",
 }  # fmt: skip
 

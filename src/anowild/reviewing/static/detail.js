@@ -129,7 +129,7 @@ function showFacts(found) {
     element("tr", { className: cue.odd ? "odd" : "", title: cue.meaning },
       element("th", { scope: "row", textContent: cue.title }),
       element("td", { textContent: Number(cue.value.toPrecision(3)).toString() }),
-      element("td", { textContent: cue.share === null ? "" : `higher than ${(100 * cue.share).toFixed(1)} %` }))));
+      element("td", { textContent: cue.share === null ? "" : `${cue.lower ? "lower" : "higher"} than ${(100 * cue.share).toFixed(1)} %` }))));
   $("detail-seen").textContent = found.seen;
   $("path").textContent = found.path;
   $("file-facts").textContent = `${found.size[0]} × ${found.size[1]} pixels, ${found.depth}`;

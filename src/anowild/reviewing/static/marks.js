@@ -126,7 +126,7 @@ export async function askForAll(query) {
       $("all-text").textContent = `${images(found.total)} of those shown score ${shownScore(state.limit)} or more: too many `
         + `to mark at once (at most ${count(found.length)}). Raise the limit, or filter.`;
     } else if (found.length) {
-      $("all-text").textContent = `${images(found.length)} of those shown ${verb} ${shownScore(state.limit)} or more. Mark as:`;
+      $("all-text").textContent = `${images(found.length)} of those shown${$("all-unmarked").checked ? ", unmarked," : ""} ${verb} ${shownScore(state.limit)} or more. Mark as:`;
     } else if ((await above(false)).length) {
       $("all-text").textContent = "All images above the limit are marked already.";
     } else $("all-text").textContent = "No image of those shown is above the limit.";
