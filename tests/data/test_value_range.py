@@ -13,7 +13,13 @@ import pytest
 from anowild import api
 from anowild.arrays import Array
 from anowild.data import ImageSet, Preprocess, choose_preprocess, open_all
-from anowild.data.value_range import ValueRange, little_used, unlike_trained
+from anowild.data.value_range import (
+    ValueRange,
+    little_used,
+    mixed_types,
+    unlike_trained,
+    warnings_of,
+)
 from anowild.scoring import Detector
 from anowild.scoring.stream import score
 from anowild.settings import Settings
@@ -39,6 +45,7 @@ def seen(*parts: Array) -> ValueRange:
     ("low", "high", "kind", "mend"),
     [
         (0, 3840, "uint16", "--set black=0 --set white=4095"),
+        (0, 16000, "uint16", "--set black=0 --set white=16383"),
         (40000, 41000, "uint16", "--set black=40000 --set white=41000"),
         (0, 1, "uint8", "--set black=0 --set white=1"),
         (0.25, 0.3, "float32", "--set black=0.25 --set white=0.3"),
@@ -64,6 +71,18 @@ def test_given_black_and_white_count_instead_of_the_type() -> None:
     assert little_used(values, Preprocess(16, 1, black=0, white=60000)) is not None
     assert little_used(values, Preprocess(16, 1, contrast="normalize")) is None
     assert little_used(ValueRange(), RULE) is None
+
+
+def test_mixed_types_are_told() -> None:
+    values = seen(images(0, 250, "uint8"), images(0, 3000, "uint16", count=2))
+    warning = mixed_types(values, RULE)
+    assert warning is not None
+    assert warning.startswith("the images are 20 of type uint8, 2 of type uint16: each type has")
+    assert mixed_types(values, Preprocess(16, 1, black=0, white=4095)) is None
+    assert mixed_types(values, Preprocess(16, 1, contrast="normalize")) is None
+    assert mixed_types(seen(images(0, 250, "uint8")), RULE) is None
+    assert warnings_of(values.to_json(), RULE) == [warning]
+    assert warnings_of(None, RULE) == []
 
 
 def test_one_bright_image_is_enough() -> None:

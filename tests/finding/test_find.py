@@ -28,6 +28,7 @@ from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
+from anowild.scoring.saved_limit import load_limit, save_limit
 from anowild.training.run import TRAINING_SCORES
 from anowild.views import features_of
 from anowild.views.pixels import descriptor_count
@@ -288,6 +289,46 @@ def test_what_a_run_did_not_come_to_write_is_written(
     at = (out / REPORT).stat().st_mtime_ns
     serve(Job(str(photos), out, settings), port=0, open_browser=False)
     assert (out / REPORT).stat().st_mtime_ns == at
+
+
+def test_values_that_make_little_sense_are_said_everywhere_and_each_time(
+    anowild: Run, tmp_path: Path, digits: Array
+) -> None:
+    """Of 12 bits in 16, in a folder with a picture of 8."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    for i, image in enumerate(digits[:20]):
+        Image.fromarray(image.astype(np.uint16) * 15).save(folder / f"{i:02}.tif")
+    Image.fromarray(digits[20]).save(folder / "other.png")
+    command = ("find", folder, "-o", tmp_path / "out", "--report", *TINY)
+    for _ in range(2):
+        code, said, err = anowild(*command)
+        assert code == 0, err
+        assert "warning: the values of the 20 images of type uint16 lie between 0 and 3825" in said
+        assert "warning: the images are 20 of type uint16, 1 of type uint8" in said
+    page = (tmp_path / "out" / REPORT).read_text()
+    assert "most of the contrast is lost; --set black=0 --set white=4095" in page
+    review = ReviewSession.load(tmp_path / "out" / REVIEW)
+    warning = Ranking(review, Detector.load(tmp_path / "out" / MODEL, "cpu")).about()["warning"]
+    assert "Warning: the values of the 20 images" in warning
+
+
+def test_a_limit_outlives_new_images_and_is_that_of_the_report(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, settings = tmp_path / "out", tiny_settings(views=("pixels",))
+    job = Job(str(photos), out, settings)
+    job.finish()
+    assert job.left()
+    save_limit(out / MODEL, 0.77)
+    os.utime(out / REPORT, (0, 0))
+    assert not job.left()
+    (photos / "003.png").unlink()
+    Job(str(photos), out, settings).finish()
+    kept = load_limit(out / MODEL)
+    assert kept is not None
+    assert kept.score == 0.77
+    assert "0.77" in (out / REPORT).read_text()
 
 
 def test_few_images_are_ranked_by_the_views_that_can(photos: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from anowild.data.preprocessing import Preprocess
 
 #: Share of the range of a type below which a warning says that most of the contrast is lost.
 LITTLE = 0.1
+#: The same of 16 bits, of which many cameras fill 12 or 14.
+LITTLE_OF_16_BITS = 0.26
 #: Other images than in training use a range this many times as wide, or as narrow.
 TIMES = 4
 #: Most images that a description may claim.
@@ -92,13 +94,36 @@ def little_used(values: ValueRange, preprocess: Preprocess) -> str | None:
         return None
     name, _, low, high = values.usual
     black, white = _black_and_white(name, preprocess)
-    if not low < high or not white - black or (high - low) / abs(white - black) >= LITTLE:
+    little = LITTLE_OF_16_BITS if name == "uint16" else LITTLE
+    if not low < high or not white - black or (high - low) / abs(white - black) >= little:
         return None
     mend = _mend(name, low, high)
+    count = values.types[name]
+    which = f"all {count} images" if count == len(values) else f"the {count} images of type {name}"
     return (
-        f"the values of all {len(values)} images lie between {low:g} and {high:g}, where {black:g} is black "
+        f"the values of {which} lie between {low:g} and {high:g}, where {black:g} is black "
         f"and {white:g} is white: most of the contrast is lost; {mend} stretches it"
     )
+
+
+def mixed_types(values: ValueRange, preprocess: Preprocess) -> str | None:
+    """Return a warning if the images are of several types, each of which has its own full range; None if not."""
+    if len(values.types) < 2 or preprocess.contrast != "kept" or preprocess.black is not None:
+        return None
+    counts = ", ".join(f"{count} of type {name}" for name, count in values.types.most_common())
+    return (
+        f"the images are {counts}: each type has a full range of its own, so that pictures that look alike may be "
+        "darker or plainer to the views; convert them to one type, or give --set black=... --set white=..."
+    )
+
+
+def warnings_of(value: object, preprocess: Preprocess) -> list[str]:
+    """Return the warnings about the images of a data set, whose ``values`` are as :meth:`ValueRange.to_json` gave."""
+    values = ValueRange.from_json(value)
+    if values is None:
+        return []
+    found = (little_used(values, preprocess), mixed_types(values, preprocess))
+    return [text for text in found if text is not None]
 
 
 def unlike_trained(
@@ -144,6 +169,7 @@ def _black_and_white(name: str, preprocess: Preprocess) -> tuple[float, float]:
 
 def _mend(name: str, low: float, high: float) -> str:
     """Return the settings that stretch values to black to white: of 16 bits that hold 12, all 12."""
-    if name == "uint16" and 1023 < high <= 4095:
-        low, high = 0, 4095
+    whole = [(1 << bits) - 1 for bits in (12, 14)]
+    if name == "uint16" and 1023 < high <= whole[-1]:
+        low, high = 0, next(most for most in whole if high <= most)
     return f"--set black={low:g} --set white={high:g}"

@@ -30,8 +30,11 @@ from anowild.reviewing.images import ReviewImages, prepare_images
 from anowild.reviewing.session import ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
 from anowild.scoring.description import DESCRIPTION
+from anowild.scoring.saved_limit import LIMIT, load_limit
 from anowild.scoring.table import write_rows
+from anowild.scoring.threshold_rules import FixedScore
 from anowild.settings import Settings
+from anowild.shown import shown_limit
 from anowild.training.by_parts import by_parts
 from anowild.training.fitting import pieces_of
 from anowild.training.pretrained import SAMPLE, are_handed_on, extractor_of
@@ -144,7 +147,7 @@ class Job:
         if about.images not in (None, packed.id):
             log.warning("the images or how they are read changed: everything is looked at again")
             for name in (QUICK, MODEL):
-                shutil.rmtree(self.out / name, ignore_errors=True)
+                _clear_but_limit(self.out / name)
         write_json(self.out / ABOUT, asdict(replace(about, images=packed.id)))
         return packed
 
@@ -272,7 +275,7 @@ class Job:
         return found["features"]
 
     def leave(self, detector: Detector, session: ReviewSession) -> None:
-        """Write the table of scores and the report."""
+        """Write the table of scores and the report, with the limit that is kept with the model."""
         from anowild.reporting.page import write_review_report
 
         table = Table(detector.cue_names, views=detector.view_names, reasons=detector.reasons)
@@ -280,11 +283,14 @@ class Job:
         words = {session.names[i]: said for i, said in session.images.finding_words.items()}
         rows = (replace(row, findings=words.get(row.path, "")) for row in table.ranked())
         write_rows(rows, table.cue_names, self.out / SCORES, views=table.view_names, checked=True)
-        write_review_report(detector, session, self.out / REPORT, self.out / MODEL)
+        kept = load_limit(self.out / MODEL)
+        rule = None if kept is None else FixedScore(kept.score)
+        write_review_report(detector, session, self.out / REPORT, self.out / MODEL, rule)
 
     def left(self) -> bool:
-        """Return whether the table and the report are there, of the final model and of the images as they are named."""
-        read = (self.out / MODEL / DESCRIPTION, self.packed.path / IMAGES_DESCRIPTION)
+        """Return whether table and report are there: of the final model, its kept limit, and the images as named."""
+        read = [self.out / MODEL / DESCRIPTION, self.packed.path / IMAGES_DESCRIPTION]
+        read += [path for path in [self.out / MODEL / LIMIT] if path.exists()]
         written = (self.out / SCORES, self.out / REPORT)
         return all(
             path.exists() and not any(_newer(before, path) for before in read) for path in written
@@ -308,6 +314,7 @@ class Job:
         lines = [f"{len(pictures)} images, {color}, {of} pixels. {seen_in_all(p, pictures.sizes)}"]
         for left in pictures.left_out:
             lines.append(f"not used: {left.count} ({left.reason}), as {left.first}")
+        lines += [f"warning: {text}" for text in pictures.warnings]
         return lines
 
     def minutes(self, settings: Settings) -> float:
@@ -341,6 +348,20 @@ class Job:
                 plan[2][f"{name}, kimg"] = seconds
                 plan[3][f"calibrating {name}, images"] = looking
         return plan
+
+
+def _clear_but_limit(folder: Path) -> None:
+    """Remove a model; a limit that somebody has chosen stays, as scores of all models mean the same."""
+    try:
+        kept = load_limit(folder)
+    except UserError:
+        kept = None
+    limit = (folder / LIMIT).read_bytes() if kept is not None else None
+    shutil.rmtree(folder, ignore_errors=True)
+    if kept is not None and limit is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LIMIT).write_bytes(limit)
+        log.warning("the limit %s stays; look whether it still fits", shown_limit(kept.score))
 
 
 def _newer(path: Path, other: Path) -> bool:

@@ -193,6 +193,7 @@ def _summary(results: Results, notes: Sequence[str]) -> dict[str, Any]:
         ),
         "notes": [
             *notes,
+            *(f"{text[0].upper()}{text[1:]}." for text in images.warnings),
             *filter(
                 None, [unlike_training(session.score, results.detector.training_info.get("images"))]
             ),

@@ -19,6 +19,7 @@ from anowild.data.dataset.writer import Part
 from anowild.data.image_set import Source, listed_sources, source_name
 from anowild.data.originals import Originals
 from anowild.data.readers.base import PassedOver
+from anowild.data.value_range import warnings_of
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.scoring.scores import Scores
@@ -152,6 +153,11 @@ class ReviewImages:
                 other = f" of {self.names[of[finding.kind][i]]}" if finding.kind in of else ""
                 found.setdefault(i, []).append(finding.kind + other)
         return {i: "; ".join(words) for i, words in found.items()}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes little sense of the values that the images had, in sentences without a period."""
+        return warnings_of(self.packed.description.get("values"), self.packed.preprocess)
 
     @property
     def unread(self) -> list[tuple[str, str]]:

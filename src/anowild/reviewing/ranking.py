@@ -89,8 +89,14 @@ class Ranking:
             "least_marks": MIN_MARKS,
             "seen": details.seen_in_all(self.detector.preprocess, session.images.sizes),
             "left_out": [asdict(found) for found in session.images.left_out],
-            "warning": unlike_training(session.score, self.detector.training_info.get("images")),
+            "warning": " ".join(self._warnings()) or None,
         }
+
+    def _warnings(self) -> list[str]:
+        """Say what makes little sense of the images, in whole sentences."""
+        unlike = unlike_training(self.session.score, self.detector.training_info.get("images"))
+        said = (f"Warning: {text}." for text in self.session.images.warnings)
+        return [*said, *filter(None, [unlike])]
 
     def window_of(self, query: Query, marks: list[Mark], start: int = 0) -> tuple[Array, int]:
         """Return the numbers of the images that a query asks for, and how many there are; see `Catalog`."""
