@@ -473,6 +473,34 @@ def test_a_review_that_is_moved_alone_keeps_its_images(
     assert len([*Path("clean/images").iterdir()]) == 11
 
 
+@pytest.mark.parametrize("how", ["links", "copies", "quarantine"])
+def test_a_file_of_several_pages_goes_or_stays_as_a_whole(
+    anowild: Run, detector: Detector, digits: Array, tmp_path: Path, how: str
+) -> None:
+    folder = folder_of(tmp_path / "images", digits)
+    for name, first in (("one.tif", 20), ("two.tif", 30)):
+        pages = [Image.fromarray(image) for image in digits[first : first + 3]]
+        pages[0].save(folder / name, save_all=True, append_images=pages[1:])
+    out, review = tmp_path / "clean", tmp_path / "review"
+    review_of(detector, str(folder), review, "03.png", "one.tif[0]", "one.tif[1]")
+    command = ("clean", review, "-o", out, "--how", how)
+    code, _, err = anowild(*command)
+    assert (code, "one.tif: has pages that stay and pages that go" in err) == (1, True), err
+    assert not out.exists()
+    review_of(detector, str(folder), review, "one.tif[2]")
+    code, _, err = anowild(*command)
+    assert code == 0, err
+    if how == "quarantine":
+        moved = {path.name for path in (out / "quarantine").iterdir()}
+        assert moved == {"03.png", "one.tif"}
+        assert "2 images moved back" in anowild("clean", "--undo", out)[1]
+        assert len([*folder.iterdir()]) == 14
+    else:
+        stay = {path.name for path in (out / "images").iterdir()}
+        assert len(stay) == 12
+        assert not {"03.png", "one.tif"} & stay
+
+
 def test_clean_says_what_could_not_be_read(
     anowild: Run, detector: Detector, digits: Array, tmp_path: Path
 ) -> None:

@@ -10,12 +10,14 @@ import errno
 import filecmp
 import math
 import os
+import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
+from anowild.data.readers.folder import is_tiff
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import (
@@ -46,6 +48,8 @@ LIST, REMOVED, LOG, IMAGES, QUARANTINE = (
 )
 #: Which originals are moved where; written before the first is moved.
 MOVED = "quarantine.json"
+#: Name of a page of a file.
+_PAGE = re.compile(r"(.+)\[\d+\]", re.DOTALL)
 #: Why an image is in neither list: nothing is known of it.
 UNREAD = "could not be read"
 
@@ -129,6 +133,8 @@ def clean(
     if not kept:
         raise UserError(f"{source}: nothing would stay of {len(found)} images")
     sources = [] if how == "list" else _files(gone if how == "quarantine" else kept, base_dir)
+    if how != "list":
+        _check_pages(gone if how != "quarantine" else kept, sources, base_dir)
     if how == "quarantine":
         _check_links(kept, sources, base_dir)
     part = new_part_of(out)
@@ -166,6 +172,25 @@ def _agreed(found: list[Decision]) -> list[Decision]:
     ]
 
 
+def _check_pages(others: list[str], files: list[Path], base_dir: Path) -> None:
+    """Check that a file of several pages goes or stays as a whole.
+
+    Args:
+        others: images that are not linked, copied or moved.
+        files: those that are.
+
+    Raises:
+        UserError: pages of one are among both.
+    """
+    pages = (path for path in others if _PAGE.fullmatch(path))
+    mixed = set(files) & {_found(path, base_dir) for path in pages}
+    if mixed:
+        raise UserError(
+            f"{min(mixed)}: has pages that stay and pages that go, and a file can only stay or go as a whole "
+            f"({len(mixed)} such files); mark all pages of a file alike, or give --how list"
+        )
+
+
 def _check_links(kept: list[str], gone: list[Path], base_dir: Path) -> None:
     """Check that no image that stays is a link to one that goes.
 
@@ -174,11 +199,8 @@ def _check_links(kept: list[str], gone: list[Path], base_dir: Path) -> None:
     """
     real = {os.path.realpath(file) for file in gone}
     for path in kept:
-        try:
-            file = _file(path, base_dir)
-        except UserError:  # of an archive
-            continue
-        if file.is_symlink() and os.path.realpath(file) in real:
+        file = _found(path, base_dir)
+        if file is not None and file.is_symlink() and os.path.realpath(file) in real:
             raise UserError(
                 f"{printable(path)}: stays, and is a link to {os.path.realpath(file)}, which goes; mark both "
                 "alike"
@@ -346,21 +368,34 @@ def _write_lists(folder: Path, found: list[Decision]) -> None:
 
 
 def _files(paths: list[str], base_dir: Path) -> list[Path]:
-    """Return the file of each image.
+    """Return the file of each image, once for all of its pages.
 
     Raises:
         UserError: an image is no file.
     """
-    return [_file(path, base_dir) for path in paths]
+    return list(dict.fromkeys(_file(path, base_dir) for path in paths))
+
+
+def _found(path: str, base_dir: Path) -> Path | None:
+    """Return the file of an image; None where it has none, as in an archive."""
+    try:
+        return _file(path, base_dir)
+    except UserError:
+        return None
 
 
 def _file(path: str, base_dir: Path) -> Path:
-    """Return the file of an image, whose path may have got backslashes, or letters composed otherwise."""
-    slashes = path.replace("\\", "/")
-    for spelling in (path, slashes, *(normalize(form, slashes) for form in ("NFC", "NFD"))):
-        file = _plain(base_dir / spelling)
-        if file.is_file():
-            return file
+    """Return the file of an image, whose path may have got backslashes, or letters composed otherwise.
+
+    Of ``FILE[3]``, a page, it is ``FILE``.
+    """
+    page = _PAGE.fullmatch(path)
+    for given in (path, *([page[1]] if page else [])):
+        slashes = given.replace("\\", "/")
+        for spelling in (given, slashes, *(normalize(form, slashes) for form in ("NFC", "NFD"))):
+            file = _plain(base_dir / spelling)
+            if file.is_file() and (given == path or is_tiff(file.name)):
+                return file
     raise UserError(
         f"{printable(path)}: there is no such file in {base_dir}; run this command in the folder "
         "where the images were scored, or with --how list if images are not single files"
