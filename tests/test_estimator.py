@@ -179,7 +179,7 @@ def test_a_damaged_file_is_told(
     fitted.save(tmp_path)
     saved = json.loads((tmp_path / FILE).read_text())
     (tmp_path / FILE).write_text(json.dumps(saved | change))
-    with pytest.raises(UserError, match=rf"estimator\.json: is damaged \({sentence}"):
+    with pytest.raises(UserError, match=rf"estimator\.json: is damaged \(.*{sentence}"):
         AnomalyDetector.load(tmp_path)
 
 
@@ -190,7 +190,7 @@ def test_an_unpickled_model_has_no_folder(fitted: AnomalyDetector) -> None:
 def test_values_of_another_type_than_in_training_are_said(
     fitted: AnomalyDetector, images: Array
 ) -> None:
-    with pytest.raises(ValueError, match="X holds values of type int64 from 0 to 255"):
+    with pytest.raises(ValueError, match=r"X holds values of type int64 from \d+ to \d+"):
         fitted.predict(images.astype(np.int64))
 
 
