@@ -299,6 +299,7 @@ def test_wrong_inputs_are_sentences(
     other = folder_of(digits[:3], "other")
     (tmp_path / "text.csv").write_text("path,label\na,b\n")
     (tmp_path / "nan.csv").write_text("path,score,odd\na,nan,0\n")
+    (tmp_path / "infinite.csv").write_text("path,score,odd\na,inf,1\n")
     (tmp_path / "seven.csv").write_text("path,score,odd\na,1,7\n")
     (tmp_path / "empty.csv").write_text("path,score,odd\n")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
@@ -345,7 +346,8 @@ def test_wrong_inputs_are_sentences(
         (command(table=tmp_path / "absent.csv"), "cannot be read as a table of scores"),
         (command(table=tmp_path / "absent.parquet"), "cannot be read as a table of scores"),
         (command(table=tmp_path / "text.csv"), "one column each of path, score"),
-        (command(table=tmp_path / "nan.csv"), "the score of a is nan"),
+        (command(table=tmp_path / "nan.csv"), "nan.csv: lists no images"),
+        (command(table=tmp_path / "infinite.csv"), "the score of a is inf"),
         (command(table=tmp_path / "seven.csv"), "odd is 7.0 for a"),
         (command(table=tmp_path / "empty.csv"), "lists no images"),
         (command(table=tmp_path / "broken.parquet"), "cannot be read as a table of scores"),
