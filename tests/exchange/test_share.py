@@ -359,7 +359,7 @@ def test_wrong_inputs_are_sentences(
         code, _, err = anowild(*arguments)
         assert (code, sentence in err) == (1, True), (arguments, err)
         assert set(tmp_path.iterdir()) == there
-    with pytest.raises(UserError, match="two images of this name; give each source once"):
+    with pytest.raises(UserError, match="my images: is given twice"):
         api.share(table, [images, images], "cleanvision", out)
 
 
