@@ -24,6 +24,18 @@ def test_alike_odd_images_are_one_group() -> None:
     assert len(np.unique(found[:400])) > 330
 
 
+def test_black_and_white_images_are_no_group() -> None:
+    """Constant images have the same features, whatever their light."""
+    features, score = scene()
+    light = np.full(len(score), 100.0)
+    light[400:420] = 0
+    light[420:] = 255
+    found = groups(features, score, light)
+    for part in (slice(400, 420), slice(420, None)):
+        oddest = np.arange(len(score))[part][score[part].argmax()]
+        assert (found[part] == oddest).all()
+
+
 def test_no_groups_where_nothing_is_known() -> None:
     score = np.arange(5.0)
     assert groups(np.empty((5, 0)), score).tolist() == [0, 1, 2, 3, 4]

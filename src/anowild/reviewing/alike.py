@@ -18,6 +18,8 @@ GROUPED = 2000
 #: Images of a group are nearer to each other, on average, than this share of the usual distance
 #: between an image and the one most like it.
 NEARNESS = 0.7
+#: Levels of 255 that the brightness of images of a group may differ.
+SHADE = 64
 #: Images that lie on the map by their own distances; the others lie among those most like them.
 LANDMARKS, AMONG = 1500, 5
 #: Held while a map is laid out: scikit-learn sets the threads of the whole process meanwhile.
@@ -49,15 +51,17 @@ def nearest_first(features: Array, number: int) -> Array:
     return np.argsort(distances, kind="stable")
 
 
-def groups(features: Array, score: Array) -> Array:
+def groups(features: Array, score: Array, brightness: Array | None = None) -> Array:
     """Find groups of alike images among the oddest.
 
     Groups of average linkage whose images are much nearer to each other than an image usually is to the
-    one most like it.
+    one most like it, and nearly as bright as the oddest of the group: features of constant images are alike, be they
+    black or white.
 
     Args:
         features: [N, D].
         score: [N].
+        brightness: of the originals, from 0 to 255, [N]; None: it is not known.
 
     Returns:
         For each image the number of the oddest image of its group; its own where it has no group: int [N].
@@ -75,9 +79,14 @@ def groups(features: Array, score: Array) -> Array:
     linked = AgglomerativeClustering(
         n_clusters=None, distance_threshold=limit, linkage="average"
     ).fit(features[oddest])
-    first: dict[int, int] = {}
+    light = np.zeros(count) if brightness is None else np.nan_to_num(brightness)
+    oddest_of: dict[int, list[int]] = {}  # of the groups of one label, by brightness
     for number, label in zip(oddest.tolist(), linked.labels_.tolist(), strict=True):
-        found[number] = first.setdefault(label, number)
+        leaders = oddest_of.setdefault(label, [])
+        near = (one for one in leaders if abs(light[one] - light[number]) <= SHADE)
+        found[number] = next(near, number)
+        if found[number] == number:
+            leaders.append(number)
     return found
 
 

@@ -155,6 +155,11 @@ class ReviewImages:
         return {i: "; ".join(words) for i, words in found.items()}
 
     @property
+    def brightness(self) -> Array:
+        """Mean of each original, from black, 0, to white, 255: float [N]."""
+        return np.array(self._column("brightness"), np.float64)
+
+    @property
     def warnings(self) -> list[str]:
         """What makes little sense of the values that the images had, in sentences without a period."""
         return warnings_of(self.packed.description.get("values"), self.packed.preprocess)

@@ -323,7 +323,8 @@ class Ranking:
 
     @cached_property
     def _groups(self) -> Array:
-        return alike.groups(self.session.features, self.session.score)
+        session = self.session
+        return alike.groups(session.features, session.score, session.images.brightness)
 
     @cached_property
     def group_sizes(self) -> Array:
