@@ -110,9 +110,10 @@ def clean(
     """
     from anowild import api
     from anowild.reviewing import clean as cleaning
+    from anowild.reviewing import quarantine
 
     if undo is not None:
-        print(f"{cleaning.undo(undo)} images moved back from {undo}")
+        print(f"{quarantine.undo(undo)} images moved back from {undo}")
         return
     if source is None or out is None:
         raise UserError("name a review and a new folder: anowild clean REVIEW -o OUT")

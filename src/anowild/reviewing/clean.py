@@ -1,13 +1,11 @@
 """The command `anowild clean`: lists, links or copies the images that stay, and says why.
 
-The original images are never changed. Only ``quarantine`` moves those that go, and :func:`undo` moves them
-back.
+The original images are never changed. Only ``quarantine`` moves those that go
+(:mod:`anowild.reviewing.quarantine`).
 """
 
 from __future__ import annotations
 
-import errno
-import filecmp
 import math
 import os
 import re
@@ -20,16 +18,9 @@ from unicodedata import normalize
 from anowild.data.readers.folder import is_tiff
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import (
-    as_user_error,
-    new_part_of,
-    part_of,
-    printable,
-    read_json,
-    sync,
-    write_json,
-)
+from anowild.files import as_user_error, new_part_of, printable, write_json
 from anowild.libraries import parquet_library
+from anowild.reviewing import quarantine
 from anowild.reviewing.folder import FACTS, REVIEWED
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import MARKS, Store, consensus
@@ -38,16 +29,8 @@ from anowild.shown import shown_limit, shown_score
 #: Kinds of output: only lists, or also links to the images that stay, or copies of them; or the originals
 #: that go are moved.
 HOW = ("list", "links", "copies", "quarantine")
-#: Names of the output files, of the folder of images that stay, and of that of originals that go.
-LIST, REMOVED, LOG, IMAGES, QUARANTINE = (
-    "kept.txt",
-    "removed.txt",
-    "clean.csv",
-    "images",
-    "quarantine",
-)
-#: Which originals are moved where; written before the first is moved.
-MOVED = "quarantine.json"
+#: Names of the output files, and of the folder of images that stay.
+LIST, REMOVED, LOG, IMAGES = "kept.txt", "removed.txt", "clean.csv", "images"
 #: Name of a page of a file.
 _PAGE = re.compile(r"(.+)\[\d+\]", re.DOTALL)
 #: Why an image is in neither list: nothing is known of it.
@@ -146,8 +129,8 @@ def clean(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 place(original, target)
         if how == "quarantine":
-            pairs = [(str(a), str(b)) for a, b in _targets(sources, Path(QUARANTINE))]
-            write_json(part / MOVED, pairs)
+            pairs = [(str(a), str(b)) for a, b in _targets(sources, Path(quarantine.QUARANTINE))]
+            write_json(part / quarantine.MOVED, pairs)
         part.rename(out)
     except OSError as error:
         if out.exists():
@@ -156,7 +139,7 @@ def clean(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     if how == "quarantine":
-        _move(out)
+        quarantine.move(out)
     words = {True: "stays", False: "goes", None: "in no list"}
     return Counter(f"{words[d.stays]}: {d.why.partition(' (')[0]}" for d in found)
 
@@ -205,95 +188,6 @@ def _check_links(kept: list[str], gone: list[Path], base_dir: Path) -> None:
                 f"{printable(path)}: stays, and is a link to {os.path.realpath(file)}, which goes; mark both "
                 "alike"
             )
-
-
-def undo(out: Path) -> int:
-    """Move originals back from the quarantine of a folder that :func:`clean` made; return how many.
-
-    Raises:
-        UserError: there is no quarantine, another file has taken an original's place, or a file cannot be
-            moved; the same call goes on. Or files are missing; the others were moved back.
-    """
-    pairs = _moved(out)
-    count, missing = 0, []
-    for original, moved in pairs:
-        if not os.path.lexists(moved):
-            if not os.path.lexists(original):
-                missing.append(moved)
-            continue
-        if os.path.lexists(original):
-            # Whoever moved it was killed before the original was removed.
-            if _is_copy(moved, original):
-                moved.unlink()
-                continue
-            raise UserError(
-                f"{original}: there is another file now; move one of the two away, and give the same "
-                f"command again ({moved} is still in quarantine)"
-            )
-        _move_file(moved, original)
-        count += 1
-    if missing:
-        raise UserError(
-            f"{missing[0]}: is not there any more, nor at its old place ({len(missing)} of {len(pairs)} files "
-            f"are missing; {count} were moved back)"
-        )
-    return count
-
-
-def _move(out: Path) -> None:
-    """Move the originals that go into the quarantine."""
-    for original, moved in _moved(out):
-        if os.path.lexists(original) and not os.path.lexists(moved):
-            _move_file(original, moved)
-
-
-def _moved(out: Path) -> list[tuple[Path, Path]]:
-    """Return each original that goes, and its place in quarantine."""
-    path = out / MOVED
-    if not path.exists():
-        raise UserError(f"{out}: holds no quarantine; `anowild clean --how quarantine` makes one")
-    try:
-        return [(Path(original), out / moved) for original, moved in read_json(path)]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: is damaged ({error})") from error
-
-
-def _move_file(source: Path, target: Path) -> None:
-    """Move a file, or a link as it is; to another disk, it is whole there before it goes here."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            source.rename(target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            _copy_whole(source, target)
-            source.unlink()
-    except OSError as error:
-        raise UserError(
-            f"{source}: cannot be moved to {target} ({error.strerror or error}); "
-            "files that were moved can be brought back with --undo"
-        ) from error
-
-
-def _copy_whole(source: Path, target: Path) -> None:
-    """Copy a file with its times and rights, or a link as it is; never to a part of it."""
-    temporary = part_of(target)
-    try:
-        shutil.copy2(source, temporary, follow_symlinks=False)
-        if not temporary.is_symlink():
-            sync(temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _is_copy(copy: Path, original: Path) -> bool:
-    """Return whether both are files of the same content, and not one file with two names."""
-    both = (copy, original)
-    if any(path.is_symlink() or not path.is_file() for path in both):
-        return False
-    return not copy.samefile(original) and filecmp.cmp(*both, shallow=False)
 
 
 def _of_review(session: ReviewSession, folder: Path, threshold: float | None) -> list[Decision]:
