@@ -34,7 +34,6 @@ from anowild.scoring.saved_limit import LIMIT, load_limit
 from anowild.scoring.table import write_rows
 from anowild.scoring.threshold_rules import FixedScore
 from anowild.settings import Settings
-from anowild.shown import shown_limit
 from anowild.training.by_parts import by_parts
 from anowild.training.fitting import pieces_of
 from anowild.training.pretrained import SAMPLE, are_handed_on, extractor_of
@@ -352,16 +351,13 @@ class Job:
 
 def _clear_but_limit(folder: Path) -> None:
     """Remove a model; a limit that somebody has chosen stays, as scores of all models mean the same."""
-    try:
-        kept = load_limit(folder)
-    except UserError:
-        kept = None
-    limit = (folder / LIMIT).read_bytes() if kept is not None else None
-    shutil.rmtree(folder, ignore_errors=True)
-    if kept is not None and limit is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / LIMIT).write_bytes(limit)
-        log.warning("the limit %s stays; look whether it still fits", shown_limit(kept.score))
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name == LIMIT:
+            log.warning("%s: the limit that was kept stays; look whether it still fits", path)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _newer(path: Path, other: Path) -> bool:
