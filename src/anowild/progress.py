@@ -51,8 +51,9 @@ class Bar:
                 reached = f"{done:.6g}"
             else:
                 rate = (done - self._start_done) / (now - self._started)
-                left = (self._total - done) / rate if rate > 0 else float("inf")
-                reached = f"{done:.6g} of {self._total:.6g}, {left / 60:.1f} min left"
+                reached = f"{done:.6g} of {self._total:.6g}"
+                if rate > 0:
+                    reached += f", {(self._total - done) / rate / 60:.1f} min left"
             print(f"{self._name}: {reached}, {note}", file=sys.stderr, flush=True)
 
     def counting(self, parts: Iterable[T], size: int) -> Iterator[T]:
