@@ -76,7 +76,7 @@ def trial(surface: str, seed: int, settings: Settings) -> tuple[float, float, fl
     with tempfile.TemporaryDirectory() as folder:
         detector = train(images, Path(folder) / "model", settings).detector
         digest = ImageSet.load(images, settings).digest
-        scores = load_training_scores(Path(folder) / "model", detector.checksum, digest)
+        scores = load_training_scores(Path(folder) / "model", detector.identity, digest)
     seconds = time.perf_counter() - started
     hits = 0
     if scores.tile is not None:

@@ -21,7 +21,7 @@ from anowild.evaluation.labels import Labels
 from anowild.evaluation.metrics import Quality, qualities
 from anowild.files import as_user_error, read_json, write_json, write_text
 from anowild.finding.job import MODEL, Job
-from anowild.finding.serve import find
+from anowild.finding.serve import find_without_page
 from anowild.presets import preset
 from anowild.scoring import Detector
 from anowild.settings import Settings
@@ -84,7 +84,7 @@ def run_demo(
     print(setting, flush=True)
 
     job = Job(training, out / "find", settings, threads=threads)
-    page = find(job)
+    page = find_without_page(job)
     detector, _ = job.final()
     print(f"report: {page}", flush=True)
 

@@ -38,7 +38,7 @@ FILE = "estimator.json"
 class _Saved:
     """What :data:`FILE` holds."""
 
-    model: str  # checksum
+    model: str  # identity
     parameters: Mapping[str, Any]
     value_range: tuple[float, ...] | None
     side: int | None
@@ -200,7 +200,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         except ValueError as error:
             raise UserError(f"{path}: is damaged ({error}); fit and save it again") from error
         detector = Detector.load(folder, device)
-        if detector.checksum != saved.model:
+        if detector.identity != saved.model:
             raise UserError(
                 f"{path}: belongs to another model than the one beside it; save it again"
             )
@@ -212,7 +212,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(self.random_state, np.random.RandomState):
             parameters["random_state"] = None
         return {
-            "model": self.detector_.checksum,
+            "model": self.detector_.identity,
             "parameters": _plain(parameters),
             "value_range": self._range,
             "side": self._side,

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anowild.api import find
 from anowild.arrays import Array
 from anowild.cli.find import _named_after
 from anowild.errors import UserError, ViewUnavailable
@@ -25,6 +26,7 @@ from anowild.finding.serve import Training, serve
 from anowild.reviewing.alike import compacted
 from anowild.reviewing.app import Review
 from anowild.reviewing.ranking import Ranking
+from anowild.reviewing.serve import opened
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
@@ -311,6 +313,21 @@ def test_values_that_make_little_sense_are_said_everywhere_and_each_time(
     review = ReviewSession.load(tmp_path / "out" / REVIEW)
     warning = Ranking(review, Detector.load(tmp_path / "out" / MODEL, "cpu")).about()["warning"]
     assert "Warning: the values of the 20 images" in warning
+
+
+def test_nothing_is_found_in_a_folder_whose_page_is_open(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = tiny_settings(views=("pixels",))
+    find(str(photos), out, settings)
+    (out / REPORT).unlink()
+    with (
+        opened(out / REVIEW, "127.0.0.1", 0, token=True),
+        pytest.raises(UserError, match="another server uses this folder"),
+    ):
+        find(str(photos), out, settings)
+    assert not (out / REPORT).exists()
+    find(str(photos), out, settings)
+    assert (out / REPORT).exists()
 
 
 def test_a_limit_outlives_new_images_and_is_that_of_the_report(

@@ -140,6 +140,20 @@ def test_a_saved_detector_scores_the_same(
     assert again.preprocess == detector.preprocess
 
 
+def test_models_whose_calibrations_differ_are_different_models(
+    detector: Detector, tmp_path: Path
+) -> None:
+    detector.save(tmp_path)
+    assert Detector.load(tmp_path, "cpu").identity == detector.identity
+    description = json.loads((tmp_path / "model.json").read_text())
+    knots = description["calibration"]["combined"]["knots"]
+    knots[-1] += 1e-9
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    other = Detector.load(tmp_path, "cpu")
+    assert other.checksum == detector.checksum
+    assert other.identity != detector.identity
+
+
 def test_raw_weights_can_be_chosen_afterwards(image_set: ImageSet, tmp_path: Path) -> None:
     short = {"kimg": 0.3, "initial_resolution": None}
     averaged, raw = (tiny_settings(**short, scoring_weights=w) for w in ("averaged", "raw"))

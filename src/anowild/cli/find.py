@@ -46,8 +46,7 @@ def find(
     Images are read once and never changed. Ctrl-C stops everything; the same command goes on.
     """
     from anowild.finding.job import Job
-    from anowild.finding.serve import find as find_without_page
-    from anowild.finding.serve import serve
+    from anowild.finding.serve import find_without_page, serve
 
     settings = options.settings_of(
         preset_name, changes, views=views, features=features, tiles=tiles

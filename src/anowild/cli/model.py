@@ -221,7 +221,7 @@ def score(
     if copies is not None:
         copied, there = copies.copy(flagged)
         say(f"{copy_flagged}: {copied} flagged images copied, {there} were there already")
-    unlike = unlike_training(table.score[: table.new], detector.training_info.get("images"))
+    unlike = unlike_training(table.score[: table.new], detector.training_images)
     if unlike is not None:
         options.print_error(f"anowild: warning: {unlike}")
     options.check_left_out(table.new, table.left_out)
@@ -296,7 +296,7 @@ def _print_oddest(table: Table, detector: Detector, count: int) -> None:
     from anowild.files import for_terminal
     from anowild.shown import shown_score
 
-    images = detector.training_info.get("images")
+    images = detector.training_images
     for row in islice(table.ranked(new_only=True), count):
         score = shown_score(row.score, images)
         print(for_terminal(f"{row.rank:6}  {score:>7}  {row.path}  {row.why}".rstrip()))

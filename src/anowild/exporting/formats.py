@@ -87,7 +87,6 @@ def facts_of(detector: Detector, pixels: str | None = None) -> Facts:
         raise UserError(f"there are no pixels of type '{pixels}'; take {', '.join(PIXELS)}")
     folder = detector.folder
     limit = None if folder is None or not folder.is_dir() else kept_limit(folder)
-    count = detector.training_info.get("images")
     return Facts(
         version=VERSION,
         checksum=detector.checksum,
@@ -96,7 +95,7 @@ def facts_of(detector: Detector, pixels: str | None = None) -> Facts:
         threshold=Detector.threshold() if limit is None else limit,
         views=detector.view_names,
         cues=detector.cue_names,
-        training_images=count if isinstance(count, int) else None,
+        training_images=detector.training_images,
     )
 
 

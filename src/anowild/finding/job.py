@@ -22,10 +22,10 @@ from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.data.readers import ImageSource
 from anowild.device import configure_process, select_device
 from anowild.errors import LaterVersion, UserError, ViewUnavailable
-from anowild.files import exists, printable, read_json, write_json
+from anowild.files import exclusive_lock, exists, printable, read_json, write_json
 from anowild.finding.time_left import Plan
 from anowild.reviewing.details import seen_in_all
-from anowild.reviewing.folder import FACTS
+from anowild.reviewing.folder import ANOTHER_SERVER, FACTS
 from anowild.reviewing.images import ReviewImages, prepare_images
 from anowild.reviewing.session import ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
@@ -204,7 +204,7 @@ class Job:
         try:
             detector = Detector.load(folder, self.torch_device)
             made = Settings.from_json(detector.training_info["settings"])
-            scores = load_training_scores(folder, detector.checksum, digest)
+            scores = load_training_scores(folder, detector.identity, digest)
         except LaterVersion:
             raise
         except (UserError, KeyError, TypeError) as error:
@@ -296,10 +296,16 @@ class Job:
         )
 
     def finish(self) -> tuple[Detector, ReviewSession]:
-        """Do everything without a page in between."""
-        detector, session = self.final()
-        self.leave(detector, session)
-        return detector, session
+        """Do everything without a page in between.
+
+        Raises:
+            UserError: as the training; a page is served of the same folder.
+            Interrupted: by Ctrl-C or SIGTERM; the same job goes on.
+        """
+        with exclusive_lock(self.out / REVIEW, ANOTHER_SERVER):
+            detector, session = self.final()
+            self.leave(detector, session)
+            return detector, session
 
     def announcement(self) -> list[str]:
         """Say what was found, how it is seen, and how long it will take."""

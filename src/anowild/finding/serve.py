@@ -9,14 +9,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from anowild.errors import UserError
-from anowild.files import exclusive_lock, for_terminal
+from anowild.files import for_terminal
 from anowild.finding.job import MODEL, QUICK, REPORT, REVIEW, Job
 from anowild.finding.time_left import Plan, TimeLeft, duration
 from anowild.finding.worker import MODULE
 from anowild.progress import Bars
 from anowild.reviewing.app import Review, Status
 from anowild.reviewing.ranking import Ranking
-from anowild.reviewing.serve import ANOTHER_SERVER, opened
+from anowild.reviewing.serve import opened
 from anowild.reviewing.session import warn_unmatched_marks
 from anowild.scoring.saved_limit import load_limit, save_limit
 from anowild.scoring.scores import oddest_first
@@ -169,20 +169,19 @@ class _PageProgress(Bars):
             print(text, flush=True)
 
 
-def find(job: Job) -> Path:
-    """Do a job without a page, and return its report.
+def find_without_page(job: Job) -> Path:
+    """Do a job without a page, print the oddest images, and return its report.
 
     Raises:
-        UserError: as the training.
+        UserError: as the training; a page is served of the same folder.
         Interrupted: by Ctrl-C or SIGTERM; the same job goes on.
     """
-    with exclusive_lock(job.out / REVIEW, ANOTHER_SERVER):
-        for line in job.announcement():
-            print(for_terminal(line), flush=True)
-        print(f"all views in {duration(job.minutes(job.settings))}", flush=True)
-        detector, session = job.finish()
-        ranking = Ranking(session, detector)
-        for rank, i in enumerate(oddest_first(session.score)[:10], 1):
-            score = ranking.shown_score(float(session.score[i]))
-            print(f"{rank:6}  {score:>8}  {session.names[i]!a}")
+    for line in job.announcement():
+        print(for_terminal(line), flush=True)
+    print(f"all views in {duration(job.minutes(job.settings))}", flush=True)
+    detector, session = job.finish()
+    ranking = Ranking(session, detector)
+    for rank, i in enumerate(oddest_first(session.score)[:10], 1):
+        score = ranking.shown_score(float(session.score[i]))
+        print(f"{rank:6}  {score:>8}  {session.names[i]!a}")
     return job.out / REPORT

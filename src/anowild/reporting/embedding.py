@@ -108,7 +108,7 @@ class Embedded:
             name=printable(images.names[number]),
             path=printable(images.names[number].removeprefix(self._root)),
             rank=int(self._ranks[number]),
-            score=shown_score(score, self._detector.training_info.get("images")),
+            score=shown_score(score, self._detector.training_images),
             flagged=self._limit is not None and score >= self._limit,
             size=f"{wide}x{tall} pixels, seen: {seen_text(preprocess, wide, tall)}",
             link=self._link(number),

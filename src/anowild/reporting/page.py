@@ -194,9 +194,7 @@ def _summary(results: Results, notes: Sequence[str]) -> dict[str, Any]:
         "notes": [
             *notes,
             *(f"{text[0].upper()}{text[1:]}." for text in images.warnings),
-            *filter(
-                None, [unlike_training(session.score, results.detector.training_info.get("images"))]
-            ),
+            *filter(None, [unlike_training(session.score, results.detector.training_images)]),
         ],
         "left_out": images.left_out[: sections.MOST_REASONS],
         "more_left_out": sum(left.count for left in images.left_out[sections.MOST_REASONS :]),
@@ -214,7 +212,7 @@ def _images(
         "strip": cards[: sections.IN_STRIP],
         "histogram": sections.score_histogram(results),
         "beyond": sections.beyond_note(
-            results.detector.training_info.get("images"), float(results.session.score.max())
+            results.detector.training_images, float(results.session.score.max())
         ),
         "limit": results.threshold,
         "cards": cards,

@@ -16,6 +16,8 @@ from anowild.scoring.partitions import TABLE, PartitionedTable, is_table
 FACTS, SCORES, IMAGES = "review.json", "scores.npz", "images"
 #: Of a review of a table in parts, in the place of all these: which table it is of.
 REVIEWED = "table.review.json"
+#: Why a folder cannot be used: the lock is somebody else's.
+ANOTHER_SERVER = "another server uses this folder; use or stop that server"
 
 
 def write_reviewed(folder: Path, table: PartitionedTable) -> None:

@@ -94,7 +94,7 @@ class Ranking:
 
     def _warnings(self) -> list[str]:
         """Say what makes little sense of the images, in whole sentences."""
-        unlike = unlike_training(self.session.score, self.detector.training_info.get("images"))
+        unlike = unlike_training(self.session.score, self.detector.training_images)
         said = (f"Warning: {text}." for text in self.session.images.warnings)
         return [*said, *filter(None, [unlike])]
 
@@ -171,7 +171,7 @@ class Ranking:
 
     def shown_score(self, score: float) -> str:
         """Return a score as people are shown it, no higher than the training images support."""
-        return shown_score(score, self.detector.training_info.get("images"))
+        return shown_score(score, self.detector.training_images)
 
     def sorts(self) -> list[dict[str, str]]:
         """Return name, title and group of all orders; every one has the odd side first."""

@@ -25,15 +25,12 @@ from anowild.http.limits import (
 from anowild.http.listening import AnnouncedServer, host_in_url, listen
 from anowild.http.security import LOOPBACK, access_rules
 from anowild.reviewing.app import Review
-from anowild.reviewing.folder import FACTS, IMAGES, REVIEWED, SCORES, write_reviewed
+from anowild.reviewing.folder import ANOTHER_SERVER, FACTS, IMAGES, REVIEWED, SCORES, write_reviewed
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring.partitions import PartitionedTable
 
 if TYPE_CHECKING:
     from anowild.scoring import Detector
-
-#: Why a folder cannot be used.
-ANOTHER_SERVER = "another server uses this folder; use or stop that server"
 
 
 def serve(

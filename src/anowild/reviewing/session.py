@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -241,10 +239,8 @@ class _Collector:
 
 
 def identity(detector: Detector, packed: PackedSet) -> str:
-    """Return a digest of the model, how it is calibrated, and the images."""
-    calibration = json.dumps(detector.calibration.to_json())
-    text = f"{detector.checksum} {packed.id} {calibration}"
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    """Return what tells a model and its images from any others."""
+    return f"{detector.identity} {packed.id}"
 
 
 def _facts(folder: Path) -> dict[str, Any]:

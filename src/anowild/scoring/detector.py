@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -202,10 +204,22 @@ class Detector:
 
     @property
     def checksum(self) -> str:
-        """A checksum of all weights, which tells this model from any other."""
+        """A checksum of all weights."""
         if self._checksum is None:
             self._checksum = persistence.checksum_of(self.views)
         return self._checksum
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of all that scores depend on: weights, preprocessing and calibration."""
+        said = [self.checksum, self.preprocess.to_json(), self.calibration.to_json()]
+        text = json.dumps(said, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def training_images(self) -> int | None:
+        """How many images the model was trained on; None if it does not say."""
+        return self.training_info.get("images")
 
     def save(self, folder: Path) -> None:
         """Write model.json, model.safetensors and the files beside them into ``folder``.

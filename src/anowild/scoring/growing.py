@@ -152,7 +152,7 @@ class _Before:
                 units[key] = _Unit(unit.state, images)
         value = {
             "format": FORMAT,
-            "model": self.detector.checksum,
+            "model": self.detector.identity,
             "files": {key: [unit.state, unit.images] for key, unit in units.items()},
         }
         write_text(self.side, json.dumps(value, separators=(",", ":")))
@@ -195,9 +195,9 @@ class _Before:
             raise UserError(
                 f"{self.side}: is damaged ({error!r}); delete it and the table, and score all images again"
             ) from error
-        if model != self.detector.checksum:
+        if model != self.detector.identity:
             raise UserError(
-                f"{self.out}: was made by another model, whose scores do not compare; name a new table"
+                f"{self.out}: was made by another model, or an earlier version of AnoWild, and the scores do not compare; name a new table"
             )
         return units
 

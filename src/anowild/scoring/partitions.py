@@ -78,7 +78,7 @@ class TableFacts:
         sources: what was scored, in words.
         views: names of the views that have scores of their own.
         cues: in the order of the columns.
-        model: checksum of the model's weights.
+        model: what tells the model from any other, :attr:`Detector.identity`.
         model_folder: where the model lay.
         training_images: how many the model was trained on; None: not known.
         preprocess: of the model.
@@ -117,9 +117,9 @@ class TableFacts:
             cues=tuple(
                 CueFacts(cue.name, cue.meaning, cue.noun, cue.odd_side) for cue in detector.cues
             ),
-            model=detector.checksum,
+            model=detector.identity,
             model_folder=None if folder is None else printable(str(folder.absolute())),
-            training_images=detector.training_info.get("images"),
+            training_images=detector.training_images,
             preprocess=detector.preprocess,
             how=json.loads(json.dumps(how or {})),
         )

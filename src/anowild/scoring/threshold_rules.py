@@ -50,7 +50,7 @@ class FixedScore:
 
     def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
-        images = detector.training_info.get("images")
+        images = detector.training_images
         return lambda table: thresholds.fixed_score(table.score, self.score, images)
 
 

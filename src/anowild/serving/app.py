@@ -97,7 +97,7 @@ class Service:
         self.detector, self.threshold = detector, threshold
         self.limits = limits or Limits()
         self.admission = Admission(self.limits, lambda: self.scorer.pace)
-        trained = detector.training_info.get("images")
+        trained = detector.training_images
         self.metrics = Metrics(threshold.score, lambda: self.admission.images, trained)
         self.scorer = Scorer(detector, self._scored, self._progressed)
         self._drifted = False
@@ -176,7 +176,7 @@ class Service:
     async def model(self) -> Response:
         """Say what scores: the model, its views and cues, and the threshold."""
         detector = self.detector
-        images = detector.training_info.get("images")
+        images = detector.training_images
         return JSONResponse(
             {
                 "anowild": VERSION,

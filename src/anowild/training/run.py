@@ -109,7 +109,7 @@ def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> Non
     tensors |= {f"view/{name}": np.ascontiguousarray(x) for name, x in scores.views.items()}
     if scores.tile is not None:
         tensors["tile"] = scores.tile
-    facts = {"model": fitted.detector.checksum, "images": digest, "order": [*tensors]}
+    facts = {"model": fitted.detector.identity, "images": digest, "order": [*tensors]}
     with atomic_write(out / TRAINING_SCORES) as temporary:
         save_file(tensors, temporary, metadata={"anowild": json.dumps(facts)})
 
@@ -118,17 +118,17 @@ def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> Non
 class _ScoresFacts:
     """Metadata of the scores of the training images."""
 
-    model: str  # checksum
+    model: str  # identity
     images: str  # digest
     order: tuple[str, ...]  # of the columns
 
 
-def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
+def load_training_scores(folder: Path, model: str, digest: str) -> Scores:
     """Read the scores of the training images of a model, measured by what was fitted without them.
 
     Args:
         folder: of the model.
-        checksum: of the model.
+        model: its :attr:`Detector.identity`.
         digest: of the training images.
 
     Raises:
@@ -138,7 +138,7 @@ def load_training_scores(folder: Path, checksum: str, digest: str) -> Scores:
     try:
         metadata, read = read_tensors(path, "np")
         facts = checked(_ScoresFacts, json.loads(metadata["anowild"]), "the file")
-        if (facts.model, facts.images) != (checksum, digest):
+        if (facts.model, facts.images) != (model, digest):
             raise ValueError("it is of another model, or of other images")
         found = {key: read[key] for key in facts.order}
         groups: dict[str, dict[str, np.ndarray]] = {"cue": {}, "view": {}}

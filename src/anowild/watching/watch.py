@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import time
@@ -117,7 +115,7 @@ def watch(
             f"{out}: exists, but was not made by `anowild watch`; name a new table, or delete this one"
         )
     about = About(
-        str(absolute(folder)), _identity(detector), limit, precision,
+        str(absolute(folder)), detector.identity, limit, precision,
         detector.view_names, detector.cue_names, str(folder), uuid.uuid4().hex,
     )  # fmt: skip
     with ExitStack() as stack:
@@ -129,13 +127,6 @@ def watch(
             detector, folder, TableFile(out, journal, options.table_every), options, say
         )
         return watching.run(stop)
-
-
-def _identity(detector: Detector) -> str:
-    """Return what tells a model, with all that its scores depend on, from any other."""
-    rest = [detector.preprocess.to_json(), detector.calibration.to_json()]
-    digest = hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=8)
-    return f"{detector.checksum}-{digest.hexdigest()}"
 
 
 class _Watch:
@@ -155,7 +146,7 @@ class _Watch:
         self.summary = Summary()
         self.arrivals = Arrivals(folder, self._knows, PATIENCE * options.interval)
         self.values = ValueRange()
-        self.drift = Drift(detector.training_info.get("images"))
+        self.drift = Drift(detector.training_images)
         self.drift.add(self.journal.last_scores(WINDOW))
         self.drifting = self.drift.warning() is not None
         self._told: set[str] = set()  # reasons for passing over
@@ -320,7 +311,7 @@ class _Watch:
         self.summary.scored += 1
         if image.odd:
             self.summary.flagged += 1
-            score = shown_score(image.score, self.detector.training_info.get("images"))
+            score = shown_score(image.score, self.detector.training_images)
             self.say(f"{score:>7}  {name}  {image.why}")
 
     def _follow_drift(self, scores: Array) -> None:
