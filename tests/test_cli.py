@@ -508,3 +508,13 @@ def test_no_codes_of_a_terminal_in_pipes() -> None:
         )
         assert len(done.stdout + done.stderr) > 100
         assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_closed_streams_are_no_mistake() -> None:
+    command = f"exec {sys.executable} -m anowild --version >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    command = f"exec {sys.executable} -m anowild score nowhere nothing >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("anowild: ")
+    assert done.stderr.count("\n") == 1

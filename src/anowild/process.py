@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from anowild.errors import UserError
 from anowild.files import for_terminal
@@ -18,6 +19,9 @@ MOSTLY_LEFT_OUT = 4
 
 def run(command: Callable[[], object]) -> None:
     """Run a command; a user's mistake gives one sentence and exit code 1."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this process
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the end
     # Names may hold bytes that are no text: shown escaped, rather than not at all.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

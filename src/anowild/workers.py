@@ -13,11 +13,14 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import anowild
 from anowild.errors import UserError, ViewUnavailable
 from anowild.progress import Bars, report_to
 from anowild.signals import Interrupted
@@ -28,6 +31,23 @@ Report = dict[str, Any]
 
 #: Seconds between checks for Ctrl-C.
 POLL = 0.2
+
+
+def python_command(module: str) -> list[str]:
+    """Return the command that runs a module in a process of its own.
+
+    ``-P``: not what is in the current folder, which may be one of images, with files as ``json.py``.
+    """
+    return [sys.executable, "-P", "-m", module]
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the environment of such a process; it finds this package also where that is not installed."""
+    here = str(Path(anowild.__file__).absolute().parents[1])
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if here not in (*paths, sysconfig.get_paths()["purelib"]):
+        paths.append(here)
+    return os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class Worker:
@@ -42,9 +62,9 @@ class Worker:
     def __init__(self, module: str, job: dict[str, Any], threads: int) -> None:
         # In a session of its own, so that Ctrl-C reaches the parent alone, which then stops all.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            python_command(module),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            env=environment(threads),
         )  # fmt: skip
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(job) + "\n")
@@ -55,9 +75,18 @@ class Worker:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.reports.put(json.loads(line))
-        self.reports.put(None)
+        try:
+            for line in self.process.stdout:
+                try:
+                    report = json.loads(line)
+                except ValueError:
+                    report = None
+                if isinstance(report, dict):
+                    self.reports.put(report)
+                else:  # of a library, or of what the interpreter runs first
+                    print(line, end="", file=sys.stderr, flush=True)
+        finally:
+            self.reports.put(None)
 
     def ended(self, shown: Bars) -> bool:
         """Pass reports on for a moment; return whether the process has ended."""

@@ -78,7 +78,8 @@ def test_mixed_types_are_told() -> None:
     warning = mixed_types(values, RULE)
     assert warning is not None
     assert warning.startswith("the images are 20 of type uint8, 2 of type uint16: each type has")
-    assert mixed_types(values, Preprocess(16, 1, black=0, white=4095)) is None
+    # One black and white for all makes it worse: 8 bits are black where 0 to 4095 is the range.
+    assert mixed_types(values, Preprocess(16, 1, black=0, white=4095)) is not None
     assert mixed_types(values, Preprocess(16, 1, contrast="normalize")) is None
     assert mixed_types(seen(images(0, 250, "uint8")), RULE) is None
     assert warnings_of(values.to_json(), RULE) == [warning]

@@ -20,17 +20,20 @@ from PIL import Image
 from anowild.api import find
 from anowild.arrays import Array
 from anowild.cli.find import _named_after
+from anowild.data.dataset.writer import PackedSetWriter
 from anowild.errors import UserError, ViewUnavailable
 from anowild.finding.job import MODEL, QUICK, REPORT, REVIEW, Job
 from anowild.finding.serve import Training, serve
 from anowild.reviewing.alike import compacted
 from anowild.reviewing.app import Review
+from anowild.reviewing.clean import clean
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.serve import opened
 from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import MARKS, Store
 from anowild.scoring import Detector
 from anowild.scoring.saved_limit import load_limit, save_limit
+from anowild.signals import Interrupted
 from anowild.training.run import TRAINING_SCORES
 from anowild.views import features_of
 from anowild.views.pixels import descriptor_count
@@ -328,6 +331,68 @@ def test_nothing_is_found_in_a_folder_whose_page_is_open(photos: Path, tmp_path:
     assert not (out / REPORT).exists()
     find(str(photos), out, settings)
     assert (out / REPORT).exists()
+
+
+def test_scores_are_not_taken_for_those_of_images_that_came_since(
+    photos: Path, tmp_path: Path, digits: Array
+) -> None:
+    out, settings = tmp_path / "out", tiny_settings(views=("pixels",))
+    find(str(photos), out, settings)
+    (photos / "000.png").unlink()
+    Image.fromarray(digits[200]).save(photos / "other.png")
+    # As many images as before, and the run ends before they are scored.
+    assert len(Job(str(photos), out, settings).packed) == 120
+    with pytest.raises(UserError, match="the images have changed since they were scored"):
+        ReviewSession.load(out / REVIEW)
+    with pytest.raises(UserError, match="the images have changed"):
+        clean(out / REVIEW, tmp_path / "cleaned", how="list")
+    find(str(photos), out, settings)
+    assert "other.png" in ReviewSession.load(out / REVIEW).names[-1]
+
+
+def test_a_signal_while_the_last_images_are_written_stops_the_search(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, settings = tmp_path / "out", tiny_settings(views=("pixels",))
+    flush = PackedSetWriter._flush
+
+    def interrupted(writer: PackedSetWriter) -> None:
+        if writer.rows:
+            signal.raise_signal(signal.SIGINT)
+        flush(writer)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PackedSetWriter, "_flush", interrupted)
+        with pytest.raises(Interrupted, match="stopped at image"):
+            find(str(photos), out, settings)
+    assert not (out / MODEL).exists()
+    find(str(photos), out, settings)
+    assert (out / REPORT).exists()
+
+
+def test_a_damaged_data_set_is_made_again_or_says_how(photos: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", tiny_settings(views=("pixels",))
+    find(str(photos), out, settings)
+    os.truncate(out / "images" / "thumbnails.bin", 100)
+    session = ReviewSession.load(out / REVIEW)
+    with pytest.raises(UserError, match=r"thumbnails.bin: is damaged .*; delete .*images and give"):
+        session.images.thumbnails[100]
+    os.truncate(out / "images" / "dataset.json", 100)
+    find(str(photos), out, settings)
+    assert ReviewSession.load(out / REVIEW).images.thumbnails[100]
+    os.truncate(out / "find.json", 5)
+    with pytest.raises(UserError, match=r"find.json: is damaged .*; name another folder with -o"):
+        find(str(photos), out, settings)
+
+
+def test_brightness_of_originals_is_in_levels_of_255(photos: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(photos / "white.png")
+    _, session = Job(str(photos), tmp_path / "out", tiny_settings(views=("pixels",))).finish()
+    assert session.images.brightness[0] == 0
+    assert session.images.brightness[-1] == 255
+    black, white = (session.numbers[str(photos / name)] for name in ("000.png", "white.png"))
+    groups = Ranking(session, Detector.load(tmp_path / "out" / MODEL, "cpu")).groups
+    assert groups[black] != groups[white]
 
 
 def test_a_limit_outlives_new_images_and_is_that_of_the_report(

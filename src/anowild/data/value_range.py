@@ -108,12 +108,12 @@ def little_used(values: ValueRange, preprocess: Preprocess) -> str | None:
 
 def mixed_types(values: ValueRange, preprocess: Preprocess) -> str | None:
     """Return a warning if the images are of several types, each of which has its own full range; None if not."""
-    if len(values.types) < 2 or preprocess.contrast != "kept" or preprocess.black is not None:
+    if len(values.types) < 2 or preprocess.contrast != "kept":
         return None
     counts = ", ".join(f"{count} of type {name}" for name, count in values.types.most_common())
     return (
         f"the images are {counts}: each type has a full range of its own, so that pictures that look alike may be "
-        "darker or plainer to the views; convert them to one type, or give --set black=... --set white=..."
+        "darker or plainer to the views; convert them to one type"
     )
 
 

@@ -120,7 +120,7 @@ class Job:
         path = self.out / ABOUT
         try:
             return checked(_About, read_json(path), "the file")
-        except ValueError as error:
+        except (ValueError, UserError) as error:
             raise UserError(f"{path}: is damaged ({error}); name another folder with -o") from error
 
     @cached_property

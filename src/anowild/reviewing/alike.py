@@ -36,7 +36,10 @@ def compacted(features: Array) -> Array:
     rng = np.random.default_rng(0)
     sample = features[np.sort(rng.permutation(count)[:FITTED])].astype(np.float32)
     kept = min(COMPONENTS, size, len(sample) - 1)
-    pca = PCA(kept, svd_solver="randomized", random_state=0).fit(sample)
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # shares of the variance, where there is none
+        pca = PCA(kept, svd_solver="randomized", random_state=0).fit(sample)
     parts = [
         pca.transform(features[start : start + FITTED].astype(np.float32))
         for start in range(0, count, FITTED)

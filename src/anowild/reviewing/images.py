@@ -157,7 +157,7 @@ class ReviewImages:
     @property
     def brightness(self) -> Array:
         """Mean of each original, from black, 0, to white, 255: float [N]."""
-        return np.array(self._column("brightness"), np.float64)
+        return 255 * np.array(self._column("brightness"), np.float64)
 
     @property
     def warnings(self) -> list[str]:

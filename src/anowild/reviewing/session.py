@@ -162,7 +162,7 @@ class ReviewSession:
         facts = {
             "format": FORMAT, "scored": scored, "images": len(scores.score),
             "set": str(packed.path.absolute()), "from": str(Path.cwd()), "features": origin,
-            "folder": str(folder.absolute()),
+            "folder": str(folder.absolute()), "of": packed.id,
         }  # fmt: skip
         write_json(folder / FACTS, facts)
         for name in EARLIER:
@@ -174,7 +174,7 @@ class ReviewSession:
         """Open the files of a review.
 
         Raises:
-            UserError: they are missing or damaged.
+            UserError: they are missing or damaged, or the images are others by now.
         """
         value = read_json(folder / FACTS)
         if not isinstance(value, dict) or value.get("format") != FORMAT:
@@ -197,6 +197,11 @@ class ReviewSession:
                 scores.check()
                 features = arrays["features"]
             packed = _set_of(place, before, folder)
+            if value.get("of", packed.id) != packed.id:
+                raise UserError(
+                    f"{folder}: the images have changed since they were scored; give the command that made it "
+                    "again, the marks are kept"
+                )
             whole = (
                 len(scores.score) == len(features) == packed.counts.get(SPLIT) == count
                 and features.ndim == 2

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -33,6 +31,7 @@ from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.loop import network_halvings
 from anowild.training.schedule import Schedule
 from anowild.training.step import Networks, Step, StepNoise
+from anowild.workers import environment, python_command
 
 #: Iterations that are timed to estimate the cost.
 TIMED = 3
@@ -208,13 +207,12 @@ def run(
 
 
 def _start(folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "anowild.study.trial", str(folder)]
-    command += ["--device", device, "--threads", str(threads)]
+    command = python_command("anowild.study.trial")
+    command += [str(folder), "--device", device, "--threads", str(threads)]
     with (folder / "error.txt").open("wb") as log:
         # In a session of its own, so that Ctrl-C reaches this process alone, which then stops the others.
         return subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            command, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True, env=environment(threads)
         )  # fmt: skip
 
 

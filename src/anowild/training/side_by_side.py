@@ -64,6 +64,8 @@ def run_pieces(
                     raise Interrupted(stop.signum, "the training of the networks")
                 for name in [name for name, process in running.items() if process.ended(shown)]:
                     running.pop(name).check(name)
+            if stop.signum is not None:
+                raise Interrupted(stop.signum, "the training of the networks")
         finally:
             for process in running.values():
                 process.stop()
@@ -80,7 +82,7 @@ def _images_file(images: ImageSet, folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / IMAGES
     try:
         with atomic_write(path) as temporary:
-            np.ascontiguousarray(array).tofile(temporary)
+            temporary.write_bytes(np.ascontiguousarray(array).data.cast("B"))
         yield {**facts, "filename": str(path), "offset": 0}
     finally:
         path.unlink(missing_ok=True)

@@ -239,7 +239,7 @@ class _Run:
                     self._save()
                     saved = now
                 shown.update(self.nimg / 1000)
-                if signum and self.nimg < self.total:
+                if signum:
                     raise Interrupted(signum, f"{self.title} {self.nimg / 1000:.1f}")
         return self.network.eval(), self.seconds
 

@@ -191,7 +191,9 @@ def _remove_if_other(out: Path, recipe: Mapping[str, Any]) -> None:
     for path, made in ((out, out / DESCRIPTION), (unfinished, unfinished / "recipe.json")):
         if not made.is_file():
             continue
-        value = read_json(made)
+        value: Any = None
+        with suppress(UserError):  # a damaged one gives way
+            value = read_json(made)
         described = made.name == DESCRIPTION and isinstance(value, dict)
         before = value.get("recipe") if described else value
         if before != recipe:

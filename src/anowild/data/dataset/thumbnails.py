@@ -97,7 +97,8 @@ class Thumbnails(Sequence[bytes]):
             self._file = path.open("rb")
         except OSError as error:
             raise UserError(
-                f"{path}: is missing ({error.strerror}); prepare the data set again"
+                f"{path}: is missing ({error.strerror}); delete {path.parent} and give the command that made "
+                "it again"
             ) from error
 
     def __len__(self) -> int:
@@ -110,4 +111,11 @@ class Thumbnails(Sequence[bytes]):
     def __getitem__(self, i: int | slice) -> bytes | list[bytes]:
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(len(self)))]
-        return os.pread(self._file.fileno(), int(self.sizes[i]), int(self.starts[i]))
+        size = int(self.sizes[i])
+        data = os.pread(self._file.fileno(), size, int(self.starts[i]))
+        if len(data) < size:
+            raise UserError(
+                f"{self.path}: is damaged (too short); delete {self.path.parent} and give the command that made "
+                "it again"
+            )
+        return data

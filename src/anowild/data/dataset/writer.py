@@ -255,6 +255,7 @@ class PackedSetWriter:
                         shown.update(self.total)
                     self._stop_if_asked(stop)
             self._flush()
+            self._stop_if_asked(stop)
         if self.labels is not None:
             self.labels.check_count(self.total)
         for file in self.files.values():
