@@ -408,6 +408,22 @@ def test_groups(page: Page, site: Site) -> None:
     expect(page.locator("#show-all")).to_have_text("back to the groups")
     page.click("#show-all")
     shows(page, grouped)
+    # What a filter leaves out is not marked with the group.
+    site.mark(members[:1], "me", "keep")
+    page.click('#filter-mark [data-value="unmarked"]')
+    left = [other for other in members if other != members[0]]
+    at = site.numbers(Query(group=True, mark="unmarked")).index(left[0])
+    shows(page, site.numbers(Query(group=True, mark="unmarked")))
+    expect(tile(page, at).locator(".badge")).to_have_text("group")
+    page.keyboard.press("Home")
+    for _ in range(at):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("r")
+    eventually(site.marks, {members[0]: "keep", **dict.fromkeys(left, "remove")})
+    expect(page.locator("#toast")).to_have_text(f"{len(left)} images marked remove.")
+    page.keyboard.press("z")
+    eventually(site.marks, {members[0]: "keep"})
+    page.click("#show-all")
     page.click("#groups")
     shows(page, site.numbers(Query()))
 
@@ -516,6 +532,9 @@ def test_learned_order_begins_with_the_first_unmarked_image_and_ranks_again(
         shows(page, site.numbers(learned))
         page.select_option("#sort", "score")
         shows(page, order)
+        page.click("#rerank")
+        shows(page, site.numbers(learned))
+        expect(page.locator("#toast")).to_have_text("Re-ranked with your marks.")
 
 
 def test_learned_order_says_which_marks_it_needs(page: Page, site: Site) -> None:

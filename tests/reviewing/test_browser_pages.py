@@ -67,7 +67,7 @@ def test_ranked_again_while_the_page_is_open(
         page.keyboard.press("ArrowRight")
         current = site.numbers(Query())[1]
         review.rerank(photos.ranking, None)
-        expect(page.locator("#toast")).to_have_text("Re-ranked with the views so far.")
+        expect(page.locator("#toast")).to_have_text("Re-ranked with all views.")
         shows(page, site.numbers(Query()))
         eventually(lambda: place(page), site.numbers(Query()).index(current))
         assert "view_gan" in page.locator("#sort option").evaluate_all(

@@ -136,9 +136,10 @@ def test_tiles_say_the_same(catalog: TableCatalog, ranking: Ranking) -> None:
     packed = ranking.session.numbers
     expected = ranking.rows([packed[name] for name in found["names"]], False)
     assert found["scores"] == pytest.approx(expected["scores"], rel=1e-6)
-    for what in ("names", "shown", "findings", "group"):
+    for what in ("names", "shown", "group"):
         assert found[what] == expected[what]
     # The reasons of the views are those of the table; what checks find, it does not know.
+    assert found["findings"] == [[]] * 4
     assert all(
         theirs.endswith(ours) for ours, theirs in zip(found["why"], expected["why"], strict=True)
     )

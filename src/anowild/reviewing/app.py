@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -292,8 +292,11 @@ class Review:
         return _binary(places.astype("<f4"))
 
     def members(self, request: Request, body: dict[str, Any]) -> Response:
-        number = self._number(int(request.query_params["image"]))
-        return _binary(self.catalog.members(number).astype("<i4"))
+        """Return the images of the group of an image that pass the filters of a query, the oddest first: int32."""
+        found = self.catalog.members(self._number(int(request.query_params["image"])))
+        query = replace(query_of(request.query_params), group=False)
+        shown, _ = self.catalog.window_of(query, self._all_marks())
+        return _binary(found[np.isin(found, shown)].astype("<i4"))
 
     def export(self, request: Request, body: dict[str, Any]) -> Response:
         kind = request.query_params["format"]

@@ -3,7 +3,7 @@
 import { json } from "./api.js";
 import { $, announce, count, debounce, element } from "./dom.js";
 import { label, moveTo, thumbnail } from "./grid.js";
-import { toggleTag } from "./marks.js";
+import { insert, toggleTag } from "./marks.js";
 import { reviewer, row, rowOf } from "./rows.js";
 import { current, hash, on, review, state, writeAddress, writeAddressNow } from "./state.js";
 import { setHeat, showFacts as showInViewer, showOriginal } from "./viewer.js";
@@ -206,8 +206,10 @@ export function listen() {
   });
   $("duplicates").addEventListener("click", (event) => {
     const hit = event.target.closest("[data-number]");
-    const place = hit ? review.order.indexOf(Number(hit.dataset.number)) : -1;
+    if (!hit) return;
+    const place = review.order.indexOf(Number(hit.dataset.number));
     if (place >= 0) moveTo(place);
+    else insert(Number(hit.dataset.number)); // the filters leave it out
   });
   on("place", show);
   on("rows", showMark);

@@ -4,7 +4,7 @@ import { numbers } from "./api.js";
 import { $, count, debounce, element, images, say } from "./dom.js";
 import { choose, moveTo } from "./grid.js";
 import { refresh, reviewer, rowOf } from "./rows.js";
-import { FILTERS, current, emit, on, review, state, writeAddress } from "./state.js";
+import { FILTERS, current, emit, hasFilters, on, review, state, writeAddress } from "./state.js";
 
 const GROUPS = { verdict: "Verdict", view: "One view", cue: "Measured", check: "Checks", file: "File" };
 const LEARNED = "marks"; // the order that is learned from the marks
@@ -42,7 +42,7 @@ export async function reorder(to = "current", start = 0) {
   try {
     const found = state.members === null
       ? await numbers("/api/order", { ...query(), start: start || "" })
-      : await numbers("/api/members", { image: state.members });
+      : await numbers("/api/members", { ...query(), image: state.members });
     if (question !== asked) return;
     if (!found.length && start && found.total) return void await reorder("first"); // there are fewer by now
     state.start = start;
@@ -105,8 +105,7 @@ function showEmpty() {
     : state.sort === LEARNED ? "All images are marked." : "There are no images.";
 }
 
-const isFiltered = () =>
-  state.like !== null || state.members !== null || FILTERS.some((name) => state[name] !== "" && state[name] !== false);
+const isFiltered = () => state.like !== null || state.members !== null || hasFilters();
 
 // The line above the grid
 
@@ -261,6 +260,18 @@ export function showControls() {
   $("tags-part").hidden = !info.tags.length;
 }
 
+/** Shows all images in another order, from its first. */
+function sortBy(sort) {
+  // The learned order is for going on with marking: without those that are marked.
+  if (sort === LEARNED && !state.mark) state.mark = "unmarked";
+  else if (state.sort === LEARNED && state.mark === "unmarked") state.mark = "";
+  state.sort = sort;
+  state.like = state.members = null;
+  showControls();
+  reorder("first");
+  $("grid").focus();
+}
+
 /** Shows the order; that by likeness to an image stands there only while it is on. */
 function showSort() {
   const on = state.like !== null;
@@ -318,16 +329,7 @@ export function listen() {
     event.preventDefault();
     event.stopPropagation();
   });
-  $("sort").addEventListener("change", () => {
-    // This order is for going on with marking: without those that are marked.
-    if ($("sort").value === LEARNED && !state.mark) state.mark = "unmarked";
-    else if (state.sort === LEARNED && state.mark === "unmarked") state.mark = "";
-    state.sort = $("sort").value;
-    state.like = state.members = null;
-    showControls();
-    reorder("first");
-    $("grid").focus();
-  });
+  $("sort").addEventListener("change", () => sortBy($("sort").value));
   $("reverse").addEventListener("click", () => set("reverse", !state.reverse, "first"));
   const turn = (by) => () => goTo(state.start + by * review.info.window).catch(() => {}); // the error is shown
   $("window-back").addEventListener("click", turn(-1));
@@ -336,7 +338,12 @@ export function listen() {
     event.preventDefault();
     goTo($("window-place").valueAsNumber - 1).then(() => $("grid").focus(), () => {});
   });
-  $("rerank").addEventListener("click", () => reorder(state.sort === LEARNED ? "first" : "current"));
+  $("rerank").addEventListener("click", async () => {
+    const learns = canLearn();
+    if (learns && state.sort !== LEARNED) sortBy(LEARNED);
+    else await reorder(state.sort === LEARNED ? "first" : "current");
+    say(learns ? "Re-ranked with your marks." : $("untaught").textContent);
+  });
   $("show-all").addEventListener("click", () => { showAll(); $("grid").focus(); });
   $("reviewer").addEventListener("change", () => {
     localStorage.setItem("reviewer", reviewer());

@@ -3,7 +3,7 @@
 import { address } from "./api.js";
 import { $, announce, count, debounce, element } from "./dom.js";
 import { row, want } from "./rows.js";
-import { current, emit, on, review, state, writeAddress } from "./state.js";
+import { current, emit, hasFilters, on, review, state, writeAddress } from "./state.js";
 
 const GAP = 8; // pixels between tiles
 const LINES = 3.9; // height of a tile's text, in units of the root's font size
@@ -26,6 +26,9 @@ export const thumbnail = (number, side = "") => address(`/api/thumbnail/${number
 
 const titleOf = (kind) => review.info.findings.find((finding) => finding.kind === kind)?.title ?? kind;
 
+/** Returns whether the tile of an image stands for the group that it is of. */
+const isGroup = (found) => state.group && state.members === null && found.group > 1;
+
 /** Says everything about an image in one line, for a screen reader. */
 export function label(place) {
   const number = review.order[place];
@@ -38,7 +41,7 @@ export function label(place) {
   else parts.push(found.all ? `others: ${found.all}` : "not marked");
   if (found.tags.length) parts.push(`tags ${found.tags.join(", ")}`);
   if (found.findings.length) parts.push(found.findings.map(titleOf).join(", "));
-  if (state.group && found.group > 1) parts.push(`a group of ${found.group}`);
+  if (isGroup(found)) parts.push(hasFilters() ? "a group" : `a group of ${found.group}`);
   if (found.why) parts.push(found.why);
   return parts.join(", ");
 }
@@ -129,7 +132,8 @@ function update(tile) {
   }
   write(tile, "mark", found.own || (found.all ? `others: ${found.all}` : ""));
   tile.mark.dataset.verdict = found.own || "";
-  write(tile, "badge", state.group && found.group > 1 ? count(found.group) : "");
+  // How many of them the filters leave, the server tells when the group is opened or marked.
+  write(tile, "badge", !isGroup(found) ? "" : hasFilters() ? "group" : count(found.group));
   if (!found.size) { // of an original that is decoded when it is shown
     tile.seen.hidden = true;
     return;

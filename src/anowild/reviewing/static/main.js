@@ -76,8 +76,6 @@ const inDetail = (action) => () => (state.detail ? action() : false);
 const inGrid = (action) => () => (state.detail ? false : action());
 const quiet = (action) => () => { action().catch(() => {}); }; // the error is shown
 
-const askForAll = () => marks.askForAll(filters.query);
-
 const ACTIONS = [
   { name: "previous", keys: ["ArrowLeft"], modified: true, text: "previous image (Shift selects)", run: steps(-1) },
   { name: "next", keys: ["ArrowRight"], modified: true, text: "next image (Shift selects)", run: steps(1) },
@@ -97,7 +95,7 @@ const ACTIONS = [
   { name: "open", keys: ["Enter"], text: "look closer; show a group", run: inGrid(quiet(open)) },
   { name: "select", keys: [" "], text: "select this image too, or not", run: inGrid(grid.toggleCurrent) },
   { name: "select-all", keys: ["Control+a"], modified: true, text: "select all that is shown", run: inGrid(() => grid.choose(review.order)) },
-  { name: "all", keys: ["a"], text: "mark all above the limit (asks)", run: inGrid(quiet(askForAll)) },
+  { name: "all", keys: ["a"], text: "mark all above the limit (asks)", run: inGrid(quiet(marks.askForAll)) },
   { name: "like", needs: "like", keys: ["s"], text: "more like this", run: filters.moreLike },
   { name: "groups", needs: "groups", keys: ["g"], text: "groups of alike images", run: inGrid(filters.toggleGroups) },
   { name: "map", needs: "map", keys: ["m"], text: "map of all images", run: inGrid(map.toggleMap) },
@@ -112,7 +110,7 @@ const ACTIONS = [
   { name: "page-back", keys: ["["], text: "detail: previous page", run: inDetail(() => viewer.turnPage(-1)) },
   { name: "page-on", keys: ["]"], text: "detail: next page", run: inDetail(() => viewer.turnPage(1)) },
   { name: "help", keys: ["?"], text: "this list", run: keys.toggleHelp },
-  { name: "close", keys: ["Escape"], text: "close; select nothing; back to all", run: escape },
+  { name: "close", keys: ["Escape"], text: "close; select nothing; back from a group or from more like this", run: escape },
 ];
 
 /** Fetches what depends on the scores, and shows it; the current image stays. */

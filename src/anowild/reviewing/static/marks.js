@@ -2,6 +2,7 @@
 
 import { json, numbers, post } from "./api.js";
 import { $, announce, count, element, images, say, shownScore } from "./dom.js";
+import { query } from "./filters.js";
 import { choose, moveTo } from "./grid.js";
 import { change, reviewer, row, showProgress } from "./rows.js";
 import { current, emit, on, review, state } from "./state.js";
@@ -12,7 +13,7 @@ async function targets() {
   const named = review.chosen.size ? [...review.chosen] : review.order.length ? [current()] : [];
   if (!state.group || state.members !== null) return named;
   const members = await Promise.all(named.map((number) =>
-    (row(number)?.group ?? 1) > 1 ? numbers("/api/members", { image: number }) : [number]));
+    (row(number)?.group ?? 1) > 1 ? numbers("/api/members", { ...query(), image: number }) : [number]));
   return [...new Set(members.flatMap((found) => Array.from(found)))];
 }
 
@@ -79,7 +80,7 @@ export async function undo() {
 }
 
 /** Shows an image that the filters have left out at the place of the cursor. */
-function insert(number) {
+export function insert(number) {
   const { order, place } = review;
   review.order = Int32Array.from([...order.subarray(0, place), number, ...order.subarray(place)]);
   state.image = number;
@@ -112,7 +113,7 @@ export function askForTag() {
 }
 
 /** Asks how to mark all images that the filters show and that reach the limit. */
-export async function askForAll(query) {
+export async function askForAll() {
   const above = async (unmarked) => {
     const left = unmarked ? { mark: "unmarked", reviewer: "" } : {};
     const asked = { ...query(), ...left, above: state.limit, group: "" };

@@ -12,6 +12,9 @@ const PAUSE = 300; // milliseconds between two changes of the address; browsers 
 /** Names of the filters in the state. */
 export const FILTERS = ["mark", "side", "finding", "tag", "folder", "view", "by", "q", "disagree"];
 
+/** Returns whether a filter leaves images out. */
+export const hasFilters = () => FILTERS.some((name) => state[name] !== "" && state[name] !== false);
+
 /** The part that stands in the address; its fields are those of DEFAULTS. */
 export const state = { ...DEFAULTS };
 

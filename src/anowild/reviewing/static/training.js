@@ -10,11 +10,11 @@ const PAUSE = 2000; // milliseconds between two questions
 export async function watch(reload) {
   let stage = "training";
   let shown = review.info.version;
-  const show = async (version, views) => {
+  const show = async (version) => {
     await reload();
     shown = version;
     $("training-rerank").hidden = true;
-    say(`Re-ranked with ${views}.`);
+    say("Re-ranked with all views.");
   };
   while (stage === "training") {
     try {
@@ -22,11 +22,12 @@ export async function watch(reload) {
       ({ stage } = status);
       showBar(status);
       if (status.version !== shown) {
-        const views = stage === "done" ? "all views" : "the views so far";
-        if (review.since === 0) await show(status.version, views);
-        else offer(views, () => show(status.version, views));
+        if (review.since === 0) await show(status.version);
+        else offer(() => show(status.version));
       }
-    } catch {} // the error is shown; asked again
+    } catch { // the error is shown; asked again
+      $("training-text").textContent = "The server does not answer; give the same command again if it was stopped.";
+    }
     if (stage === "training") await new Promise((done) => { setTimeout(done, PAUSE); });
   }
 }
@@ -41,9 +42,9 @@ function showBar({ stage, text, fraction }) {
 }
 
 /** Offers a button, since marks were made in the order that is shown. */
-function offer(views, action) {
+function offer(action) {
   $("training").hidden = false;
-  $("training-rerank").textContent = `Re-rank with ${views}`;
+  $("training-rerank").textContent = "Re-rank with all views";
   $("training-rerank").hidden = false;
   $("training-rerank").onclick = async () => {
     await action();
