@@ -38,7 +38,8 @@ def test_the_limit_is_the_one_that_is_kept_or_the_default_or_the_given(
             save_limit(model, 1.0)
         table = tmp_path / f"{name}.csv"
         code, out, err = anowild(*command, *options, "-o", table)
-        assert (code, err) == (0, "")
+        assert code == 0
+        assert err.startswith(f"watching {folder}: what scores {limit:.2f} or more is flagged (")
         found = rows(table)
         flagged = [row for row in found if row["score"] >= limit]
         assert [row for row in found if row["odd"]] == flagged != []
@@ -83,7 +84,7 @@ def test_a_signal_ends_it_with_a_summary(
 
     def run() -> None:
         code, out, err = anowild("watch", folder, *options)
-        said.write_text(out + err)
+        said.write_text(err + out)
         os._exit(code)
 
     process = multiprocessing.get_context("fork").Process(target=run)

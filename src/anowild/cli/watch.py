@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -84,8 +85,16 @@ def watch(
     def say(text: str) -> None:
         print(for_terminal(text), flush=True)
 
+    def begun() -> None:
+        # Not among the flagged images, which programs read.
+        given = {None: "as 5 % of the training images do", "saved": "kept with the model"}.get(
+            threshold, "as given"
+        )
+        text = f"watching {folder}: what scores {shown_limit(limit)} or more is flagged ({given}); Ctrl-C ends"
+        print(for_terminal(text), file=sys.stderr, flush=True)
+
     chosen = Options(interval, once, table_every, run, run_seconds, post)
-    found = watch(detector, folder, out, limit, chosen, precision, say)
+    found = watch(detector, folder, out, limit, chosen, precision, say, begun)
     waiting = f", {found.waiting} files not scored yet" if found.waiting else ""
     say(
         f"{out}: {found.scored} images scored, {found.flagged} of them flagged (score {shown_limit(limit)} or more), "

@@ -228,6 +228,6 @@ def seen_in_all(preprocess: Preprocess, sizes: Array) -> str:
         tiles = 1 << max(3, round(np.log2(usual / 4)))
         text += (
             f"; the pictures are usually {usual:.0f} pixels wide or high, so that finer things are not seen "
-            f"(--tiles {tiles} looks for them, tile by tile)"
+            f"(--tiles {tiles} looks at each part of a picture, and may find them)"
         )
     return text + "."

@@ -144,7 +144,7 @@ def fixed_score(scores: Array, score: float, training_images: int | None = None)
         reached = f"hardly any of the {training_images} training images scores as high"
     else:
         reached = (
-            f"about {100 * 10.0 ** -max(score, 0.0):.2g} % of the training images score as high"
+            f"about {100 * 10.0 ** -max(score, 0.0):.3g} % of the training images score as high"
         )
     return Threshold(
         score,

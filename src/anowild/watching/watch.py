@@ -90,6 +90,7 @@ def watch(
     options: Options | None = None,
     precision: Precision = "float32",
     say: Callable[[str], None] = print,
+    begun: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Score image files as they arrive in a folder, each once, until Ctrl-C or SIGTERM.
 
@@ -100,6 +101,7 @@ def watch(
         options: that may change from one run to the next.
         precision: that the detector was loaded with.
         say: is given each line for the user.
+        begun: is called once nothing is left that could refuse to watch.
 
     Raises:
         UserError: the folder is gone, the disk is full, another process writes the table, or it was begun with
@@ -126,6 +128,7 @@ def watch(
         watching = _Watch(
             detector, folder, TableFile(out, journal, options.table_every), options, say
         )
+        begun()
         return watching.run(stop)
 
 
