@@ -20,7 +20,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-import anowild
 from anowild.errors import UserError, ViewUnavailable
 from anowild.progress import Bars, report_to
 from anowild.signals import Interrupted
@@ -43,7 +42,7 @@ def python_command(module: str) -> list[str]:
 
 def environment(threads: int) -> dict[str, str]:
     """Return the environment of such a process; it finds this package also where that is not installed."""
-    here = str(Path(anowild.__file__).absolute().parents[1])
+    here = str(Path(__file__).absolute().parents[1])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if here not in (*paths, sysconfig.get_paths()["purelib"]):
         paths.append(here)
