@@ -54,10 +54,24 @@ def expected(detector: Detector, pictures: list[Array]) -> dict[str, Array]:
     }
 
 
-def check(found: dict[str, Array], wanted: dict[str, Array], tolerance: float = 1e-4) -> None:
-    """Compare; an image more usual than half of the training images has a score below 0.3, where digits weigh more."""
-    for name in ("score", "p_value", "views", "cues"):
-        assert np.allclose(found[name], wanted[name], rtol=tolerance, atol=3e-5), name
+def check(
+    detector: Detector, pictures: list[Array], found: dict[str, Array], tolerance: float = 1e-6
+) -> None:
+    """Compare what a file says with the detector, each step by itself.
+
+    A view's score may be steep in its cues: the last digits that a runtime's sums leave open become ten
+    times as many. So the cues are held to the detector's, and the verdict to what the detector's calibration
+    says of the cues found.
+    """
+    wanted = expected(detector, pictures)
+    assert np.allclose(found["cues"], wanted["cues"], rtol=2e-5, atol=3e-6)
+    cues = {name: found["cues"][:, k] for k, name in enumerate(detector.cue_names)}
+    scores = detector.calibration.scores(cues)
+    views = np.stack([scores.views[name] for name in detector.view_names], axis=1)
+    said = {"score": scores.score, "p_value": 10**-scores.score, "views": views}
+    for name, values in said.items():
+        assert np.allclose(found[name], values, rtol=tolerance, atol=0.3 * tolerance), name
+    assert np.allclose(found["score"], wanted["score"], rtol=1e-4, atol=3e-5)
     assert np.array_equal(np.argsort(found["score"]), np.argsort(wanted["score"]))
     assert np.allclose(found["heat"], wanted["heat"], atol=1e-3)
 
@@ -66,7 +80,7 @@ def test_onnx_runtime_scores_alike(whole: Detector, onnx_file: Path, pictures: l
     model = PortableModel(onnx_file, threads=1)
     found = [model.score(model.usable(pixels), heat=True) for pixels in pictures]
     joined = {name: np.stack([one[name] for one in found]) for name in Outputs._fields}
-    check(joined, expected(whole, pictures))
+    check(whole, pictures, joined)
     # Any number of images at a time, of one size.
     batch = np.stack(pictures[:5])
     together = model.score_all(batch)["score"]
@@ -83,7 +97,8 @@ def test_openvino_scores_alike(
     )
     found = [compiled(pixels[None]) for pixels in pictures]
     joined = {name: np.concatenate([one[name] for one in found]) for name in Outputs._fields}
-    check(joined, expected(whole, pictures))
+    # OpenVINO computes in float32 throughout.
+    check(whole, pictures, joined, tolerance=1e-4)
 
 
 def test_the_file_says_what_it_is(whole: Detector, onnx_file: Path) -> None:
@@ -335,4 +350,4 @@ def test_exported_program_of_pytorch_scores_alike(
         name: np.concatenate([getattr(one, name).numpy() for one in found])
         for name in Outputs._fields
     }
-    check(joined, expected(whole, pictures))
+    check(whole, pictures, joined)

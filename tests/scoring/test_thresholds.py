@@ -162,7 +162,7 @@ def test_limits_are_shown_rounded_down(limit: float, shown: str) -> None:
 
 
 def test_a_limit_far_below_all_scores_is_a_sentence() -> None:
-    assert "about 1e+02 % of the training images" in fixed_score(np.ones(3), -400).promise
+    assert "about 100 % of the training images" in fixed_score(np.ones(3), -400).promise
 
 
 def test_an_expected_share_of_equal_scores_does_not_promise_a_balance() -> None:
