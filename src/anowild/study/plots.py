@@ -144,7 +144,7 @@ def histograms(out: Path, trials: Sequence[Path], path: Path, cue: str | None = 
             axis.hist(values, bins, density=True, alpha=0.5, label=title)
         axis.set(title=f"{trial.set}, {100 * trial.rate:g} %", yticks=[])
         axis.set_xlabel("combined score" if cue is None else f"log {cue}")
-    axes[-1].legend(fontsize=7)
+    axes[-1].legend(fontsize=7, loc="upper right")
     _save(figure, path)
 
 
