@@ -22,6 +22,7 @@ export   exported models beside PyTorch: scores and speed
 cluster  scoring by a Ray cluster, one worker of which is killed, beside one process
 service  a scoring service at twice its capacity, for ten minutes
 page     a review of 100,000 images in a browser
+pictures  the pictures of the documents
 capacity  images a second of each step, from files to a table, and what a billion would take
 gpu      speed, parity and a default-length trial on a GPU
 """
