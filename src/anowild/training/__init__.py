@@ -5,7 +5,3 @@ repeats it by `schedule`, with minibatches from `sampler`. `checkpoint`, `tick_l
 what a run reaches, `robust` leaves training images out, `cuda_graphs` speeds up small levels on a GPU,
 `flops` counts the work.
 """
-
-from anowild.training.loop import Trained, train
-
-__all__ = ["Trained", "train"]

@@ -62,7 +62,7 @@ class Trained:
     suspects: Suspects | None  # state of robust training; None without it
 
 
-def train(
+def train_gan(
     images: ImageSet,
     settings: Settings,
     folder: Path,
