@@ -133,9 +133,9 @@ def write_csv(path: Path, text: str) -> str:
 def test_labels_by_path_whatever_the_place(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "l.csv", "path,label\na/1.png,0\na/2.png,1\nb/2.png,normal\n")
     names = ["/data/a/1.png", "a/2.png", "/x/b/2.png"]
-    assert Labels(source).of(names, [0, 1, 2], 3).tolist() == [0, 1, 0]
+    assert Labels(source).of(names, [0, 1, 2]).tolist() == [0, 1, 0]
     with pytest.raises(UserError, match=r"no label for c/9\.png"):
-        Labels(source).of(["c/9.png"], [0], 1)
+        Labels(source).of(["c/9.png"], [0])
 
 
 def test_a_label_of_some_images_serves_one_alone(tmp_path: Path) -> None:
@@ -192,15 +192,16 @@ def test_labels_of_some_images_in_other_forms(tmp_path: Path) -> None:
 def test_labels_by_position_leave_gaps_where_images_were_left_out(tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", [0, 1, 1, 0])
     labels = Labels(str(tmp_path / "l.npy"))
-    assert labels.of(["a", "b"], [1, 3], 4).tolist() == [1, 0]
+    found = labels.of(["a", "b"], [1, 3])
+    assert labels.end([found], left_out=2).tolist() == [1, 0]
     with pytest.raises(UserError, match="4 labels for 5 images"):
-        labels.of(["a"], [0], 5)
+        labels.end([found], left_out=3)
 
 
 def test_labels_by_folder() -> None:
     names = ["x/good/1.png", "x/crack/1.png", "x/0/3.png"]
-    assert Labels("folders").of(names, [0, 1, 2], 3).tolist() == [0, 1, 0]
-    assert Labels("folders", ["crack"]).of(names, [0, 1, 2], 3).tolist() == [1, 0, 1]
+    assert Labels("folders").of(names, [0, 1, 2]).tolist() == [0, 1, 0]
+    assert Labels("folders", ["crack"]).of(names, [0, 1, 2]).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
