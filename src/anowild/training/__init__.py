@@ -1,4 +1,4 @@
-"""Training: a set of images -> trained networks. Imports `data` and `networks`.
+"""Training: a set of images -> trained networks.
 
 `step` is one iteration of the paper's algorithm, with `losses`, `optimizer` and `augmentation`; `loop`
 repeats it by `schedule`, with minibatches from `sampler`. `checkpoint`, `tick_log` and `sample_grids` save
