@@ -42,7 +42,7 @@ def content_hashes(images: Array) -> Array:
     digests = (
         hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=8).digest() for x in images
     )
-    return np.frombuffer(b"".join(digests), np.uint64)
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def perceptual_hashes(images: Array) -> Array:
