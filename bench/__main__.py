@@ -2,7 +2,7 @@
 
 train    training speed beside a peer
 distributed  throughput of two processes that train together beside one
-linear   cost of training by its length and the number of images
+linear   cost of training the GAN by its length and the number of images
 levels   seconds per kimg of paper-size networks at every level of detail
 score    scoring speed beside a peer
 memory   memory of scoring, from ten thousand to a million images

@@ -38,8 +38,6 @@ SIDE = 32
 class Generated(Reader):
     """Source of noise: a different image for each number."""
 
-    KIND = "generated"
-
     def __init__(self, source: str) -> None:
         self.length = int(source)
         rng = np.random.default_rng(0)

@@ -1,10 +1,10 @@
-"""Cost of training for each thousand images, by the length and the number of images.
+"""Cost of training the GAN for each thousand images, by the length and the number of images.
 
     python -m bench linear [--kimg 2 4 8] [--images 1000 100000]
 
-Trains the preset ``laptop`` at 16x16 on noise and prints the seconds of a core for each kimg, for
-runs of several lengths and training sets of several sizes. What a run costs once (reading images,
-measuring the machine, checkpoints) is included.
+Trains the GAN of the preset ``laptop`` alone, at 16x16 on noise, and prints the seconds of a core for
+each kimg, for runs of several lengths and training sets of several sizes. What a run costs once (reading
+images, measuring the machine, checkpoints) is included.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from anowild.data import ImageSet
 from anowild.device import configure_process, peak_memory_mb, select_device
 from anowild.presets import preset
-from anowild.training import train
+from anowild.training.loop import train_gan
 
 SIDE = 16
 
@@ -34,7 +34,7 @@ def one(kimg: float, count: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
-        train(ImageSet.load(noise, settings), settings, Path(folder), device)
+        train_gan(ImageSet.load(noise, settings), settings, Path(folder), device)
         seconds = time.process_time() - started
     print(
         f"{count:8}  {kimg:5g}  {seconds:11.1f}  {seconds / kimg:10.2f}  "

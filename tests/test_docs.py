@@ -374,10 +374,13 @@ def test_the_view_and_the_cue_of_the_guide_work(
     ]
     monkeypatch.setattr(gan, "CUES", dict(gan.CUES))
     monkeypatch.setattr(base, "_VIEWS", dict(base._VIEWS))
+    taken = {known.name for name in base.view_names() for known in base.view_class(name).known_cues}
+    taken |= gan.CUES.keys()
     exec(cue, vars(gan))
-    white = SimpleNamespace(images=torch.ones(2, 1, 8, 8))
-    compute: Any = gan.CUES["brightness"].compute
-    assert compute(white).tolist() == [2, 2]
+    (added,) = gan.CUES.keys() - taken
+    halves = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).repeat_interleave(4, dim=1).expand(1, 8, 2, 8)
+    compute: Any = gan.CUES[added].compute
+    assert compute(SimpleNamespace(images=halves.transpose(0, 2))).tolist() == [1, 0]
     module = ModuleType("anowild.views.edges")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(looking, vars(module))

@@ -194,6 +194,6 @@ def test_evaluation_knows_what_a_protocol_calls_anomalous(tmp_path: Path) -> Non
     names = list(spoilt.names("test"))
     truth = spoilt.manifest(["label"], "test")["label"].to_pylist()
     for labels in (Labels("source"), Labels("source", ["3"])):
-        found = labels.of(names, range(len(names)), len(names), origins)
+        found = labels.of(names, range(len(names)), origins)
         assert found.tolist() == [label != "3" for label in truth]
     assert len(ImageSet.load(spoilt.path, Settings())) == spoilt.counts["train"]

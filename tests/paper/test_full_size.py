@@ -13,8 +13,8 @@ from anowild.data import ImageSet
 from anowild.device import select_device
 from anowild.networks import operators
 from anowild.scoring import Detector
-from anowild.training import train
 from anowild.training.fitting import fit_detector
+from anowild.training.loop import train_gan
 from bench import levels
 from tests.conftest import tiny_settings
 
@@ -46,8 +46,8 @@ def test_a_gpu_trains_and_scores_as_a_cpu_does(image_set: ImageSet, tmp_path: Pa
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_a_gpu_goes_on_with_what_it_saved(image_set: ImageSet, tmp_path: Path) -> None:
     device, settings = select_device("cuda"), tiny_settings(kimg=0.4)
-    train(image_set, settings, tmp_path, device)
-    assert train(image_set, settings.replace(kimg=0.6), tmp_path, device).kimg >= 0.6
+    train_gan(image_set, settings, tmp_path, device)
+    assert train_gan(image_set, settings.replace(kimg=0.6), tmp_path, device).kimg >= 0.6
 
 
 @pytest.mark.gpu

@@ -528,7 +528,7 @@ def test_session_interrupted_while_scoring_is_scored_again(
         patch.setattr("anowild.reviewing.session.write_json", stop)
         with pytest.raises(KeyboardInterrupt):
             ReviewSession.make(tmp_path, detector, str(images))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=rf"{FACTS}: cannot be read \(No such file"):
         ReviewSession.load(tmp_path)
     assert len(ReviewSession.make(tmp_path, detector, str(images))) == 120
 

@@ -98,7 +98,7 @@ def test_parts_may_be_written_by_others_in_any_order_and_again(
     shutil.move(tmp_path / "aside", first)
     other = pickle.loads(pickle.dumps(writer))
     assert other.finish(4).rows(range(1, 91)) == table.rows(range(1, 91))
-    assert other.is_finished
+    assert is_table(tmp_path / "again")
 
 
 def test_finishing_goes_on_after_a_stop_and_takes_another_limit(

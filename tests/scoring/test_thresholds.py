@@ -186,15 +186,15 @@ def test_flags_of_a_gap_are_those_of_its_limit() -> None:
 
 def test_impossible_wishes_are_refused() -> None:
     scores = np.arange(30.0)
-    for wish in (
-        lambda: budget(scores, 0),
-        lambda: budget(np.empty(0), 3),
-        lambda: expected_share(scores, 1.0),
-        lambda: expected_share(scores, float("nan")),
-        lambda: false_discovery_rate(scores, scores, 0.0),
-        lambda: false_discovery_rate(scores, np.empty(0), 0.1),
+    for wish, problem in (
+        (lambda: budget(scores, 0), "a budget of 0 images"),
+        (lambda: budget(np.empty(0), 3), "no images to flag"),
+        (lambda: expected_share(scores, 1.0), "share of 1: has to be between"),
+        (lambda: expected_share(scores, float("nan")), "share of nan: has to be between"),
+        (lambda: false_discovery_rate(scores, scores, 0.0), "rate of 0: has to be between"),
+        (lambda: false_discovery_rate(scores, np.empty(0), 0.1), "no images to calibrate with"),
     ):
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=problem):
             wish()
 
 

@@ -16,9 +16,10 @@ from anowild.study import cue_cache, methods, sweep
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.latent_search import search
 from anowild.study.trial import Trial, run
-from anowild.training import fitting, train
+from anowild.training import fitting
 from anowild.training.fitting import fit_detector
 from anowild.training.gan import anomaly_scorer, view_of
+from anowild.training.loop import train_gan
 from anowild.training.step import Networks
 from anowild.views.gan import GanView
 from tests.conftest import SHARED, tiny_settings
@@ -40,7 +41,7 @@ def test_all_parameters_move_and_scores_differ(
     small = tiny_settings(kimg=0.2, initial_resolution=None, tick_kimg=0.1)
     settings = methods.settings_of(name, small, 0.1)
     scorer = anomaly_scorer(image_set, settings) if settings.robust else None
-    trained = train(image_set, settings, tmp_path, judge=scorer)
+    trained = train_gan(image_set, settings, tmp_path, judge=scorer)
     fresh = Networks.build(settings, 16, 1).named()
     for network, moved in trained.networks.named().items():
         for key, value in moved.named_parameters():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anowild.data.contamination import CIFAR10_CLASSES
 from anowild.errors import UserError
 from anowild.settings import Settings
 from anowild.study import public_sets, sweep
@@ -50,7 +51,7 @@ def write_cifar10(folder: Path) -> None:
     """Ten thousand images a batch, as in the archive; each shows its number in the set."""
     root = folder / "cifar-10-batches-py"
     root.mkdir(parents=True)
-    names = [name.encode() for name in public_sets.CIFAR10_CLASSES]
+    names = [name.encode() for name in CIFAR10_CLASSES]
     (root / "batches.meta").write_bytes(pickle.dumps({b"label_names": names}, 2))
     for start, name in [
         *((10_000 * i, f"data_batch_{i + 1}") for i in range(5)),

@@ -24,8 +24,9 @@ from anowild.data import ImageSet
 from anowild.device import configure_process
 from anowild.presets import preset
 from anowild.signals import Interrupted
-from anowild.training import Trained, train, transforms
+from anowild.training import transforms
 from anowild.training.distributed import World, joined
+from anowild.training.loop import Trained, train_gan
 from anowild.training.step import Networks, Step, StepNoise
 
 CPU = torch.device("cpu")
@@ -137,7 +138,7 @@ def stopped(world: World, images: ImageSet, folder: Path) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Step, "__call__", counted)
         try:
-            train(images, SETTINGS, folder, world=world)
+            train_gan(images, SETTINGS, folder, world=world)
         except Interrupted as stop:
             assert count == 5
             return stop.signum
@@ -180,12 +181,12 @@ def main(folder: Path, forms: list[str]) -> None:
         found["skipped"] = step.skipped
         found["states"]["broken"] = digest(state(step))
         found["stopped"] = stopped(world, images, folder / "parts")
-        trained: Trained = train(images, SETTINGS, folder / "parts", world=world)
+        trained: Trained = train_gan(images, SETTINGS, folder / "parts", world=world)
         networks = trained.networks.named()
         found["states"]["loop"] = digest(
             {f"{n}/{k}": v for n, m in networks.items() for k, v in m.state_dict().items()}
         )
-        train(images, SETTINGS, folder / "whole", world=world)
+        train_gan(images, SETTINGS, folder / "whole", world=world)
         classifier = trained_classifier(world, images, folder / "classifier")
         found["states"]["classifier"] = digest(classifier)
         if world.first:

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from anowild.data import ImageSet
 from anowild.errors import UserError
-from anowild.training import checkpoint, train
+from anowild.training import checkpoint
+from anowild.training.loop import train_gan
 from anowild.training.robust import Suspects
 from anowild.training.step import Networks, Step
 from anowild.training.tick_log import TickLog
@@ -35,7 +36,7 @@ NAN = float("nan")
 def short_run(tmp_path_factory: pytest.TempPathFactory, image_set: ImageSet) -> Path:
     """A run of two checkpoints."""
     folder = tmp_path_factory.mktemp("short")
-    train(image_set, SETTINGS, folder)
+    train_gan(image_set, SETTINGS, folder)
     assert len(checkpoint.checkpoints(folder)) == 2
     return folder
 
@@ -163,7 +164,7 @@ def test_damaged_settings_of_a_run_are_told(
     shutil.copytree(short_run, folder)
     (folder / "settings.json").write_text(text)
     with pytest.raises(UserError, match=r"settings.json: is damaged") as caught:
-        train(image_set, SETTINGS, folder)
+        train_gan(image_set, SETTINGS, folder)
     assert str(folder) in str(caught.value)
 
 
@@ -196,6 +197,6 @@ def test_pictures_that_a_killed_run_had_not_drawn_are_drawn_on_resuming(
     for path in newest:
         path.unlink()
     state = checkpoint.checkpoints(folder)[0].read_bytes()
-    train(image_set, SETTINGS, folder)
+    train_gan(image_set, SETTINGS, folder)
     assert [path.read_bytes() for path in newest] == pixels
     assert checkpoint.checkpoints(folder)[0].read_bytes() == state

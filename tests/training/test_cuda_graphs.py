@@ -13,8 +13,8 @@ from torch import Tensor
 
 from anowild.data import ImageSet
 from anowild.settings import Settings
-from anowild.training import train
 from anowild.training.cuda_graphs import GraphedStep, Report, Run
+from anowild.training.loop import train_gan
 from anowild.training.step import Networks, Step, StepNoise
 from tests.conftest import tiny_settings
 
@@ -207,7 +207,7 @@ def test_graphed_step_runs_plainly_after_a_failed_capture(caplog: pytest.LogCapt
 
 def test_the_loop_uses_no_graphs_on_a_cpu(tmp_path: Path, image_set: ImageSet) -> None:
     settings = tiny_settings(kimg=0.1, cuda_graphs=True)
-    assert train(image_set, settings, tmp_path).kimg >= 0.1
+    assert train_gan(image_set, settings, tmp_path).kimg >= 0.1
 
 
 @pytest.mark.gpu

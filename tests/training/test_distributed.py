@@ -20,9 +20,10 @@ import torch
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.errors import UserError
-from anowild.training import checkpoint, train
+from anowild.training import checkpoint
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import check_shares
+from anowild.training.loop import train_gan
 from tests.conftest import tiny_settings, wait_until
 from tests.training import ranks
 from tests.training.test_loop import assert_same_bits, final_state
@@ -74,7 +75,7 @@ def check(size: int, folder: Path, image_set: ImageSet, forms: Sequence[str]) ->
         expected, _ = ranks.steps(ALONE, form, ranks.SHARE * size)
         for got, one in zip(first[form], expected, strict=True):
             assert got == pytest.approx(one, rel=1e-7, abs=1e-7), form
-    # Averages of G and E, all else that the next iteration depends on, and what `train` returns.
+    # Averages of G and E, all else that the next iteration depends on, and what `train_gan` returns.
     assert all(other["states"] == first["states"] for other in others)
     # D's update, for the one image, and later none; and all stop where one is told to.
     assert {one["skipped"] for one in found} == {1}
@@ -84,7 +85,7 @@ def check(size: int, folder: Path, image_set: ImageSet, forms: Sequence[str]) ->
     assert_same_bits(folder / "whole", folder / "parts")
     assert len(checkpoint.checkpoints(folder / "whole")) == 2
 
-    train(image_set, ranks.SETTINGS, folder / "alone")
+    train_gan(image_set, ranks.SETTINGS, folder / "alone")
     alone, many = final_state(folder / "alone"), final_state(folder / "whole")
     assert alone.keys() == many.keys()
     for name, values in alone.items():

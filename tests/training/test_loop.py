@@ -23,7 +23,8 @@ from anowild.files import exclusive_lock
 from anowild.presets import FAST
 from anowild.settings import Settings
 from anowild.signals import Interrupted
-from anowild.training import Trained, checkpoint, train
+from anowild.training import checkpoint
+from anowild.training.loop import Trained, train_gan
 from anowild.training.step import Step
 from tests.conftest import tiny_settings
 
@@ -43,7 +44,7 @@ def assert_same_bits(a: Path, b: Path) -> None:
 def whole_run(tmp_path_factory: pytest.TempPathFactory, image_set: ImageSet) -> Path:
     """A run that nothing interrupted: through 8x8, a fade, and 16x16."""
     folder = tmp_path_factory.mktemp("whole")
-    trained = train(image_set, tiny_settings(), folder)
+    trained = train_gan(image_set, tiny_settings(), folder)
     assert trained.lod == 0
     return folder
 
@@ -78,11 +79,11 @@ def test_a_stopped_run_ends_in_the_same_bits(
     with monkeypatch.context() as patch:
         interrupt_at(patch, iteration, signum)
         with pytest.raises(Interrupted, match="same command goes on"):
-            train(image_set, tiny_settings(), tmp_path)
+            train_gan(image_set, tiny_settings(), tmp_path)
     # Nothing was lost, and nothing more was done than the iteration under way.
     (counters,) = [json.loads(_metadata(checkpoint.checkpoints(tmp_path)[0]))["counters"]]
     assert counters["nimg"] == 16 * iteration
-    train(image_set, tiny_settings(), tmp_path)
+    train_gan(image_set, tiny_settings(), tmp_path)
     assert_same_bits(whole_run, tmp_path)
 
 
@@ -101,12 +102,12 @@ def test_a_stopped_fast_run_ends_in_the_same_bits(
     changes: dict[str, Any],
 ) -> None:  # fmt: skip
     settings = tiny_settings(**{**FAST, **changes, "kimg": 0.4})
-    train(image_set, settings, tmp_path / "whole")
+    train_gan(image_set, settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_at(patch, iteration, signal.SIGTERM)  # between two penalties
         with pytest.raises(Interrupted):
-            train(image_set, settings, tmp_path / "parts")
-    train(image_set, settings, tmp_path / "parts")
+            train_gan(image_set, settings, tmp_path / "parts")
+    train_gan(image_set, settings, tmp_path / "parts")
     assert_same_bits(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -126,7 +127,7 @@ def test_killed_at_random_points_ends_in_the_same_bits(
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
         "from anowild.data import ImageSet\n"
-        "from anowild.training import train\n"
+        "from anowild.training.loop import train_gan\n"
         "from anowild.training.step import Step\n"
         "from tests.conftest import tiny_settings  # which sets the number of threads\n"
         "images = ImageSet.load(np.load(sys.argv[1]), tiny_settings())\n"
@@ -135,7 +136,7 @@ def test_killed_at_random_points_ends_in_the_same_bits(
         "    print('step', flush=True)\n"
         "    return original(*arguments)\n"
         "Step.__call__ = told\n"
-        "train(images, tiny_settings(), Path(sys.argv[2]))\n"
+        "train_gan(images, tiny_settings(), Path(sys.argv[2]))\n"
     )
     np.save(tmp_path / "images.npy", image_set.images)
     folder = tmp_path / "run"
@@ -151,7 +152,7 @@ def test_killed_at_random_points_ends_in_the_same_bits(
         process.wait()
         process.stdout.close()
         reached += [path.name for path in checkpoint.checkpoints(folder)[:1]]
-    train(image_set, tiny_settings(), folder)
+    train_gan(image_set, tiny_settings(), folder)
     assert_same_bits(whole_run, folder)
     assert list(folder.glob("*.part")) == []
     kimgs = [json.loads(line)["kimg"] for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -159,13 +160,13 @@ def test_killed_at_random_points_ends_in_the_same_bits(
 
 
 def test_a_run_may_be_made_longer(whole_run: Path, image_set: ImageSet, tmp_path: Path) -> None:
-    train(image_set, tiny_settings(kimg=0.32), tmp_path)
-    train(image_set, tiny_settings(), tmp_path)
+    train_gan(image_set, tiny_settings(kimg=0.32), tmp_path)
+    train_gan(image_set, tiny_settings(), tmp_path)
     assert_same_bits(whole_run, tmp_path)
 
 
 def test_the_seed_decides(whole_run: Path, image_set: ImageSet, tmp_path: Path) -> None:
-    train(image_set, tiny_settings(seed=1), tmp_path)
+    train_gan(image_set, tiny_settings(seed=1), tmp_path)
     a, b = final_state(whole_run), final_state(tmp_path)
     assert not torch.equal(a["generator/conv.weight"], b["generator/conv.weight"])
 
@@ -174,7 +175,7 @@ def test_sequential_training_goes_on_as_well(
     image_set: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny_settings(encoder="sequential", kimg=0.2, initial_resolution=None)
-    trained = train(image_set, settings, tmp_path / "whole")
+    trained = train_gan(image_set, settings, tmp_path / "whole")
     assert trained.kimg >= 2 * settings.kimg
     original, count = Step.encoder_alone, 0
 
@@ -188,11 +189,11 @@ def test_sequential_training_goes_on_as_well(
     with monkeypatch.context() as patch:
         patch.setattr(Step, "encoder_alone", counted)
         with pytest.raises(Interrupted):
-            train(image_set, settings, tmp_path / "parts")
-    train(image_set, settings, tmp_path / "parts")
+            train_gan(image_set, settings, tmp_path / "parts")
+    train_gan(image_set, settings, tmp_path / "parts")
     assert_same_bits(tmp_path / "whole", tmp_path / "parts")
     with pytest.raises(UserError, match="other settings: kimg"):
-        train(image_set, settings.replace(kimg=0.4), tmp_path / "parts")
+        train_gan(image_set, settings.replace(kimg=0.4), tmp_path / "parts")
 
 
 def test_a_run_leaves_a_log_and_pictures(whole_run: Path) -> None:
@@ -223,18 +224,18 @@ def test_other_settings_are_refused(
     whole_run: Path, image_set: ImageSet, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError, match=f"other settings: {next(iter(changes))}"):
-        train(image_set, tiny_settings(**changes), whole_run)
+        train_gan(image_set, tiny_settings(**changes), whole_run)
 
 
 def test_other_images_are_refused(whole_run: Path, image_set: ImageSet) -> None:
     fewer = ImageSet(image_set.images[:-1], image_set.names[:-1], image_set.preprocess)
     with pytest.raises(UserError, match="other images"):
-        train(fewer, tiny_settings(), whole_run)
+        train_gan(fewer, tiny_settings(), whole_run)
 
 
 def test_a_second_process_is_refused(image_set: ImageSet, tmp_path: Path) -> None:
     with exclusive_lock(tmp_path, ""), pytest.raises(UserError, match="another process"):
-        train(image_set, tiny_settings(), tmp_path)
+        train_gan(image_set, tiny_settings(), tmp_path)
 
 
 def _copy_of(whole_run: Path, tmp_path: Path) -> Path:
@@ -250,7 +251,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     folder = _copy_of(whole_run, tmp_path)
     newest = checkpoint.checkpoints(folder)[0]
     newest.write_bytes(newest.read_bytes()[:1000])
-    train(image_set, tiny_settings(), folder)
+    train_gan(image_set, tiny_settings(), folder)
     assert newest.name in caplog.text
     assert_same_bits(whole_run, folder)
 
@@ -262,13 +263,13 @@ def test_damaged_checkpoints_alone_are_refused(
     for path in checkpoint.checkpoints(folder):
         path.write_bytes(b"no")
     with pytest.raises(UserError, match="delete the folder to start again"):
-        train(image_set, tiny_settings(), folder)
+        train_gan(image_set, tiny_settings(), folder)
 
 
 def test_divergence_stops_the_run_with_a_sentence(image_set: ImageSet, tmp_path: Path) -> None:
     settings = tiny_settings(learning_rate=1e30, nonfinite_limit=6)
     with pytest.raises(UserError, match="not finite in 6 steps"):
-        train(image_set, settings, tmp_path)
+        train_gan(image_set, settings, tmp_path)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(
@@ -287,7 +288,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(UserError, match="the disk is full"):
-        train(image_set, tiny_settings(), tmp_path)
+        train_gan(image_set, tiny_settings(), tmp_path)
     assert len(checkpoint.checkpoints(tmp_path)) == 2
     assert list(tmp_path.glob("*.part")) == []
 
@@ -295,12 +296,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 def test_too_few_images_are_refused(image_set: ImageSet, tmp_path: Path) -> None:
     few = ImageSet(image_set.images[:5], image_set.names[:5], image_set.preprocess)
     with pytest.raises(UserError, match="5 images are too few"):
-        train(few, tiny_settings(), tmp_path)
+        train_gan(few, tiny_settings(), tmp_path)
 
 
 def test_minibatch_may_be_larger_than_the_training_set(image_set: ImageSet, tmp_path: Path) -> None:
     few = ImageSet(image_set.images[:17], image_set.names[:17], image_set.preprocess)
-    trained: Trained = train(few, tiny_settings(minibatch=32, kimg=0.1), tmp_path)
+    trained: Trained = train_gan(few, tiny_settings(minibatch=32, kimg=0.1), tmp_path)
     assert trained.kimg >= 0.1
 
 
@@ -308,8 +309,8 @@ def test_a_run_of_no_length_gives_the_untrained_networks(
     image_set: ImageSet, tmp_path: Path
 ) -> None:
     settings: Settings = tiny_settings(kimg=0)
-    trained = train(image_set, settings, tmp_path)
-    again = train(image_set, settings, tmp_path)
+    trained = train_gan(image_set, settings, tmp_path)
+    again = train_gan(image_set, settings, tmp_path)
     assert trained.kimg == 0
     assert trained.lod == 1
     a, b = trained.networks.generator.state_dict(), again.networks.generator.state_dict()

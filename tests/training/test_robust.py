@@ -12,8 +12,8 @@ import torch
 
 from anowild import api
 from anowild.data import ImageSet
-from anowild.training import train
 from anowild.training.gan import anomaly_scorer
+from anowild.training.loop import train_gan
 from anowild.training.robust import Suspects, estimate_anomaly_rate, is_reassessment_due
 from anowild.training.step import Networks
 from tests.conftest import tiny_settings
@@ -80,8 +80,8 @@ def weights(networks: Networks) -> torch.Tensor:
 def test_robust_run_resumes_in_the_same_bits(image_set: ImageSet, tmp_path: Path) -> None:
     settings = tiny_settings(**ROBUST)
     judge = anomaly_scorer(image_set, settings)
-    part = train(image_set, settings.replace(kimg=0.5), tmp_path / "first", judge=judge)
-    plain = train(image_set, settings.replace(kimg=0.5, robust=False), tmp_path / "plain")
+    part = train_gan(image_set, settings.replace(kimg=0.5), tmp_path / "first", judge=judge)
+    plain = train_gan(image_set, settings.replace(kimg=0.5, robust=False), tmp_path / "plain")
     assert part.suspects is not None
     assert part.suspects.reassessments > 0
     assert not torch.equal(weights(part.networks), weights(plain.networks))
@@ -89,7 +89,8 @@ def test_robust_run_resumes_in_the_same_bits(image_set: ImageSet, tmp_path: Path
     # Longer, from where another one ended: what was left out stays so, and the rest is the same.
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     first, second = (
-        train(image_set, settings, tmp_path / folder, judge=judge) for folder in ("first", "second")
+        train_gan(image_set, settings, tmp_path / folder, judge=judge)
+        for folder in ("first", "second")
     )
     assert first.suspects is not None
     assert first.suspects.reassessments >= 2
@@ -112,13 +113,13 @@ def test_the_judge_leaves_the_networks_as_they_were(image_set: ImageSet) -> None
 
 def test_robust_training_without_a_judge_is_refused(image_set: ImageSet, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="requires `judge`"):
-        train(image_set, tiny_settings(**ROBUST), tmp_path)
+        train_gan(image_set, tiny_settings(**ROBUST), tmp_path)
 
 
 def test_trim_rate_changes_the_training(image_set: ImageSet, tmp_path: Path) -> None:
     settings = tiny_settings(kimg=0.3, initial_resolution=None)
-    plain = train(image_set, settings, tmp_path / "plain")
-    refined = train(image_set, settings.replace(trim_rate=0.1), tmp_path / "refined")
+    plain = train_gan(image_set, settings, tmp_path / "plain")
+    refined = train_gan(image_set, settings.replace(trim_rate=0.1), tmp_path / "refined")
     assert not torch.equal(weights(plain.networks), weights(refined.networks))
 
 

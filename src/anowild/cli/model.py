@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,11 +19,13 @@ from anowild.cli import options
 from anowild.cli.options import Budget, CalibrationSources, ExpectedShare, Fdr, Gap, Threshold
 from anowild.errors import UserError
 from anowild.presets import FAST, preset
-from anowild.shown import shown_limit
+from anowild.shown import shown_limit, shown_score
 
 if TYPE_CHECKING:
-    from anowild.scoring import Detector, Table
+    from anowild.arrays import Array
+    from anowild.scoring import Table
     from anowild.scoring.stream import ThresholdRule
+    from anowild.scoring.table import Row
     from anowild.scoring.thresholds import Threshold as Limit
 
 #: Exit code of `score --exit-code` where something is flagged.
@@ -210,9 +212,9 @@ def score(
     elif as_json:
         _print_json(table)
     else:
-        _print_oddest(table, detector, show)
-    _print_summary(table, file, say)
-    found = table.threshold
+        _print_oddest(islice(table.ranked(new_only=True), show), detector.training_images)
+    found, scores = table.threshold, table.score[: table.new]
+    _print_summary(file, len(table), scores, table.left_out, found, say)
     flagged = [
         row.path
         for row in table.ranked(new_only=True)
@@ -221,7 +223,7 @@ def score(
     if copies is not None:
         copied, there = copies.copy(flagged)
         say(f"{copy_flagged}: {copied} flagged images copied, {there} were there already")
-    unlike = unlike_training(table.score[: table.new], detector.training_images)
+    unlike = unlike_training(scores, detector.training_images)
     if unlike is not None:
         options.print_error(f"anowild: warning: {unlike}")
     options.check_left_out(table.new, table.left_out)
@@ -252,10 +254,7 @@ def _score_with_ray(
     """Score into a table in parts, and print what the ordinary command prints."""
     from anowild.cluster.score import score as score_pieces
     from anowild.device import configure_process
-    from anowild.files import for_terminal
-    from anowild.scoring.detector import Detector
     from anowild.scoring.unlike_training import unlike_training
-    from anowild.shown import shown_score
 
     threads = threads or 1
     configure_process(threads)  # false discovery rates score their calibration images here
@@ -264,41 +263,22 @@ def _score_with_ray(
         workers=workers, device=device, threads=threads, precision=precision,
     )  # fmt: skip
     images = table.facts.training_images
-    for row in table.rows(range(1, min(show, len(table)) + 1)):
-        score = shown_score(row.score, images)
-        print(for_terminal(f"{row.rank:6}  {score:>7}  {row.path}  {row.why}".rstrip()))
-    usual = Detector.threshold()
+    _print_oddest(table.rows(range(1, min(show, len(table)) + 1)), images)
     left_out = sum(one.count for one in table.left_out)
-    print(
-        f"{out}: {len(table)} images, {left_out} left out; {100 * table.reached(usual) / len(table):.1f} % score "
-        f"{usual:.2f} or more (5 % of the training images do)"
-    )
-    limit = table.threshold
-    if limit is not None:
-        _print_limit(limit, str(limit.flagged), print)
+    _print_summary(out, len(table), table.scores, left_out, table.threshold, print)
     unlike = unlike_training(table.scores, images)
     if unlike is not None:
         options.print_error(f"anowild: warning: {unlike}")
     options.check_left_out(len(table), left_out)
-    if exit_code and limit is not None and limit.flagged:
+    if exit_code and table.threshold is not None and table.threshold.flagged:
         raise typer.Exit(FLAGGED)
 
 
-def _print_limit(limit: Limit, flagged: str, say: Callable[[str], None]) -> None:
-    if limit.score is None:
-        say(f"flagged: none. {limit.promise}\nassumption: {limit.assumption}")
-        return
-    say(f"flagged: {flagged} (score {shown_limit(limit.score)} or more)")
-    say(f"promise: {limit.promise}\nassumption: {limit.assumption}")
-
-
-def _print_oddest(table: Table, detector: Detector, count: int) -> None:
+def _print_oddest(rows: Iterable[Row], training_images: int | None) -> None:
     from anowild.files import for_terminal
-    from anowild.shown import shown_score
 
-    images = detector.training_images
-    for row in islice(table.ranked(new_only=True), count):
-        score = shown_score(row.score, images)
+    for row in rows:
+        score = shown_score(row.score, training_images)
         print(for_terminal(f"{row.rank:6}  {score:>7}  {row.path}  {row.why}".rstrip()))
 
 
@@ -322,25 +302,47 @@ def _print_json(table: Table) -> None:
         print(json.dumps({**value, "why": row.why, "views": row.views}))
 
 
-def _print_summary(table: Table, file: Path | None, say: Callable[[str], None]) -> None:
+def _print_summary(
+    file: Path | None,
+    images: int,
+    scores: Array,
+    left_out: int,
+    limit: Limit | None,
+    say: Callable[[str], None],
+) -> None:
+    """Say how many images were scored, and what the limit flags.
+
+    Args:
+        file: the table; None: none was written.
+        images: of the table.
+        scores: of the images that were scored now, [n].
+        left_out: images that could not be read.
+        limit: from which images are flagged; None: none was asked for.
+        say: prints a line.
+    """
     from anowild.scoring import Detector
 
     usual = Detector.threshold()
-    scores = table.score[: table.new]
     where = "" if file is None else f"{file}: "
-    new = "" if table.new == len(table) else f", {table.new} of them new"
-    share = f"; {100 * (scores >= usual).mean():.1f} %" if table.new else ""
+    new = "" if len(scores) == images else f", {len(scores)} of them new"
     among = " of the new" if new else ""
     told = (
-        f"{share}{among} score {usual:.2f} or more (5 % of the training images do)" if share else ""
+        f"; {100 * (scores >= usual).mean():.1f} %{among} score {usual:.2f} or more "
+        "(5 % of the training images do)"
+        if len(scores)
+        else ""
     )
-    say(f"{where}{len(table)} images{new}, {table.left_out} left out{told}")
-    limit = table.threshold
-    if limit is not None:
-        flagged = str(limit.flagged)
-        if new and limit.score is not None:
-            flagged = f"{limit.flags(scores).sum()} of the new, {limit.flagged} of all"
-        _print_limit(limit, flagged, say)
+    say(f"{where}{images} images{new}, {left_out} left out{told}")
+    if limit is None:
+        return
+    if limit.score is None:
+        say(f"flagged: none. {limit.promise}\nassumption: {limit.assumption}")
+        return
+    flagged = (
+        f"{limit.flags(scores).sum()} of the new, {limit.flagged} of all" if new else limit.flagged
+    )
+    say(f"flagged: {flagged} (score {shown_limit(limit.score)} or more)")
+    say(f"promise: {limit.promise}\nassumption: {limit.assumption}")
 
 
 def report(

@@ -3,5 +3,5 @@
 `pieces` cuts sources into fixed parts, `remote` reads those behind URLs, `engine` runs a job on the parts with
 Ray Data, `score` makes a table of scores in parts, and `prepare` has the images of a packed data set decoded.
 
-Imports `scoring`, `data` and what they import. Ray itself is imported where work begins, and only here.
+Ray itself is imported where work begins, and only here.
 """

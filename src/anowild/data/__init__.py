@@ -5,9 +5,6 @@ form that the networks take. `image_set` loads or streams preprocessed images, a
 them in a thread ahead of their use. `dataset` packs sources into a data set on disk, `spreadsheet`
 reads and writes tables as CSV, `label_file` reads files of labels, `contamination` injects known
 anomalies, `download` fetches well-known sets.
-
-Imports only the modules beside it in `anowild` (settings, errors, files, libraries, progress, signals,
-arrays).
 """
 
 from anowild.data.contamination import Contamination, contaminate

@@ -21,18 +21,10 @@ from anowild.errors import UserError
 #: Labels that are normal by default.
 NORMAL_WORDS = frozenset({"0", "normal", "good", "ok", "false"})
 
-_CIFAR10 = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+#: Names of the classes of CIFAR-10, by their labels.
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,10 +42,10 @@ class Protocol:
 
 PROTOCOLS = {
     "cifar10-one-vs-rest": Protocol(
-        _CIFAR10, None, 1000, "the paper's released code, where it is commented out"
+        CIFAR10_CLASSES, None, 1000, "the paper's released code, where it is commented out"
     ),
     "cifar10-vehicles-vs-animals": Protocol(
-        _CIFAR10,
+        CIFAR10_CLASSES,
         ("airplane", "automobile", "ship", "truck"),
         1000,
         "the paper's released code",

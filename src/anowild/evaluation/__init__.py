@@ -1,4 +1,4 @@
-"""Labels, and how well a ranking agrees with them. Imports `data`.
+"""Labels, and how well a ranking agrees with them.
 
 `labels` reads labels from files, folder names or sources; `metrics` has AUROC, average precision and F1
 with 95 % intervals.

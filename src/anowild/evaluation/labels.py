@@ -67,13 +67,11 @@ class Labels:
         self,
         names: Sequence[str],
         positions: Sequence[int],
-        total: int | None = None,
         known: Sequence[Provenance] = (),
     ) -> Array:
         """Return labels, int64 [N], of images by name and by position in the source.
 
         Args:
-            total: how many images the source has; None: :meth:`end` says if that does not fit.
             known: where the images are from, one for each name. What a protocol says of a
                 class holds unless ``normal`` was given.
 
@@ -86,8 +84,6 @@ class Labels:
         if self.source == "source":
             return np.array(list(map(self._known, names, known)), np.int64)
         assert self._file is not None
-        if total is not None:
-            self._file.check_count(total)
         find = self._file.if_any if self.partial else self._file.of
         given = [find(n, p) for n, p in zip(names, positions, strict=True)]
         return np.array([self._value(word or "", self.source) for word in given], np.int64)

@@ -3,7 +3,7 @@
 What leaves the machine is the description and the weights of a model, a limit that is kept with it, and a
 model card; never a training state, and training images or their hashes only where that is asked for. What
 is loaded is checked as a model of one's own is, and nothing in it is run. The library ``huggingface_hub`` is
-imported when the Hub is used. Imports `scoring`, `evaluation` and `presets`.
+imported when the Hub is used.
 """
 
 from anowild.hub.download import from_pretrained, load_model, model_folder

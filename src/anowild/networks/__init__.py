@@ -1,4 +1,4 @@
-"""The three networks: generator G, discriminator D, encoder E. Imports no other package of anowild.
+"""The three networks: generator G, discriminator D, encoder E.
 
 `efficientnet` is a fourth, which comes trained: EfficientNet-Lite0.
 

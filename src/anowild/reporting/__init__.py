@@ -1,4 +1,4 @@
-"""The HTML page about scored images. Imports `reviewing` and what lies below it.
+"""The HTML page about scored images.
 
 `page` reads and scores a source and writes the page (`anowild report`), or writes that of a review;
 `sections` makes its parts, `embedding` keeps its pictures few and small, `charts` draws SVG.

@@ -11,27 +11,28 @@ from anowild.arrays import Array
 from anowild.shown import shown_limit
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 200, 68, 34
+#: Bins of a histogram.
+_BINS = 48
 #: Width of a curve; several are shown side by side.
 _CURVE_WIDTH = 360
 #: Points up to which each is drawn, not only the line between them.
 _FEW_POINTS = 12
 
 
-def histogram(groups: dict[str, Array], limit: float | None, label: str, bins: int = 48) -> Markup:
+def histogram(groups: dict[str, Array], limit: float | None, label: str) -> Markup:
     """Draw a histogram of one or more groups, with counts on a logarithmic scale.
 
     Args:
         groups: values by title; they share the bins, and are drawn on top of each other.
         limit: where to draw a vertical line; None: no line.
         label: name of the values, for the axis and the description.
-        bins: number of bins.
     """
     values = np.concatenate(list(groups.values()))
     low, high = float(values.min()), float(values.max())
     if limit is not None:
         low, high = min(low, limit), max(high, limit)
     high = high if high > low else low + 1
-    edges = np.linspace(low, high, bins + 1)
+    edges = np.linspace(low, high, _BINS + 1)
     counts = {title: np.histogram(group, edges)[0] for title, group in groups.items()}
     top = np.log1p(max(int(c.max()) for c in counts.values()))
 

@@ -1,4 +1,4 @@
-"""The review of images by people. Imports `data`, `scoring` and `http`.
+"""The review of images by people.
 
 `session` holds the scored images, `store` keeps the marks, `rerank` learns from them, `app` is the web
 application, and `serve` the command `anowild review`. `export` writes the marks to a file (`anowild marks`), and

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
-from anowild.data.readers.folder import is_tiff
+from anowild.data.readers.folder import PAGE, is_tiff
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import as_user_error, new_part_of, printable, write_json
@@ -31,8 +30,6 @@ from anowild.shown import shown_limit, shown_score
 HOW = ("list", "links", "copies", "quarantine")
 #: Names of the output files, and of the folder of images that stay.
 LIST, REMOVED, LOG, IMAGES = "kept.txt", "removed.txt", "clean.csv", "images"
-#: Name of a page of a file.
-_PAGE = re.compile(r"(.+)\[\d+\]", re.DOTALL)
 #: Why an image is in neither list: nothing is known of it.
 UNREAD = "could not be read"
 
@@ -165,7 +162,7 @@ def _check_pages(others: list[str], files: list[Path], base_dir: Path) -> None:
     Raises:
         UserError: pages of one are among both.
     """
-    pages = (path for path in others if _PAGE.fullmatch(path))
+    pages = (path for path in others if PAGE.fullmatch(path))
     mixed = set(files) & {_found(path, base_dir) for path in pages}
     if mixed:
         raise UserError(
@@ -283,7 +280,7 @@ def _file(path: str, base_dir: Path) -> Path:
 
     Of ``FILE[3]``, a page, it is ``FILE``.
     """
-    page = _PAGE.fullmatch(path)
+    page = PAGE.fullmatch(path)
     for given in (path, *([page[1]] if page else [])):
         slashes = given.replace("\\", "/")
         for spelling in (given, slashes, *(normalize(form, slashes) for form in ("NFC", "NFD"))):

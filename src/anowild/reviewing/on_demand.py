@@ -15,7 +15,7 @@ from anowild.data.display import thumbnail
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers import encoded
 from anowild.data.readers.base import MAX_IMAGE_BYTES
-from anowild.data.readers.folder import is_image
+from anowild.data.readers.folder import PAGE, is_image
 from anowild.data.stores import file_system
 from anowild.errors import UserError
 from anowild.files import printable
@@ -27,7 +27,6 @@ KEPT_BYTES, AT_ONCE = 64 << 20, min(4, os.cpu_count() or 1)
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
-_PAGE = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 #: A name of an image in an archive, as its readers give it: archive.tar/folder/image.png.
 _ARCHIVE = re.compile(r"\.(tar|tar\.\w+|tgz|zip)/", re.IGNORECASE)
 
@@ -145,7 +144,7 @@ class OnDemand:
 
 def place_of(name: str) -> Place | None:
     """Return where an image lies, by its name in a table; None: it is no file of its own."""
-    found = _PAGE.fullmatch(name)
+    found = PAGE.fullmatch(name)
     file, page = (found[1], int(found[2])) if found and not is_image(name) else (name, 0)
     if not is_image(file) or _ARCHIVE.search(file):
         return None

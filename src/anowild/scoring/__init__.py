@@ -1,4 +1,4 @@
-"""From views to scores, tables and limits. Imports `data` and `views`.
+"""From views to scores, tables and limits.
 
 `calibration` turns cues into one score; `detector` holds preprocessing, views and calibration, and
 `persistence` its files; `stream` scores a source of any length, `table` ranks and writes the scores,

@@ -397,18 +397,18 @@ class Calibration:
         return asdict(self)
 
     @staticmethod
-    def from_json(value: Any, where: str = "calibration") -> Calibration:
+    def from_json(value: Any) -> Calibration:
         """Rebuild a calibration, with the cues that it names.
 
         Raises:
             ValueError: something is missing, unknown, of another type or out of bounds; the message says what.
         """
-        found = checked(Calibration, value, where)
+        found = checked(Calibration, value, "calibration")
         for name, view in found.views.items():
             for cue in view.cues:
                 if cue not in found.cues:
                     raise ValueError(
-                        f"{where}.views.{name}.cues names '{cue}', which is not in {where}.cues"
+                        f"calibration.views.{name}.cues names '{cue}', which is not in calibration.cues"
                     )
         return found
 

@@ -198,9 +198,9 @@ class Detector:
         return self.features(self.reference_images.images)
 
     @staticmethod
-    def threshold(share: float = FLAGGED_SHARE) -> float:
-        """Return the score that about ``share`` of the training images reach."""
-        return limit_of_share(share)
+    def threshold() -> float:
+        """Return the score that about 5 % of the training images reach."""
+        return limit_of_share(FLAGGED_SHARE)
 
     @property
     def checksum(self) -> str:

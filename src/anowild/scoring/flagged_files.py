@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from anowild.data import open_all
 from anowild.data.image_set import Source
 from anowild.data.readers import FolderReader
+from anowild.data.readers.folder import PAGE
 from anowild.errors import UserError
 from anowild.files import absolute, atomic_write, is_file, printable, write_json
 
@@ -94,5 +94,5 @@ def _is_own(folder: Path) -> bool:
 
 def _file_of(name: str) -> Path:
     """Return the file of an image; pages of one file have its name and a number."""
-    path = Path(name)
-    return path if path.is_file() else Path(re.sub(r"\[\d+\]$", "", name))
+    page = None if Path(name).is_file() else PAGE.fullmatch(name)
+    return Path(page[1] if page else name)

@@ -160,11 +160,6 @@ class PartWriter:
     def __reduce__(self) -> tuple[Any, ...]:
         return PartWriter, (self.folder, self.facts)
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the folder holds a whole table."""
-        return (self.folder / TABLE).exists()
-
     def parts(self) -> list[int]:
         """Return the numbers of the parts that are written, ascending."""
         return sorted(part_files(self.folder))

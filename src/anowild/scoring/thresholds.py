@@ -166,7 +166,7 @@ def p_values(scores: Array, calibration: Array) -> Array:
     return (1.0 + as_high) / (1.0 + len(ordered))
 
 
-def fewest_odd(scores: Array, calibration: Array, confidence: float = CONFIDENCE) -> int:
+def fewest_odd(scores: Array, calibration: Array) -> int:
     """Return a lower confidence bound on the number of odd images among some: 0 says that it can't tell.
 
     Of the normal images, as many lie above the k-th highest calibration score as in any order of both (a negative
@@ -183,7 +183,7 @@ def fewest_odd(scores: Array, calibration: Array, confidence: float = CONFIDENCE
 
     ordered = np.sort(calibration)[::-1]
     ranks = np.unique([max(1, round(share * len(ordered))) for share in COUNTED_FROM])
-    chance = (1 - confidence) / len(ranks)
+    chance = (1 - CONFIDENCE) / len(ranks)
     above = (scores[:, None] > ordered[ranks - 1]).sum(axis=0)
     low, high = (
         np.zeros_like(above),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from anowild.arrays import Array
+from anowild.data.dataset.quality import content_hashes
 from anowild.data.image_set import Batch
 from anowild.files import atomic_write, read_tensors
 from anowild.scoring.scores import Scores
@@ -29,11 +29,11 @@ class TrainedOn:
     @staticmethod
     def of(images: Array) -> TrainedOn:
         """Hash preprocessed images, uint8 or uint16 [N, C, R, R]."""
-        return TrainedOn(np.unique(_hashes(images)))
+        return TrainedOn(np.unique(content_hashes(images)))
 
     def contains(self, images: Array) -> Array:
         """Return which images have the same pixels as a training image, after preprocessing: bool [n]."""
-        hashes = _hashes(images)
+        hashes = content_hashes(images)
         if not len(self.hashes):
             return np.zeros(len(hashes), bool)
         places = np.searchsorted(self.hashes, hashes)
@@ -101,11 +101,3 @@ class TrainingImages:
                 "them; suspects.csv beside the model ranks them by what was fitted without them",
                 self.found, self.count,
             )  # fmt: skip
-
-
-def _hashes(images: Array) -> Array:
-    digests = [
-        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
-        for image in images
-    ]
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)

@@ -32,18 +32,18 @@ def flat(images: Array) -> Array:
     return images.reshape(len(images), -1).astype(np.float32) / 127.5 - 1.0
 
 
-def pca_residual(training: Array, images: Array, seed: int = 0, variance: float = 0.9) -> Array:
-    """Compute the reconstruction error from the principal components that explain ``variance``."""
-    pca = PCA(n_components=variance, svd_solver="full", random_state=seed).fit(flat(training))
+def pca_residual(training: Array, images: Array, seed: int = 0) -> Array:
+    """Compute the reconstruction error from the principal components that explain 90 % of the variance."""
+    pca = PCA(n_components=0.9, svd_solver="full", random_state=seed).fit(flat(training))
     x = flat(images)
     rebuilt = pca.inverse_transform(pca.transform(x))
     return np.asarray(np.square(x - rebuilt).mean(axis=1))
 
 
-def nearest_neighbors(training: Array, images: Array, seed: int = 0, k: int = 5) -> Array:
-    """Compute the mean Euclidean distance to the ``k`` nearest training images."""
+def nearest_neighbors(training: Array, images: Array, seed: int = 0) -> Array:
+    """Compute the mean Euclidean distance to the 5 nearest training images."""
     del seed
-    index = NearestNeighbors(n_neighbors=min(k, len(training))).fit(flat(training))
+    index = NearestNeighbors(n_neighbors=min(5, len(training))).fit(flat(training))
     distances, _ = index.kneighbors(flat(images))
     return np.asarray(distances.mean(axis=1))
 

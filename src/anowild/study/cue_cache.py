@@ -99,15 +99,15 @@ def _candidates(view: GanView, p: GanPass) -> dict[str, Tensor]:
     }
 
 
-def structure(images: Tensor, rebuilt: Tensor, window: int = 5) -> Tensor:
-    """1 - SSIM (Wang et al. 2004) with a flat window, over pixels and channels: [N, C, H, W] -> [N].
+def structure(images: Tensor, rebuilt: Tensor) -> Tensor:
+    """1 - SSIM (Wang et al. 2004) with a flat window of 5x5, over pixels and channels: [N, C, H, W] -> [N].
 
     0 for equal images, at most 2; images in [-1, 1].
     """
     x, y = images.double(), rebuilt.double()
 
     def mean(image: Tensor) -> Tensor:
-        return F.avg_pool2d(image, min(window, x.shape[-1]), stride=1)
+        return F.avg_pool2d(image, min(5, x.shape[-1]), stride=1)
 
     mean_x, mean_y = mean(x), mean(y)
     variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2
@@ -118,9 +118,9 @@ def structure(images: Tensor, rebuilt: Tensor, window: int = 5) -> Tensor:
     return 1 - similarity.mean(dim=(1, 2, 3))
 
 
-def _neighbors(index: NearestNeighbors, features: Array, own: bool, k: int = 5) -> Array:
-    """Return the mean distance to the ``k`` nearest training images, not counting the image itself."""
-    distances, _ = index.kneighbors(features, k + own)
+def _neighbors(index: NearestNeighbors, features: Array, own: bool) -> Array:
+    """Return the mean distance to the 5 nearest training images, not counting the image itself."""
+    distances, _ = index.kneighbors(features, 5 + own)
     return np.asarray(distances[:, int(own) :].mean(axis=1), np.float64)
 
 

@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter
 
 from anowild.arrays import Array
 from anowild.data import Contamination, contaminate
+from anowild.data.contamination import CIFAR10_CLASSES
 from anowild.errors import UserError
 from anowild.files import DAMAGED_ZIP
 from anowild.libraries import require
@@ -274,7 +275,7 @@ DATASETS: dict[str, Callable[[Path, float, int], Experiment]] = {
     "cifar10_horse": cifar10_horse,
     **{
         f"cifar10_{name}": partial(cifar10_class, number)
-        for number, name in enumerate(public_sets.CIFAR10_CLASSES)
+        for number, name in enumerate(CIFAR10_CLASSES)
         if name not in ("automobile", "horse")
     },
     "cifar10_vehicles": cifar10_vehicles,
@@ -291,7 +292,7 @@ DATASETS: dict[str, Callable[[Path, float, int], Experiment]] = {
 #: Sets on which rules and settings are chosen, and those on which results are reported: no set is of both.
 GROUPS: dict[str, tuple[str, ...]] = {
     "choosing": (
-        *(f"cifar10_{public_sets.CIFAR10_CLASSES[number]}" for number in (0, 2, 4, 6, 8)),
+        *(f"cifar10_{CIFAR10_CLASSES[number]}" for number in (0, 2, 4, 6, 8)),
         "mitocheck64",
         "elpv64_mono",
         "digits_3",
@@ -302,7 +303,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "mnist2",
         "cells64",
         "cells64_normalised",
-        *(f"cifar10_{public_sets.CIFAR10_CLASSES[number]}" for number in (1, 3, 5, 7, 9)),
+        *(f"cifar10_{CIFAR10_CLASSES[number]}" for number in (1, 3, 5, 7, 9)),
         "elpv64_poly",
     ),
 }

@@ -33,9 +33,9 @@ def evidence(training: Cues, images: Cues) -> Array:
     return np.sum([cue.evidence(images[name]) for name, cue in fitted.items()], axis=0)
 
 
-def largest() -> Rule:
-    """Return the rule of the largest surprise among the cues that count, as in models of format 6."""
-    return lambda training, images: np.max(_surprises(COMBINED, training, images), axis=0)
+def largest(training: Cues, images: Cues) -> Array:
+    """Compute the largest surprise among the cues that count, as in models of format 6."""
+    return np.max(_surprises(COMBINED, training, images), axis=0)
 
 
 def summed(
@@ -74,65 +74,49 @@ def by_skewness(leading: str | None = None) -> Callable[[Cues, str], float]:
     return lambda training, name: lower_side(skewness(log_cue(training[leading or name])))
 
 
-def ranks(names: Sequence[str] = COMBINED) -> Rule:
-    """Return the rule of mean ranks among the training images, upper side."""
-
-    def rule(training: Cues, images: Cues) -> Array:
-        found = [np.searchsorted(np.sort(training[n]), images[n]) / len(training[n]) for n in names]
-        return np.mean(found, axis=0)
-
-    return rule
+def ranks(training: Cues, images: Cues) -> Array:
+    """Compute the mean of the ranks among the training images, upper side."""
+    found = [np.searchsorted(np.sort(training[n]), images[n]) / len(training[n]) for n in COMBINED]
+    return np.mean(found, axis=0)
 
 
-def robust_z(names: Sequence[str] = COMBINED) -> Rule:
-    """Return the rule of mean robust z-scores of the log cues, upper side."""
-
-    def rule(training: Cues, images: Cues) -> Array:
-        total = np.zeros(len(images[names[0]]))
-        for name in names:
-            usual = log_cue(training[name])
-            middle = np.median(usual)
-            total += (log_cue(images[name]) - middle) / (np.median(np.abs(usual - middle)) + 1e-12)
-        return total / len(names)
-
-    return rule
+def robust_z(training: Cues, images: Cues) -> Array:
+    """Compute the mean of the robust z-scores of the log cues, upper side."""
+    total = np.zeros(len(images[COMBINED[0]]))
+    for name in COMBINED:
+        usual = log_cue(training[name])
+        middle = np.median(usual)
+        total += (log_cue(images[name]) - middle) / (np.median(np.abs(usual - middle)) + 1e-12)
+    return total / len(COMBINED)
 
 
-def conformal(names: Sequence[str] = COMBINED) -> Rule:
-    """Return the rule of Fisher's sum of log conformal p-values, upper side."""
-
-    def rule(training: Cues, images: Cues) -> Array:
-        total = np.zeros(len(images[names[0]]))
-        for name in names:
-            usual = np.sort(training[name])
-            above = len(usual) - np.searchsorted(usual, images[name])
-            total -= np.log((above + 1) / (len(usual) + 1))
-        return total
-
-    return rule
+def conformal(training: Cues, images: Cues) -> Array:
+    """Compute Fisher's sum of log conformal p-values, upper side."""
+    total = np.zeros(len(images[COMBINED[0]]))
+    for name in COMBINED:
+        usual = np.sort(training[name])
+        above = len(usual) - np.searchsorted(usual, images[name])
+        total -= np.log((above + 1) / (len(usual) + 1))
+    return total
 
 
-def ecod(names: Sequence[str] = COMBINED) -> Rule:
-    """Return ECOD over the cues (Li et al. 2022): the largest of three sums of log tail probabilities."""
-
-    def rule(training: Cues, images: Cues) -> Array:
-        upper, lower, skewed = (np.zeros(len(images[names[0]])) for _ in range(3))
-        for name in names:
-            usual = np.sort(log_cue(training[name]))
-            x, count = log_cue(images[name]), len(usual)
-            above = -np.log((count - np.searchsorted(usual, x) + 1) / (count + 1))
-            below = -np.log((np.searchsorted(usual, x, "right") + 1) / (count + 1))
-            upper, lower = upper + above, lower + below
-            skewed = skewed + (below if skewness(usual) < 0 else above)
-        return np.maximum(np.maximum(upper, lower), skewed)
-
-    return rule
+def ecod(training: Cues, images: Cues) -> Array:
+    """Compute ECOD over the cues (Li et al. 2022): the largest of three sums of log tail probabilities."""
+    upper, lower, skewed = (np.zeros(len(images[COMBINED[0]])) for _ in range(3))
+    for name in COMBINED:
+        usual = np.sort(log_cue(training[name]))
+        x, count = log_cue(images[name]), len(usual)
+        above = -np.log((count - np.searchsorted(usual, x) + 1) / (count + 1))
+        below = -np.log((np.searchsorted(usual, x, "right") + 1) / (count + 1))
+        upper, lower = upper + above, lower + below
+        skewed = skewed + (below if skewness(usual) < 0 else above)
+    return np.maximum(np.maximum(upper, lower), skewed)
 
 
 #: Rules by the title of their row.
 RULES: dict[str, Rule] = {
     DEFAULT_RULE: evidence,
-    "largest surprise": largest(),
+    "largest surprise": largest,
     "sum": summed(),
     "sum, each cue by its own skewness": summed(lower=by_skewness()),
     "sum, both sides": summed(lower=0.5),
@@ -142,8 +126,8 @@ RULES: dict[str, Rule] = {
         EARLIER, by_skewness(EARLIER[0])
     ),
     "sum of the paper's three cues, each by its own skewness": summed(PAPER, by_skewness()),
-    "mean of ranks": ranks(),
-    "mean of robust z": robust_z(),
-    "conformal p-values": conformal(),
-    "ECOD over the cues": ecod(),
+    "mean of ranks": ranks,
+    "mean of robust z": robust_z,
+    "conformal p-values": conformal,
+    "ECOD over the cues": ecod,
 }

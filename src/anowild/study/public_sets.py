@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 
 from anowild.arrays import Array
+from anowild.data.contamination import CIFAR10_CLASSES
 from anowild.data.readers import Reader, Record
 from anowild.data.readers.cifar import CifarReader
 from anowild.data.readers.idx import IdxReader
 from anowild.errors import UserError
 from anowild.files import read_json
 
-CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 #: Images and labels by split.
 Labeled = dict[str, tuple[Array, Array]]
 

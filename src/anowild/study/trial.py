@@ -52,7 +52,7 @@ from anowild.study.methods import (
 from anowild.training import trusted
 from anowild.training.fitting import fit_detector
 from anowild.training.gan import anomaly_scorer, view_of
-from anowild.training.loop import network_halvings, train
+from anowild.training.loop import network_halvings, train_gan
 from anowild.training.robust import Suspects
 from anowild.version import VERSION
 from anowild.views import Cue, view_class, view_names
@@ -284,7 +284,7 @@ def _gan(
     folder: Path, device: torch.device,
 ) -> tuple[dict[str, Any], list[Row]]:  # fmt: skip
     scorer = anomaly_scorer(training, settings) if settings.robust else None
-    trained = train(training, settings, folder / "training", device, scorer)
+    trained = train_gan(training, settings, folder / "training", device, scorer)
     shrink = network_halvings(training.preprocess.resolution, settings)
     view = view_of(trained.networks, trained.lod, settings, shrink)
     measured = cue_cache.make(

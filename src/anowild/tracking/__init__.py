@@ -2,7 +2,7 @@
 
 A training knows nothing of this: :func:`following` reads what it writes into its folder, in a thread of its
 own. So a tracker that fails, or hangs, neither stops nor changes a training. One file has the adapter of each
-tool, which is imported only where it is asked for. Imports `files` and `libraries`.
+tool, which is imported only where it is asked for.
 """
 
 from anowild.tracking.base import Tracker, TrackerChoice, parse_choice

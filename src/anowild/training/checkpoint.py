@@ -95,7 +95,7 @@ def _state(
     return {key: value.detach().contiguous() for key, value in tensors.items()}, plain
 
 
-def share(
+def broadcast(
     world: World, step: Step, counters: Counters, suspects: Suspects | None, images: int
 ) -> tuple[Counters, Suspects | None]:
     """Bring all processes to the state of the first one.
@@ -117,7 +117,7 @@ def share(
         tensors, plain = _state(counters, step, suspects)
         return {**tensors, _PLAIN: torch.tensor([*json.dumps(plain).encode()], dtype=torch.uint8)}
 
-    tensors = {**world.shared(state)}
+    tensors = {**world.broadcast(state)}
     if world.first:
         return counters, suspects
     text = bytes(tensors.pop(_PLAIN).tolist())

@@ -141,7 +141,7 @@ class World:
             dist.all_reduce(found, dist.ReduceOp.MAX)
         return found.tolist()
 
-    def shared(self, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    def broadcast(self, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         """Return the tensors that the first process makes; the others wait for them, however long it takes."""
         if self.size == 1:
             return make()
@@ -162,9 +162,9 @@ class World:
                     dist.broadcast(sent, 0)
         return made
 
-    def shared_array(self, make: Callable[[], Array]) -> Array:
+    def broadcast_array(self, make: Callable[[], Array]) -> Array:
         """Return the array that the first process makes; the others wait for it."""
-        made: Array = self.shared(lambda: {"made": torch.from_numpy(make())})["made"].numpy()
+        made: Array = self.broadcast(lambda: {"made": torch.from_numpy(make())})["made"].numpy()
         return made
 
     def tell(self, note: dict[str, Any]) -> None:

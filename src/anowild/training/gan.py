@@ -16,7 +16,7 @@ from anowild.scoring import Calibration
 from anowild.settings import Settings
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece, check_finite
-from anowild.training.loop import Trained, network_halvings, train
+from anowild.training.loop import Trained, network_halvings, train_gan
 from anowild.training.references import chosen_for_fitting
 from anowild.training.robust import AnomalyScorer
 from anowild.training.schedule import Schedule
@@ -44,9 +44,9 @@ def check_shares(images: ImageSet, settings: Settings, processes: int) -> None:
 def train_networks(
     images: ImageSet, settings: Settings, folder: Path, device: torch.device, world: World = ALONE
 ) -> Trained:
-    """Train the networks, or go on with a training that ``folder`` holds; see `loop.train`."""
+    """Train the networks, or go on with a training that ``folder`` holds; see `loop.train_gan`."""
     scorer = anomaly_scorer(images, settings) if settings.robust else None
-    return train(images, settings, folder, device, scorer, world)
+    return train_gan(images, settings, folder, device, scorer, world)
 
 
 def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device) -> FittedView:

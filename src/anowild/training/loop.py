@@ -62,7 +62,7 @@ class Trained:
     suspects: Suspects | None  # state of robust training; None without it
 
 
-def train(
+def train_gan(
     images: ImageSet,
     settings: Settings,
     folder: Path,
@@ -141,7 +141,7 @@ class _Run:
         self.total_nimg = self.gan_nimg * (2 if settings.encoder == "sequential" else 1)
 
         loaded = checkpoint.load_latest(folder, self.step, len(images)) if world.first else None
-        self.counters, self.suspects = checkpoint.share(
+        self.counters, self.suspects = checkpoint.broadcast(
             world, self.step, *(loaded or (Counters(processes=world.size), None)), len(images)
         )
         if settings.robust and self.suspects is None:
@@ -253,7 +253,7 @@ class _Run:
             return
         assert self.judge is not None
         judge = self.judge
-        oddness = self.world.shared_array(lambda: judge(self.networks, state.lod))
+        oddness = self.world.broadcast_array(lambda: judge(self.networks, state.lod))
         suspects.reassess(oddness, c.nimg, s.robust_max_dropped)
         self._leave_out()
         log.info(

@@ -13,6 +13,9 @@ from anowild.arrays import Array
 from anowild.files import atomic_write
 from anowild.training.step import Networks
 
+# Pixels between images and around a grid, and their gray.
+_GAP, _GRAY = 2, 128
+
 
 def to_uint8(images: Tensor) -> Array:
     """Convert values from [-1, 1] to 0..255, rounded and clipped."""
@@ -20,34 +23,28 @@ def to_uint8(images: Tensor) -> Array:
     return scaled.to(torch.uint8).numpy()
 
 
-def grid(images: Array, columns: int, gap: int = 2, shade: int = 128) -> Image.Image:
+def grid(images: Array, columns: int) -> Image.Image:
     """Arrange images row by row in one picture.
 
     Args:
         images: uint8 [N, C, H, W]; one channel is gray, three are color, of others the first is shown.
         columns: images in a row.
-        gap: pixels between images, and around the grid.
-        shade: gray of the gaps, 0 to 255.
     """
     if images.shape[1] not in (1, 3):
         images = images[:, :1]
     count, channels, height, width = images.shape
     rows = -(-count // columns)
     sheet = np.full(
-        (rows * (height + gap) + gap, columns * (width + gap) + gap, channels), shade, np.uint8
+        (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, channels), _GRAY, np.uint8
     )
     for i, image in enumerate(images):
-        top, left = (gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap))
+        top, left = _GAP + (i // columns) * (height + _GAP), _GAP + (i % columns) * (width + _GAP)
         sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
     return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
 
 
-def save_png(picture: Image.Image, path: Path, scale: int = 1) -> None:
-    """Save a picture as PNG, enlarged by a whole number without interpolation."""
-    if scale > 1:
-        picture = picture.resize(
-            (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
-        )
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Save a picture as PNG."""
     with atomic_write(path) as temporary:
         picture.save(temporary, format="PNG")
 

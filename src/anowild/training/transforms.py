@@ -215,7 +215,7 @@ class _Run:
         self.nimg, self.seconds = 0, 0.0
         if world.first:
             self._load()
-        self._share()
+        self._broadcast()
 
     def run(self) -> tuple[TransformClassifier, float]:
         """Train to the end; see :func:`train`."""
@@ -282,11 +282,11 @@ class _Run:
                 found[f"momentum/{name}"] = momentum
         return found
 
-    def _share(self) -> None:
+    def _broadcast(self) -> None:
         """Bring all processes to the state of the first one."""
         if self.world.size > 1:
             self.nimg, started = self.world.largest(self.nimg, bool(self.optimizer.state))
-            tensors = self.world.shared(self._tensors)
+            tensors = self.world.broadcast(self._tensors)
             self._restore(tensors, momentum=bool(started))
 
     def _save(self) -> None:

@@ -59,7 +59,7 @@ def for_training(folder: Path, images: ImageSet, settings: Settings, world: Worl
         found = load(folder, images, settings)
         return np.ones(len(images), bool) if found is None else found
 
-    return world.shared_array(make)
+    return world.broadcast_array(make)
 
 
 def load(folder: Path, images: ImageSet, settings: Settings) -> Array | None:

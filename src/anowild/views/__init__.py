@@ -1,4 +1,4 @@
-"""Ways of looking at an image. Imports `networks`, nothing of `training`.
+"""Ways of looking at an image.
 
 `base` has what every view offers, its cues and the registry; `gaussian` the reference distribution that
 distances are measured from; `batches` batches of one size; `features` the networks and vectors of the view

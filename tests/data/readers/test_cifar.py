@@ -211,8 +211,12 @@ def test_other_sources_are_not_taken(tmp_path: Path) -> None:
     for name in ("other.tar", "many.tar", "large.tar", "broken.tar.gz", "absent.tar", "absent",
                  "folders", "files", "."):  # fmt: skip
         assert not CifarReader.takes(str(tmp_path / name)), name
-    for name in ("other.tar", "broken.tar.gz", "files"):
-        with pytest.raises(UserError):
+    for name, problem in (
+        ("other.tar", "holds no batches of CIFAR"),
+        ("broken.tar.gz", "is cut off or damaged"),
+        ("files", "holds no batches of CIFAR"),
+    ):
+        with pytest.raises(UserError, match=problem):
             CifarReader(str(tmp_path / name))
 
 

@@ -184,8 +184,12 @@ def test_other_sources_are_not_taken(tmp_path: Path) -> None:
     (tmp_path / "broken.zip").write_bytes(b"PK\3\4 and no more")
     for name in (".", "images.zip", "broken.zip", "absent.tfrecords", "absent.zip"):
         assert not TFRecordReader.takes(str(tmp_path / name))
-    for name in (".", "images.zip", "broken.zip"):
-        with pytest.raises(UserError):
+    for name, problem in (
+        (".", "holds no files"),
+        ("images.zip", "holds no files"),
+        ("broken.zip", "is damaged"),
+    ):
+        with pytest.raises(UserError, match=problem):
             TFRecordReader(str(tmp_path / name))
 
 

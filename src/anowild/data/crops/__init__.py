@@ -6,8 +6,7 @@ as well: the rare ones among them are what a detector is to find.
 
 `settings` says what to crop and how, `levels` converts frames to 8-bit gray, `detection` finds the
 objects, `placement` decides which get a crop and cuts it, `thinning` drops near-repeats over time,
-and `reader` joins them into a source of images. Imports `readers`, `preprocessing` and the contact
-sheet of `dataset` from `anowild.data`.
+and `reader` joins them into a source of images.
 """
 
 from anowild.data.crops.detection import Detection, find_objects, objects_in_mask

@@ -2,6 +2,5 @@
 
 `build` makes one from sources: `writer` packs the images, `quality` searches them for duplicates, and
 `finalize` writes the manifest and the findings. `format` reads a data set, `summary` states in words
-what it holds, `contact_sheet` draws it. Imports `preprocessing`, `readers` and `label_file` from
-`anowild.data`.
+what it holds, `contact_sheet` draws it.
 """

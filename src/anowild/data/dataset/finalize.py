@@ -25,7 +25,6 @@ from anowild.libraries import library
 from anowild.version import VERSION
 
 Leaks = Literal["refuse", "drop", "keep"]
-LEAKS = ("refuse", "drop", "keep")
 
 #: Number of images that are compared pixel by pixel, or copied, at a time.
 _AT_A_TIME = 1024

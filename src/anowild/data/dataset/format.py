@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -280,8 +280,6 @@ class PackedReader(Reader):
         source: folder of the data set, with or without a split.
         splits: splits to read if the source names none; None: all.
     """
-
-    KIND: ClassVar[str] = "packed data set"
 
     def __init__(self, source: str, splits: Sequence[str] | None = None) -> None:
         path, split = _split_off(source)

@@ -32,6 +32,7 @@ MAX_PAIRS = 2_000_000_000
 
 _NONE = -1
 _POSITION_BITS = 48
+_NEIGHBORS = 4  # on each side in a sorted order
 _FAR = np.iinfo(np.int64).max
 _BLOCK = 1 << 17  # images at a time, so that intermediate arrays stay small
 
@@ -41,7 +42,7 @@ def content_hashes(images: Array) -> Array:
     digests = (
         hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=8).digest() for x in images
     )
-    return np.frombuffer(b"".join(digests), np.uint64)
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def perceptual_hashes(images: Array) -> Array:
@@ -143,9 +144,7 @@ def _nearest_by_brute_force(hashes: Array, pool: Array | None) -> tuple[Array, A
     return nearest, distance
 
 
-def _nearest_in_sorted_order(
-    hashes: Array, pool: Array | None, window: int = 4
-) -> tuple[Array, Array]:
+def _nearest_in_sorted_order(hashes: Array, pool: Array | None) -> tuple[Array, Array]:
     """Find the nearest hash among the neighbors in four sorted orders.
 
     The orders are those of the hash rotated by 0, 16, 32 and 48 bits. Near hashes are neighbors in an
@@ -160,7 +159,7 @@ def _nearest_in_sorted_order(
     for turn in (0, 16, 32, 48):
         rotated = (every << np.uint64(turn)) | (every >> np.uint64(64 - turn)) if turn else every
         order = np.argsort(rotated, kind="stable")
-        for shift in range(1, window + 1):
+        for shift in range(1, _NEIGHBORS + 1):
             for start in range(0, len(order) - shift, _BLOCK):
                 end = min(start + _BLOCK, len(order) - shift)
                 left, right = order[start:end], order[start + shift : end + shift]

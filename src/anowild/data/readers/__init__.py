@@ -2,8 +2,7 @@
 
 A reader opens a path and yields the images one by one. Where the format allows, it knows their shapes
 without decoding them. To add a format, write a subclass of :class:`Reader` in a file of its own and add
-it to ``READERS``: the first reader that takes a source opens it. Imports nothing else of
-`anowild.data`.
+it to ``READERS``: the first reader that takes a source opens it.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ from anowild.data.readers.listing import (
 from anowild.errors import UserError
 from anowild.files import is_file, is_folder
 
+#: Name of a page of a file, ``FILE[3]``: the file, and the number of the page.
+PAGE = re.compile(r"(.+)\[(\d+)\]", re.DOTALL)
 #: Why pages of TIFFs are passed over.
 REDUCED = "smaller copies and masks of images in TIFF files"
 #: Names of folders that name a split.
