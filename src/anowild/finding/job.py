@@ -35,7 +35,7 @@ from anowild.scoring.table import write_rows
 from anowild.scoring.threshold_rules import FixedScore
 from anowild.settings import Settings
 from anowild.training.by_parts import by_parts
-from anowild.training.fitting import pieces_of
+from anowild.training.fitting import check_views, pieces_of
 from anowild.training.pretrained import SAMPLE, are_handed_on, extractor_of
 from anowild.training.run import load_training_scores, train
 from anowild.training.transforms import NETWORKS
@@ -74,7 +74,7 @@ class Job:
         threads: CPU threads; None: as they are.
 
     Raises:
-        UserError: the sources cannot be read, or ``out`` holds something else.
+        UserError: there is no such view; the sources cannot be read; or ``out`` holds something else.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Job:
         threads: int | None = None,
     ) -> None:
         check_libraries()
+        check_views(settings)
         self.sources = listed_sources(sources)
         self.out, self.settings, self.device = out, settings, device
         self.torch_device: torch.device = select_device(device)

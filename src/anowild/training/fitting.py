@@ -136,6 +136,16 @@ def fit_of(name: str) -> Fit:
     return _FITS[name]
 
 
+def check_views(settings: Settings) -> None:
+    """Check, before images are read, that there are the views of ``settings``.
+
+    Raises:
+        UserError: as :func:`fit_of`.
+    """
+    for name in settings.views:
+        fit_of(name)
+
+
 def pieces_of(name: str, settings: Settings) -> dict[str, Piece]:
     """Return the long pieces of the fit of a view, by name."""
     module = importlib.import_module(fit_of(name).__module__)
