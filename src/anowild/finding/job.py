@@ -233,6 +233,8 @@ class Job:
         if made := self._made(name, settings):
             detector, scores = made
         else:
+            if name == MODEL:
+                self.warn_of_the_result_before()
             fitted = train(str(self.packed.path), folder, settings, self.device, self.threads)
             detector, scores, features = fitted.detector, fitted.training, fitted.features
         return detector, self._session(detector, scores, features)
@@ -295,6 +297,14 @@ class Job:
         return all(
             path.exists() and not any(_newer(before, path) for before in read) for path in written
         )
+
+    def warn_of_the_result_before(self) -> None:
+        """Say, before a model is made, that table and report are not its own until they are written anew."""
+        if before := [name for name in (SCORES, REPORT) if (self.out / name).exists()]:
+            log.warning(
+                "%s: until this run ends, %s there show what was found before, in other images or by another model",
+                self.out, " and ".join(before),
+            )  # fmt: skip
 
     def finish(self) -> tuple[Detector, ReviewSession]:
         """Do everything without a page in between.
