@@ -11,6 +11,7 @@ from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.presets import PRESETS
 from anowild.settings import Settings
+from anowild.views.transforms import TASKS
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,15 @@ from anowild.settings import Settings
         ({"minibatch": 4 * 10**9}, "at most 65536 at every resolution"),
         ({"max_minibatch": "512:0"}, "at least 1"),
         ({"channels": 10**8}, "at most 4096"),
+        ({"learning_rates": "32:nan"}, "is {32: nan}: it must be a finite number at every"),
+        ({"learning_rates": "32:inf"}, "a finite number at every resolution"),
+        ({"learning_rates": "32:-1"}, "more than 0 at every resolution"),
+        ({"tick_kimg": "32:inf"}, "a finite number at every resolution"),
+        ({"minibatch": "33:8"}, "given for resolutions among 4, 8, .*, 1024"),
+        ({"views": ()}, "one or more, each once"),
+        ({"transforms": ()}, "one or more, each once"),
+        ({"transforms": ""}, "there is no ''; take some of turns, quarters, rings"),
+        ({"transforms": "turns,nope"}, "'transforms': there is no 'nope'; take some of turns"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
         ({"kimg": "soon"}, "cannot be 'soon': it takes a number"),
         ({"fit": "cut"}, "it takes crop, .* or "),
@@ -47,6 +57,11 @@ from anowild.settings import Settings
 def test_settings_refuse_impossible_values(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Settings().replace(**changes)
+
+
+def test_settings_name_the_transformations_that_there_are() -> None:
+    (known,) = (f for f in dataclasses.fields(Settings) if f.name == "transforms")
+    assert known.metadata["bounds"]["choices"] == tuple(TASKS)
 
 
 def test_settings_refuse_nan() -> None:

@@ -42,6 +42,8 @@ RENAMED_VALUES = {"normalise": "normalize"}
 
 #: Sides of images: powers of two.
 RESOLUTIONS = tuple(8 << i for i in range(7))
+#: Resolutions that values may be given by: those of all levels, and 1024, which the paper names.
+LEVELS = tuple(4 << i for i in range(9))
 
 #: Names of bounds, their test and their words.
 _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
@@ -72,7 +74,7 @@ def setting(
         meaning: a phrase for users.
         unit: of the value.
         source: of the default.
-        choices: the values allowed; None is always allowed where the type has it.
+        choices: the values allowed, of a tuple each; None is always allowed where the type has it.
         at_least: least value. This and the other bounds hold for each value of a dictionary.
         more_than: value that is just too small.
         at_most: largest value.
@@ -166,8 +168,8 @@ class Settings:
         ("turns",),
         "sets of transformations that R tells apart, with commas: turns (of the image, by quarters of a "
         "circle), quarters (of the image, in 4 orders), rings (turns of the middle alone)",
-        source=OURS,
-    )
+        source=OURS, choices=("turns", "quarters", "rings"),
+    )  # fmt: skip
     transforms_kimg: float = setting(
         100,
         "length of the training of each of the two networks R; each image counts once for each set of "
@@ -255,7 +257,7 @@ class Settings:
     # Optimizer
     learning_rate: float = setting(0.001, "of G, D and E", source=RELEASED, more_than=0)
     learning_rates: dict[int, float] = setting(
-        {1024: 0.0015}, "exceptions by resolution", source=APPENDIX
+        {1024: 0.0015}, "exceptions by resolution", source=APPENDIX, more_than=0
     )
     adam_beta1: float = setting(
         0.0, "decay of the mean gradient", source=APPENDIX, at_least=0, below=1
@@ -477,7 +479,7 @@ def _parse(name: str, value: Any) -> Any:
             if isinstance(value, str) and ":" in value:
                 value = dict(part.split(":") for part in value.split(",") if part)
             elif isinstance(value, str | int | float):  # one value for all resolutions
-                return {4 << s: number(value) for s in range(9)}
+                return {level: number(value) for level in LEVELS}
             return {int(key): number(item) for key, item in value.items()}
         if typing.get_origin(kind) is tuple:
             parts = value.split(",") if isinstance(value, str) else value
@@ -499,24 +501,19 @@ def _parse(name: str, value: Any) -> Any:
 
 def _check(s: Settings) -> None:
     """Raise UserError for a value that breaks its own bounds, or a rule between settings."""
+    for f in dataclasses.fields(s):
+        _check_bounds(f, getattr(s, f.name))
 
     def need(condition: bool, name: str, rule: str) -> None:
         if not condition:
-            raise UserError(f"setting '{name}' is {getattr(s, name)!r}: it must be {rule}")
-
-    for f in dataclasses.fields(s):
-        value, bounds = getattr(s, f.name), f.metadata["bounds"]
-        values = value.values() if isinstance(value, dict) else () if value is None else (value,)
-        need(value is not None or "None" in str(f.type), f.name, f"of type {f.type}")
-        kept = all(_BOUNDS[name][0](v, bound) for v in values for name, bound in bounds.items())
-        rules = " and ".join(f"{_BOUNDS[name][1]} {_in_words(b)}" for name, b in bounds.items())
-        need(kept, f.name, rules + (" at every resolution" if isinstance(value, dict) else ""))
+            raise _broken(name, getattr(s, name), rule)
 
     both = s.black is not None and s.white is not None and s.black < s.white
     neither = s.black is None and s.white is None
     need(both or neither, "black", "given together with white, and less than it")
     need(s.tiles == 0 or s.tiles >= 8, "tiles", "0, or at least 8")
-    need(len({*s.transforms}) == len(s.transforms), "transforms", "each once")
+    several = len(s.transforms) > 0 and len({*s.transforms}) == len(s.transforms)
+    need(several, "transforms", "one or more, each once")
     need(len(s.views) > 0 and len({*s.views}) == len(s.views), "views", "one or more, each once")
     need(
         s.features == "efficientnet-lite0"
@@ -536,6 +533,39 @@ def _check(s: Settings) -> None:
         "minibatch",
         "a multiple of 4 (minibatch stddev's groups), or less than 4, at every resolution",
     )
+
+
+def _check_bounds(f: dataclasses.Field[Any], value: Any) -> None:
+    """Raise UserError for a value of a setting that is of no use, whatever the others are."""
+    if value is None:
+        if "None" not in str(f.type):
+            raise _broken(f.name, value, f"of type {f.type}")
+        return
+    values, each, bounds = (value,), "", f.metadata["bounds"]
+    if isinstance(value, tuple):
+        choices = bounds.get("choices", value)
+        if unknown := [v for v in value if v not in choices]:
+            raise UserError(
+                f"setting '{f.name}': there is no '{unknown[0]}'; take some of {_in_words(choices)}"
+            )
+        return
+    if isinstance(value, dict):
+        values, each = tuple(value.values()), " at every resolution"
+        if not {*value} <= {*LEVELS}:
+            raise _broken(f.name, value, f"given for resolutions among {_in_words(LEVELS)}")
+    if not all(map(_is_finite, values)):
+        raise _broken(f.name, value, f"a finite number{each}")
+    if not all(_BOUNDS[name][0](v, bound) for v in values for name, bound in bounds.items()):
+        rules = " and ".join(f"{_BOUNDS[name][1]} {_in_words(b)}" for name, b in bounds.items())
+        raise _broken(f.name, value, rules + each)
+
+
+def _broken(name: str, value: Any, rule: str) -> UserError:
+    return UserError(f"setting '{name}' is {value!r}: it must be {rule}")
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _kind_in_words(kind: Any) -> str:

@@ -350,6 +350,40 @@ def test_scores_are_not_taken_for_those_of_images_that_came_since(
     assert "other.png" in ReviewSession.load(out / REVIEW).names[-1]
 
 
+def test_a_result_of_before_is_named_until_it_is_replaced(
+    anowild: Run, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = ("find", photos, "-o", out, "--report", *TINY, "--set=views=pixels")
+    sentence = (
+        f"{out}: until this run ends, scores.csv and report.html there show what was found before"
+    )
+    for change, said in (
+        (lambda: None, False),
+        (lambda: None, False),  # nothing is done again
+        ((photos / "000.png").unlink, True),
+        (lambda: None, False),
+    ):
+        change()
+        code, _, err = anowild(*command)
+        assert (code, sentence in err) == (0, said), err
+    code, _, err = anowild(*command, "--set=seed=3")
+    assert (code, sentence in err) == (0, True), err
+
+
+def test_a_page_over_a_result_of_before_names_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    find(str(photos), out, tiny_settings(views=("pixels",)))
+    monkeypatch.setattr(
+        "anowild.reviewing.serve.Server.run", lambda self, review, open_browser: None
+    )
+    more = tiny_settings(views=("transforms", "pixels"))
+    serve(Job(str(photos), out, more), port=0, open_browser=False)
+    assert "until this run ends, scores.csv and report.html" in caplog.text
+
+
 def test_a_signal_while_the_last_images_are_written_stops_the_search(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from anowild.finding.job import Job
 from anowild.reviewing.app import Review
@@ -191,6 +191,26 @@ def test_heat_map_lies_over_what_the_networks_saw(page: Page, site: Site) -> Non
     expect(heat).to_have_css("opacity", "0.3")
     page.click("#heat-button")
     expect(heat).to_be_hidden()
+
+
+def test_the_heat_map_has_a_button_once_it_is_there(page: Page, site: Site) -> None:
+    held: list[Route] = []
+    page.route("**/api/explain?*", lambda route: held.append(route))
+    open_detail(page, site, "large-2.jpg")
+    button = page.locator("#heat-button")
+    expect(page.locator("#pictures")).to_have_text("looking …")
+    expect(button).to_be_disabled()
+    button.click(force=True)
+    expect(button).to_have_attribute("aria-pressed", "false")
+    held.pop().continue_()
+    expect(button).to_be_enabled()
+    button.click()
+    expect(page.locator("#heat")).to_be_visible()
+    page.keyboard.press("ArrowRight")  # the focus stays where it was
+    expect(button).to_be_disabled()
+    expect(button).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#detail-name")).to_contain_text("large-2.jpg")
 
 
 def test_tiles_of_a_large_image(browser: Browser, photos: Scene, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from anowild.reviewing.query import Query
 from tests.browser import new_page
@@ -48,6 +48,28 @@ def test_grid_shows_thumbnails_names_and_reasons(page: Page, site: Site, photos:
     said = tile(page, 0).get_attribute("aria-label") or ""
     assert said.startswith(f"1 of {count}, ")
     assert "above the limit, not marked" in said
+
+
+def test_long_names_show_their_ends(page: Page) -> None:
+    long = "folder/plate 7, many words that all images have in their names, e\u0301 0\n1_0042.png"
+
+    def renamed(route: Route) -> None:
+        answer = route.fetch()
+        rows = answer.json()
+        route.fulfill(response=answer, json=rows | {"names": [long] * len(rows["names"])})
+
+    page.route("**/api/rows?*", renamed)
+    page.reload()
+    name = tile(page, 0).locator(".name")
+    expect(name).to_have_text(long.removeprefix("folder/"))
+    beginning, end = name.locator("span").all()
+    widths = [span.evaluate("e => [e.clientWidth, e.scrollWidth]") for span in (beginning, end)]
+    assert widths[0][0] < widths[0][1]  # it is cut, and the end is not
+    assert widths[1][0] == widths[1][1] > 0
+    assert (end.text_content() or "").endswith("1_0042.png")
+    inner, outer = box_of(end), box_of(tile(page, 0))
+    assert inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+    assert long in (tile(page, 0).get_attribute("title") or "")
 
 
 def test_moving_and_selecting_by_keys(page: Page, photos: Scene) -> None:

@@ -84,6 +84,22 @@ def test_few_labels_give_warning(
     assert "only 1 of one kind" in page.read_text()
 
 
+def test_labels_that_match_no_image_are_named(
+    anowild: Run, images: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.csv"
+    rows = ["004.png,1", "005.png,0", "none.png,", *(f"gone {i}.png,{i % 2}" for i in range(5))]
+    labels.write_text("\n".join(["path,label", *rows]))
+    given = ("evaluate", model_folder, images, "--labels", labels, "--partial")
+    code, _, err = anowild(*given)
+    assert code == 0
+    named = "gone 0.png, gone 1.png, gone 2.png, ...; look"
+    assert f"{labels}: labels of 5 images match none that was read: {named}" in err
+    labels.write_text("\n".join(["path,label", *rows[:3]]))
+    code, _, err = anowild(*given)
+    assert (code, "match none" in err) == (0, False)
+
+
 @pytest.mark.parametrize("text", ["path,label\nelsewhere.png,1\n", "path,label\n004.png,\n"])
 def test_labels_without_any_image_are_refused(
     anowild: Run, images: Path, model_folder: Path, tmp_path: Path, text: str

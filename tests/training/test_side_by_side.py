@@ -85,6 +85,15 @@ def test_killed_and_stopped_runs_end_in_the_same_bits(
     assert (whole / "suspects.csv").read_bytes() == (broken / "suspects.csv").read_bytes()
 
 
+def test_images_of_a_killed_run_are_removed_by_a_run_that_needs_no_such_file(
+    image_set: ImageSet, tmp_path: Path
+) -> None:
+    left = tmp_path / side_by_side.IMAGES
+    left.write_bytes(b"of a killed run")
+    fit_detector(image_set, SETTINGS.replace(views=("pixels",)), tmp_path, CPU)
+    assert not left.exists()
+
+
 @pytest.fixture
 def two_threads() -> None:
     torch.set_num_threads(2)  # `_same_threads` restores it

@@ -115,6 +115,24 @@ def test_what_is_trusted_stays(contaminated: ImageSet, tmp_path: Path) -> None:
     assert np.array_equal(trusted.for_training(tmp_path, contaminated, more), ~first)
 
 
+def test_what_other_views_chose_gives_way_until_a_training_has_begun(
+    contaminated: ImageSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that is killed before a network has saved a state, and is given again with another view."""
+    (tmp_path / "transforms" / "0").mkdir(parents=True)
+    (tmp_path / "transforms" / "0" / "settings.json").touch()  # written first
+    others = np.arange(100) >= 20
+    trusted.save(tmp_path, contaminated, SETTINGS, others, "other views")
+    fit_detector(contaminated, SETTINGS, tmp_path, CPU)
+    chosen = trusted.for_training(tmp_path, contaminated, SETTINGS)
+    assert not chosen[-5:].any()  # the noise, which the view `pixels` finds odd
+
+    assert not caplog.records
+    trusted.save(tmp_path, contaminated, SETTINGS, others, "other views")
+    assert np.array_equal(trusted.for_training(tmp_path, contaminated, SETTINGS), chosen)
+    assert "goes on with those that it began with; delete" in caplog.text
+
+
 @pytest.mark.parametrize(
     "chosen", [np.ones(99, bool), np.ones(100), np.zeros(100, bool)], ids=["99", "float", "none"]
 )

@@ -206,3 +206,13 @@ def test_unknown_views_get_a_sentence(anowild: Run, digits: Array, tmp_path: Pat
         code, _, err = anowild(*arguments, "--views", views)
         assert (code, sentence in err) == (1, True), err
     assert not (tmp_path / "model" / "model.json").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "find"])
+def test_unknown_views_are_refused_before_any_image_is_read(
+    anowild: Run, tmp_path: Path, command: str
+) -> None:
+    out = tmp_path / "out"
+    code, _, err = anowild(command, tmp_path / "none", "-o", out, "--views", "pixels,magic")
+    assert (code, "there is no view 'magic'" in err) == (1, True), err
+    assert not out.exists()

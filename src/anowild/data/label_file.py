@@ -120,6 +120,10 @@ class LabelFile:
             return None
         raise self._two(path, other, whole)
 
+    def unmatched(self) -> list[str]:
+        """Return the paths in the file that have matched no image since the pass began; none of an array."""
+        return [path for path in self.by_path or () if path not in self._matched]
+
     def _two(self, path: str, one: str, other: str) -> UserError:
         return UserError(
             f"{self.source}: {path} may mean {one} or {other}; give images and labels by full paths"

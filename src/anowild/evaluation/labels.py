@@ -14,6 +14,7 @@ from anowild.data.image_set import Batch
 from anowild.data.label_file import LabelFile
 from anowild.data.readers import Provenance
 from anowild.errors import UserError
+from anowild.files import printable
 from anowild.scoring import Scores
 
 log = logging.getLogger("anowild")
@@ -24,6 +25,8 @@ ANOMALY_WORDS = frozenset({"1", "anomaly", "anomalous", "abnormal", "odd", "bad"
 UNKNOWN = -1
 #: With fewer normal images or anomalies than this a warning says that figures say little.
 FEW = 50
+#: Labels that match no image are named up to this number.
+NAMED = 3
 #: Words that stand for no label.
 NO_LABEL = ("", "-1", "nan", "na", "n/a", "none", "null")
 
@@ -111,12 +114,26 @@ class Labels:
             self._file.check_count(len(truth) + left_out)
         if (truth == UNKNOWN).all():
             raise UserError(f"{self.source}: has no label for any of the {len(truth)} images")
+        self._warn_of_unmatched()
         if fewest(truth) < FEW:
             log.warning(
                 "%s: %d normal images and %d anomalies are few: figures say little, and the intervals of average "
                 "precision and F1 are too narrow", self.source, *counts(truth),
             )  # fmt: skip
         return truth
+
+    def _warn_of_unmatched(self) -> None:
+        """Say which labels of a file match no image, where images need none: a path may be misspelled."""
+        if self._file is None or not self.partial:
+            return
+        labeled = self._file.by_path or {}
+        left = [p for p in self._file.unmatched() if labeled[p][0].lower() not in NO_LABEL]
+        if left:
+            shown = ", ".join(map(printable, left[:NAMED])) + (", ..." if len(left) > NAMED else "")
+            log.warning(
+                "%s: labels of %d images match none that was read: %s; look whether their paths are right",
+                self.source, len(left), shown,
+            )  # fmt: skip
 
     def _known(self, name: str, origin: Provenance) -> int:
         if origin.anomaly is not None and not self.normal:

@@ -35,7 +35,7 @@ from anowild.scoring.table import write_rows
 from anowild.scoring.threshold_rules import FixedScore
 from anowild.settings import Settings
 from anowild.training.by_parts import by_parts
-from anowild.training.fitting import pieces_of
+from anowild.training.fitting import check_views, pieces_of
 from anowild.training.pretrained import SAMPLE, are_handed_on, extractor_of
 from anowild.training.run import load_training_scores, train
 from anowild.training.transforms import NETWORKS
@@ -74,7 +74,7 @@ class Job:
         threads: CPU threads; None: as they are.
 
     Raises:
-        UserError: the sources cannot be read, or ``out`` holds something else.
+        UserError: there is no such view; the sources cannot be read; or ``out`` holds something else.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Job:
         threads: int | None = None,
     ) -> None:
         check_libraries()
+        check_views(settings)
         self.sources = listed_sources(sources)
         self.out, self.settings, self.device = out, settings, device
         self.torch_device: torch.device = select_device(device)
@@ -232,6 +233,8 @@ class Job:
         if made := self._made(name, settings):
             detector, scores = made
         else:
+            if name == MODEL:
+                self.warn_of_the_result_before()
             fitted = train(str(self.packed.path), folder, settings, self.device, self.threads)
             detector, scores, features = fitted.detector, fitted.training, fitted.features
         return detector, self._session(detector, scores, features)
@@ -294,6 +297,14 @@ class Job:
         return all(
             path.exists() and not any(_newer(before, path) for before in read) for path in written
         )
+
+    def warn_of_the_result_before(self) -> None:
+        """Say, before a model is made, that table and report are not its own until they are written anew."""
+        if before := [name for name in (SCORES, REPORT) if (self.out / name).exists()]:
+            log.warning(
+                "%s: until this run ends, %s there show what was found before, in other images or by another model",
+                self.out, " and ".join(before),
+            )  # fmt: skip
 
     def finish(self) -> tuple[Detector, ReviewSession]:
         """Do everything without a page in between.

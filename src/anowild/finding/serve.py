@@ -53,6 +53,8 @@ def serve(
         if finished is None:
             print(_plan(job), flush=True)
         at_once = finished is not None or job.is_quick
+        if not at_once:
+            job.warn_of_the_result_before()
         detector, session = finished or (job.final() if at_once else job.quick())
         warn_unmatched_marks(session, store)
         model = job.out / (MODEL if at_once else QUICK)

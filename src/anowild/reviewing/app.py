@@ -288,7 +288,9 @@ class Review:
         """Return the places of all images on the map: float32 [N, 2], little endian."""
         places = self.catalog.layout()
         if places is None:
-            return PlainTextResponse("The map is being computed; it takes a few seconds.", 503)
+            return PlainTextResponse(
+                "The map is being computed; of many images that takes a while.", 503
+            )
         return _binary(places.astype("<f4"))
 
     def members(self, request: Request, body: dict[str, Any]) -> Response:

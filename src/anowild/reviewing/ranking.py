@@ -340,7 +340,7 @@ class Ranking:
     def layout(self) -> Array | None:
         """Return places of all images on a map: float32 [N, 2] from 0 to 1.
 
-        It takes seconds the first time: a thread computes it, and until then the answer is None.
+        It takes seconds the first time, of many images longer: a thread computes it, and until then the answer is None.
         """
         with self._laying_out:
             if self._layout_thread is None:

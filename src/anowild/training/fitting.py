@@ -7,6 +7,7 @@ also have `pieces`: trainings that `fit` begins with, and that can run in proces
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ from anowild.settings import Settings
 from anowild.training import trusted
 from anowild.training.distributed import ALONE, World
 from anowild.training.robust import Suspects
-from anowild.training.side_by_side import run_pieces
+from anowild.training.side_by_side import remove_images, run_pieces
 from anowild.views import Cue, View, view_class
 
 log = logging.getLogger("anowild")
@@ -136,6 +137,16 @@ def fit_of(name: str) -> Fit:
     return _FITS[name]
 
 
+def check_views(settings: Settings) -> None:
+    """Check, before images are read, that there are the views of ``settings``.
+
+    Raises:
+        UserError: as :func:`fit_of`.
+    """
+    for name in settings.views:
+        fit_of(name)
+
+
 def pieces_of(name: str, settings: Settings) -> dict[str, Piece]:
     """Return the long pieces of the fit of a view, by name."""
     module = importlib.import_module(fit_of(name).__module__)
@@ -161,6 +172,7 @@ def fit_detector(
         UserError: as the fitting of a view; no view can be used; or no cue counts.
         Interrupted: by Ctrl-C or SIGTERM, after the state was saved.
     """
+    remove_images(folder)
     pieces = {name: pieces_of(name, settings) for name in settings.views}
     found = {
         name: _fitted(name, images, settings, folder, device)
@@ -225,11 +237,13 @@ def _judge(
 ) -> None:
     """Save which images networks are trained on, by what the views say of them that train none; without any, all."""
     judges = [part for part in found.values() if isinstance(part, FittedView)]
-    chosen = np.ones(len(images), bool)
+    chosen, judged = np.ones(len(images), bool), ""
     if any(cue.counts for part in judges for cue in part.view.cues):
         calibration, training = _calibrated(_listening(judges))
-        chosen = trusted.trusted_of(calibration.score(training), settings.left_out)
-    trusted.save(folder, images, settings, chosen)
+        score = calibration.score(training)
+        chosen = trusted.trusted_of(score, settings.left_out)
+        judged = hashlib.blake2b(score.tobytes(), digest_size=16).hexdigest()
+    trusted.save(folder, images, settings, chosen, judged)
 
 
 def _fitted(

@@ -22,7 +22,13 @@ from anowild.scoring import Scores
 from anowild.settings import Settings
 from anowild.tracking import TrackerChoice, following
 from anowild.training.distributed import ALONE, World
-from anowild.training.fitting import FittedDetector, check_shares, fit_detector, follow
+from anowild.training.fitting import (
+    FittedDetector,
+    check_shares,
+    check_views,
+    fit_detector,
+    follow,
+)
 from anowild.training.run_folder import training_lock
 from anowild.training.suspects import write_suspects
 from anowild.version import VERSION
@@ -90,6 +96,7 @@ def _begin(
     world: World,
 ) -> tuple[ImageSet, torch.device]:
     """Set up the process, and read the images."""
+    check_views(settings)
     torch_device = select_device(world.device(device))
     configure_process(threads)
     images = ImageSet.load(sources, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,12 @@ def run_pieces(
         finally:
             for process in running.values():
                 process.stop()
+
+
+def remove_images(folder: Path) -> None:
+    """Remove the images that a killed run left behind; processes that still map them keep them until their end."""
+    with suppress(OSError):
+        (folder / IMAGES).unlink(missing_ok=True)
 
 
 @contextmanager

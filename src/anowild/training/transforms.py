@@ -138,11 +138,6 @@ def split(groups: Array, seed: int) -> tuple[Array, Array]:
 def architecture(images: ImageSet, settings: Settings) -> dict[str, object]:
     """Return the arguments of the networks."""
     p = images.preprocess
-    unknown = [task for task in settings.transforms if task not in TASKS]
-    if unknown:
-        raise UserError(
-            f"setting 'transforms': there is no '{unknown[0]}'; take some of {', '.join(TASKS)}"
-        )
     return {
         "resolution": p.resolution >> network_halvings(p.resolution, settings),
         "channels": p.channels,

@@ -3,11 +3,14 @@
 In the wild, training images hold some of the anomalies, and what a network is trained on it finds usual. The views
 that train no network rank the images first, each image by what was fitted without it; R, and G and D, are
 trained on the others. No rate has to be known: the share is the same for all sets, more than there are anomalies in
-most. The choice lies beside the states of the trainings, which go on with what they began with.
+most. The choice lies beside the states of the trainings, which go on with what they began with. Where no training
+has saved a state yet, as in a run that was killed early, what other views choose replaces it.
 """
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +26,14 @@ from anowild.settings import Settings
 from anowild.training.distributed import ALONE, World
 from anowild.views.loading import check_tensors
 
+log = logging.getLogger("anowild")
+
 #: The file in the folder of a training.
 FILE = "trusted.safetensors"
+#: States of trainings in that folder: of the GAN, and of networks that have folders of their own.
+STATES = ("state*.safetensors", "*/*/state*.safetensors")
+#: Metadata: what the choice was made by.
+JUDGED = "judged"
 
 
 def trusted_of(score: Array, left_out: float) -> Array:
@@ -39,17 +48,29 @@ def trusted_of(score: Array, left_out: float) -> Array:
     return trusted
 
 
-def save(folder: Path, images: ImageSet, settings: Settings, trusted: Array) -> None:
-    """Write which images the trainings in ``folder`` are trained on, unless that is known."""
-    try:
-        if load(folder, images, settings) is not None:
+def save(
+    folder: Path, images: ImageSet, settings: Settings, trusted: Array, judged: str = ""
+) -> None:
+    """Write which images the trainings in ``folder`` are trained on, unless that is known.
+
+    Args:
+        judged: identifies what the choice was made by. A choice made by something else stays only where a training
+            has begun with it.
+    """
+    path = folder / FILE
+    with suppress(UserError):  # it is written anew
+        kept, by = _read(folder, images, settings)
+        begun = any(next(folder.glob(pattern), None) for pattern in STATES)
+        if kept is not None and (begun or by == judged):
+            if not np.array_equal(kept, trusted):
+                log.warning(
+                    "%s: other images would be left out now, but the training goes on with those that it began with; "
+                    "delete %s to start again", path, folder,
+                )  # fmt: skip
             return
-    except UserError:
-        pass  # it is written anew
-    with atomic_write(folder / FILE) as temporary:
-        save_file(
-            {"trusted": torch.from_numpy(trusted)}, temporary, metadata=_origin(images, settings)
-        )
+    origin = {**_origin(images, settings), JUDGED: judged}
+    with atomic_write(path) as temporary:
+        save_file({"trusted": torch.from_numpy(trusted)}, temporary, metadata=origin)
 
 
 def for_training(folder: Path, images: ImageSet, settings: Settings, world: World = ALONE) -> Array:
@@ -68,12 +89,18 @@ def load(folder: Path, images: ImageSet, settings: Settings) -> Array | None:
     Raises:
         UserError: the file is damaged, or of other images, or another share is left out.
     """
+    return _read(folder, images, settings)[0]
+
+
+def _read(folder: Path, images: ImageSet, settings: Settings) -> tuple[Array | None, str]:
+    """Return what :func:`load` does, and what the choice was made by."""
     path = folder / FILE
     if not settings.left_out or not path.exists():
-        return None
+        return None, ""
     try:
         metadata, tensors = read_tensors(path, "pt")
         check_tensors(tensors, {"trusted": ((len(images),), torch.bool)})
+        judged = metadata.pop(JUDGED, "")
         if metadata != _origin(images, settings):
             raise ValueError("it is of other images, or leaves out another share")
         trusted: Array = tensors["trusted"].numpy()
@@ -83,7 +110,7 @@ def load(folder: Path, images: ImageSet, settings: Settings) -> Array | None:
         raise UserError(
             f"{path}: cannot be used ({error}); delete {folder} to start again"
         ) from error
-    return trusted
+    return trusted, judged
 
 
 def _origin(images: ImageSet, settings: Settings) -> dict[str, str]:

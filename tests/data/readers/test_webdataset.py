@@ -15,6 +15,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.data.readers import SkippedImage, webdataset
+from anowild.data.readers.listing import REPLACED
 from anowild.data.readers.webdataset import WebDatasetReader
 from anowild.errors import UserError
 from tests.data.readers.checks import PICTURES, check, check_starts, crops, reasons
@@ -59,6 +60,37 @@ def test_shards_of_the_webdataset_package(tmp_path: Path, ending: str) -> None:
     assert [r.name for r in records] == [f"{path}/{s['__key__']}.png" for s in samples]
     assert {r.origin.split for r in records} == {"train"}
     assert {r.origin.source for r in records} == {str(path)}
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_of_members_with_the_same_path_the_last_is_read(tmp_path: Path, ending: str) -> None:
+    members = [
+        ("a.png", encode(GRAY[0])),
+        ("a.cls", b"old"),
+        ("b.png", encode(GRAY[1])),
+        ("deep/a.png", encode(GRAY[2])),
+        ("c.png", encode(GRAY[3])),
+        ("c.png", encode(GRAY[4])),
+        ("./a.png", encode(GRAY[5])),
+        ("a.cls", b"new"),
+    ]
+    source = pack(tmp_path / f"x.{ending}", members)
+    reader = WebDatasetReader(source)
+    assert (
+        WebDatasetReader(source).passed_over()[0].reason == REPLACED
+    )  # before the images are read
+    records = check(reader, [GRAY[1], GRAY[2], GRAY[4], GRAY[5]])
+    assert [r.name for r in records] == [
+        f"{source}/{n}" for n in ("b.png", "deep/a.png", "c.png", "./a.png")
+    ]
+    assert records[3].origin.label == "new"
+    (entry,) = reader.passed_over()
+    assert (entry.reason, entry.count) == (REPLACED, 2)
+    assert entry.first == f"{source}/a.png"
+    with tarfile.open(source) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    unpacked = np.array(Image.open(tmp_path / "unpacked" / "a.png"))
+    assert np.array_equal(unpacked, GRAY[5])
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -24,6 +24,7 @@ SYSTEM_FOLDERS = frozenset(
 )  # fmt: skip
 #: Reasons for passing over, as `PassedOver.reason`.
 HIDDEN = "hidden or system files and folders"
+REPLACED = "members that another of the same name replaces"
 DANGLING = "links to nothing"
 SPECIAL = "pipes, sockets or devices"
 KNOWN_FOLDER = "links to folders that are read already or hold the source"

@@ -6,11 +6,14 @@ import io
 import json
 import re
 import tarfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+import numpy as np
 
 from anowild.data.readers import encoded
 from anowild.data.readers.base import (
@@ -35,7 +38,7 @@ from anowild.data.readers.folder import (
     split_of,
     split_of_shard,
 )
-from anowild.data.readers.listing import HIDDEN, is_set_aside, of_ending
+from anowild.data.readers.listing import HIDDEN, REPLACED, is_set_aside, of_ending
 from anowild.errors import UserError
 from anowild.files import is_file, is_folder
 
@@ -58,7 +61,7 @@ class WebDatasetReader(Reader):
     Consecutive members with the same key are a sample, with one image: ``KEY.png`` rather than
     ``KEY.left.png``, ``KEY.image.png`` rather than ``KEY.mask.png``; further images are passed over.
     ``file.tar:left.png``, or ``file.tar:left``, names the one to be read. Digits belong to the key
-    (``frame.0001.png``). ``KEY.cls``, or ``label`` in ``KEY.json``, is the label. The first folder of the
+    (``frame.0001.png``). Of images with the same path, the last one is read, as in unpacking. ``KEY.cls``, or ``label`` in ``KEY.json``, is the label. The first folder of the
     member, or the name of the shard, gives the split.
     """
 
@@ -66,6 +69,7 @@ class WebDatasetReader(Reader):
         self.root, self._wanted = split_key(source, SUFFIXES)
         self._beside = PassedOverTally()
         self._inside: PassedOverTally | None = None
+        self._replaced: dict[Path, frozenset[int]] = {}
         self.paths = [self.root]
         if is_folder(self.root):
             self.paths = shards(self.root, SUFFIXES, self._beside)
@@ -115,7 +119,8 @@ class WebDatasetReader(Reader):
         if self._inside is None:
             self._inside = PassedOverTally()
             for path in self.paths:
-                for _ in self._items(path, lambda name: False, self._inside):
+                replaced = self._replaced_in(path)
+                for _ in self._items(path, lambda name: False, self._inside, replaced):
                     pass
         return [*self._inside.entries(), *self._beside.entries()]
 
@@ -125,7 +130,7 @@ class WebDatasetReader(Reader):
         return islice(found, most)
 
     def _shapes(self, path: Path) -> Iterator[Shape]:
-        for item in self._items(path, lambda name: True, PassedOverTally()):
+        for item in self._items(path, lambda name: True, PassedOverTally(), frozenset()):
             try:
                 if isinstance(item.data, bytes):
                     yield encoded.shape(io.BytesIO(item.data))
@@ -142,7 +147,7 @@ class WebDatasetReader(Reader):
             return not (left and exact)
 
         for path in self.paths:
-            for item in self._items(path, wanted, passed_over):
+            for item in self._items(path, wanted, passed_over, self._replaced_in(path)):
                 if item.data is None:
                     left -= 1
                     continue
@@ -153,15 +158,22 @@ class WebDatasetReader(Reader):
                         yield record
         self._inside = passed_over
 
+    def _replaced_in(self, path: Path) -> frozenset[int]:
+        if path not in self._replaced:
+            self._replaced[path] = _replaced(path)
+        return self._replaced[path]
+
     def _items(
-        self, path: Path, wanted: Callable[[str], bool], passed_over: PassedOverTally
-    ) -> Iterator[_Item]:
+        self, path: Path, wanted: Callable[[str], bool], passed_over: PassedOverTally,
+        replaced: frozenset[int],
+    ) -> Iterator[_Item]:  # fmt: skip
         """Yield the images of a shard, and at the end the exception that stopped the reading, if any.
 
         Args:
             path: of the shard.
             wanted: whether the data of a member are wanted.
             passed_over: counts the members that are not read, if not for their kind.
+            replaced: places of members that others replace.
         """
         key: tuple[str, str] | None = None
         label: str | None = None
@@ -172,6 +184,9 @@ class WebDatasetReader(Reader):
                 while (member := tar.next()) is not None:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
                     if not _is_read(member, path, passed_over):
+                        continue
+                    if member.offset in replaced:
+                        passed_over.add(REPLACED, f"{path}/{member.name}")
                         continue
                     own, name = _parts(member.name)
                     if key != own or (self._plain and is_image(member.name)):
@@ -324,6 +339,28 @@ def _peek(path: Path) -> dict[tuple[str, str], list[str]]:
             if member.isfile() and is_image(member.name) and not _is_hidden(member.name):
                 found.setdefault(_parts(member.name)[0], []).append(member.name)
     return found
+
+
+def _replaced(path: Path) -> frozenset[int]:
+    """Return the places in a shard of the images that a later one of the same path replaces in unpacking.
+
+    Headers are read once before the images. Of each, 16 bytes are kept: the place, and a hash of the path (two of a
+    million paths have the same one of 64 bits once in 10^7 shards).
+    """
+    hashes, places = array("q"), array("q")
+    try:
+        with open_tar(path) as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # as in `_items`
+                if member.isfile() and is_image(member.name):
+                    hashes.append(hash(PurePosixPath(member.name.lstrip("/"))))
+                    places.append(member.offset)
+    except Exception:
+        pass  # reading the images says why it breaks off
+    found = np.array(hashes, np.int64)
+    order = np.argsort(found, kind="stable")
+    before = order[:-1][found[order[:-1]] == found[order[1:]]]
+    return frozenset(np.array(places, np.int64)[before].tolist())
 
 
 def _may_hold_images(path: Path) -> bool:

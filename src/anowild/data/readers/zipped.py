@@ -30,12 +30,9 @@ from anowild.data.readers.folder import (
     records_from,
     split_of,
 )
-from anowild.data.readers.listing import HIDDEN, is_set_aside, of_ending
+from anowild.data.readers.listing import HIDDEN, REPLACED, is_set_aside, of_ending
 from anowild.errors import UserError
 from anowild.files import DAMAGED_ZIP, is_file
-
-#: Why members are passed over.
-REPLACED = "members that another of the same name replaces"
 
 
 class ZipReader(Reader):

@@ -9,6 +9,7 @@ const GAP = 8; // pixels between tiles
 const LINES = 3.9; // height of a tile's text, in units of the root's font size
 const TALLEST = 15e6; // pixels; browsers cannot scroll much more, so longer grids are scrolled faster
 const FAST = 3; // screens a second beyond which nobody recognizes pictures: they would only cost frames
+const END = 12; // characters at the end of a name that are cut last
 const SETTLED = 80; // milliseconds without scrolling until pictures are asked for in a fast scroll
 
 const shown = new Map(); // place -> tile
@@ -57,12 +58,13 @@ function makeTile() {
   tile.seen = element("span", { className: "seen" });
   tile.mark = element("span", { className: "mark" });
   tile.badge = element("span", { className: "badge", title: "Images that look alike: click to see all" });
-  tile.name = element("div", { className: "name" });
+  tile.head = element("span", { className: "head" });
+  tile.end = element("span");
   tile.score = element("div", { className: "score" });
   tile.chips = element("div", { className: "notes" });
   tile.root = element("div", { className: "tile", role: "option" },
     element("div", { className: "picture" }, tile.image, tile.seen, tile.badge, tile.mark),
-    tile.name, tile.score, tile.chips);
+    element("div", { className: "name" }, tile.head, tile.end), tile.score, tile.chips);
   for (const part of tile.root.children) part.ariaHidden = true;
   return tile;
 }
@@ -75,6 +77,13 @@ function showPicture(tile) {
   tile.image.src = thumbnail(tile.number, wanted);
   tile.pictured = tile.number;
   tile.side = wanted;
+}
+
+/** Returns where the end of a name begins: not within a character. */
+function placeOfEnd(name) {
+  let cut = Math.max(0, name.length - END);
+  while (cut > 0 && (/[\p{M}\u200d\ufe0f\udc00-\udfff]/u.test(name[cut]) || name[cut - 1] === "\u200d")) cut -= 1;
+  return cut;
 }
 
 /** Changes a text of a tile if it is another one: every change of an element costs a layout. */
@@ -114,11 +123,14 @@ function update(tile) {
   root.classList.toggle("above", Boolean(found) && found.score >= state.limit);
   root.classList.toggle("loading", !found);
   if (!found) {
-    for (const part of ["name", "score", "chips", "mark", "badge"]) write(tile, part, "");
+    for (const part of ["head", "end", "score", "chips", "mark", "badge"]) write(tile, part, "");
     tile.seen.hidden = true;
     return;
   }
-  if (write(tile, "name", found.name.split("/").pop()) || tile.texts.why !== found.why) {
+  const name = found.name.split("/").pop().replace(/\s/g, " "); // a line
+  const cut = placeOfEnd(name);
+  const heads = write(tile, "head", name.slice(0, cut)), ends = write(tile, "end", name.slice(cut));
+  if (heads || ends || tile.texts.why !== found.why) {
     root.title = `${found.name}\n${found.why}`;
     tile.texts.why = found.why;
   }

@@ -32,7 +32,7 @@ export function listen(actions) {
   });
   document.addEventListener("click", (event) => {
     const hit = event.target.closest("[data-action], [data-verdict]");
-    if (hit) byName.get(hit.dataset.action ?? hit.dataset.verdict).run(event);
+    if (hit && hit.ariaDisabled !== "true") byName.get(hit.dataset.action ?? hit.dataset.verdict).run(event);
     // A pointer leaves the focus where keys are used; a keyboard stays on the button.
     const pressed = event.detail > 0 && event.target.closest("button, [type=checkbox]");
     if (pressed && !document.querySelector("dialog[open]")) $("grid").focus({ preventScroll: true });

@@ -41,6 +41,7 @@ export function showOriginal(image, knownSize) {
   $("placeholder").src = thumbnail(image);
   $("placeholder").hidden = false;
   setSize(knownSize ?? [3, 2]);
+  showHeat();
   fit();
   loadOriginal();
 }
@@ -162,6 +163,7 @@ function showHeat() {
   $("heat").hidden = !heat || !heated;
   $("heat").style.opacity = $("heat-opacity").value;
   $("heat-button").ariaPressed = heated;
+  $("heat-button").ariaDisabled = !heat; // not `disabled`: the focus would be lost when the next image is shown
   $("heat-opacity").hidden = !heated;
 }
 
