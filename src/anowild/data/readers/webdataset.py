@@ -61,8 +61,9 @@ class WebDatasetReader(Reader):
     Consecutive members with the same key are a sample, with one image: ``KEY.png`` rather than
     ``KEY.left.png``, ``KEY.image.png`` rather than ``KEY.mask.png``; further images are passed over.
     ``file.tar:left.png``, or ``file.tar:left``, names the one to be read. Digits belong to the key
-    (``frame.0001.png``). Of images with the same path, the last one is read, as in unpacking. ``KEY.cls``, or ``label`` in ``KEY.json``, is the label. The first folder of the
-    member, or the name of the shard, gives the split.
+    (``frame.0001.png``). Of images with the same path, the last one is read, as in unpacking. ``KEY.cls``, or
+    ``label`` in ``KEY.json``, is the label. The first folder of the member, or the name of
+    the shard, gives the split.
     """
 
     def __init__(self, source: str) -> None:
