@@ -147,6 +147,11 @@ def absolute(path: str | Path) -> Path:
     return Path(os.path.normpath(Path(path).absolute()))
 
 
+def remade(path: Path) -> str:
+    """Return how a damaged file or folder is mended that a command has made, for a message."""
+    return f"delete {path} and give the command that made it again"
+
+
 def printable(name: str) -> str:
     """Return a file name or other text with what UTF-8 cannot encode written as escapes."""
     try:

@@ -175,7 +175,6 @@ def score(
     """Score images, the oddest first: print them, write a table, flag what reaches a limit."""
     from anowild import api
     from anowild.scoring.flagged_files import FlaggedFiles
-    from anowild.scoring.unlike_training import unlike_training
 
     options.check_workers(engine, workers)
 
@@ -223,12 +222,7 @@ def score(
     if copies is not None:
         copied, there = copies.copy(flagged)
         say(f"{copy_flagged}: {copied} flagged images copied, {there} were there already")
-    unlike = unlike_training(scores, detector.training_images)
-    if unlike is not None:
-        options.print_error(f"anowild: warning: {unlike}")
-    options.check_left_out(table.new, table.left_out)
-    if exit_code and flagged:
-        raise typer.Exit(FLAGGED)
+    _end(scores, detector.training_images, table.left_out, exit_code and bool(flagged))
 
 
 def _check_ray(out: Path | None, others: list[str]) -> None:
@@ -254,7 +248,6 @@ def _score_with_ray(
     """Score into a table in parts, and print what the ordinary command prints."""
     from anowild.cluster.score import score as score_pieces
     from anowild.device import configure_process
-    from anowild.scoring.unlike_training import unlike_training
 
     threads = threads or 1
     configure_process(threads)  # false discovery rates score their calibration images here
@@ -266,11 +259,19 @@ def _score_with_ray(
     _print_oddest(table.rows(range(1, min(show, len(table)) + 1)), images)
     left_out = sum(one.count for one in table.left_out)
     _print_summary(out, len(table), table.scores, left_out, table.threshold, print)
-    unlike = unlike_training(table.scores, images)
+    flagged = table.threshold is not None and table.threshold.flagged > 0
+    _end(table.scores, images, left_out, exit_code and flagged)
+
+
+def _end(scores: Array, training_images: int | None, left_out: int, exits_flagged: bool) -> None:
+    """Warn of images that are unlike the training images or were left out; exit with FLAGGED if ``exits_flagged``."""
+    from anowild.scoring.unlike_training import unlike_training
+
+    unlike = unlike_training(scores, training_images)
     if unlike is not None:
         options.print_error(f"anowild: warning: {unlike}")
-    options.check_left_out(len(table), left_out)
-    if exit_code and table.threshold is not None and table.threshold.flagged:
+    options.check_left_out(len(scores), left_out)
+    if exits_flagged:
         raise typer.Exit(FLAGGED)
 
 

@@ -30,7 +30,7 @@ from anowild.data.dataset.thumbnails import Thumbnails
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers.base import PassedOver, Provenance, Reader, Record, Shape, SkippedImage
 from anowild.errors import UserError
-from anowild.files import exists, is_file, is_folder, read_json
+from anowild.files import exists, is_file, is_folder, read_json, remade
 from anowild.libraries import library
 
 FORMAT = 1
@@ -157,12 +157,10 @@ class PackedSet:
                 list[PassedOver], value.get("passed_over", []), "passed_over"
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{description}: is damaged ({error!r}); {self._again}") from error
+            raise UserError(
+                f"{description}: is damaged ({error!r}); {remade(self.path)}"
+            ) from error
         self.description = value
-
-    @property
-    def _again(self) -> str:
-        return f"delete {self.path} and give the command that made it again"
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -190,14 +188,16 @@ class PackedSet:
             # Copy on write, because PyTorch warns about read-only arrays.
             images = map_array(path, "c")
         except OSError as error:
-            raise UserError(f"{path}: is missing ({error.strerror}); {self._again}") from error
+            raise UserError(
+                f"{path}: is missing ({error.strerror}); {remade(self.path)}"
+            ) from error
         except (ValueError, EOFError) as error:
-            raise UserError(f"{path}: is damaged; {self._again}") from error
+            raise UserError(f"{path}: is damaged; {remade(self.path)}") from error
         expected = (count, p.channels, p.resolution, p.resolution)
         if images.shape != expected or images.dtype != p.dtype:
             raise UserError(
                 f"{path}: holds {images.dtype} {list(images.shape)} where {DESCRIPTION} says "
-                f"{p.dtype} {list(expected)}; {self._again}"
+                f"{p.dtype} {list(expected)}; {remade(self.path)}"
             )
         return images
 
@@ -223,11 +223,13 @@ class PackedSet:
                 table = table.filter((field("split") == split) & field("index").is_valid())
                 table = table.sort_by("index")
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path}: is missing or damaged ({error}); {self._again}") from error
+            raise UserError(
+                f"{path}: is missing or damaged ({error}); {remade(self.path)}"
+            ) from error
         if split is not None and len(table) != self.counts[split]:
             raise UserError(
                 f"{path}: lists {len(table)} images for {split} where {DESCRIPTION} says "
-                f"{self.counts[split]}; {self._again}"
+                f"{self.counts[split]}; {remade(self.path)}"
             )
         return table if columns is None else table.select(list(columns))
 

@@ -13,7 +13,7 @@ from anowild.data import checks
 from anowild.data.display import thumbnail
 from anowild.data.preprocessing import Preprocess
 from anowild.errors import UserError
-from anowild.files import as_user_error
+from anowild.files import as_user_error, remade
 
 
 class ThumbnailFile:
@@ -97,8 +97,7 @@ class Thumbnails(Sequence[bytes]):
             self._file = path.open("rb")
         except OSError as error:
             raise UserError(
-                f"{path}: is missing ({error.strerror}); delete {path.parent} and give the command that made "
-                "it again"
+                f"{path}: is missing ({error.strerror}); {remade(path.parent)}"
             ) from error
 
     def __len__(self) -> int:
@@ -114,8 +113,5 @@ class Thumbnails(Sequence[bytes]):
         size = int(self.sizes[i])
         data = os.pread(self._file.fileno(), size, int(self.starts[i]))
         if len(data) < size:
-            raise UserError(
-                f"{self.path}: is damaged (too short); delete {self.path.parent} and give the command that made "
-                "it again"
-            )
+            raise UserError(f"{self.path}: is damaged (too short); {remade(self.path.parent)}")
         return data
