@@ -26,7 +26,7 @@ from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.store import MARKS, Store
 from anowild.signals import exit_status
 from bench.photographs import make
-from tests.browser import launch, served
+from tests.browser import launch, new_page, served
 
 #: Sizes of the window and of the part of the report that is shown, in pixels.
 WINDOW, SHEET = (1400, 820), (1240, 1560)
@@ -61,9 +61,9 @@ def draw(out: Path, preset_name: str) -> None:
 
 @contextmanager
 def _opened(address: str, size: tuple[int, int]) -> Iterator[Page]:
-    """Open an address in a browser's window of a size."""
-    with launch() as browser:
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    """Open an address in a browser's window of a size; nothing may go wrong there."""
+    viewport = {"width": size[0], "height": size[1]}
+    with launch() as browser, new_page(browser, address, viewport=viewport) as page:
         page.goto(address)
         page.wait_for_load_state("networkidle")
         yield page
