@@ -32,7 +32,7 @@ from anowild.scoring import Detector
 from anowild.watching.arrivals import Arrivals, State
 from anowild.watching.journal import About, Image, Journal, ScoredFile
 from anowild.watching.table_file import TableFile
-from anowild.watching.watch import JOURNAL, Options, watch
+from anowild.watching.watch import JOURNAL, WatchOptions, watch
 
 VIEWS, CUES = ("a", "b", "c", "d"), tuple(f"cue_{i}" for i in range(20))
 WHY = (
@@ -106,7 +106,7 @@ def latencies(folder: Path, model: Path, images: Path) -> None:
 
     def run() -> None:
         configure_process(1)
-        watch(Detector.load(model), camera, out, 10.0, Options())
+        watch(Detector.load(model), camera, out, 10.0, WatchOptions())
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import anowild
 from anowild.arrays import Array
@@ -100,7 +101,22 @@ def test_a_first_session_needs_one_import(digits: Array, tmp_path: Path) -> None
         assert anowild.score(tmp_path / "model", digits[:60], rule=rule).threshold is not None
     counts = anowild.clean(tmp_path / "s.csv", tmp_path / "kept", "list")
     assert sum(counts.values()) == 60
-    assert anowild.review is not None
+    anowild.limit(tmp_path / "model", 0.5)
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    for i, image in enumerate(digits[:8]):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    said: list[str] = []
+    options = anowild.WatchOptions(interval=0.02, once=True)
+    watched = anowild.watch(detector, folder, tmp_path / "w.csv", options=options, say=said.append)
+    assert watched.scored == 8
+    assert watched.flagged == len(said) == (table.score[:8] >= 0.5).sum() > 0
+    with pytest.raises(anowild.UserError, match="holds no review"):
+        anowild.marks(tmp_path / "review", tmp_path / "marks.csv")
+    with pytest.raises(anowild.UserError, match="quarantine"):
+        anowild.undo_clean(tmp_path / "kept")
+    with pytest.raises(anowild.UserError, match="no such model folder"):
+        anowild.serve(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ PyTorch takes two seconds:
 >>> table = anowild.score(detector, "images", "scores.csv")          # doctest: +SKIP
 >>> anowild.report(detector, "images", "report.html")                # doctest: +SKIP
 
-- ``find``, ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``clean``,
-  ``report_table``, ``review_table``,
-  ``share``, ``export``: the jobs, as the command line has them (`anowild.api`)
+- ``find``, ``prepare``, ``contaminate``, ``train``, ``score``, ``evaluate``, ``report``, ``review``, ``marks``,
+  ``clean``, ``undo_clean``, ``limit``, ``watch``, ``serve``, ``share``, ``export``, and of tables in parts
+  ``report_table`` and ``review_table``: the jobs, as the command line has them (`anowild.api`)
 - ``Settings``, ``preset``, ``PRESETS``, ``CropSettings``: everything that can be set
 - ``FixedScore``, ``Budget``, ``ExpectedShare``, ``FalseDiscoveryRate``, ``Gap``: rules that choose a limit
 - ``Labels``: ground truth for evaluations
@@ -37,14 +37,19 @@ if TYPE_CHECKING:
         evaluate,
         export,
         find,
+        limit,
+        marks,
         prepare,
         report,
         report_table,
         review,
         review_table,
         score,
+        serve,
         share,
         train,
+        undo_clean,
+        watch,
     )
     from anowild.data import ImageSet, PackedSet, Preprocess
     from anowild.data.crops import CropSettings
@@ -62,6 +67,7 @@ if TYPE_CHECKING:
     from anowild.scoring.calibration import CueCalibration, Tail, ViewCalibration
     from anowild.scoring.explain import Reason
     from anowild.scoring.reference_images import ReferenceImages
+    from anowild.scoring.saved_limit import SavedLimit
     from anowild.scoring.stream import ThresholdRule
     from anowild.scoring.table import Scored
     from anowild.scoring.threshold_rules import (
@@ -73,13 +79,15 @@ if TYPE_CHECKING:
     )
     from anowild.scoring.thresholds import Threshold
     from anowild.scoring.trained_on import TrainedOn
+    from anowild.serving.limits import ServiceLimits
     from anowild.views import Cue, Explanation, View
+    from anowild.watching.watch import WatchOptions, WatchSummary
 
 #: Where names come from that are imported when they are first used.
 _LAZY = {
     "anowild.api": (
-        "clean", "contaminate", "evaluate", "export", "find", "prepare", "report", "report_table", "review",
-        "review_table", "score", "share", "train",
+        "clean", "contaminate", "evaluate", "export", "find", "limit", "marks", "prepare", "report",
+        "report_table", "review", "review_table", "score", "serve", "share", "train", "undo_clean", "watch",
     ),
     "anowild.data": ("ImageSet", "PackedSet", "Preprocess"),
     "anowild.data.crops": ("CropSettings",),
@@ -97,6 +105,7 @@ _LAZY = {
     "anowild.scoring.calibration": ("CueCalibration", "Tail", "ViewCalibration"),
     "anowild.scoring.explain": ("Reason",),
     "anowild.scoring.reference_images": ("ReferenceImages",),
+    "anowild.scoring.saved_limit": ("SavedLimit",),
     "anowild.scoring.stream": ("ThresholdRule",),
     "anowild.scoring.threshold_rules": (
         "Budget", "ExpectedShare", "FalseDiscoveryRate", "FixedScore", "Gap",
@@ -104,7 +113,9 @@ _LAZY = {
     "anowild.scoring.table": ("Scored",),
     "anowild.scoring.thresholds": ("Threshold",),
     "anowild.scoring.trained_on": ("TrainedOn",),
+    "anowild.serving.limits": ("ServiceLimits",),
     "anowild.views": ("Cue", "Explanation", "View"),
+    "anowild.watching.watch": ("WatchOptions", "WatchSummary"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
@@ -138,8 +149,10 @@ __all__ = [
     "Reason",
     "ReferenceImages",
     "Row",
+    "SavedLimit",
     "Scored",
     "Scores",
+    "ServiceLimits",
     "Settings",
     "SkippedImage",
     "Source",
@@ -153,6 +166,8 @@ __all__ = [
     "ValueRange",
     "View",
     "ViewCalibration",
+    "WatchOptions",
+    "WatchSummary",
     "__version__",
     "clean",
     "contaminate",
@@ -160,6 +175,8 @@ __all__ = [
     "export",
     "find",
     "from_pretrained",
+    "limit",
+    "marks",
     "prepare",
     "preset",
     "push_to_hub",
@@ -169,8 +186,11 @@ __all__ = [
     "review_table",
     "save_pretrained",
     "score",
+    "serve",
     "share",
     "train",
+    "undo_clean",
+    "watch",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The jobs: find, prepare, contaminate, train, score, evaluate, report, review, clean, share.
+"""The jobs, from `find` and `train` to `watch`, `serve` and `export`, as functions.
 
 Each takes sources as `anowild.data.readers` reads them, and models as folders. What is heavy, or needs an
 extra, is imported by the job that needs it; so preparing data starts without PyTorch.
@@ -7,7 +7,7 @@ extra, is imported by the job that needs it; so preparing data starts without Py
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from anowild.evaluation.labels import Labels
     from anowild.portable.facts import Facts
     from anowild.scoring import Detector, Table
+    from anowild.scoring.saved_limit import SavedLimit
     from anowild.scoring.stream import ThresholdRule
+    from anowild.serving.limits import ServiceLimits
+    from anowild.watching.watch import WatchOptions, WatchSummary
 
 __all__ = [
     "clean",
@@ -41,14 +44,19 @@ __all__ = [
     "evaluate",
     "export",
     "find",
+    "limit",
+    "marks",
     "prepare",
     "report",
     "report_table",
     "review",
     "review_table",
     "score",
+    "serve",
     "share",
     "train",
+    "undo_clean",
+    "watch",
 ]
 
 #: Settings of packed data sets, unless others are given.
@@ -359,7 +367,7 @@ def review(
     Raises:
         UserError: the port is in use, another server runs in the folder, or as for :func:`score`.
     """
-    from anowild.reviewing.serve import serve
+    from anowild.reviewing.serve import serve as serve_page
     from anowild.scoring import Detector
 
     if isinstance(model, Detector):
@@ -367,7 +375,7 @@ def review(
     else:
         detector, kept = Detector.load(model), model
     model_folder = None if kept is None else Path(kept)
-    serve(detector, sources, Path(out), host, port, again, model_folder, open_browser, token)
+    serve_page(detector, sources, Path(out), host, port, again, model_folder, open_browser, token)
 
 
 def review_table(
@@ -399,6 +407,96 @@ def review_table(
     serve_table(Path(table), folder, host, port, open_browser, token)
 
 
+def marks(review: str | Path, out: str | Path) -> int:
+    """Write the marks of a review to a .csv, .json or .parquet file, and return their number.
+
+    Raises:
+        UserError: there is no review, or the file has an unknown ending or cannot be written.
+    """
+    from anowild.reviewing.export import write_marks
+
+    return write_marks(Path(review), Path(out))
+
+
+def limit(model: str | Path, score: float | None = None) -> SavedLimit | None:
+    """Keep a limit with a model; without ``score``, return the one that is kept, None if none is.
+
+    Args:
+        model: folder of the model.
+        score: from which images are flagged by :func:`watch`, :func:`serve` and the rule ``FixedScore.saved(model)``.
+
+    Raises:
+        UserError: there is no model, ``score`` is no number, the kept limit is damaged, or the folder cannot be
+            written.
+    """
+    from anowild.scoring.saved_limit import load_limit, save_limit
+
+    return load_limit(Path(model)) if score is None else save_limit(Path(model), score)
+
+
+def watch(
+    model: Detector | str | Path,
+    folder: str | Path,
+    out: str | Path,
+    threshold: float | None = None,
+    options: WatchOptions | None = None,
+    say: Callable[[str], None] = print,
+) -> WatchSummary:
+    """Score image files as they arrive in a folder, each once, until Ctrl-C; the same call goes on.
+
+    Args:
+        model: a detector, or the folder of one.
+        folder: that is watched, with the folders in it.
+        out: table that grows, .csv or .parquet.
+        threshold: score from which images are flagged; unless given, the limit that is kept with the model, or
+            what 5 % of the training images reach.
+        options: how often to look, what to do with flagged images; ``WatchOptions(once=True)`` scores what is
+            there, and ends.
+        say: is given a line for each flagged image.
+
+    Raises:
+        UserError: the model cannot be used, the folder is gone, another process writes the table, it was begun
+            with another model or limit, or the disk is full.
+    """
+    from anowild.scoring import Detector
+    from anowild.scoring.saved_limit import limit_in_use
+    from anowild.watching.watch import watch as watch_folder
+
+    detector = model if isinstance(model, Detector) else Detector.load(model)
+    score = limit_in_use(detector.folder, threshold).score
+    return watch_folder(detector, Path(folder), Path(out), score, options, say)
+
+
+def serve(
+    model: Detector | str | Path,
+    threshold: float | None = None,
+    limits: ServiceLimits | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8766,
+) -> None:
+    """Score images that are sent over HTTP, until Ctrl-C; docs/serve.md has requests and answers.
+
+    Args:
+        model: a detector, or the folder of one.
+        threshold: as for :func:`watch`.
+        limits: on what is accepted.
+        host: address to listen on. A token is required where other machines reach it, or where the environment
+            variable ``ANOWILD_TOKEN`` has one.
+        port: 0 takes any free one.
+
+    Raises:
+        UserError: the model or the address cannot be used, a library is missing, or the token is too short.
+    """
+    from anowild.scoring import Detector
+    from anowild.serving import require_libraries
+
+    require_libraries()
+    from anowild.serving.serve import serve as serve_scores
+
+    detector = model if isinstance(model, Detector) else Detector.load(model)
+    serve_scores(detector, threshold, limits, host, port)
+
+
 def clean(
     source: str | Path,
     out: str | Path,
@@ -423,6 +521,21 @@ def clean(
     from anowild.reviewing.clean import clean as clean_images
 
     return clean_images(Path(source), Path(out), how, threshold)
+
+
+def undo_clean(out: str | Path) -> int:
+    """Move the originals that :func:`clean` put into quarantine back, and return their number.
+
+    Args:
+        out: the folder that :func:`clean` made.
+
+    Raises:
+        UserError: there is no quarantine, another file has taken an original's place, or a file is missing or
+            cannot be moved; the same call goes on.
+    """
+    from anowild.reviewing.quarantine import undo
+
+    return undo(Path(out))
 
 
 def share(

@@ -13,7 +13,14 @@ import pytest
 from anowild import api
 from anowild.arrays import Array
 from anowild.errors import UserError
-from anowild.scoring.saved_limit import LIMIT, chosen_limit, load_limit, save_limit
+from anowild.scoring.saved_limit import (
+    LIMIT,
+    LimitInUse,
+    chosen_limit,
+    limit_in_use,
+    load_limit,
+    save_limit,
+)
 from anowild.scoring.threshold_rules import FixedScore
 from tests.conftest import Run
 
@@ -78,6 +85,17 @@ def test_a_limit_of_an_earlier_training_is_used_with_a_word(
     (model / LIMIT).write_text(json.dumps(value | {"model": "another"}))
     assert chosen_limit(model) == 2.0
     assert "before the model was trained again" in caplog.text
+
+
+def test_the_limit_in_use_is_the_given_or_the_kept_one_or_what_five_percent_reach(
+    model: Path,
+) -> None:
+    assert limit_in_use(model) == limit_in_use(None) == LimitInUse(1.3, "default")
+    save_limit(model, 2.25)
+    assert limit_in_use(model) == LimitInUse(2.25, "saved")
+    assert limit_in_use(model, 3.0) == LimitInUse(3.0, "given")
+    with pytest.raises(UserError, match="has to be a number"):
+        limit_in_use(model, float("nan"))
 
 
 def test_a_limit_needs_a_model(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.scoring import Detector
-from anowild.serving.app import Service, Threshold
-from anowild.serving.limits import Limits
+from anowild.scoring.saved_limit import LimitInUse
+from anowild.serving.app import Service
+from anowild.serving.limits import ServiceLimits
 
 HERE = "http://127.0.0.1:8766"
 HOSTS = frozenset({"127.0.0.1:8766"})
@@ -28,7 +29,7 @@ def make(detector: Detector) -> Iterator[Make]:
     made = []
 
     def service(given: Detector = detector, threshold: float = 1.3, **limits: Any) -> Service:
-        made.append(Service(given, Threshold(threshold, "given"), Limits(**limits)))
+        made.append(Service(given, LimitInUse(threshold, "given"), ServiceLimits(**limits)))
         return made[-1]
 
     yield service

@@ -20,8 +20,7 @@ from anowild import api
 from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.scoring import Detector
-from anowild.scoring.saved_limit import save_limit
-from anowild.serving.app import Service, Threshold
+from anowild.serving.app import Service
 from tests.conftest import Run, tiny_settings, wait_until
 from tests.serving.conftest import (
     HERE,
@@ -209,15 +208,7 @@ def test_tiles_are_scored_as_by_the_detector_and_the_oddest_is_named(
     assert top + height > 20
 
 
-def test_threshold_is_given_or_saved_or_what_five_percent_reach(
-    make: Make, detector: Detector, model_folder: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "model"
-    detector.save(folder)
-    assert Threshold.of(folder, None) == Threshold(1.3, "default")
-    save_limit(folder, 2.25)
-    assert Threshold.of(folder, None) == Threshold(2.25, "saved")
-    assert Threshold.of(folder, 3.0) == Threshold(3.0, "given")
+def test_the_model_tells_the_threshold_and_where_it_is_from(make: Make) -> None:
     told = get(make(threshold=2.25), "/model").json()
     assert (told["threshold"], told["threshold_from"]) == (2.25, "given")
 

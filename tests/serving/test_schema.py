@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from anowild.scoring import Detector
-from anowild.serving.app import Service, Threshold
-from anowild.serving.limits import Limits
+from anowild.scoring.saved_limit import LimitInUse
+from anowild.serving.app import Service
+from anowild.serving.limits import ServiceLimits
 
 schemathesis = pytest.importorskip("schemathesis")
 
@@ -18,7 +19,7 @@ def try_all(detector: Detector, examples: int) -> set[str]:
     from hypothesis import HealthCheck, Phase, given, settings
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-    service = Service(detector, Threshold(1.3, "given"), Limits(body=1 << 16))
+    service = Service(detector, LimitInUse(1.3, "given"), ServiceLimits(body=1 << 16))
     app = service.app()
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     tried = set()

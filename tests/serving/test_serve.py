@@ -21,7 +21,7 @@ import pytest
 
 from anowild.errors import UserError
 from anowild.serving import serve
-from anowild.serving.limits import Limits
+from anowild.serving.limits import ServiceLimits
 from tests.conftest import PATIENCE, Run, wait_until
 
 
@@ -172,4 +172,4 @@ def test_weak_token_is_refused(monkeypatch: pytest.MonkeyPatch, token: str) -> N
 
 def test_limits_have_to_be_above_zero() -> None:
     with pytest.raises(UserError, match="the limit on pixels is -1"):
-        Limits(pixels=-1)
+        ServiceLimits(pixels=-1)

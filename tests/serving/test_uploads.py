@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anowild.serving.limits import Limits, Refusal
+from anowild.serving.limits import Refusal, ServiceLimits
 from anowild.serving.uploads import open_body
 from tests.serving.conftest import PNG, Make, entries, post, sentence
 
@@ -134,7 +134,7 @@ def test_pages_count_as_images(make: Make) -> None:
 @pytest.mark.parametrize("name", ["zip bomb", "huge header", "zip of many files"])
 def test_refusing_takes_no_memory(name: str) -> None:
     _, body, headers, _ = HOSTILE[name]
-    limits = Limits(images=10, unpacked=8 << 20)
+    limits = ServiceLimits(images=10, unpacked=8 << 20)
     tracemalloc.start()
     try:
         for file in open_body(body, headers["content-type"], "image", limits):
@@ -160,7 +160,7 @@ def test_zip_that_claims_less_than_it_holds_is_damaged(make: Make, pngs: list[by
 def test_entries_beyond_what_the_directory_counts_are_refused_before_it_is_read() -> None:
     crowded = zip_of(dict.fromkeys(map(str, range(1000)), b""))
     with pytest.raises(Refusal, match="more than 10 images"):
-        open_body(crowded, "application/zip", "image", Limits(images=10))
+        open_body(crowded, "application/zip", "image", ServiceLimits(images=10))
 
 
 @pytest.mark.parametrize("seed", range(15))

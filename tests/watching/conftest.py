@@ -19,7 +19,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.scoring import Detector
-from anowild.watching.watch import Options, Summary, watch
+from anowild.watching.watch import WatchOptions, WatchSummary, watch
 
 #: Seconds between looks: damaged files are tried again after ten of them.
 INTERVAL = 0.02
@@ -62,9 +62,9 @@ class Watched:
         """Write images as files with numbers as names."""
         return [put(self.folder, image, f"{first + i:04}.png") for i, image in enumerate(images)]
 
-    def once(self, **options: Any) -> Summary:
+    def once(self, **options: Any) -> WatchSummary:
         """Score what is there."""
-        return self._watch(Options(**{"interval": INTERVAL, "once": True} | options))
+        return self._watch(WatchOptions(**{"interval": INTERVAL, "once": True} | options))
 
     def start(self, prepare: Callable[[], None] = lambda: None, **options: Any) -> BaseProcess:
         """Watch in a process of its own, which calls ``prepare`` first."""
@@ -72,14 +72,14 @@ class Watched:
         def run() -> None:
             prepare()
             logging.getLogger("anowild").addHandler(logging.FileHandler(self.said))
-            self._watch(Options(**{"interval": INTERVAL} | options))
+            self._watch(WatchOptions(**{"interval": INTERVAL} | options))
 
         process = multiprocessing.get_context("fork").Process(target=run)
         process.start()
         self._processes.append(process)
         return process
 
-    def _watch(self, options: Options) -> Summary:
+    def _watch(self, options: WatchOptions) -> WatchSummary:
         return watch(self.detector, self.folder, self.out, LIMIT, options, say=self._say)
 
     def _say(self, text: str) -> None:

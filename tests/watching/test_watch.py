@@ -23,7 +23,7 @@ from anowild.scoring.drift import Drift
 from anowild.watching import watch as module
 from anowild.watching.journal import About, Journal
 from anowild.watching.table_file import TableFile
-from anowild.watching.watch import JOURNAL, Options, watch
+from anowild.watching.watch import JOURNAL, WatchOptions, watch
 from tests.conftest import tiny_settings, wait_until
 from tests.watching.conftest import INTERVAL, LIMIT, Watched, put, terminate
 
@@ -189,11 +189,12 @@ def test_another_process_and_other_options_are_refused(
     other = tmp_path / "other"
     other.mkdir()
     detector, folder, out = watched.detector, watched.folder, watched.out
-    once = Options(interval=INTERVAL, once=True)
+    once = WatchOptions(interval=INTERVAL, once=True)
+    coarse = Detector.load(model_folder, precision="bfloat16")
     for changed, sentence in (
         (lambda: watch(detector, other, out, LIMIT, once), "was begun for the folder .*camera, not"),
         (lambda: watch(detector, folder, out, 2.0, once), "with the limit 1.3, not 2"),
-        (lambda: watch(detector, folder, out, LIMIT, once, "bfloat16"), "with the precision float32"),
+        (lambda: watch(coarse, folder, out, LIMIT, once), "with the precision float32, not bfloat16"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=sentence):
             changed()
@@ -209,7 +210,7 @@ def test_another_process_and_other_options_are_refused(
 @pytest.mark.parametrize("value", [-1.0, math.nan])
 def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(UserError, match="numbers of seconds"):
-        Options(**{name: value})  # type: ignore[arg-type]
+        WatchOptions(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.parquet"])

@@ -43,17 +43,15 @@ def serve(
 
     Other machines need a token: that in ANOWILD_TOKEN, else one is drawn and printed.
     """
-    from anowild.libraries import require
+    from anowild.serving import require_libraries
 
-    for library in ("fastapi", "python_multipart", "prometheus_client"):
-        require("services", library)
-
-    from anowild.serving.limits import MIB, Limits
+    require_libraries()
+    from anowild.serving.limits import MIB, ServiceLimits
     from anowild.serving.serve import serve as run
 
-    limits = Limits(
+    limits = ServiceLimits(
         queue, images, round(body * MIB), round(bodies * MIB), round(unpacked * MIB), pixels, seconds, connections,
     )  # fmt: skip
     limit = None if threshold is None else options.limit_of(threshold, model)
     detector = options.load_detector(model, device, threads, precision)
-    run(detector, model, limit, limits, host, port)
+    run(detector, limit, limits, host, port)

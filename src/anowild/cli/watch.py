@@ -11,6 +11,13 @@ import typer
 from anowild.cli import options
 from anowild.shown import shown_limit
 
+#: Where a limit is from, in words.
+ORIGINS = {
+    "given": "as given",
+    "saved": "kept with the model",
+    "default": "as 5 % of the training images do",
+}
+
 
 def watch(
     folder: Annotated[
@@ -73,31 +80,30 @@ def watch(
     Each flagged image is printed, and can start a command or be posted to an address.
     """
     from anowild.files import for_terminal
-    from anowild.scoring import Detector
-    from anowild.scoring.saved_limit import load_limit
-    from anowild.watching.watch import Options, watch
+    from anowild.scoring.saved_limit import limit_in_use
+    from anowild.watching.watch import WatchOptions, watch
 
-    if threshold is None and load_limit(model) is not None:
-        threshold = "saved"
-    limit = Detector.threshold() if threshold is None else options.limit_of(threshold, model)
+    given = None if threshold is None else options.limit_of(threshold, model)
     detector = options.load_detector(model, device, threads, precision)
+    limit = limit_in_use(model, given)
+    origin = "saved" if threshold == "saved" else limit.origin
 
     def say(text: str) -> None:
         print(for_terminal(text), flush=True)
 
     def begun() -> None:
         # Not among the flagged images, which programs read.
-        given = {None: "as 5 % of the training images do", "saved": "kept with the model"}.get(
-            threshold, "as given"
+        text = (
+            f"watching {folder}: what scores {shown_limit(limit.score)} or more is flagged ({ORIGINS[origin]}); "
+            "Ctrl-C ends"
         )
-        text = f"watching {folder}: what scores {shown_limit(limit)} or more is flagged ({given}); Ctrl-C ends"
         print(for_terminal(text), file=sys.stderr, flush=True)
 
-    chosen = Options(interval, once, table_every, run, run_seconds, post)
-    found = watch(detector, folder, out, limit, chosen, precision, say, begun)
+    chosen = WatchOptions(interval, once, table_every, run, run_seconds, post)
+    found = watch(detector, folder, out, limit.score, chosen, say, begun)
     waiting = f", {found.waiting} files not scored yet" if found.waiting else ""
     say(
-        f"{out}: {found.scored} images scored, {found.flagged} of them flagged (score {shown_limit(limit)} or more), "
+        f"{out}: {found.scored} images scored, {found.flagged} of them flagged (score {shown_limit(limit.score)} or more), "
         f"{found.unreadable} unreadable{waiting}; {found.recorded} in the table"
     )
     for kind, count in found.undelivered.items():

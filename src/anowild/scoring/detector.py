@@ -42,7 +42,8 @@ class Detector:
         reference_images: ordinary training images; pages show them.
         checksum: of the weights, where it is known from a file.
         trained_on: hashes of the training images; None: not known.
-        folder: that it was loaded from, for messages.
+        folder: that has its files; None: it was not saved.
+        precision: of convolutions, which the views were loaded with.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Detector:
         checksum: str | None = None,
         trained_on: TrainedOn | None = None,
         folder: Path | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self.views = tuple(views)
         self.preprocess = preprocess
@@ -63,6 +65,7 @@ class Detector:
         self.reference_images = reference_images
         self.trained_on = trained_on
         self.folder = folder
+        self.precision = precision
         self._checksum = checksum
 
     @property

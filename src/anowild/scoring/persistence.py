@@ -108,6 +108,7 @@ def load(folder: Path, device: torch.device | str, precision: Precision) -> Dete
         checksum,
         hashes,
         folder,
+        precision,
     )
 
 

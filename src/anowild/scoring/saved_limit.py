@@ -1,4 +1,4 @@
-"""The limit that somebody has chosen for a model, in a small file of the model's folder."""
+"""The limit that somebody has chosen for a model, in a small file of the model's folder; and the one in use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from anowild.checked import Count, checked
 from anowild.errors import UserError
 from anowild.files import read_json, write_json
 from anowild.scoring.description import DESCRIPTION
+from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
 from anowild.scoring.thresholds import check_score
 
 log = logging.getLogger("anowild")
@@ -27,6 +28,14 @@ class SavedLimit:
     saved: str  # when, in ISO 8601, UTC
     training_images: Count | None  # None: a model that does not know how many
     model: str  # checksum of its weights
+
+
+@dataclass(frozen=True)
+class LimitInUse:
+    """The score from which images are flagged, and where it is from."""
+
+    score: float
+    origin: Literal["given", "saved", "default"]
 
 
 def save_limit(folder: Path, score: float) -> SavedLimit:
@@ -95,6 +104,25 @@ def kept_limit(folder: Path) -> float | None:
             folder / LIMIT,
         )
     return limit.score
+
+
+def limit_in_use(folder: Path | None, given: float | None = None) -> LimitInUse:
+    """Return the given limit, else the one that is kept with a model, else what 5 % of the training images reach.
+
+    Args:
+        folder: of the model; None: it has none.
+        given: by the user.
+
+    Raises:
+        UserError: as :func:`kept_limit`.
+    """
+    if given is not None:
+        check_score(given)
+        return LimitInUse(given, "given")
+    kept = None if folder is None else kept_limit(folder)
+    if kept is not None:
+        return LimitInUse(kept, "saved")
+    return LimitInUse(limit_of_share(FLAGGED_SHARE), "default")
 
 
 def _facts(folder: Path) -> tuple[str, int | None]:

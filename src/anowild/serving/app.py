@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -26,11 +25,11 @@ from anowild.errors import UserError
 from anowild.files import printable
 from anowild.reviewing.details import heat_map
 from anowild.scoring import Detector
-from anowild.scoring.saved_limit import kept_limit
+from anowild.scoring.saved_limit import LimitInUse
 from anowild.serving import answers
 from anowild.serving.access import OPEN, Access
 from anowild.serving.heatmap import base_picture, draw
-from anowild.serving.limits import Admission, Limits, Refusal, Ticket
+from anowild.serving.limits import Admission, Refusal, ServiceLimits, Ticket
 from anowild.serving.metrics import Metrics, Timed
 from anowild.serving.scorer import Scored, Scorer
 from anowild.serving.uploads import NAMELESS, ImageFile, open_body, read_body, records
@@ -48,28 +47,6 @@ AHEAD = 4
 CHUNK, CHUNK_PIXELS = 16, 1 << 22
 #: Tiles of an image that a heat map is drawn for, at most: their pictures are in memory together.
 MOST_TILES = 2048
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The score from which images are flagged, and where it is from: given, saved or default."""
-
-    score: float
-    origin: str
-
-    @staticmethod
-    def of(model: Path | None, given: float | None) -> Threshold:
-        """Return the given limit, else the one that is kept with a model, else the usual one.
-
-        Raises:
-            UserError: the kept one is damaged.
-        """
-        if given is not None:
-            return Threshold(given, "given")
-        kept = None if model is None else kept_limit(model)
-        if kept is not None:
-            return Threshold(kept, "saved")
-        return Threshold(Detector.threshold(), "default")
 
 
 @dataclass(frozen=True)
@@ -92,10 +69,10 @@ class Service:
     """
 
     def __init__(
-        self, detector: Detector, threshold: Threshold, limits: Limits | None = None
+        self, detector: Detector, threshold: LimitInUse, limits: ServiceLimits | None = None
     ) -> None:
         self.detector, self.threshold = detector, threshold
-        self.limits = limits or Limits()
+        self.limits = limits or ServiceLimits()
         self.admission = Admission(self.limits, lambda: self.scorer.pace)
         trained = detector.training_images
         self.metrics = Metrics(threshold.score, lambda: self.admission.images, trained)

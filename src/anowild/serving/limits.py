@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServiceLimits:
     """What the service takes on, at most.
 
     Raises:
@@ -60,7 +60,7 @@ class Admission:
         pace: returns the seconds that an image takes at present.
     """
 
-    def __init__(self, limits: Limits, pace: Callable[[], float]) -> None:
+    def __init__(self, limits: ServiceLimits, pace: Callable[[], float]) -> None:
         self.limits = limits
         self._pace = pace
         self.draining = False  # whether the service is being stopped, and accepts nothing more

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -24,8 +23,9 @@ from anowild.http.limits import (
 from anowild.http.listening import AnnouncedServer, host_in_url, listen
 from anowild.http.security import LOOPBACK, access_rules
 from anowild.scoring import Detector
-from anowild.serving.app import Service, Threshold
-from anowild.serving.limits import Limits
+from anowild.scoring.saved_limit import limit_in_use
+from anowild.serving.app import Service
+from anowild.serving.limits import ServiceLimits
 
 #: Environment variable that holds the token.
 TOKEN = "ANOWILD_TOKEN"
@@ -42,9 +42,8 @@ LINGER = 0.3
 
 def serve(
     detector: Detector,
-    model: Path | None = None,
     threshold: float | None = None,
-    limits: Limits | None = None,
+    limits: ServiceLimits | None = None,
     host: str = "127.0.0.1",
     port: int = 8766,
 ) -> None:
@@ -52,8 +51,8 @@ def serve(
 
     Args:
         detector: scores them.
-        model: folder of the model, which may keep a limit.
-        threshold: score from which images are flagged, in the place of that limit.
+        threshold: score from which images are flagged, in the place of the limit that is kept with the model,
+            or of what 5 % of the training images reach.
         limits: on what is accepted.
         host: address to listen on. A token is required where other machines reach it, or where the
             environment variable ``ANOWILD_TOKEN`` has one.
@@ -66,7 +65,7 @@ def serve(
     share_freed_memory()
     with listen(host, port) as listening:
         port = listening.getsockname()[1]
-        service = Service(detector, Threshold.of(model, threshold), limits)
+        service = Service(detector, limit_in_use(detector.folder, threshold), limits)
         try:
             service.scorer.warm_up()
             _collect_requests_alone()

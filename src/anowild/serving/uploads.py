@@ -19,7 +19,7 @@ from anowild.data.readers.folder import read_pages
 from anowild.data.readers.listing import is_set_aside
 from anowild.data.readers.zipped import member_content
 from anowild.files import DAMAGED_ZIP, printable
-from anowild.serving.limits import MIB, Limits, Refusal, Ticket
+from anowild.serving.limits import MIB, Refusal, ServiceLimits, Ticket
 
 MULTIPART = "multipart/form-data"
 ZIPS = ("application/zip", "application/x-zip-compressed")
@@ -38,7 +38,7 @@ class ImageFile(NamedTuple):
     read: Callable[[], bytes]
 
 
-async def read_body(request: Request, limits: Limits, ticket: Ticket) -> bytes:
+async def read_body(request: Request, limits: ServiceLimits, ticket: Ticket) -> bytes:
     """Read the body of a request, no further than it is allowed to be long.
 
     Raises:
@@ -72,7 +72,7 @@ async def read_body(request: Request, limits: Limits, ticket: Ticket) -> bytes:
     return b"".join(parts)
 
 
-def open_body(body: bytes, content_type: str, name: str, limits: Limits) -> list[ImageFile]:
+def open_body(body: bytes, content_type: str, name: str, limits: ServiceLimits) -> list[ImageFile]:
     """List the images of a body, at least one, without decoding them.
 
     Args:
@@ -108,7 +108,7 @@ def open_body(body: bytes, content_type: str, name: str, limits: Limits) -> list
     return found
 
 
-def records(files: Sequence[ImageFile], limits: Limits) -> Iterator[Record | SkippedImage]:
+def records(files: Sequence[ImageFile], limits: ServiceLimits) -> Iterator[Record | SkippedImage]:
     """Decode images one after the other; what cannot be decoded has a clause that says why.
 
     Raises:
@@ -138,13 +138,13 @@ def _pages(file: ImageFile, most_pixels: int) -> Iterator[Record | SkippedImage]
         yield SkippedImage(file.name, "it holds no image")
 
 
-def _too_many(limits: Limits) -> Refusal:
+def _too_many(limits: ServiceLimits) -> Refusal:
     return Refusal(
         413, "images", f"There are more than {limits.images} images; send fewer at a time."
     )
 
 
-def _open_zip(name: str, data: bytes, limits: Limits) -> tuple[list[ImageFile], int]:
+def _open_zip(name: str, data: bytes, limits: ServiceLimits) -> tuple[list[ImageFile], int]:
     """List the files in a zip, and the bytes that they claim to unpack to."""
     # Each entry takes hundreds of bytes of memory; some are folders or what systems add.
     if data.count(_ZIP_ENTRY) > 4 * limits.images:
@@ -181,7 +181,7 @@ def _fail(reason: str) -> bytes:
 class _Parts:
     """Callbacks of a parser of multipart/form-data: collect the files, which stay in memory."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServiceLimits) -> None:
         self._limits = limits
         self._files: list[tuple[str, bytes]] = []
         self._ended = False

@@ -71,6 +71,7 @@ def train(
         if follower is not None:
             follower.results = fitted.detector.training_info["views"]
         fitted.detector.save(out)
+        fitted.detector.folder = out
         write_suspects(out / SUSPECTS, images, fitted)
         _save_training_scores(out, fitted, images.digest)
     return fitted

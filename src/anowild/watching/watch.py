@@ -32,7 +32,6 @@ from anowild.scoring.stream import AHEAD
 from anowild.scoring.table import check_output
 from anowild.shown import shown_score
 from anowild.signals import StopRequest, stop_request
-from anowild.views.base import Precision
 from anowild.watching.arrivals import PATIENCE, Arrival, Arrivals, State
 from anowild.watching.deliveries import AT_END, Command, Deliveries, Webhook
 from anowild.watching.journal import About, Image, Journal, ScoredFile
@@ -50,7 +49,7 @@ OVER = 0.8
 
 
 @dataclass(frozen=True)
-class Options:
+class WatchOptions:
     """What may change from one run to the next.
 
     Raises:
@@ -71,7 +70,7 @@ class Options:
 
 
 @dataclass
-class Summary:
+class WatchSummary:
     """What a watch did."""
 
     scored: int = 0
@@ -87,11 +86,10 @@ def watch(
     folder: Path,
     out: Path,
     limit: float,
-    options: Options | None = None,
-    precision: Precision = "float32",
+    options: WatchOptions | None = None,
     say: Callable[[str], None] = print,
     begun: Callable[[], None] = lambda: None,
-) -> Summary:
+) -> WatchSummary:
     """Score image files as they arrive in a folder, each once, until Ctrl-C or SIGTERM.
 
     Args:
@@ -99,7 +97,6 @@ def watch(
         out: table of scores, .csv or .parquet. Beside it, a folder ``<table>.watch`` has what it is made of.
         limit: score from which images are flagged.
         options: that may change from one run to the next.
-        precision: that the detector was loaded with.
         say: is given each line for the user.
         begun: is called once nothing is left that could refuse to watch.
 
@@ -107,7 +104,7 @@ def watch(
         UserError: the folder is gone, the disk is full, another process writes the table, or it was begun with
             another model or limit.
     """
-    options = options or Options()
+    options = options or WatchOptions()
     check_output(out)
     if not is_folder(folder):
         raise UserError(f"{folder}: there is no such folder to be watched; check the path")
@@ -117,7 +114,7 @@ def watch(
             f"{out}: exists, but was not made by `anowild watch`; name a new table, or delete this one"
         )
     about = About(
-        str(absolute(folder)), detector.identity, limit, precision,
+        str(absolute(folder)), detector.identity, limit, detector.precision,
         detector.view_names, detector.cue_names, str(folder), uuid.uuid4().hex,
     )  # fmt: skip
     with ExitStack() as stack:
@@ -140,13 +137,13 @@ class _Watch:
         detector: Detector,
         folder: Path,
         table: TableFile,
-        options: Options,
+        options: WatchOptions,
         say: Callable[[str], None],
     ) -> None:
         self.detector, self.folder, self.table = detector, folder, table
         self.options, self.say = options, say
         self.journal, self.limit = table.journal, table.journal.about.limit
-        self.summary = Summary()
+        self.summary = WatchSummary()
         self.arrivals = Arrivals(folder, self._knows, PATIENCE * options.interval)
         self.values = ValueRange()
         self.drift = Drift(detector.training_images)
@@ -168,7 +165,7 @@ class _Watch:
             found.append(Deliveries(self.journal, "post", webhook, retry=True))
         return found
 
-    def run(self, stop: StopRequest) -> Summary:
+    def run(self, stop: StopRequest) -> WatchSummary:
         """Watch until a signal comes or, if asked to look once, until all is scored."""
         try:
             self._watch(stop)
