@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import anowild
 
 #: Statements in the order in which a single process runs them, and what none may have loaded by then.
 STEPS = {
@@ -44,6 +47,21 @@ def test_imports_do_not_load_what_they_do_not_need(model_folder: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == list(STEPS)
+
+
+#: Packages that have a module for each thing of a kind, as their docstrings say.
+ONE_FOR_EACH = {"cli", "data/readers", "exchange/formats", "tracking"}
+
+
+def test_docstrings_of_packages_name_all_modules() -> None:
+    source = Path(anowild.__file__).parent
+    for package in sorted(source.rglob("*/__init__.py")):
+        folder = package.parent
+        said = ast.get_docstring(ast.parse(package.read_text())) or ""
+        modules = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+        modules |= {below.parent.name for below in folder.glob("*/__init__.py")}
+        missing = sorted(name for name in modules if f"`{name}`" not in said)
+        assert not missing or str(folder.relative_to(source)) in ONE_FOR_EACH, (folder, missing)
 
 
 def test_glossary_is_sorted_and_names_files_that_exist() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.scoring import Calibration, Detector, Scores
-from anowild.scoring.explain import MOST, TERMS, one_line, reasons
+from anowild.scoring.explain import MOST, TERMS, of_line, one_line, reasons
 from anowild.views import Cue, View, gan, pixels, pretrained, transforms
 from anowild.views.base import UNUSUAL, percentage
 from anowild.views.gan import GanView, gaussian_blur, residual_heat
@@ -157,9 +157,11 @@ def test_strongest_comes_first_and_the_first_says_of_what() -> None:
     assert re.fullmatch(r"much cer than 99\.[56] %", first[1].text)
     assert re.fullmatch(r"aer than 97\.[45] %", first[2].text)
     assert one_line(first) == "; ".join(reason.text for reason in first)
+    assert of_line(one_line(first)) == [reason.text for reason in first]
     (only,) = second
     nothing = "nothing stands out by itself; most unusual: a little cer than 9[23] % of the training images"
     assert re.fullmatch(nothing, only.text)
+    assert of_line(one_line(second)) == [only.text]
     assert only.share == pytest.approx(0.93, abs=0.005)
 
 

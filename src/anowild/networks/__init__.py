@@ -1,6 +1,6 @@
-"""The three networks: generator G, discriminator D, encoder E.
+"""The three networks of the paper: generator G, discriminator D, encoder E; and two more.
 
-`efficientnet` is a fourth, which comes trained: EfficientNet-Lite0.
+`residual` has R, the network of the view `transforms`, and `efficientnet` one that comes trained, EfficientNet-Lite0.
 
 `generator` and `trunk` have the networks, `layers` their layers, `growth` the level of detail, `inputs` the
 images as they take them. `operators` has the layers' arithmetic for ``train()``, with derivatives of its

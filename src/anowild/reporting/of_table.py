@@ -26,7 +26,7 @@ from anowild.reporting.sections import Card
 from anowild.reviewing.details import seen_box, seen_text
 from anowild.reviewing.on_demand import OnDemand
 from anowild.scoring import Row, thresholds
-from anowild.scoring.explain import TERMS, Reason
+from anowild.scoring.explain import TERMS, Reason, of_line
 from anowild.scoring.partitions import LEFT_OUT, PartitionedTable
 from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
 from anowild.scoring.stream import ThresholdRule
@@ -203,7 +203,7 @@ def _card(row: Row, image: Thumbnail, training_images: int | None) -> Card:
     return Card(
         image=image,
         label="",
-        reasons=[Reason(text, "", "", "", 0.0, False) for text in row.why.split("; ")],
+        reasons=[Reason(text, "", "", "", 0.0, False) for text in of_line(row.why)],
         findings=[],
         views=[(name, shown_score(score, training_images)) for name, score in row.views.items()],
         pictures=[],

@@ -26,6 +26,7 @@ from anowild.reviewing.catalog import NotOffered, Offer
 from anowild.reviewing.on_demand import OnDemand
 from anowild.reviewing.query import Query
 from anowild.reviewing.store import Mark, consensus, tags_of
+from anowild.scoring.explain import of_line
 from anowild.scoring.partitions import PARTS, PartitionedTable
 from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
 from anowild.scoring.unlike_training import unlike_training
@@ -241,7 +242,7 @@ class TableCatalog:
         return found | {
             "name": row.path,
             "path": row.path if path is None else printable(str(path)),
-            "why": [{"text": text, "meaning": "", "view": ""} for text in row.why.split("; ")],
+            "why": [{"text": text, "meaning": "", "view": ""} for text in of_line(row.why)],
             "findings": [],
             "score": row.score,
             "shown": self._shown(row.score),

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 #: image, would be left out.
 MOST = 4
 
+#: Between the reasons of an image in the column ``why`` of tables.
+JOINT = "; "
+#: Before the one reason of an image of which nothing is unusual.
+NOTHING_STANDS_OUT = "nothing stands out by itself; most unusual: "
+
 #: The words of pages and tables, for somebody who sees them for the first time; also in docs/glossary.md.
 TERMS: Mapping[str, str] = {
     "odd image": "An image unlike the usual ones of its folder. Odd is not the same as bad: it may be dirt, a "
@@ -103,7 +108,12 @@ def reasons(
 
 def one_line(reasons: Sequence[Reason]) -> str:
     """Join the reasons of an image, as in the column ``why`` of tables."""
-    return "; ".join(reason.text for reason in reasons)
+    return JOINT.join(reason.text for reason in reasons)
+
+
+def of_line(why: str) -> list[str]:
+    """Split a column ``why`` into the texts of its reasons: the inverse of :func:`one_line`."""
+    return [why] if why.startswith(NOTHING_STANDS_OUT) else why.split(JOINT)
 
 
 def _weights(calibration: Calibration, cues: Sequence[Cue]) -> dict[str, float]:
@@ -142,7 +152,7 @@ def _of_image(
 
     unusual = [k for k in order if shares[k] >= UNUSUAL]
     chosen = _chosen(cues, unusual) if unusual else order[:1]
-    before = "" if unusual else "nothing stands out by itself; most unusual: "
+    before = "" if unusual else NOTHING_STANDS_OUT
     after, found = " of the training images", []
     for k in chosen:
         view, cue = cues[k]

@@ -2,8 +2,8 @@
 
 `base` has what every view offers, its cues and the registry; `gaussian` the reference distribution that
 distances are measured from; `batches` batches of one size; `features` the networks and vectors of the view
-`pretrained`. Each other module is one view: `gan` is the paper's detector. Fitting a view to images is a
-function of the module of the same name in `training`.
+`pretrained`; `loading` their networks from files. One module is one view: `pixels`, `transforms`, `pretrained` and
+`gan`, the paper's detector. Fitting a view to images is a function of the module of the same name in `training`.
 """
 
 from anowild.views.base import (
