@@ -410,8 +410,12 @@ def review_table(
 def marks(review: str | Path, out: str | Path) -> int:
     """Write the marks of a review to a .csv, .json or .parquet file, and return their number.
 
+    Args:
+        review: its folder, or that of what :func:`find` made.
+        out: .csv, .json or .parquet.
+
     Raises:
-        UserError: there is no review, or the file has an unknown ending or cannot be written.
+        UserError: there is no review, nothing is marked in it, or the file has an unknown ending or cannot be written.
     """
     from anowild.reviewing.export import write_marks
 
@@ -506,7 +510,7 @@ def clean(
     """Drop the images that are marked ``remove``: write what stays and what goes into a new folder, and why.
 
     Args:
-        source: folder of a review, or a table of scores with a column ``odd``.
+        source: folder of a review, or of what :func:`find` made; or a table of scores with a column ``odd``.
         out: new folder.
         how: only lists; also links to the images that stay, or copies; or ``quarantine``: the originals
             that go are moved into ``out``.
@@ -557,7 +561,7 @@ def share(
         sources: that were scored.
         to: the format, such as ``fiftyone``; docs/tools.md has all.
         out: new folder.
-        marks: folder of a review, or its marks as .csv, .json or .parquet.
+        marks: folder of a review, or of what :func:`find` made; or its marks as .csv, .json or .parquet.
         how: name the image files where they are, or put links, hard links or copies into ``out``; None:
             as the format has it. Images that are no files of their own are written as PNG.
         threshold: score from which an image is flagged; None: the table's limit, or without one, the score that

@@ -283,6 +283,31 @@ def new_part_of(out: Path) -> Path:
     return part
 
 
+def check_new(out: Path) -> None:
+    """Raise UserError if there is something in the place of a new folder."""
+    if exists(out) or out.is_symlink():
+        raise UserError(f"{out}: exists already; name a new folder")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Give a folder to write into; it becomes ``out`` at the end, and is removed if anything fails.
+
+    Raises:
+        UserError: ``out`` exists already, the disk is full, or it cannot be written.
+    """
+    part = new_part_of(out)
+    try:
+        yield part
+        check_new(out)
+        part.rename(out)
+    except OSError as error:
+        check_new(out)
+        raise as_user_error(error, out) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove files and folders that killed processes of this machine were writing in ``folder``."""
     with suppress(OSError):

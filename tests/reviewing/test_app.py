@@ -479,12 +479,13 @@ def test_the_marks_of_a_folder_are_written(
     folder = tmp_path / "review"
     shutil.copytree(scored_folder, folder)
     code, _, err = anowild("marks", folder, "-o", tmp_path / "marks.csv")
-    assert (code, "holds no review" in err) == (1, True)
+    assert (code, "holds no marks yet" in err) == (1, True)
     store = Store(folder / MARKS)
     store.mark([ReviewSession.load(folder).names[0]], "Ada", "remove")
     store.close()
     for name in ("marks.csv", "marks.json", "marks.parquet"):
         assert write_marks(folder, tmp_path / name) == 1
+        assert write_marks(folder.parent, tmp_path / name) == 1  # as of what `find` made
         assert (tmp_path / name).stat().st_size > 0
     code, _, err = anowild("marks", folder, "-o", tmp_path / "marks.txt")
     assert (code, "written as .csv" in err) == (1, True)
@@ -514,7 +515,7 @@ def test_session_rescores_changed_source_and_keeps_marks(
     Path(session.names[0]).unlink()
     session = ReviewSession.make(folder, detector, str(few))
     assert len(session) == 19
-    warn_unmatched_marks(session, store)
+    warn_unmatched_marks(session, store.marks())
     assert "1 marked images are not in this review" in caplog.text
 
 

@@ -89,6 +89,17 @@ def test_clean_threshold_removes_unmarked_images(
         assert stays == str(int(expected)), number
 
 
+def test_clean_finds_the_review_in_what_find_made(
+    anowild: Run, review_folder: Path, tmp_path: Path
+) -> None:
+    found = tmp_path / "found"
+    shutil.copytree(review_folder, found / "review")
+    for source, out in ((found, "a"), (review_folder, "b")):
+        code, _, err = anowild("clean", source, "-o", tmp_path / out, "--how", "list")
+        assert code == 0, err
+    assert log_of(tmp_path / "a") == log_of(tmp_path / "b")
+
+
 def test_clean_takes_the_limit_that_is_kept_with_a_model(
     anowild: Run, review_folder: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -161,16 +172,14 @@ def test_clean_refuses_unusable_sources_and_leaves_nothing(
     anowild(
         "score", model_folder, tmp_path / "images.npy", "-o", tmp_path / "all.csv", "--budget", "30"
     )
-    found, table = tmp_path / "found", tmp_path / "table"
-    shutil.copytree(review_folder, found / "review")
+    table = tmp_path / "table"
     table.mkdir()
     (table / "table.review.json").write_text("{}")
     left = set(tmp_path.iterdir())
     for source, options, sentence in (
         (review_folder, ["-o", here], "exists already"),
         (tmp_path / "absent", ["-o", tmp_path / "x"], "cannot be read"),
-        (here, ["-o", tmp_path / "x"], "here: is no review; give the folder review in what"),
-        (found, ["-o", tmp_path / "x"], f"is no review; give {found / 'review'}"),
+        (here, ["-o", tmp_path / "x"], "here: holds no review; start one with"),
         (table, ["-o", tmp_path / "x"], "is the review of a table, which has no images"),
         (tmp_path / "plain.csv", ["-o", tmp_path / "x"], "no column 'odd'"),
         (tmp_path / "line.csv", ["-o", tmp_path / "x"], "there is no such file in"),

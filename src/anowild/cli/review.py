@@ -55,7 +55,10 @@ def review(
 
 
 def marks(
-    out: Annotated[Path, typer.Argument(metavar="REVIEW", help="Folder of a review.")],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="REVIEW", help="Folder of a review, or what `anowild find` made."),
+    ],
     to: Annotated[
         Path,
         typer.Option("-o", "--out", metavar="FILE", help="marks.csv, .json or .parquet."),
@@ -70,7 +73,10 @@ def marks(
 def clean(
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="REVIEW", help="Folder of a review, or a table with a column odd."),
+        typer.Argument(
+            metavar="REVIEW",
+            help="Folder of a review, or what `anowild find` made; or a table with a column odd.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FOLDER", help="New folder.")

@@ -10,7 +10,8 @@ from anowild.data.spreadsheet import open_spreadsheet
 from anowild.errors import UserError
 from anowild.files import check_regular, is_folder, printable, read_json
 from anowild.libraries import parquet_library
-from anowild.reviewing.store import MARKS, VERDICTS, Mark, Store, consensus, tags_of
+from anowild.reviewing.folder import review_in
+from anowild.reviewing.store import VERDICTS, Mark, consensus, marks_in, tags_of
 
 
 def read_marks(source: Path) -> dict[str, tuple[str | None, tuple[str, ...]]]:
@@ -23,7 +24,7 @@ def read_marks(source: Path) -> dict[str, tuple[str | None, tuple[str, ...]]]:
         UserError: it is neither, cannot be read, or has no marks.
     """
     if is_folder(source):
-        marks = _of_review(source)
+        marks = marks_in(review_in(source))
     else:
         try:
             marks = [_mark(row) for row in _rows(source)]
@@ -33,17 +34,6 @@ def read_marks(source: Path) -> dict[str, tuple[str | None, tuple[str, ...]]]:
         raise UserError(f"{source}: holds no marks")
     agreed, tags = consensus(marks), tags_of(marks)
     return {image: (agreed.get(image), tuple(tags.get(image, ()))) for image in agreed | tags}
-
-
-def _of_review(folder: Path) -> list[Mark]:
-    for place in (folder, folder / "review"):  # the latter: of `anowild find`
-        if (place / MARKS).exists():
-            store = Store(place / MARKS)
-            try:
-                return store.marks()
-            finally:
-                store.close()
-    raise UserError(f"{folder}: holds no review; start one with `anowild review`")
 
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -18,7 +17,8 @@ from anowild.exchange.marks import read_marks
 from anowild.exchange.pictures import Pictures
 from anowild.exchange.places import Places
 from anowild.exchange.tables import ScoredImages
-from anowild.files import as_user_error, exists, new_part_of, printable
+from anowild.files import check_new, new_folder, printable
+from anowild.scoring.thresholds import check_score
 
 log = logging.getLogger("anowild")
 
@@ -38,19 +38,15 @@ def share(
     options = options or Options()
     target = format_of(to)
     if threshold is not None:
-        # Only here, as it imports PyTorch.
-        from anowild.scoring.thresholds import check_score
-
         check_score(threshold, "--threshold")
     how = _checked(target, how, options)
-    _check_new(out)
+    check_new(out)
     scored = ScoredImages(table, threshold)
     if marks is not None:
         _take_marks(scored, marks)
     places = Places(sources, scored)
     places.check_outside(out)
-    part = new_part_of(out)
-    try:
+    with new_folder(out) as part:
         pictures = Pictures(part, out, how, places.roots)
         if target.needs == "box":
             found = places.with_boxes()
@@ -60,12 +56,6 @@ def share(
         _check_found(scored, images, places.others)
         shared = [image for image in images if image.file is not None or image.box is not None]
         target.write(shared, part, options)
-        part.rename(out)
-    except OSError as error:
-        _check_new(out)
-        raise as_user_error(error, out) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return +Counter(  # without those that are 0
         {
             "shared": len(shared),
@@ -76,11 +66,6 @@ def share(
             "missing": len(scored.images) - len(images),
         }
     )
-
-
-def _check_new(out: Path) -> None:
-    if exists(out) or out.is_symlink():
-        raise UserError(f"{out}: exists already; name a new folder")
 
 
 def _checked(target: Format, how: How | None, options: Options) -> How:

@@ -56,7 +56,7 @@ def serve(
         if not at_once:
             job.warn_of_the_result_before()
         detector, session = finished or (job.final() if at_once else job.quick())
-        warn_unmatched_marks(session, store)
+        warn_unmatched_marks(session, store.marks())
         model = job.out / (MODEL if at_once else QUICK)
         ranking = Ranking(session, detector)
         review = Review(ranking, store, session.images.title, model, server.local)

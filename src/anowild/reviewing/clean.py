@@ -17,12 +17,13 @@ from unicodedata import normalize
 from anowild.data.readers.folder import PAGE, is_tiff
 from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import as_user_error, new_part_of, printable, write_json
+from anowild.files import check_new, new_folder, printable, write_json
 from anowild.libraries import parquet_library
 from anowild.reviewing import quarantine
-from anowild.reviewing.folder import FACTS, REVIEWED
+from anowild.reviewing.folder import REVIEWED, review_in
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
-from anowild.reviewing.store import MARKS, Store, consensus
+from anowild.reviewing.store import consensus, marks_in
+from anowild.scoring.thresholds import check_score
 from anowild.shown import shown_limit, shown_score
 
 #: Kinds of output: only lists, or also links to the images that stay, or copies of them; or the originals
@@ -47,7 +48,7 @@ def decide(source: Path, threshold: float | None) -> tuple[list[Decision], Path]
     """Decide about all images of a review, or of a table of scores with a column ``odd``.
 
     Args:
-        source: folder of a review, or a .csv or .parquet file.
+        source: folder of a review, or one that holds its folder ``review``; or a .csv or .parquet file.
         threshold: unmarked images of a review go if they have at least this score.
 
     Returns:
@@ -58,31 +59,17 @@ def decide(source: Path, threshold: float | None) -> tuple[list[Decision], Path]
         UserError: the source is neither a review nor such a table, or is damaged.
     """
     if source.is_dir():
-        _check_review(source)
-        session = ReviewSession.load(source)
-        return _of_review(session, source, threshold), session.base_dir
+        folder = review_in(source)
+        if (folder / REVIEWED).exists():
+            raise UserError(
+                f"{folder}: is the review of a table, which has no images to link; `anowild marks {folder} -o "
+                "marks.csv` writes what was marked"
+            )
+        session = ReviewSession.load(folder)
+        return _of_review(session, folder, threshold), session.base_dir
     if threshold is not None:
         raise UserError("--threshold belongs to a review; a table of scores has its own limit")
     return _of_table(source), Path.cwd()
-
-
-def _check_review(folder: Path) -> None:
-    """Check that a folder is the review of images.
-
-    Raises:
-        UserError: it is something else; the message says what to give.
-    """
-    if (folder / REVIEWED).exists():
-        raise UserError(
-            f"{folder}: is the review of a table, which has no images to link; `anowild marks {folder} -o "
-            "marks.csv` writes what was marked"
-        )
-    if not (folder / FACTS).exists():
-        below = folder / "review"
-        give = (
-            below if (below / FACTS).exists() else "the folder review in what `anowild find` made"
-        )
-        raise UserError(f"{folder}: is no review; give {give}")
 
 
 def clean(
@@ -100,12 +87,11 @@ def clean(
         UserError: as for :func:`decide`; ``out`` exists already; an image is no file, or cannot be
             copied or moved; no image would stay.
     """
-    if threshold is not None and not math.isfinite(threshold):
-        raise UserError(f"--threshold {threshold}: has to be a number")
+    if threshold is not None:
+        check_score(threshold, "--threshold")
     if how not in HOW:
         raise UserError(f"--how takes {', '.join(HOW)}, not '{how}'")
-    if out.exists():
-        raise UserError(f"{out}: exists already; name a new folder")
+    check_new(out)
     found, base_dir = decide(source, threshold)
     found = _agreed(found)
     kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
@@ -117,8 +103,7 @@ def clean(
         _check_pages(gone if how != "quarantine" else kept, sources, base_dir)
     if how == "quarantine":
         _check_links(kept, sources, base_dir)
-    part = new_part_of(out)
-    try:
+    with new_folder(out) as part:
         _write_lists(part, found)
         if how in ("links", "copies"):
             place = _link if how == "links" else shutil.copy2
@@ -128,13 +113,6 @@ def clean(
         if how == "quarantine":
             pairs = [(str(a), str(b)) for a, b in _targets(sources, Path(quarantine.QUARANTINE))]
             write_json(part / quarantine.MOVED, pairs)
-        part.rename(out)
-    except OSError as error:
-        if out.exists():
-            raise UserError(f"{out}: exists already; name a new folder") from error
-        raise as_user_error(error, out) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     if how == "quarantine":
         quarantine.move(out)
     words = {True: "stays", False: "goes", None: "in no list"}
@@ -188,17 +166,14 @@ def _check_links(kept: list[str], gone: list[Path], base_dir: Path) -> None:
 
 
 def _of_review(session: ReviewSession, folder: Path, threshold: float | None) -> list[Decision]:
-    agreed: dict[str, str] = {}
-    if (folder / MARKS).exists():
-        store = Store(folder / MARKS)
-        warn_unmatched_marks(session, store)
-        agreed = consensus(store.marks())
-        store.close()
-        if agreed and not agreed.keys() & set(session.names):
-            raise UserError(
-                f"{folder}: none of its {len(agreed)} marked images is among those that were scored last; "
-                "run `anowild review` again with the paths that the marks have"
-            )
+    marks = marks_in(folder)
+    warn_unmatched_marks(session, marks)
+    agreed = consensus(marks)
+    if agreed and not agreed.keys() & set(session.names):
+        raise UserError(
+            f"{folder}: none of its {len(agreed)} marked images is among those that were scored last; "
+            "run `anowild review` again with the paths that the marks have"
+        )
     found = []
     for name, score in zip(session.names, session.score.tolist(), strict=True):
         verdict = agreed.get(name)

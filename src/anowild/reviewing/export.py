@@ -12,8 +12,8 @@ from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable
 from anowild.libraries import parquet_library
-from anowild.reviewing.folder import table_of
-from anowild.reviewing.store import MARKS, Mark, Store, consensus
+from anowild.reviewing.folder import review_in, table_of
+from anowild.reviewing.store import Mark, consensus, marks_in
 
 #: Media types by file extension.
 FORMATS = {
@@ -106,20 +106,17 @@ def write_marks(folder: Path, path: Path) -> int:
     """Write the marks of the review in ``folder`` to a file, and return their number.
 
     Raises:
-        UserError: there is no review, or the file has an unknown extension or cannot be written.
+        UserError: there is no review, or nothing is marked in it; or the file has an unknown extension or cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise UserError(
             f"{path}: marks are written as .csv, .json or .parquet; give such an ending"
         )
-    if not (folder / MARKS).exists():
-        raise UserError(f"{folder}: holds no review; start one with `anowild review`")
-    store = Store(folder / MARKS)
-    try:
-        marks = store.marks()
-    finally:
-        store.close()
+    folder = review_in(folder)
+    marks = marks_in(folder)
+    if not marks:
+        raise UserError(f"{folder}: holds no marks yet; open it with `anowild review`")
     data = encode_marks(_said_of(folder), marks, kind)
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)

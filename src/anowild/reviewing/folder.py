@@ -10,6 +10,7 @@ from pathlib import Path
 from anowild.checked import checked
 from anowild.errors import UserError
 from anowild.files import read_json, write_json
+from anowild.reviewing.store import MARKS
 from anowild.scoring.partitions import TABLE, PartitionedTable, is_table
 
 #: Files of a review: which images and which scores; the scores; the images, unless they lie elsewhere.
@@ -18,6 +19,18 @@ FACTS, SCORES, IMAGES = "review.json", "scores.npz", "images"
 REVIEWED = "table.review.json"
 #: Why a folder cannot be used: the lock is somebody else's.
 ANOTHER_SERVER = "another server uses this folder; use or stop that server"
+
+
+def review_in(folder: Path) -> Path:
+    """Return the folder of a review: ``folder``, or ``review`` in it, as in what `anowild find` makes.
+
+    Raises:
+        UserError: neither is one.
+    """
+    for place in (folder, folder / "review"):
+        if any((place / name).exists() for name in (FACTS, REVIEWED, MARKS)):
+            return place
+    raise UserError(f"{folder}: holds no review; start one with `anowild review`")
 
 
 def write_reviewed(folder: Path, table: PartitionedTable) -> None:

@@ -65,7 +65,7 @@ def serve(
 
     with opened(folder, host, port, token) as (server, store):
         session = ReviewSession.make(folder, detector, sources, again)
-        warn_unmatched_marks(session, store)
+        warn_unmatched_marks(session, store.marks())
         ranking = Ranking(session, detector)
         review = Review(ranking, store, session.images.title, model, server.local)
         print(f"marks are kept in {folder / MARKS}", flush=True)

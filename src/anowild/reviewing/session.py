@@ -22,7 +22,7 @@ from anowild.reviewing.alike import compacted
 from anowild.reviewing.folder import FACTS, IMAGES, SCORES
 from anowild.reviewing.images import SPLIT, ReviewImages, prepare_images
 from anowild.reviewing.rerank import rerank, reranking_features
-from anowild.reviewing.store import ODD, Store
+from anowild.reviewing.store import ODD, Mark
 from anowild.scoring import Detector, Scores
 from anowild.scoring.stream import score_pass
 
@@ -286,10 +286,10 @@ def _moved_along(path: Path, before: Path, folder: Path) -> Path:
     return new / path.relative_to(old) if path.is_relative_to(old) else path
 
 
-def warn_unmatched_marks(session: ReviewSession, store: Store) -> None:
+def warn_unmatched_marks(session: ReviewSession, marks: Iterable[Mark]) -> None:
     """Log a warning if there are marks of images that are not in the session."""
     names = set(session.names)
-    unmatched = sorted({mark.image for mark in store.marks()} - names)
+    unmatched = sorted({mark.image for mark in marks} - names)
     if unmatched:
         log.warning(
             "%d marked images are not in this review (first: %s); their marks are kept but ignored; "

@@ -87,6 +87,18 @@ class Mark:
     tags: tuple[str, ...] = ()
 
 
+def marks_in(folder: Path) -> list[Mark]:
+    """Return the marks of the review in ``folder``, as :meth:`Store.marks`; none where nobody has marked anything.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    if not (folder / MARKS).exists():
+        return []
+    with closing(Store(folder / MARKS)) as store:
+        return store.marks()
+
+
 class Store:
     """Thread-safe event log of marks, by image and reviewer; each step of a reviewer can be undone.
 
