@@ -22,7 +22,9 @@ import torch
 from anowild.device import configure_process
 from anowild.settings import Settings
 from anowild.training.distributed import joined
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.networks import Networks
+from anowild.training.noise import StepNoise
+from anowild.training.step import Step
 from bench.peers import Round, alternate, serve, spread
 from bench.train import CHANNELS, RESOLUTION, settings
 

@@ -42,8 +42,8 @@ from anowild.settings import Settings
 from anowild.signals import Interrupted, exit_status
 from anowild.study import sweep, trial
 from anowild.training.fitting import fit_detector
+from anowild.training.networks import Networks
 from anowild.training.schedule import Schedule
-from anowild.training.step import Networks
 from anowild.views.base import View
 from bench.capacity import crops, rate, read
 from bench.levels import measure, schedule_hours, schedule_kimg

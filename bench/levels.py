@@ -35,9 +35,11 @@ from anowild.presets import FAST, PRESETS, preset
 from anowild.settings import Settings
 from anowild.training.cuda_graphs import GraphedStep
 from anowild.training.flops import flops_per_image
+from anowild.training.networks import Networks
+from anowild.training.noise import StepNoise
 from anowild.training.sampler import MinibatchSampler
 from anowild.training.schedule import Schedule
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.step import Step
 
 HEADER = (
     f"{'preset':16} {'lod':>4}  {'pixels':>7} {'batch':>5}  {'s/iteration':>11}  {'s/kimg':>8}  "

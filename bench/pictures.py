@@ -41,7 +41,7 @@ def draw(out: Path, preset_name: str) -> None:
     images = Path("photos")
     planted = make(images)
     job = Job(str(images), Path("found"), preset(preset_name).settings())
-    detector, session = job.finish()
+    detector, session = job.run()
     with _opened((job.out / REPORT).resolve().as_uri(), SHEET) as page:
         _save(page, out / "report.png")
     name = Path(min(path for path, kind in planted.items() if kind == OPENED)).name

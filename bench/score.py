@@ -31,7 +31,7 @@ from anowild.device import configure_process, select_device
 from anowild.scoring import Detector
 from anowild.scoring.persistence import PRECISIONS
 from anowild.settings import Settings
-from anowild.training.step import Networks
+from anowild.training.networks import Networks
 from anowild.views.gan import GanView, ScoringNetworks
 from bench.flops import Flops
 from bench.peers import Measured, alternate, serve, spread

@@ -29,7 +29,9 @@ import torch
 
 from anowild.device import configure_process, matrix_product_peak, select_device, training_dtype
 from anowild.settings import Settings
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.networks import Networks
+from anowild.training.noise import StepNoise
+from anowild.training.step import Step
 from bench.flops import Flops
 from bench.peers import Measured, alternate, serve, spread
 

@@ -102,7 +102,7 @@ def prepare(
     training, tests = listed_sources(sources), listed_sources(test)
     names = [source_name(source) for source in (*training, *tests)]
     if len(set(names)) < len(names):
-        raise UserError(f"{max(names, key=names.count)}: is given twice")
+        raise UserError(f"{max(names, key=names.count)}: is given twice; leave one out")
     on_cluster: list[ClusterSource] = []
     if engine == "ray":
         on_cluster = _open_on_cluster([*training, *tests], workers, crops)
@@ -207,7 +207,7 @@ def find(
     settings: Settings | None = None,
     device: str = "auto",
     threads: int | None = None,
-) -> None:
+) -> Detector:
     """Find the odd images in a folder: read them once, train on them, score, and write a report.
 
     The command `anowild find` does the same, and shows a page as soon as there is a first ranking.
@@ -225,7 +225,9 @@ def find(
     """
     from anowild.finding.job import Job
 
-    Job(sources, Path(out), settings or preset("laptop").settings(), device, threads).finish()
+    settings = settings or preset("laptop").settings()
+    detector, _ = Job(sources, Path(out), settings, device, threads).run()
+    return detector
 
 
 def score(
@@ -375,7 +377,10 @@ def review(
     else:
         detector, kept = Detector.load(model), model
     model_folder = None if kept is None else Path(kept)
-    serve_page(detector, sources, Path(out), host, port, again, model_folder, open_browser, token)
+    serve_page(
+        detector, sources, Path(out), host, port,
+        again=again, model=model_folder, open_browser=open_browser, token=token,
+    )  # fmt: skip
 
 
 def review_table(
@@ -404,7 +409,7 @@ def review_table(
     from anowild.reviewing.serve import serve_table
 
     folder = None if out is None else Path(out)
-    serve_table(Path(table), folder, host, port, open_browser, token)
+    serve_table(Path(table), folder, host, port, open_browser=open_browser, token=token)
 
 
 def marks(review: str | Path, out: str | Path) -> int:

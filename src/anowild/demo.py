@@ -85,7 +85,7 @@ def run_demo(
 
     job = Job(training, out / "find", settings, threads=threads)
     page = find_without_page(job)
-    detector, _ = job.final()
+    detector, _ = job.rank()
     print(f"report: {page}", flush=True)
 
     own = tuple(view for view in settings.views if view != "pretrained")

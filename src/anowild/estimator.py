@@ -24,6 +24,7 @@ from anowild.errors import UserError
 from anowild.files import read_json, write_json
 from anowild.presets import preset
 from anowild.scoring import Detector
+from anowild.scoring.scores import USUAL_LIMIT
 from anowild.settings import Settings
 from anowild.training.fitting import fit_detector
 
@@ -125,8 +126,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.detector_ = fitted.detector
         self.decision_scores_ = fitted.training.score
         if self.contamination == "auto":
-            limit = fitted.detector.threshold()
-            self.threshold_, self.offset_ = limit, -limit
+            self.threshold_, self.offset_ = USUAL_LIMIT, -USUAL_LIMIT
         else:
             share = 100 * float(self.contamination)
             self.threshold_ = float(np.percentile(self.decision_scores_, 100 - share))

@@ -91,8 +91,22 @@ def as_user_error(error: Exception, path: Path) -> Exception:
             "(the file is as it was before)"
         )
     if isinstance(error, OSError):
-        return UserError(f"{path}: cannot be written ({error.strerror or error})")
+        return unwritable(path, error)
     return error
+
+
+def unwritable(path: object, error: OSError) -> UserError:
+    """Return the error for a file or folder that the system does not let be written."""
+    reason = error.strerror or error
+    return UserError(
+        f"{path}: cannot be written ({reason}); check the path and who may write there"
+    )
+
+
+def unreadable(path: object, error: OSError) -> UserError:
+    """Return the error for a file or folder that the system does not let be read."""
+    reason = error.strerror or error
+    return UserError(f"{path}: cannot be read ({reason}); check the path and who may read it")
 
 
 def check_place(path: Path) -> None:
@@ -196,9 +210,11 @@ def read_json(path: Path) -> Any:
                 raise UserError(f"{path}: is damaged, larger than any such file can be")
             return json.loads(file.read().decode("utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is damaged, not valid JSON ({error})") from error
+        raise UserError(
+            f"{path}: is damaged, not valid JSON ({error}); copy it again, or make anew what it belongs to"
+        ) from error
 
 
 def read_tensors(
@@ -238,7 +254,7 @@ def exclusive_lock(folder: Path, otherwise: str, patience: float = 0.0) -> Itera
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise unwritable(folder, error) from error
     with lock:
         end = time.monotonic() + patience
         while True:

@@ -450,7 +450,7 @@ class Settings:
         for name in changes:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
+                hint = f"; did you mean '{near[0]}'?" if near else "; `anowild settings` lists them"
                 raise UserError(f"there is no setting '{name}'{hint}")
         parsed = {name: _parse(name, value) for name, value in changes.items()}
         return dataclasses.replace(self, **parsed)

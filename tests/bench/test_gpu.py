@@ -15,7 +15,7 @@ import torch
 
 from anowild.device import select_device
 from anowild.presets import preset
-from anowild.training.step import Networks
+from anowild.training.networks import Networks
 from bench import gpu
 from bench.levels import measure, schedule_hours, schedule_kimg
 

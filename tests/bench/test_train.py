@@ -11,7 +11,7 @@ import torch
 
 from anowild.presets import FAST
 from anowild.training.flops import flops_per_image
-from anowild.training.step import Networks
+from anowild.training.networks import Networks
 from bench import train
 from bench.peers import Measured, Round, alternate
 

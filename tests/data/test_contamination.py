@@ -10,7 +10,7 @@ import pytest
 from anowild.api import contaminate as contaminate_set
 from anowild.api import prepare
 from anowild.arrays import Array
-from anowild.data import ImageSet, PackedSet, contaminate, open_all
+from anowild.data import ImageSet, PackedSet, inject_anomalies, open_all
 from anowild.data.contamination import PROTOCOLS, draw
 from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
@@ -37,12 +37,12 @@ def test_contamination_follows_the_paper_s_rule(rate: float, count: int) -> None
     normal = np.zeros((200, 1, 2, 2), np.uint8)
     odd = np.arange(60, dtype=np.uint8).reshape(-1, 1, 1, 1)
     odd = np.broadcast_to(odd + 100, (60, 1, 2, 2))
-    images, facts = contaminate(normal, odd, rate, seed=4)
+    images, facts = inject_anomalies(normal, odd, rate, seed=4)
     assert len(images) == 200 + count
     assert facts.indices == np.flatnonzero(images[:, 0, 0, 0]).tolist()
     assert len(np.unique(images[facts.indices], axis=0)) == count
     assert abs(count / len(images) - rate) < 0.01
-    again, _ = contaminate(normal, odd, rate, seed=4)
+    again, _ = inject_anomalies(normal, odd, rate, seed=4)
     assert np.array_equal(images, again)
 
 

@@ -171,12 +171,12 @@ def test_what_is_done_is_shown_at_once(
 def test_marks_outlive_new_images(photos: Path, tmp_path: Path, digits: Array) -> None:
     out = tmp_path / "out"
     settings = tiny_settings(views=("pixels",))
-    detector, session = Job(str(photos), out, settings).finish()
+    detector, session = Job(str(photos), out, settings).run()
     store = Store(out / REVIEW / MARKS)
     store.mark([session.names[3]], "Ada", "remove")
     store.close()
     Image.fromarray(digits[130]).save(photos / "new.png")
-    again, session = Job(str(photos), out, settings).finish()
+    again, session = Job(str(photos), out, settings).run()
     assert len(session) == 121
     assert again.checksum != detector.checksum
     (mark,) = Store(out / REVIEW / MARKS).marks()
@@ -188,7 +188,7 @@ def test_the_table_has_the_scores_of_what_was_fitted_without_the_image(
     photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    _, session = Job(str(photos), out, tiny_settings(views=("transforms", "pixels"))).finish()
+    _, session = Job(str(photos), out, tiny_settings(views=("transforms", "pixels"))).run()
     with (out / MODEL / "suspects.csv").open(newline="") as file:
         suspects = {row["path"]: float(row["score"]) for row in csv.DictReader(file)}
     assert suspects == {
@@ -201,9 +201,9 @@ def test_the_page_learns_from_the_network_where_none_is_pretrained(
     photos: Path, tmp_path: Path
 ) -> None:
     job = Job(str(photos), tmp_path / "out", tiny_settings(views=("transforms", "pixels")))
-    _, session = job.quick()
+    _, session = job.rank_quickly()
     assert session.features.shape == (120, descriptor_count(1, 16))
-    detector, session = job.final()
+    detector, session = job.rank()
     both = [features_of([view], job.pictures.squares) for view in detector.views]
     assert np.array_equal(session.features, compacted(np.concatenate(both, axis=1)))
 
@@ -212,9 +212,9 @@ def test_a_model_that_was_not_written_to_its_end_is_made_again(
     photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out, settings = tmp_path / "out", tiny_settings(views=("transforms", "pixels"))
-    _, session = Job(str(photos), out, settings).finish()
+    _, session = Job(str(photos), out, settings).run()
     (out / MODEL / TRAINING_SCORES).unlink()
-    _, again = Job(str(photos), out, settings).finish()
+    _, again = Job(str(photos), out, settings).run()
     assert "training_scores.safetensors: cannot be used" in caplog.text
     assert "the model is made again" in caplog.text
     assert np.array_equal(again.score, session.score)
@@ -222,12 +222,12 @@ def test_a_model_that_was_not_written_to_its_end_is_made_again(
 
 def test_a_model_of_a_later_version_stays(photos: Path, tmp_path: Path) -> None:
     out, settings = tmp_path / "out", tiny_settings(views=("pixels",))
-    Job(str(photos), out, settings).finish()
+    Job(str(photos), out, settings).run()
     description = out / MODEL / "model.json"
     later = json.loads(description.read_text()) | {"format": 99}
     description.write_text(json.dumps(later))
     with pytest.raises(UserError, match=r"model\.json: was written by a later version"):
-        Job(str(photos), out, settings).finished()
+        Job(str(photos), out, settings).ranked_before()
     assert json.loads(description.read_text()) == later
 
 
@@ -244,30 +244,30 @@ def test_a_view_that_failed_is_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr("anowild.training.pretrained.extractor_of", not_installed)
         patched.setattr("anowild.finding.job.extractor_of", not_installed)
-        detector, _ = Job(str(photos), out, settings).finish()
+        detector, _ = Job(str(photos), out, settings).run()
         assert detector.view_names == ("pixels",)
-        assert Job(str(photos), out, settings).finished()
+        assert Job(str(photos), out, settings).ranked_before()
     rng = np.random.default_rng(0)
     np.save(vectors, rng.normal(size=(120, 4)))
-    assert not Job(str(photos), out, settings).finished()
-    detector, session = Job(str(photos), out, settings).finish()
+    assert not Job(str(photos), out, settings).ranked_before()
+    detector, session = Job(str(photos), out, settings).run()
     assert "pretrained" in detector.view_names
-    assert Job(str(photos), out, settings).finished()
+    assert Job(str(photos), out, settings).ranked_before()
     # Other vectors are another model.
     odd = rng.normal(size=(120, 4))
     odd[50] += 100
     np.save(vectors, odd)
     os.utime(vectors, (time.time() + 1, time.time() + 1))
-    _, session = Job(str(photos), out, settings).finish()
+    _, session = Job(str(photos), out, settings).run()
     assert session.scores.views["pretrained"].argmax() == 50
 
 
 def test_another_seed_is_another_ranking(photos: Path, tmp_path: Path) -> None:
     """The weights of the view are the same, how it is calibrated is not."""
     settings = [tiny_settings(views=("pixels",), seed=seed) for seed in (0, 1)]
-    first, _ = Job(str(photos), tmp_path / "out", settings[0]).finish()
-    second, session = Job(str(photos), tmp_path / "out", settings[1]).finish()
-    _, fresh = Job(str(photos), tmp_path / "fresh", settings[1]).finish()
+    first, _ = Job(str(photos), tmp_path / "out", settings[0]).run()
+    second, session = Job(str(photos), tmp_path / "out", settings[1]).run()
+    _, fresh = Job(str(photos), tmp_path / "fresh", settings[1]).run()
     assert first.checksum == second.checksum
     assert np.array_equal(session.score, fresh.score)
 
@@ -277,7 +277,7 @@ def test_what_a_run_did_not_come_to_write_is_written(
 ) -> None:
     out, settings = tmp_path / "out", tiny_settings(views=("transforms", "pixels"))
     job = Job(str(photos), out, settings)
-    job.final()
+    job.rank()
     assert not (out / REPORT).exists()
     monkeypatch.setattr(
         "anowild.reviewing.serve.Server.run", lambda self, review, open_browser: None
@@ -421,7 +421,7 @@ def test_a_damaged_data_set_is_made_again_or_says_how(photos: Path, tmp_path: Pa
 
 def test_brightness_of_originals_is_in_levels_of_255(photos: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(photos / "white.png")
-    _, session = Job(str(photos), tmp_path / "out", tiny_settings(views=("pixels",))).finish()
+    _, session = Job(str(photos), tmp_path / "out", tiny_settings(views=("pixels",))).run()
     assert session.images.brightness[0] == 0
     assert session.images.brightness[-1] == 255
     black, white = (session.numbers[str(photos / name)] for name in ("000.png", "white.png"))
@@ -434,13 +434,13 @@ def test_a_limit_outlives_new_images_and_is_that_of_the_report(
 ) -> None:
     out, settings = tmp_path / "out", tiny_settings(views=("pixels",))
     job = Job(str(photos), out, settings)
-    job.finish()
-    assert job.left()
+    job.run()
+    assert job.results_are_current()
     save_limit(out / MODEL, 0.77)
     os.utime(out / REPORT, (0, 0))
-    assert not job.left()
+    assert not job.results_are_current()
     (photos / "003.png").unlink()
-    Job(str(photos), out, settings).finish()
+    Job(str(photos), out, settings).run()
     kept = load_limit(out / MODEL)
     assert kept is not None
     assert kept.score == 0.77
@@ -451,7 +451,7 @@ def test_few_images_are_ranked_by_the_views_that_can(photos: Path, tmp_path: Pat
     for path in sorted(photos.glob("*.png"))[10:]:
         path.unlink()
     settings = tiny_settings(views=("gan", "transforms", "pixels"))
-    detector, session = Job(str(photos), tmp_path / "out", settings).finish()
+    detector, session = Job(str(photos), tmp_path / "out", settings).run()
     assert detector.view_names == ("pixels",)
     assert len(session) == 10
 
@@ -459,7 +459,7 @@ def test_few_images_are_ranked_by_the_views_that_can(photos: Path, tmp_path: Pat
 def test_a_training_that_is_stopped_by_others_says_so(photos: Path, tmp_path: Path) -> None:
     settings = tiny_settings(views=("transforms", "pixels"), transforms_kimg=500, transforms_maps=2)
     job = Job(str(photos), tmp_path / "out", settings, threads=1)
-    detector, session = job.quick()
+    detector, session = job.rank_quickly()
     review = Review(Ranking(session, detector), Store(tmp_path / MARKS), "photos")
     state = tmp_path / "out" / MODEL / "training" / "transforms" / "0" / "state.safetensors"
     with Training(job, review) as training:
@@ -476,7 +476,7 @@ def test_a_training_that_fails_leaves_the_first_ranking(
 ) -> None:
     out = tmp_path / "out"
     job = Job(str(photos), out, tiny_settings(views=("transforms", "pixels")))
-    detector, session = job.quick()
+    detector, session = job.rank_quickly()
     review = Review(Ranking(session, detector), Store(tmp_path / MARKS), "photos")
     monkeypatch.setattr("anowild.finding.serve.MODULE", "anowild.no_such_module")
     with Training(job, review):
@@ -555,7 +555,7 @@ def test_result_is_named_after_the_images(
 
 
 def test_session_moves_with_its_folder(photos: Path, tmp_path: Path) -> None:
-    Job(str(photos), tmp_path / "out", tiny_settings(views=("pixels",))).finish()
+    Job(str(photos), tmp_path / "out", tiny_settings(views=("pixels",))).run()
     os.rename(tmp_path / "out", tmp_path / "moved")  # noqa: PTH104
     session = ReviewSession.load(tmp_path / "moved" / REVIEW)
     assert np.isfinite(session.score).all()
@@ -583,7 +583,7 @@ def test_plan_names_what_a_training_reports(
     job = Job(str(photos), tmp_path / "out", settings, threads=1)
     plan = job.plan(settings)
     assert bool(plan[1]) == (sample < 120)
-    _, session = job.final()
+    _, session = job.rank()
     assert session.features.shape == (120, 4)  # of `pretrained`, not of another view
     planned = {name for parts in plan for name in parts}
     assert planned <= ended

@@ -40,7 +40,7 @@ def ranking(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ranking, dict[str
     folder = tmp_path_factory.mktemp("photographs")
     planted = make(folder / "photos")
     settings = tiny_settings(views=("pixels",), resolution=64)
-    detector, session = Job(str(folder / "photos"), folder / "out", settings).finish()
+    detector, session = Job(str(folder / "photos"), folder / "out", settings).run()
     return Ranking(session, detector), {
         str(folder / "photos" / name): kind for name, kind in planted.items()
     }

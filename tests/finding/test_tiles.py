@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ranked(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ranking]:
     out = tmp_path_factory.mktemp("found") / "out"
-    detector, session = Job(str(folder), out, SETTINGS).finish()
+    detector, session = Job(str(folder), out, SETTINGS).run()
     return out, Ranking(session, detector)
 
 
@@ -118,7 +118,7 @@ def test_the_page_shows_the_oddest_tile_and_a_map_of_all(ranked: tuple[Path, Ran
 
 def test_a_heat_map_lays_the_maps_of_tiles_over_the_picture(folder: Path, tmp_path: Path) -> None:
     settings = SETTINGS.replace(views="gan", kimg=0.3, initial_resolution=None)
-    detector, session = Job(str(folder), tmp_path / "out", settings).finish()
+    detector, session = Job(str(folder), tmp_path / "out", settings).run()
     heat = details.heat_of(Ranking(session, detector), ODD)
     assert heat is not None
     assert heat.shape == (48, 48)
@@ -129,7 +129,7 @@ def test_a_heat_map_lays_the_maps_of_tiles_over_the_picture(folder: Path, tmp_pa
 
 
 def test_the_same_command_finds_everything_done(folder: Path, ranked: tuple[Path, Ranking]) -> None:
-    detector, session = Job(str(folder), ranked[0], SETTINGS).finish()
+    detector, session = Job(str(folder), ranked[0], SETTINGS).run()
     assert detector.checksum == ranked[1].detector.checksum
     assert np.array_equal(session.score, ranked[1].session.score)
     assert session.tile(ODD) == ranked[1].session.tile(ODD)

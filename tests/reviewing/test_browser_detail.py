@@ -217,7 +217,7 @@ def test_tiles_of_a_large_image(browser: Browser, photos: Scene, tmp_path: Path)
     settings = tiny_settings(views=("gan", "pixels"), kimg=0.3, initial_resolution=None, tiles=250)
     summer = photos.images / "summer"
     sources = [str(path) for path in (*sorted(summer.glob("large-*")), *sorted(summer.glob("03*")))]
-    detector, session = Job(sources, tmp_path / "out", settings, threads=1).finish()
+    detector, session = Job(sources, tmp_path / "out", settings, threads=1).run()
     store = Store(tmp_path / MARKS)
     review = Review(Ranking(session, detector), store, "photos")
     with served(review) as url, new_page(browser, url, viewport=DESKTOP) as page:

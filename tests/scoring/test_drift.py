@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anowild.scoring.drift import FEWEST, WINDOW, Drift
+from anowild.scoring.drift import FEWEST, OVER, WINDOW, Drift
 
 
 def scores(shares: np.ndarray) -> np.ndarray:
@@ -61,3 +61,20 @@ def test_the_window_forgets_and_is_kept() -> None:
     again = Drift(window=60)
     again.add(drift.scores)
     assert again.distance() == drift.distance()
+
+
+def test_beginning_and_end_are_told_once_and_nothing_near_the_limit() -> None:
+    drift = Drift()
+    usual = scores((np.arange(WINDOW) + 0.5) / WINDOW)
+    assert drift.follow(usual) is None
+    told = drift.follow(np.full(WINDOW, 5.0))
+    assert told is not None
+    assert "not like the training images any more" in told
+    assert drift.follow(np.full(WINDOW, 5.0)) is None
+    # Shares of which the largest is 1 - d lie at a distance of d.
+    near = scores((np.arange(WINDOW) + 0.5) / WINDOW * (1 - drift.limit() * (1 + OVER) / 2))
+    assert drift.follow(near) is None
+    assert drift.warning() is None
+    assert drift.drifted
+    assert drift.follow(usual) == f"the last {WINDOW} images are like the training images again"
+    assert not drift.drifted

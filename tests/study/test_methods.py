@@ -20,7 +20,7 @@ from anowild.training import fitting
 from anowild.training.fitting import fit_detector
 from anowild.training.gan import anomaly_scorer, view_of
 from anowild.training.loop import train_gan
-from anowild.training.step import Networks
+from anowild.training.networks import Networks
 from anowild.views.gan import GanView
 from tests.conftest import SHARED, tiny_settings
 

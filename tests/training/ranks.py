@@ -27,7 +27,9 @@ from anowild.signals import Interrupted
 from anowild.training import transforms
 from anowild.training.distributed import World, joined
 from anowild.training.loop import Trained, train_gan
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.networks import Networks
+from anowild.training.noise import StepNoise
+from anowild.training.step import Step
 
 CPU = torch.device("cpu")
 #: Iterations, and images for each process: two groups of minibatch stddev, one of them for half the penalty.

@@ -19,8 +19,9 @@ from anowild.data import ImageSet
 from anowild.errors import UserError
 from anowild.training import checkpoint
 from anowild.training.loop import train_gan
+from anowild.training.networks import Networks
 from anowild.training.robust import Suspects
-from anowild.training.step import Networks, Step
+from anowild.training.step import Step
 from anowild.training.tick_log import TickLog
 from anowild.training.transforms import STATE
 from anowild.training.transforms import train as train_transforms

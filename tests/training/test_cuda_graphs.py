@@ -15,7 +15,9 @@ from anowild.data import ImageSet
 from anowild.settings import Settings
 from anowild.training.cuda_graphs import GraphedStep, Report, Run
 from anowild.training.loop import train_gan
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.networks import Networks
+from anowild.training.noise import StepNoise
+from anowild.training.step import Step
 from tests.conftest import tiny_settings
 
 

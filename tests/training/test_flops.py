@@ -9,7 +9,9 @@ import torch
 
 from anowild.networks import Generator
 from anowild.training.flops import encoder_flops_per_image, flops_per_image, forward_flops
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.networks import Networks
+from anowild.training.noise import StepNoise
+from anowild.training.step import Step
 from bench.flops import Flops
 from tests.conftest import tiny_settings
 

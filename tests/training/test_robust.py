@@ -14,8 +14,8 @@ from anowild import api
 from anowild.data import ImageSet
 from anowild.training.gan import anomaly_scorer
 from anowild.training.loop import train_gan
+from anowild.training.networks import Networks
 from anowild.training.robust import Suspects, estimate_anomaly_rate, is_reassessment_due
-from anowild.training.step import Networks
 from tests.conftest import tiny_settings
 
 ROBUST = {"robust": True, "initial_resolution": None, "kimg": 0.8, "tick_kimg": 0.1}

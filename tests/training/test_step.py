@@ -15,8 +15,9 @@ from anowild.training.losses import (
     generator_loss,
     penalized_count,
 )
-from anowild.training.networks import ema_update
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.networks import Networks, ema_update
+from anowild.training.noise import StepNoise
+from anowild.training.step import Step
 from tests.conftest import tiny_settings
 
 

@@ -53,7 +53,7 @@ def find(
     )
     job = Job(sources, out or _named_after(sources[0]), settings, device, threads)
     if not report:
-        serve(job, host, port, browser, token)
+        serve(job, host, port, open_browser=browser, token=token)
         return
     print(f"report: {find_without_page(job)}")
 

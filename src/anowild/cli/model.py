@@ -321,14 +321,13 @@ def _print_summary(
         limit: from which images are flagged; None: none was asked for.
         say: prints a line.
     """
-    from anowild.scoring import Detector
+    from anowild.scoring.scores import USUAL_LIMIT
 
-    usual = Detector.threshold()
     where = "" if file is None else f"{file}: "
     new = "" if len(scores) == images else f", {len(scores)} of them new"
     among = " of the new" if new else ""
     told = (
-        f"; {100 * (scores >= usual).mean():.1f} %{among} score {usual:.2f} or more "
+        f"; {100 * (scores >= USUAL_LIMIT).mean():.1f} %{among} score {USUAL_LIMIT:.2f} or more "
         "(5 % of the training images do)"
         if len(scores)
         else ""

@@ -11,7 +11,7 @@ what is blurred, dark or there twice. `value_range` and `overlap` warn of values
 images that are read twice.
 """
 
-from anowild.data.contamination import Contamination, contaminate
+from anowild.data.contamination import Contamination, inject_anomalies
 from anowild.data.dataset.format import PackedSet
 from anowild.data.image_set import ImageSet, ImageStream, choose_preprocess, open_all
 from anowild.data.preprocessing import Preprocess
@@ -23,6 +23,6 @@ __all__ = [
     "PackedSet",
     "Preprocess",
     "choose_preprocess",
-    "contaminate",
+    "inject_anomalies",
     "open_all",
 ]

@@ -91,7 +91,7 @@ def draw(normal: int, anomalous: int, rate: float, seed: int) -> Array:
     return np.random.default_rng(seed).permutation(anomalous)[:count]
 
 
-def contaminate(
+def inject_anomalies(
     normal: Array, anomalous: Array, rate: float, seed: int
 ) -> tuple[Array, Contamination]:
     """Append drawn anomalies to normal images.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anowild.errors import UserError
+from anowild.files import unwritable
 from anowild.progress import bar
 
 _CHUNK = 1 << 18
@@ -193,7 +194,7 @@ def _explained(error: Exception, item: Item, path: Path) -> UserError:
             f"{by_hand}"
         )
     if isinstance(error, OSError) and error.filename is not None:
-        return UserError(f"{error.filename}: cannot be written ({error.strerror or error})")
+        return unwritable(error.filename, error)
     cause = getattr(error, "reason", error)
     reason = getattr(cause, "strerror", None) or cause or type(error).__name__
     return UserError(

@@ -46,7 +46,7 @@ class LabelFile:
                 data = file.read()
         except OSError as error:
             raise UserError(
-                f"{source}: cannot be read as a file of labels ({error.strerror})"
+                f"{source}: cannot be read as a file of labels ({error.strerror}); check the path"
             ) from error
         #: Hash of the file and its name.
         self.digest = hashlib.blake2b(os.fsencode(source) + data, digest_size=16).hexdigest()

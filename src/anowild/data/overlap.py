@@ -31,7 +31,7 @@ def check_overlap(sources: Sequence[object], readers: Sequence[ImageSource]) -> 
         real = os.path.realpath(source)
         if real in seen:
             other = f", as {seen[real]}" if seen[real] != str(source) else ""
-            raise UserError(f"{source}: is given twice{other}")
+            raise UserError(f"{source}: is given twice{other}; leave one out")
         seen[real] = str(source)
         if isinstance(reader, FolderReader):
             folders[real] = reader

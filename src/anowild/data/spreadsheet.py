@@ -137,7 +137,9 @@ def open_spreadsheet(path: Path, needed: Sequence[str], what: str) -> Iterator[S
             yield Spreadsheet(path, file, needed)
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read as {what} ({reason})") from error
+        raise UserError(
+            f"{path}: cannot be read as {what} ({reason}); check the file, or make it again"
+        ) from error
 
 
 def write_spreadsheet(

@@ -13,6 +13,7 @@ from anowild.errors import UserError
 from anowild.evaluation.labels import UNKNOWN, LabelCollector, Labels, counts
 from anowild.evaluation.metrics import Quality, qualities
 from anowild.scoring import Detector, Table
+from anowild.scoring.scores import USUAL_LIMIT
 from anowild.scoring.stream import open_stream, score_pass
 
 
@@ -47,7 +48,7 @@ def evaluate(
             "an evaluation needs normal images (0) and anomalies (1)"
         )
     if threshold is None:
-        threshold = Detector.threshold()
+        threshold = USUAL_LIMIT
     normal, anomalous = counts(truth)
     return Evaluation(
         qualities(scores.columns(), truth, threshold),

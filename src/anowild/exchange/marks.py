@@ -29,9 +29,11 @@ def read_marks(source: Path) -> dict[str, tuple[str | None, tuple[str, ...]]]:
         try:
             marks = [_mark(row) for row in _rows(source)]
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            raise UserError(f"{source}: cannot be read as marks of a review ({error!r})") from error
+            raise UserError(
+                f"{source}: cannot be read as marks of a review ({error!r}); write them again with `anowild marks`"
+            ) from error
     if not marks:
-        raise UserError(f"{source}: holds no marks")
+        raise UserError(f"{source}: holds no marks; mark images with `anowild review` first")
     agreed, tags = consensus(marks), tags_of(marks)
     return {image: (agreed.get(image), tuple(tags.get(image, ()))) for image in agreed | tags}
 

@@ -14,6 +14,7 @@ from anowild.errors import UserError
 from anowild.exchange.formats.base import SharedImage
 from anowild.files import check_regular, printable
 from anowild.libraries import parquet_library
+from anowild.scoring.scores import USUAL_LIMIT
 
 log = logging.getLogger("anowild")
 
@@ -51,7 +52,9 @@ class ScoredImages:
                     threshold = _usual_limit(path)
                 self.images.append(_image(row, threshold))
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            raise UserError(f"{path}: cannot be read as a table of scores ({error})") from error
+            raise UserError(
+                f"{path}: cannot be read as a table of scores ({error}); make it again with `anowild score`"
+            ) from error
         if unread:
             log.warning(
                 "%s: %d images without a score, which could not be read, are left out", path, unread
@@ -82,15 +85,12 @@ class ScoredImages:
 
 
 def _usual_limit(path: Path) -> float:
-    from anowild.scoring import Detector  # only here, as it imports PyTorch
-
-    limit = Detector.threshold()
     log.warning(
         "%s: has no limit, so images that score %.2f or more are flagged, as 5 %% of the training images do; "
         "--threshold sets another",
-        path, limit,
+        path, USUAL_LIMIT,
     )  # fmt: skip
-    return limit
+    return USUAL_LIMIT
 
 
 def _image(row: Mapping[str, Any], threshold: float | None) -> SharedImage:

@@ -22,6 +22,7 @@ from anowild.libraries import require
 from anowild.portable.facts import METADATA, PIXELS, Facts
 from anowild.scoring import Detector
 from anowild.scoring.saved_limit import kept_limit
+from anowild.scoring.scores import USUAL_LIMIT
 from anowild.version import VERSION
 
 #: Version of the set of operators of an ONNX file.
@@ -92,7 +93,7 @@ def facts_of(detector: Detector, pixels: str | None = None) -> Facts:
         checksum=detector.checksum,
         pixels=pixels or usual,
         preprocess=p.to_json(),
-        threshold=Detector.threshold() if limit is None else limit,
+        threshold=USUAL_LIMIT if limit is None else limit,
         views=detector.view_names,
         cues=detector.cue_names,
         training_images=detector.training_images,

@@ -172,7 +172,7 @@ class Job:
         """Whether nothing is left to train after the first ranking."""
         return self.quick_settings.views == self.settings.views
 
-    def quick(self) -> tuple[Detector, ReviewSession]:
+    def rank_quickly(self) -> tuple[Detector, ReviewSession]:
         """Rank by the views that train no network, or return the ranking that was made before."""
         try:
             return self._ranked(QUICK, self.quick_settings)
@@ -182,12 +182,12 @@ class Job:
                 raise
             return self._ranked(QUICK, pixels)
 
-    def finished(self) -> tuple[Detector, ReviewSession] | None:
+    def ranked_before(self) -> tuple[Detector, ReviewSession] | None:
         """Return the final ranking where its model is there, made with these settings from these images."""
         made = self._made(MODEL, self.settings)
         return None if made is None else (made[0], self._session(*made, features=None))
 
-    def final(self) -> tuple[Detector, ReviewSession]:
+    def rank(self) -> tuple[Detector, ReviewSession]:
         """Rank by all views, or return the ranking that was made before.
 
         Raises:
@@ -276,7 +276,7 @@ class Job:
         )  # fmt: skip
         return found["features"]
 
-    def leave(self, detector: Detector, session: ReviewSession) -> None:
+    def write_results(self, detector: Detector, session: ReviewSession) -> None:
         """Write the table of scores and the report, with the limit that is kept with the model."""
         from anowild.reporting.page import write_review_report
 
@@ -289,7 +289,7 @@ class Job:
         rule = None if kept is None else FixedScore(kept.score)
         write_review_report(detector, session, self.out / REPORT, self.out / MODEL, rule)
 
-    def left(self) -> bool:
+    def results_are_current(self) -> bool:
         """Return whether table and report are there: of the final model, its kept limit, and the images as named."""
         read = [self.out / MODEL / DESCRIPTION, self.packed.path / IMAGES_DESCRIPTION]
         read += [path for path in [self.out / MODEL / LIMIT] if path.exists()]
@@ -306,7 +306,7 @@ class Job:
                 self.out, " and ".join(before),
             )  # fmt: skip
 
-    def finish(self) -> tuple[Detector, ReviewSession]:
+    def run(self) -> tuple[Detector, ReviewSession]:
         """Do everything without a page in between.
 
         Raises:
@@ -314,8 +314,8 @@ class Job:
             Interrupted: by Ctrl-C or SIGTERM; the same job goes on.
         """
         with exclusive_lock(self.out / REVIEW, ANOTHER_SERVER):
-            detector, session = self.final()
-            self.leave(detector, session)
+            detector, session = self.rank()
+            self.write_results(detector, session)
             return detector, session
 
     def announcement(self) -> list[str]:

@@ -30,6 +30,7 @@ def serve(
     job: Job,
     host: str = "127.0.0.1",
     port: int = 8765,
+    *,
     open_browser: bool = True,
     token: bool = True,
 ) -> None:
@@ -49,19 +50,19 @@ def serve(
     with opened(job.out / REVIEW, host, port, token) as (server, store):
         for line in job.announcement():
             print(for_terminal(line), flush=True)
-        finished = job.finished()
+        finished = job.ranked_before()
         if finished is None:
             print(_plan(job), flush=True)
         at_once = finished is not None or job.is_quick
         if not at_once:
             job.warn_of_the_result_before()
-        detector, session = finished or (job.final() if at_once else job.quick())
+        detector, session = finished or (job.rank() if at_once else job.rank_quickly())
         warn_unmatched_marks(session, store.marks())
         model = job.out / (MODEL if at_once else QUICK)
         ranking = Ranking(session, detector)
         review = Review(ranking, store, session.images.title, model, server.local)
-        if at_once and not job.left():  # an earlier run may have ended before
-            job.leave(detector, session)
+        if at_once and not job.results_are_current():  # an earlier run may have ended before
+            job.write_results(detector, session)
             print(f"report: {job.out / REPORT}", flush=True)
         with nullcontext() if at_once else Training(job, review):
             server.run(review, open_browser)
@@ -134,7 +135,7 @@ class Training:
         self.review.status = Status("failed", text)
 
     def _rank_again(self) -> None:
-        detector, session = self.job.final()
+        detector, session = self.job.rank()
         kept, before = (load_limit(self.job.out / name) for name in (QUICK, MODEL))
         if kept is not None and (before is None or before.saved < kept.saved):
             save_limit(self.job.out / MODEL, kept.score)  # scores of all models mean the same
@@ -142,7 +143,7 @@ class Training:
         self.review.status = Status("training", "Ranked by all views; the report is being written.")
         print("ranked again by all views", flush=True)
         try:
-            self.job.leave(detector, session)
+            self.job.write_results(detector, session)
         except (UserError, OSError) as error:
             self._failed(f"Ranked by all views; the report could not be written: {error}")
             return
@@ -181,7 +182,7 @@ def find_without_page(job: Job) -> Path:
     for line in job.announcement():
         print(for_terminal(line), flush=True)
     print(f"all views in {duration(job.minutes(job.settings))}", flush=True)
-    detector, session = job.finish()
+    detector, session = job.run()
     ranking = Ranking(session, detector)
     for rank, i in enumerate(oddest_first(session.score)[:10], 1):
         score = ranking.shown_score(float(session.score[i]))

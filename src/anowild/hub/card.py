@@ -16,6 +16,7 @@ from anowild.evaluation.evaluate import Evaluation
 from anowild.presets import PRESETS
 from anowild.scoring import Detector
 from anowild.scoring.saved_limit import SavedLimit
+from anowild.scoring.scores import USUAL_LIMIT
 from anowild.settings import Settings
 from anowild.shown import shown_limit
 from anowild.version import VERSION
@@ -77,7 +78,7 @@ def model_card(
         _usage(),
         "## Training\n\n" + _table(_training(detector)),
         "## Views\n\n" + _views(detector),
-        "## Limit\n\n" + _limit(detector, limit),
+        "## Limit\n\n" + _limit(limit),
         "## Evaluation\n\n"
         + ("No evaluation was given." if evaluation is None else _evaluation(evaluation)),
         f"## Limits of use\n\n{_LIMITS}",
@@ -174,9 +175,9 @@ def _fact(value: object) -> str:
     return str(value)
 
 
-def _limit(detector: Detector, limit: SavedLimit | None) -> str:
+def _limit(limit: SavedLimit | None) -> str:
     usual = (
-        f"5 % of the training images reach a score of {detector.threshold():.2f}. That is a convention and comes "
+        f"5 % of the training images reach a score of {USUAL_LIMIT:.2f}. That is a convention and comes "
         "without a promise."
     )
     if limit is None:

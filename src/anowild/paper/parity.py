@@ -27,9 +27,11 @@ from anowild.paper import reference
 from anowild.presets import preset
 from anowild.settings import Settings
 from anowild.training.losses import discriminator_loss, encoder_loss, generator_loss
+from anowild.training.networks import Networks
+from anowild.training.noise import StepNoise
 from anowild.training.optimizer import Adam
 from anowild.training.schedule import Schedule, changes_level
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.step import Step
 from anowild.views import gan
 
 TOLERANCE = 1e-10

@@ -28,7 +28,7 @@ from anowild.reviewing.on_demand import OnDemand
 from anowild.scoring import Row, thresholds
 from anowild.scoring.explain import TERMS, Reason, of_line
 from anowild.scoring.partitions import LEFT_OUT, PartitionedTable
-from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
+from anowild.scoring.scores import FLAGGED_SHARE, USUAL_LIMIT
 from anowild.scoring.stream import ThresholdRule
 from anowild.scoring.threshold_rules import Budget, ExpectedShare, FixedScore
 from anowild.scoring.thresholds import Threshold
@@ -236,7 +236,7 @@ def _summary(table: PartitionedTable, limit: Threshold) -> dict[str, Any]:
 def _figures(table: PartitionedTable, limit: Threshold) -> dict[str, Any]:
     """Return charts and tables over all images."""
     facts = table.facts
-    usual = limit_of_share(FLAGGED_SHARE)
+    usual = USUAL_LIMIT
     views = [["view", "median", "99th percentile", "highest", f"images of {usual:.2f} or more"]]
     cues = [["cue", "odd side", "median here", "99th percentile here", "what it is"]]
     with bar("figures, columns", len(facts.views) + len(facts.cues)) as working:

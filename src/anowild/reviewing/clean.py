@@ -97,7 +97,9 @@ def clean(
     kept = list(dict.fromkeys(decision.path for decision in found if decision.stays))
     gone = list(dict.fromkeys(decision.path for decision in found if decision.stays is False))
     if not kept:
-        raise UserError(f"{source}: nothing would stay of {len(found)} images")
+        raise UserError(
+            f"{source}: nothing would stay of {len(found)} images; choose a higher limit, or look at the marks"
+        )
     sources = [] if how == "list" else _files(gone if how == "quarantine" else kept, base_dir)
     if how != "list":
         _check_pages(gone if how != "quarantine" else kept, sources, base_dir)
@@ -207,7 +209,9 @@ def _of_table(path: Path) -> list[Decision]:
     except UserError:
         raise
     except Exception as error:  # files of other kinds raise many different exceptions
-        raise UserError(f"{path}: cannot be read as a table of scores ({error})") from error
+        raise UserError(
+            f"{path}: cannot be read as a table of scores ({error}); make it again with `anowild score`"
+        ) from error
 
 
 def _decision(path: str, score: float, odd: float) -> Decision:

@@ -232,7 +232,7 @@ def prepare_images(
     given = listed_sources(sources)
     names = [source_name(source) for source in given]
     if len(set(names)) < len(names):
-        raise UserError(f"{max(names, key=names.count)}: is given twice")
+        raise UserError(f"{max(names, key=names.count)}: is given twice; leave one out")
     readers = ImageStream(open_all(given), preprocess).readers
     how = {"sources": names}
     return build_set([Part(readers, SPLIT)], folder, preprocess, how, pictures=True, replace=True)

@@ -110,7 +110,9 @@ class OnDemand:
                     if number == wanted:
                         return pixels
             except (FileNotFoundError, NotADirectoryError):
-                raise UserError(f"{printable(str(file))}: is not there any more") from None
+                raise UserError(
+                    f"{printable(str(file))}: is not there any more; bring it back, or score again"
+                ) from None
             # Decoders raise errors of many kinds on damaged files.
             except Exception as error:
                 reason = encoded.failure_reason(error)
@@ -133,7 +135,9 @@ class OnDemand:
         except UserError:
             raise
         except FileNotFoundError:
-            raise UserError(f"{printable(file)}: is not there any more") from None
+            raise UserError(
+                f"{printable(file)}: is not there any more; bring it back, or score again"
+            ) from None
         # Clients of object stores raise errors of their own.
         except Exception as error:
             raise UserError(f"{printable(file)}: cannot be fetched ({error})") from error

@@ -64,7 +64,9 @@ def _pairs(out: Path) -> list[tuple[Path, Path]]:
     try:
         return [(Path(original), out / moved) for original, moved in read_json(path)]
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: is damaged ({error})") from error
+        raise UserError(
+            f"{path}: is damaged ({error}); copy it back, or move the files of {out / QUARANTINE} by hand"
+        ) from error
 
 
 def _move_file(source: Path, target: Path) -> None:

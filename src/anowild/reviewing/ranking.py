@@ -23,7 +23,7 @@ from anowild.reviewing.session import ReviewSession
 from anowild.reviewing.store import Mark, consensus, tags_of
 from anowild.scoring import Detector
 from anowild.scoring.explain import one_line
-from anowild.scoring.scores import oddest_first
+from anowild.scoring.scores import USUAL_LIMIT, oddest_first
 from anowild.scoring.unlike_training import unlike_training
 from anowild.shown import shown_score
 
@@ -61,7 +61,7 @@ class Ranking:
     @property
     def limit(self) -> float:
         """Score that 5 % of the training images reach."""
-        return self.detector.threshold()
+        return USUAL_LIMIT
 
     @property
     def ranked_scores(self) -> Array:

@@ -39,6 +39,7 @@ def serve(
     folder: Path,
     host: str = "127.0.0.1",
     port: int = 8765,
+    *,
     again: bool = False,
     model: Path | None = None,
     open_browser: bool = False,
@@ -77,6 +78,7 @@ def serve_table(
     folder: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8765,
+    *,
     open_browser: bool = False,
     token: bool = True,
 ) -> None:

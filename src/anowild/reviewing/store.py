@@ -132,7 +132,7 @@ class Store:
             sqlite3.Error,
             UnicodeDecodeError,
         ) as error:  # the latter: SQLite names what is damaged
-            raise UserError(f"{path}: cannot be used as a database of marks ({error})") from error
+            raise self._unusable(error) from error
 
     def _check_columns(self, version: int) -> None:
         """Check that the database is new, or has a table of events of a version."""
@@ -273,7 +273,7 @@ class Store:
                         step = its_step
                         found.append((number, image, tag))
         except sqlite3.Error as error:
-            raise UserError(f"{self.path}: cannot be used ({error})") from error
+            raise self._unusable(error) from error
         return found
 
     def marks(self) -> list[Mark]:
@@ -323,7 +323,7 @@ class Store:
         try:
             return name.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            raise UserError(f"{self.path}: is damaged (the name of an image is no text)") from error
+            raise self._unusable("the name of an image is no text") from error
 
     def close(self) -> None:
         """Close the database."""
@@ -340,7 +340,12 @@ class Store:
         except sqlite3.Error as error:
             if "full" in str(error):
                 raise as_user_error(OSError(errno.ENOSPC, str(error)), self.path) from error
-            raise UserError(f"{self.path}: cannot be used ({error})") from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, why: object) -> UserError:
+        return UserError(
+            f"{self.path}: cannot be used ({why}); if it is damaged, copy it back, or move it away and mark again"
+        )
 
 
 def is_valid_reviewer(name: object) -> bool:

@@ -28,7 +28,7 @@ from anowild.reviewing.query import Query
 from anowild.reviewing.store import Mark, consensus, tags_of
 from anowild.scoring.explain import of_line
 from anowild.scoring.partitions import PARTS, PartitionedTable
-from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
+from anowild.scoring.scores import USUAL_LIMIT
 from anowild.scoring.unlike_training import unlike_training
 from anowild.shown import shown_score
 
@@ -58,7 +58,7 @@ class TableCatalog:
         facts = table.facts
         self.originals = OnDemand(Path(facts.base), facts.preprocess)
         chosen = None if table.threshold is None else table.threshold.score
-        self._limit = limit_of_share(FLAGGED_SHARE) if chosen is None else chosen
+        self._limit = USUAL_LIMIT if chosen is None else chosen
         self._queries = Queries(table)
         self._numbers: dict[str, int] = {}  # of names that were asked for; -1: there is none
         self._names: dict[int, str] = {}  # of images that were shown

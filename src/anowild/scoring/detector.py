@@ -20,7 +20,7 @@ from anowild.scoring import persistence
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.explain import Reason, of_tile, reasons
 from anowild.scoring.reference_images import ReferenceImages
-from anowild.scoring.scores import FLAGGED_SHARE, Scores, limit_of_share
+from anowild.scoring.scores import USUAL_LIMIT, Scores
 from anowild.scoring.trained_on import TrainedOn
 from anowild.views import Cue, Explanation, View, features_of
 from anowild.views.base import Precision
@@ -203,7 +203,7 @@ class Detector:
     @staticmethod
     def threshold() -> float:
         """Return the score that about 5 % of the training images reach."""
-        return limit_of_share(FLAGGED_SHARE)
+        return USUAL_LIMIT
 
     @property
     def checksum(self) -> str:

@@ -13,13 +13,15 @@ from collections import deque
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
+from anowild.scoring.scores import FLAGGED_SHARE, USUAL_LIMIT
 
 #: Images that are looked back on, and the fewest of which anything is said.
 WINDOW, FEWEST = 500, 50
 #: Smallest distance that is called drift, as new images never spread exactly as training images; and the
 #: chance that the window of images like the training images exceeds it (Dvoretzky, Kiefer, Wolfowitz, Massart).
 LEAST_DISTANCE, CHANCE = 0.15, 1e-6
+#: Drift is over when the distance is below this share of the limit: near the limit it would begin and end all the time.
+OVER = 0.8
 
 
 class Drift:
@@ -34,6 +36,7 @@ class Drift:
         self._training = training_images
         self._scores: deque[float] = deque(maxlen=window)
         self._lock = threading.Lock()
+        self.drifted = False  # as far as was told by :meth:`follow`
 
     def add(self, scores: Array) -> None:
         """Take the scores of the next images, [N]."""
@@ -63,13 +66,25 @@ class Drift:
             count = count * self._training / (count + self._training)
         return max(LEAST_DISTANCE, math.sqrt(math.log(2 / CHANCE) / (2 * count)))
 
+    def follow(self, scores: Array) -> str | None:
+        """Take the scores of the next images, [N]; return a sentence when drift begins, and when it is over."""
+        self.add(scores)
+        if not self.drifted:
+            warning = self.warning()
+            self.drifted = warning is not None
+            return warning
+        if self.distance() >= OVER * self.limit():
+            return None
+        self.drifted = False
+        return f"the last {len(self.scores)} images are like the training images again"
+
     def warning(self) -> str | None:
         """Return a sentence if the images have drifted away from the training images; None if not."""
         distance = self.distance()
         if distance <= self.limit():
             return None
         scores = self.scores
-        share = float((scores >= limit_of_share(FLAGGED_SHARE)).mean())
+        share = float((scores >= USUAL_LIMIT).mean())
         return (
             f"the last {len(scores)} images are not like the training images any more: {100 * share:.0f} % are as "
             f"odd as the oddest {100 * FLAGGED_SHARE:g} % of those (distance {distance:.2f}); another camera, "

@@ -14,7 +14,7 @@ from anowild.data.image_set import Source
 from anowild.data.readers import FolderReader
 from anowild.data.readers.folder import PAGE
 from anowild.errors import UserError
-from anowild.files import absolute, atomic_write, is_file, printable, write_json
+from anowild.files import absolute, atomic_write, is_file, printable, unreadable, write_json
 
 log = logging.getLogger("anowild")
 
@@ -67,7 +67,9 @@ class FlaggedFiles:
         copied = there = 0
         for source in dict.fromkeys(map(_file_of, names)):
             if not source.is_file():
-                raise UserError(f"{printable(str(source))}: is not there any more")
+                raise UserError(
+                    f"{printable(str(source))}: is not there any more; bring it back, or score again"
+                )
             target = self.folder / absolute(source).relative_to(self.root)
             if target.exists():
                 there += 1
@@ -89,7 +91,7 @@ def _is_own(folder: Path) -> bool:
     except FileNotFoundError:
         return True
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+        raise unreadable(folder, error) from error
 
 
 def _file_of(name: str) -> Path:

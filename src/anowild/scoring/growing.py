@@ -219,7 +219,9 @@ class _Before:
                     row["why"],
                 )
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{self.out}: cannot be read as a table of scores ({error})") from error
+            raise UserError(
+                f"{self.out}: cannot be read as a table of scores ({error}); score all images into a new one"
+            ) from error
 
 
 class _Noted(ImageSource):

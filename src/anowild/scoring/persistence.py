@@ -128,7 +128,9 @@ def _check_files(folder: Path) -> None:
                 f"{folder}: is an exported model, which `anowild score {folder.name} IMAGES` takes alone, with the "
                 "model before all options"
             )
-        raise UserError(f"{folder}: there is no such model folder")
+        raise UserError(
+            f"{folder}: there is no such model folder; check the path, or train a model with `anowild train`"
+        )
     for name in (DESCRIPTION, WEIGHTS):
         if not (folder / name).is_file():
             begun = (folder / "training").is_dir() and not (folder / DESCRIPTION).is_file()

@@ -12,7 +12,7 @@ from anowild.checked import Count, checked
 from anowild.errors import UserError
 from anowild.files import read_json, write_json
 from anowild.scoring.description import DESCRIPTION
-from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
+from anowild.scoring.scores import USUAL_LIMIT
 from anowild.scoring.thresholds import check_score
 
 log = logging.getLogger("anowild")
@@ -122,7 +122,7 @@ def limit_in_use(folder: Path | None, given: float | None = None) -> LimitInUse:
     kept = None if folder is None else kept_limit(folder)
     if kept is not None:
         return LimitInUse(kept, "saved")
-    return LimitInUse(limit_of_share(FLAGGED_SHARE), "default")
+    return LimitInUse(USUAL_LIMIT, "default")
 
 
 def _facts(folder: Path) -> tuple[str, int | None]:

@@ -99,6 +99,10 @@ def limit_of_share(share: float) -> float:
     return floor_hundredths(-math.log10(share))
 
 
+#: The limit unless another is chosen.
+USUAL_LIMIT = limit_of_share(FLAGGED_SHARE)
+
+
 def oddest_first(score: Array) -> Array:
     """Return the numbers of images by falling score; equal scores stay in the order they came in."""
     return np.argsort(-score, kind="stable")

@@ -74,7 +74,7 @@ def budget(scores: Array, count: int) -> Threshold:
     """
     check_budget(count)
     if len(scores) == 0:
-        raise UserError("there are no images to flag")
+        raise UserError("there are no images to flag; give some")
     score = float(np.sort(scores)[-min(count, len(scores))])
     flagged = int((scores >= score).sum())
     equal = " (more than asked for: their scores are equal)" if flagged > count else ""
@@ -218,7 +218,7 @@ def false_discovery_rate(scores: Array, calibration: Array, rate: float) -> Thre
 
     check_share("a false discovery rate", rate)
     if len(calibration) == 0 or len(scores) == 0:
-        raise UserError("there are no images to calibrate with, or none to flag")
+        raise UserError("there are no images to calibrate with, or none to flag; give some")
     p = p_values(scores, calibration)
     # The tolerance is for values that are equal but for rounding.
     flags = false_discovery_control(p) <= rate * (1 + 1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anowild.arrays import Array
-from anowild.scoring.scores import FLAGGED_SHARE, limit_of_share
+from anowild.scoring.scores import FLAGGED_SHARE, USUAL_LIMIT
 
 #: Fewest images of which anything is said.
 FEWEST = 20
@@ -22,7 +22,7 @@ def unlike_training(scores: Array, training_images: int | None = None) -> str | 
         scores: of the images, [N].
         training_images: how many the 5 % were told from; None: not known.
     """
-    odd = int((scores >= limit_of_share(FLAGGED_SHARE)).sum())
+    odd = int((scores >= USUAL_LIMIT).sum())
     share = odd / max(1, len(scores))
     if len(scores) < FEWEST or share < TIMES * FLAGGED_SHARE:
         return None

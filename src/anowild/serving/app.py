@@ -31,7 +31,7 @@ from anowild.serving.access import OPEN, Access
 from anowild.serving.heatmap import base_picture, draw
 from anowild.serving.limits import Admission, Refusal, ServiceLimits, Ticket
 from anowild.serving.metrics import Metrics, Timed
-from anowild.serving.scorer import Scored, Scorer
+from anowild.serving.scorer import ScoredImage, Scorer
 from anowild.serving.uploads import NAMELESS, ImageFile, open_body, read_body, records
 from anowild.version import VERSION
 
@@ -77,7 +77,6 @@ class Service:
         trained = detector.training_images
         self.metrics = Metrics(threshold.score, lambda: self.admission.images, trained)
         self.scorer = Scorer(detector, self._scored, self._progressed)
-        self._drifted = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool = ThreadPoolExecutor(DECODERS, "anowild-decoder")
         self._decoding = asyncio.Semaphore(DECODERS)
@@ -247,7 +246,7 @@ class Service:
 
     async def _score(self, files: Sequence[ImageFile]) -> list[dict[str, Any]]:
         """Score images, in their order."""
-        waiting: list[tuple[Prepared, asyncio.Future[Scored] | None]] = []
+        waiting: list[tuple[Prepared, asyncio.Future[ScoredImage] | None]] = []
         images = records(files, self.limits)
         try:
             more = True
@@ -261,7 +260,7 @@ class Service:
                 if future is not None:
                     future.cancel()
 
-    def _submitted(self, image: Prepared) -> tuple[Prepared, asyncio.Future[Scored] | None]:
+    def _submitted(self, image: Prepared) -> tuple[Prepared, asyncio.Future[ScoredImage] | None]:
         """Hand an image to the scorer, and keep what its answer needs."""
         kept = Prepared(image.name, None, image.size, image.error)
         if image.squares is None:
@@ -283,7 +282,7 @@ class Service:
         return chunk, False
 
     async def _entry(
-        self, image: Prepared, future: asyncio.Future[Scored] | None
+        self, image: Prepared, future: asyncio.Future[ScoredImage] | None
     ) -> dict[str, Any]:
         """Return what is answered about one image."""
         if future is None:
@@ -308,12 +307,10 @@ class Service:
         return entry
 
     def _scored(self, scores: Array) -> None:
-        """Count a batch, and say once that the images have drifted away."""
+        """Count a batch, and say once that the images have drifted away, or are as before again."""
         self.metrics.scored(scores)
-        warning = self.metrics.drift.warning()
-        if warning and not self._drifted:
-            log.warning("%s", warning)
-        self._drifted = warning is not None
+        if told := self.metrics.drift.follow(scores):
+            log.warning("%s", told)
 
     async def _draw(self, files: Sequence[ImageFile]) -> bytes:
         if len(files) > 1:

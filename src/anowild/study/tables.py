@@ -58,7 +58,7 @@ def read_rows(study: Path) -> list[Row]:
     try:
         rows: list[Row] = parquet.read_table(study).to_pylist()
     except (pa.ArrowException, OSError) as e:
-        raise UserError(f"{study}: cannot be read as Parquet ({e})") from None
+        raise UserError(f"{study}: cannot be read as Parquet ({e}); check the file") from None
     wanted = {"set", "rate", "method", "seed", "score", "auroc", "average_precision"}
     if not rows or not wanted <= rows[0].keys():
         raise UserError(

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from anowild.training.step import Step, StepNoise
+from anowild.training.noise import StepNoise
+from anowild.training.step import Step
 
 log = logging.getLogger("anowild")
 

@@ -6,7 +6,7 @@ from anowild.networks import Discriminator, Encoder, Generator
 from anowild.networks.growth import split_lod
 from anowild.settings import Settings
 from anowild.training.losses import penalized_count
-from anowild.training.step import Networks
+from anowild.training.networks import Networks
 
 
 def flops_per_image(networks: Networks, settings: Settings, lod: float, minibatch: int) -> float:

@@ -17,10 +17,10 @@ from anowild.settings import Settings
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece, check_finite
 from anowild.training.loop import Trained, network_halvings, train_gan
+from anowild.training.networks import Networks
 from anowild.training.references import chosen_for_fitting
 from anowild.training.robust import AnomalyScorer
 from anowild.training.schedule import Schedule
-from anowild.training.step import Networks
 from anowild.views.gan import GanView, ScoringNetworks
 from anowild.views.gaussian import GaussianReference
 

@@ -27,12 +27,15 @@ from anowild.training.cuda_graphs import GraphedStep
 from anowild.training.distributed import ALONE, World
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
 from anowild.training.losses import rank_by_reconstruction_error
+from anowild.training.networks import Networks
+from anowild.training.noise import StepNoise
 from anowild.training.robust import AnomalyScorer, Suspects, is_reassessment_due
 from anowild.training.run_folder import run_folder
 from anowild.training.sample_grids import grid, grid_paths, save_png, save_training_grids, to_uint8
 from anowild.training.sampler import MinibatchSampler
 from anowild.training.schedule import Schedule, ScheduleState, changes_level
-from anowild.training.step import Networks, Step, StepNoise
+from anowild.training.step import Step
+from anowild.training.streams import Draw, torch_seed
 from anowild.training.tick_log import TickLog
 
 log = logging.getLogger("anowild")
@@ -45,9 +48,6 @@ CHANGEABLE_SETTINGS = {
     "reference_images", "views", "features", "transforms", "transforms_kimg", "transforms_maps",
     "transforms_minibatch", "transforms_learning_rate", "transforms_weight_decay",
 }  # fmt: skip
-
-# Keys of the random streams here; the sampler uses 1, 2, 5 and 6.
-_NOISE, _GRID = 3, 4
 
 
 @dataclass
@@ -270,8 +270,8 @@ class _Run:
         self.sampler.draw_only(wanted)
 
     def _noise(self, count: int) -> StepNoise:
-        """Draw the iteration's random numbers, a function of (seed, rank, images seen)."""
-        rng = _generator(self.device, self.settings.seed, 0, _NOISE, self.counters.nimg)
+        """Draw the iteration's random numbers for the whole minibatch: a function of (seed, images shown)."""
+        rng = _generator(self.device, self.settings.seed, 0, Draw.NOISE, self.counters.nimg)
         latent_size = self.networks.generator.latent_size
         augmented = self.settings.differentiable_augmentation
         return StepNoise.new(count, latent_size, augmented, self.device, rng)
@@ -360,7 +360,7 @@ class _Run:
         c = self.counters
         shown = downsample(self._display_images(32).to(self.device), math.floor(lod))
         reals = process_reals(shown, lod)
-        rng = _generator(self.device, self.settings.seed, 0, _GRID, 0)
+        rng = _generator(self.device, self.settings.seed, 0, Draw.GRID, 0)
         latents = torch.randn(
             (64, self.networks.generator.latent_size), generator=rng, device=self.device
         )
@@ -371,7 +371,7 @@ class _Run:
 
     def _display_images(self, count: int) -> Tensor:
         """Return the training images to show in grids: always the same, repeated if there are too few."""
-        rng = np.random.default_rng([self.settings.seed, 0, _GRID])
+        rng = np.random.default_rng([self.settings.seed, 0, Draw.GRID])
         chosen = np.resize(rng.permutation(len(self.images)), count)
         return downsample(torch.from_numpy(self.images.images[chosen]), self.shrink)
 
@@ -384,5 +384,4 @@ def network_halvings(side: int, settings: Settings) -> int:
 
 
 def _generator(device: torch.device, *key: int) -> torch.Generator:
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(seed >> 1)
+    return torch.Generator(device).manual_seed(torch_seed(*key))

@@ -16,6 +16,7 @@ from torch import Tensor
 from anowild.arrays import Array, read_array
 from anowild.data import ImageSet
 from anowild.errors import UserError, ViewUnavailable
+from anowild.files import unreadable
 from anowild.networks.efficientnet import EfficientNetLite0
 from anowild.progress import bar
 from anowild.settings import Settings
@@ -240,7 +241,7 @@ def extractor_of(features: str, images: ImageSet, device: torch.device) -> Extra
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     return OnnxNetwork(content, features)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anowild.arrays import Array
 from anowild.files import atomic_write
-from anowild.training.step import Networks
+from anowild.training.networks import Networks
 
 # Pixels between images and around a grid, and their gray.
 _GAP, _GRAY = 2, 128

@@ -12,6 +12,7 @@ from torch import Tensor
 from anowild.arrays import Array
 from anowild.networks.inputs import downsample, process_reals
 from anowild.training.distributed import ALONE, World
+from anowild.training.streams import Draw
 
 
 class MinibatchSampler:
@@ -77,10 +78,10 @@ class MinibatchSampler:
         images = downsample(self.stored(nimg, count, world), self.shrink + math.floor(lod))
         flips = quarters = None
         if self.mirror:
-            rng = np.random.default_rng([self.seed, self.stream, _FLIPS, nimg])
+            rng = np.random.default_rng([self.seed, self.stream, Draw.FLIP, nimg])
             flips = self._to_device(world.share(rng.random(count) >= 0.5))
         if self.rotate:
-            rng = np.random.default_rng([self.seed, self.stream, _QUARTER_TURNS, nimg])
+            rng = np.random.default_rng([self.seed, self.stream, Draw.QUARTER_TURN, nimg])
             quarters = self._to_device(world.share(rng.integers(0, 4, count)))
         return process_reals(images, lod, flips, quarters)
 
@@ -98,13 +99,13 @@ class MinibatchSampler:
         for epoch in range(epochs[0], epochs[-1] + 1):
             found[epochs == epoch] = self._epoch(epoch)[positions[epochs == epoch]]
         if not (kept := self._wanted[found]).all():
-            rng = np.random.default_rng([self.seed, self.stream, _SUBSTITUTES, nimg])
+            rng = np.random.default_rng([self.seed, self.stream, Draw.SUBSTITUTE, nimg])
             drawn = (rng.random(count) * len(self._substitutes)).astype(int)
             found = np.where(kept, found, self._substitutes[drawn])
         return found
 
     def _make_epoch(self, epoch: int) -> Array:
-        rng = np.random.default_rng([self.seed, self.stream, _EPOCHS, epoch])
+        rng = np.random.default_rng([self.seed, self.stream, Draw.EPOCH, epoch])
         return self.chosen[rng.permutation(len(self.chosen))]
 
     def _to_device(self, array: Array) -> Tensor:
@@ -124,7 +125,3 @@ class MinibatchSampler:
         # Not every kernel takes unsigned 16-bit numbers, so they are stored as signed ones.
         signed = self.images.view(np.int16) if self.images.itemsize == 2 else self.images
         return torch.from_numpy(signed).to(self.device)
-
-
-# Keys of the random streams here; the training loop uses 3 and 4, that of R 7.
-_EPOCHS, _FLIPS, _QUARTER_TURNS, _SUBSTITUTES = 1, 2, 5, 6

@@ -27,8 +27,6 @@ from anowild.training.networks import Networks, ema_update, frozen
 from anowild.training.noise import StepNoise
 from anowild.training.optimizer import Adam
 
-__all__ = ["Networks", "Step", "StepNoise"]
-
 
 class Step:
     """One iteration: an update of D, of the averages, of G and of E.

@@ -36,6 +36,7 @@ from anowild.training.loop import MIN_IMAGES, network_halvings
 from anowild.training.references import chosen_for_fitting, fit_trimmed
 from anowild.training.run_folder import run_folder
 from anowild.training.sampler import MinibatchSampler
+from anowild.training.streams import Draw, torch_seed
 from anowild.views.batches import by_batches
 from anowild.views.loading import check_tensors
 from anowild.views.transforms import FEATURES, TASKS, TransformsView, accuracy, doubt, gate
@@ -55,7 +56,6 @@ FIXED_SETTINGS = {
     "left_out", "mirror", "precision", "seed",
 }  # fmt: skip
 STATE = "state.safetensors"
-_SHIFTS = 7  # key of the random stream; see `sampler`
 
 
 def pieces(settings: Settings) -> Mapping[str, Piece]:
@@ -188,7 +188,7 @@ class _Run:
         device: torch.device, world: World,
     ) -> None:  # fmt: skip
         self.settings, self.folder, self.device, self.world = settings, folder, device, world
-        self.seed = [settings.seed, number, _SHIFTS]
+        self.seed = [settings.seed, number, Draw.SHIFT]
         self.title = f"transforms {number + 1}/{NETWORKS}, kimg"
         half = split(images.groups, settings.seed)[number]
         self.sampler = MinibatchSampler(
@@ -198,7 +198,7 @@ class _Run:
         if wanted[half].any():  # but where images have few tiles, a half may have no other
             self.sampler.draw_only(wanted)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_torch_seed(self.seed))
+            torch.manual_seed(torch_seed(*self.seed))
             network = TransformClassifier(**architecture(images, settings))  # type: ignore[arg-type]
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.SGD(
@@ -345,7 +345,3 @@ def shifted(x: Tensor, drawn: Array) -> Tensor:
     numbers = torch.arange(count, device=x.device)
     rows, columns = (offsets[axis, :, None] + places for axis in (0, 1))
     return padded[numbers[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _torch_seed(key: list[int]) -> int:
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)

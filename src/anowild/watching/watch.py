@@ -44,8 +44,6 @@ JOURNAL = "journal.sqlite"
 LOCK_PATIENCE = 3.0
 #: Longest sleep, in seconds, between checks for Ctrl-C.
 NAP = 0.1
-#: Drift is over when the distance is below this share of the limit, so that it is not called every minute anew.
-OVER = 0.8
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,9 @@ class _Watch:
         self.arrivals = Arrivals(folder, self._knows, PATIENCE * options.interval)
         self.values = ValueRange()
         self.drift = Drift(detector.training_images)
-        self.drift.add(self.journal.last_scores(WINDOW))
-        self.drifting = self.drift.warning() is not None
+        self.drift.follow(
+            self.journal.last_scores(WINDOW)
+        )  # what was told before is not told again
         self._told: set[str] = set()  # reasons for passing over
         self._warned = False  # of values unlike those of the training images
         self.deliveries = self._deliveries()
@@ -315,14 +314,11 @@ class _Watch:
             self.say(f"{score:>7}  {name}  {image.why}")
 
     def _follow_drift(self, scores: Array) -> None:
-        self.drift.add(scores)
-        warning = self.drift.warning()
-        if warning is not None and not self.drifting:
-            self.drifting = True
-            log.warning("%s", warning)
-        elif self.drifting and self.drift.distance() < OVER * self.drift.limit():
-            self.drifting = False
-            self.say(f"the last {len(self.drift.scores)} images are like the training images again")
+        told = self.drift.follow(scores)
+        if told and self.drift.drifted:
+            log.warning("%s", told)
+        elif told:
+            self.say(told)
 
     def _compare_values(self) -> None:
         """Warn once if the values of the images are not like those of the training images."""

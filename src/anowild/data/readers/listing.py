@@ -12,8 +12,7 @@ from pathlib import Path
 
 from anowild.data.readers.base import OTHERS, PassedOverTally
 from anowild.data.readers.encoded import NEEDED
-from anowild.errors import UserError
-from anowild.files import open_regular
+from anowild.files import open_regular, unreadable
 
 #: Folders in which systems and NAS devices keep thumbnails, deleted files and the like.
 SYSTEM_FOLDERS = frozenset(
@@ -96,7 +95,7 @@ class FolderListing:
                     entries = sorted(new, key=lambda entry: entry.name)
             except OSError as error:
                 if folder == self._root:
-                    raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+                    raise unreadable(folder, error) from error
                 self._passed_over.add(f"folders that cannot be read ({error.strerror})", folder)
                 continue
             if identity in self._seen:
