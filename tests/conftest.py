@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,6 +119,11 @@ def _same_seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
+
+
+def reading_threads() -> list[threading.Thread]:
+    """Threads that read ahead (`anowild.data.prefetch`)."""
+    return [thread for thread in threading.enumerate() if thread.name == "anowild-prefetch"]
 
 
 def wait_until(
