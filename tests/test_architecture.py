@@ -21,6 +21,9 @@ STEPS = {
     ),
     # Readers run where PyTorch is not wanted, and worker processes start quickly.
     "import anowild.data": ("torch",),
+    # Limits and tables are read and shared without it, too.
+    "import anowild.scoring.saved_limit, anowild.scoring.thresholds": ("torch",),
+    "import anowild.exchange.share": ("torch",),
     # A service that scores needs no trainer. SciPy's statistics take a second.
     "import anowild.views": ("anowild.training",),
     "import anowild.scoring": ("anowild.training", "scipy.stats"),

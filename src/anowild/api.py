@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anowild.arrays import Array
-from anowild.data import PackedSet, Preprocess, choose_preprocess, open_all
+from anowild.data import PackedSet, choose_preprocess, open_all
 from anowild.data.contamination import contaminate_set
 from anowild.data.crops import CropReader, CropSettings
 from anowild.data.dataset.build import build_set, check_libraries
@@ -23,7 +23,6 @@ from anowild.data.image_set import Source, listed_sources, source_name
 from anowild.data.label_file import LabelFile
 from anowild.data.readers import ImageSource, open_source
 from anowild.errors import UserError
-from anowild.files import read_json
 from anowild.presets import preset
 from anowild.settings import Settings
 
@@ -123,7 +122,9 @@ def prepare(
     if like is not None:
         if settings is not None and settings != PREPARED:
             raise UserError(f"the model {like} says how images are prepared; omit the settings")
-        preprocess = _preprocess_of(Path(like))
+        from anowild.scoring.model_file import read_brief
+
+        preprocess = read_brief(Path(like)).preprocess
     else:
         preprocess = choose_preprocess(readers, settings or PREPARED)
     how: dict[str, Any] = {
@@ -638,12 +639,3 @@ def _open_on_cluster(
     if crops is not None:
         raise UserError("objects are cut out by one process; leave out --engine ray")
     return open_sources(sources, workers)
-
-
-def _preprocess_of(model: Path) -> Preprocess:
-    path = model / "model.json"
-    value = read_json(path)
-    try:
-        return Preprocess(**value["preprocess"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is no description of a model ({error!r})") from error

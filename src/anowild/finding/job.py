@@ -29,7 +29,7 @@ from anowild.reviewing.folder import ANOTHER_SERVER, FACTS
 from anowild.reviewing.images import ReviewImages, prepare_images
 from anowild.reviewing.session import ReviewSession, identity
 from anowild.scoring import Detector, Scores, Table
-from anowild.scoring.description import DESCRIPTION
+from anowild.scoring.model_file import DESCRIPTION
 from anowild.scoring.saved_limit import LIMIT, load_limit
 from anowild.scoring.table import write_rows
 from anowild.scoring.threshold_rules import FixedScore

@@ -12,7 +12,7 @@ from anowild.errors import LaterVersion, UserError
 from anowild.hub.failures import library, sentences, unreachable
 from anowild.hub.names import HubName, is_hub_name, parse_name, snapshot_name
 from anowild.scoring import Detector
-from anowild.scoring.description import DESCRIPTION, WEIGHTS
+from anowild.scoring.model_file import DESCRIPTION, WEIGHTS
 from anowild.scoring.reference_images import REFERENCE_IMAGES
 from anowild.scoring.saved_limit import LIMIT
 from anowild.scoring.trained_on import TRAINED_ON

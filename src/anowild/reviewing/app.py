@@ -47,6 +47,7 @@ from anowild.reviewing.store import (
     tags_of,
 )
 from anowild.scoring.explain import TERMS
+from anowild.scoring.saved_limit import load_limit, save_limit
 from anowild.scoring.scores import reached
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -333,8 +334,6 @@ class Review:
             raise ValueError("score")
         if self.model is None:
             raise UserError("this model is not kept in a folder, so no limit can be kept with it")
-        from anowild.scoring.saved_limit import save_limit
-
         save_limit(self.model, score)
         return JSONResponse({"limit": self._limit()})
 
@@ -413,8 +412,6 @@ class Review:
     def _limit(self) -> dict[str, Any]:
         score, saved = self.catalog.limit, False
         if self.model is not None:
-            from anowild.scoring.saved_limit import load_limit  # with PyTorch
-
             kept = load_limit(self.model)
             score, saved = (score, False) if kept is None else (kept.score, True)
         return {

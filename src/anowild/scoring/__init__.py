@@ -1,7 +1,7 @@
 """From views to scores, tables and limits.
 
 `calibration` turns cues into one score, and `scores` are what comes out; `detector` holds preprocessing, views and
-calibration, `persistence` has its files, and `description` checks what they say; `stream` scores a source of any length, `table` ranks and writes the scores,
+calibration, `persistence` has its files, whose names `model_file` knows, and `description` checks what they say; `stream` scores a source of any length, `table` ranks and writes the scores,
 `partitions` does so for sets that do not fit into memory, `growing` adds what is new to a table. `thresholds`
 and `threshold_rules` choose the limit from which images are flagged, `saved_limit` keeps one with the model,
 `flagged_files` copies what it flags, and `unlike_training` and `drift` warn of images unlike the training images,

@@ -12,17 +12,8 @@ from typing import Annotated, Any
 
 from anowild.checked import Amount, Range, checked
 from anowild.data import Preprocess
-from anowild.errors import LaterVersion, UserError
-from anowild.files import read_json
 from anowild.scoring.calibration import Calibration
-from anowild.settings import RESOLUTIONS
-
-#: 4 had the GAN alone; 5 added the surprises of all cues; 6 joined views by the largest surprise of each.
-FORMAT = 7
-FORMATS = (4, 5, 6, FORMAT)
-DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
-#: What to do about a model that is not whole.
-MEND = "copy the folder again, or train again"
+from anowild.scoring.model_file import damaged, preprocess_of, read_raw
 
 
 @dataclass(frozen=True)
@@ -71,18 +62,11 @@ class Description:
             UserError: it cannot be read, is of another format, or a field is missing or wrong; the message
                 names the field.
         """
-        value = read_json(path)
-        number = value.get("format") if isinstance(value, dict) else None
-        if type(number) is int and number > FORMAT:
-            raise LaterVersion(f"{path}: was written by a later version of AnoWild; update anowild")
-        if type(number) is not int or number not in FORMATS:
-            raise UserError(f"{path}: is not of format 4 to {FORMAT}, which this version reads")
+        value = read_raw(path)
         try:
             return _checked(value)
-        except KeyError as error:
-            raise UserError(f"{path}: is damaged ({error.args[0]} is missing); {MEND}") from error
-        except (TypeError, AttributeError, ValueError) as error:
-            raise UserError(f"{path}: is damaged ({error}); {MEND}") from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise damaged(path, error) from error
 
 
 def _checked(value: dict[str, Any]) -> Description:
@@ -91,12 +75,7 @@ def _checked(value: dict[str, Any]) -> Description:
         value = _from_format_4(value)
     if number <= 5:
         value = _from_format_5(value)
-    preprocess = checked(Preprocess, value["preprocess"], "preprocess")
-    if preprocess.resolution not in RESOLUTIONS:
-        raise ValueError(
-            f"preprocess.resolution is {preprocess.resolution}: it must be one of "
-            f"{', '.join(map(str, RESOLUTIONS))}"
-        )
+    preprocess = preprocess_of(value)
     calibration = Calibration.from_json(value["calibration"])
     if bool(preprocess.tiles) != (calibration.tiles is not None):
         raise ValueError("preprocess.tiles and calibration.tiles do not belong together")

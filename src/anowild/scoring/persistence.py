@@ -22,14 +22,8 @@ from anowild.device import select_device
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_tensors, write_json
 from anowild.scoring.calibration import Calibration
-from anowild.scoring.description import (
-    DESCRIPTION,
-    FORMAT,
-    MEND,
-    WEIGHTS,
-    Description,
-    StoredView,
-)
+from anowild.scoring.description import Description, StoredView
+from anowild.scoring.model_file import DESCRIPTION, FORMAT, MEND, WEIGHTS
 from anowild.scoring.reference_images import ReferenceImages
 from anowild.scoring.trained_on import TrainedOn
 from anowild.version import VERSION

@@ -6,12 +6,12 @@ import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from anowild.checked import Count, checked
 from anowild.errors import UserError
 from anowild.files import read_json, write_json
-from anowild.scoring.description import DESCRIPTION
+from anowild.scoring.model_file import read_brief
 from anowild.scoring.scores import USUAL_LIMIT
 from anowild.scoring.thresholds import check_score
 
@@ -45,9 +45,9 @@ def save_limit(folder: Path, score: float) -> SavedLimit:
         UserError: it is no number, there is no model in the folder, or the folder cannot be written.
     """
     check_score(score)
-    checksum, images = _facts(folder)
+    model = read_brief(folder)
     saved = datetime.now(UTC).isoformat(timespec="seconds")
-    limit = SavedLimit(float(score), saved, images, checksum)
+    limit = SavedLimit(float(score), saved, model.images, model.weights_id)
     write_json(folder / LIMIT, asdict(limit))
     return limit
 
@@ -93,11 +93,11 @@ def kept_limit(folder: Path) -> float | None:
     Raises:
         UserError: there is no model in the folder, or the file is damaged.
     """
-    checksum, _ = _facts(folder)
+    weights_id = read_brief(folder).weights_id
     limit = load_limit(folder)
     if limit is None:
         return None
-    if limit.model != checksum:
+    if limit.model != weights_id:
         log.warning(
             "%s: the limit was chosen before the model was trained again; about as many training images "
             "reach it as before, but look whether it still fits",
@@ -123,18 +123,3 @@ def limit_in_use(folder: Path | None, given: float | None = None) -> LimitInUse:
     if kept is not None:
         return LimitInUse(kept, "saved")
     return LimitInUse(USUAL_LIMIT, "default")
-
-
-def _facts(folder: Path) -> tuple[str, int | None]:
-    """Return checksum and number of training images of the model in ``folder``."""
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        raise UserError(f"{folder}: there is no trained model; give the folder of one")
-    value: Any = read_json(path)
-    try:
-        images = value["training"].get("images")
-        if images is not None:
-            checked(Count, images, "training.images")
-        return checked(str, value["weights_id"], "weights_id"), images
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path}: is no description of a model ({error!r})") from error
