@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +135,33 @@ def test_a_set_prepared_like_a_model_can_be_scored_by_it(
 
 
 @pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"format": 99}, "was written by a later version of AnoWild"),
+        ({"format": "7"}, "is not of format 4 to 7"),
+        ({"preprocess": {}}, "is damaged"),
+        ({"preprocess": {"resolution": 33}}, "is damaged"),
+        ({"weights_id": 5}, "is damaged (weights_id is 5"),
+    ],
+)
+def test_a_set_is_prepared_like_no_damaged_model(
+    anowild: Run, digits: Array, model_folder: Path, tmp_path: Path,
+    change: dict[str, Any], sentence: str,
+) -> None:  # fmt: skip
+    np.save(tmp_path / "x.npy", digits[:5])
+    (tmp_path / "model").mkdir()
+    value = json.loads((model_folder / "model.json").read_text())
+    if "resolution" in change.get("preprocess", {}):
+        change = {"preprocess": value["preprocess"] | change["preprocess"]}
+    (tmp_path / "model" / "model.json").write_text(json.dumps(value | change))
+    like = ("prepare", tmp_path / "x.npy", "-o", tmp_path / "set", "--like", tmp_path / "model")
+    code, _, err = anowild(*like)
+    assert code == 1
+    assert sentence in err
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--object-size", "20"], "need --crop-objects"),
@@ -147,7 +176,7 @@ def test_a_set_prepared_like_a_model_can_be_scored_by_it(
         (["--size", "30"], "resolution"),
         (["--set", "black=3"], "given together with white"),
         (["--set", "fit=x"], "fit"),
-        (["--like", "absent"], "cannot be read"),
+        (["--like", "absent"], "absent: there is no trained model"),
         (["--labels", "absent.csv"], "cannot be read as a file of labels"),
     ],
 )
