@@ -19,8 +19,8 @@ from anowild.errors import UserError
 from anowild.finding.job import Job
 from anowild.reviewing.clean import clean
 from anowild.reviewing.export import encode_marks
-from anowild.scoring.growing import _values
 from anowild.scoring.table import check_output
+from anowild.scoring.written_table import open_table
 from anowild.settings import Settings
 from anowild.study.plots import _figure
 from anowild.study.tables import write_parquet
@@ -71,7 +71,7 @@ def test_packed_sets_are_refused_before_anything_is_read_or_written(
     [
         check_output,
         lambda path: clean(path, path.with_name("cleaned")),
-        lambda path: next(iter(_values(path, ("path", "score")))),
+        lambda path: open_table(path).__enter__(),
         lambda path: write_parquet([{"score": 1.0}], path),
         lambda path: encode_marks(lambda names: {}, [], "parquet"),
     ],

@@ -148,6 +148,12 @@ def test_clean_accepts_table_saved_by_a_spreadsheet_program(
         assert kept == {tmp_path / name for name in names[:3]}
         assert log_of(out)["plain.png"] == ("0", "above the limit (3.25)")
         assert "'=2+2.png" in (out / "clean.csv").read_text()
+    table.write_text(text.replace(";odd", ";odd;ODD").replace("\r\n", ";0\r\n"))
+    code, _, err = anowild("clean", table, "-o", tmp_path / "x")
+    assert (code, "has two columns 'odd'; remove one" in err) == (1, True)
+    table.write_text(f"{text};9,25;1\r\n")
+    code, _, err = anowild("clean", table, "-o", tmp_path / "x")
+    assert (code, "line 6: names no image" in err) == (1, True)
     table.write_text(text.replace("odd", "row"))
     code, _, err = anowild("clean", table, "-o", tmp_path / "x")
     assert (code, "no column 'odd'" in err) == (1, True)
@@ -156,7 +162,7 @@ def test_clean_accepts_table_saved_by_a_spreadsheet_program(
     assert (code, "'File;Score ;odd'" in err) == (1, True)
     table.write_text(text.replace(";1\r", ";7\r"))
     code, _, err = anowild("clean", table, "-o", tmp_path / "x")
-    assert (code, "odd is 7.0 for plain.png" in err) == (1, True)
+    assert (code, "line 5: odd is 7, and has to be 0 or 1" in err) == (1, True)
 
 
 def test_clean_refuses_unusable_sources_and_leaves_nothing(

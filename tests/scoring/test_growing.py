@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from anowild import api
 from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.scoring import Detector
-from anowild.scoring.threshold_rules import FixedScore
+from anowild.scoring.threshold_rules import Budget, FixedScore
 
 
 def add(folder: Path, images: Array, first: int = 0) -> list[Path]:
@@ -198,5 +199,76 @@ def test_tables_that_cannot_grow_are_refused(
             api.score(detector, folder, out, new_only=True)
     lines = (tmp_path / "kept.csv").read_text().splitlines()
     out.write_text("\n".join([lines[0], lines[1].replace(lines[1].split(",")[1], "x")]))
-    with pytest.raises(UserError, match="cannot be read as a table"):
+    with pytest.raises(UserError, match=r"s\.csv, line 2: score is 'x', which is no number"):
+        api.score(detector, folder, out, new_only=True)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda rows: rows[0].update(score="nan"), "line 2: has no score"),
+        (lambda rows: rows[1].update(score="1e999"), "line 3: score is 1e999, which is no finite"),
+        (lambda rows: rows[0].update(view_gan="-inf"), "line 2: view_gan is -inf"),
+        (lambda rows: rows[2].update(path=""), "line 4: names no image"),
+        (lambda rows: rows.append(rows[0]), r"lists .*\.png twice"),
+        (lambda rows: rows[0].update(path="other.png"), r"has changed the names .* other\.png"),
+    ],
+)
+def test_a_table_that_was_changed_is_refused_and_stays(
+    detector: Detector, digits: Array, tmp_path: Path, edit: Any, sentence: str
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.csv"
+    add(folder, digits[:5])
+    api.score(detector, folder, out, Budget(1), new_only=True)
+    with out.open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    edit(listed)
+    with out.open("w", newline="") as file:
+        table = csv.DictWriter(file, listed[0].keys())
+        table.writeheader()
+        table.writerows(listed)
+    changed = out.read_bytes()
+    add(folder, digits[5:7], 5)
+    with pytest.raises(UserError, match=sentence):
+        api.score(detector, folder, out, Budget(1), new_only=True)
+    assert out.read_bytes() == changed
+
+
+@pytest.mark.parametrize("column", ["path", "why", "score", "view_gan"])
+@pytest.mark.parametrize("kind", ["null", "other type"])
+def test_a_parquet_table_of_another_program(
+    detector: Detector, digits: Array, tmp_path: Path, column: str, kind: str
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.parquet"
+    add(folder, digits[:5])
+    api.score(detector, folder, out, new_only=True)
+    table = pq.read_table(out)
+    values = table[column].to_pylist()
+    values = [None, *values[1:]] if kind == "null" else [b"x"] * len(values)
+    pq.write_table(table.set_column(table.column_names.index(column), column, [values]), out)
+    if (column, kind) == ("why", "null"):
+        assert api.score(detector, folder, out, new_only=True).new == 0
+        return
+    with pytest.raises(UserError, match=r"s\.parquet, row 1: "):
+        api.score(detector, folder, out, new_only=True)
+
+
+def test_damaged_records_and_pipes_are_told(
+    detector: Detector, digits: Array, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.parquet"
+    add(folder, digits[:5])
+    api.score(detector, folder, out, new_only=True)
+    side = tmp_path / "s.parquet.scored.json"
+    value = json.loads(side.read_text())
+    key = next(iter(value["files"]))
+    wrong: tuple[Any, ...] = ({key: [[["a", 1, 2]], 5]}, {key: [None, None]}, {key: []}, [1])
+    for files in wrong:
+        side.write_text(json.dumps(value | {"files": files}))
+        with pytest.raises(UserError, match=r"scored\.json: is damaged"):
+            api.score(detector, folder, out, new_only=True)
+    side.write_text(json.dumps(value))
+    out.unlink()
+    os.mkfifo(out)
+    with pytest.raises(UserError, match="it is no regular file"):
         api.score(detector, folder, out, new_only=True)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from anowild.data.spreadsheet import open_spreadsheet
 from anowild.errors import UserError
 from anowild.exchange.formats.base import SharedImage
-from anowild.files import check_regular, printable
-from anowild.libraries import parquet_library
+from anowild.files import printable
 from anowild.scoring.scores import USUAL_LIMIT
+from anowild.scoring.written_table import open_table
 
 log = logging.getLogger("anowild")
 
@@ -41,20 +40,17 @@ class ScoredImages:
         self.path = path
         self.images: list[SharedImage] = []
         unread = 0
-        try:
-            for row in _rows(path):
-                if math.isnan(
-                    float(row["score"])
-                ):  # as of a file that `anowild watch` could not read
+        with open_table(path) as table:
+            numbers = ["score", *(c for c in table.columns if c == "odd" or c.startswith(_VIEW))]
+            if threshold is None and "odd" not in numbers:
+                threshold = _usual_limit(path)
+            for row in table.rows(numbers):
+                if math.isnan(row["score"]):
                     unread += 1
-                    continue
-                if threshold is None and "odd" not in row:
-                    threshold = _usual_limit(path)
-                self.images.append(_image(row, threshold))
-        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            raise UserError(
-                f"{path}: cannot be read as a table of scores ({error}); make it again with `anowild score`"
-            ) from error
+                elif threshold is None and row["odd"] not in (0, 1):
+                    raise table.wrong(f"odd is {row['odd']:g}, and has to be 0 or 1")
+                else:
+                    self.images.append(_image(row, threshold))
         if unread:
             log.warning(
                 "%s: %d images without a score, which could not be read, are left out", path, unread
@@ -94,45 +90,19 @@ def _usual_limit(path: Path) -> float:
 
 
 def _image(row: Mapping[str, Any], threshold: float | None) -> SharedImage:
-    score = float(row["score"])
-    if not math.isfinite(score):
-        raise ValueError(f"the score of {printable(str(row['path']))} is {score}")
-    if threshold is not None:
-        flagged = score >= threshold
-    elif row["odd"] in (0, 1):
-        flagged = bool(row["odd"])
-    else:
-        raise ValueError(f"odd is {row['odd']} for {printable(str(row['path']))}")
+    score = row["score"]
     return SharedImage(
-        name=printable(str(row["path"])),
+        name=printable(row["path"]),
         score=score,
-        flagged=flagged,
+        flagged=row["odd"] == 1 if threshold is None else score >= threshold,
         views={
-            printable(name.removeprefix(_VIEW)): float(value)
+            printable(name.removeprefix(_VIEW)): value
             for name, value in row.items()
             if name.startswith(_VIEW)
         },
-        why=printable(row.get("why") or ""),
-        findings=printable(row.get("findings") or ""),
+        why=printable(row.get("why", "")),
+        findings=printable(row.get("findings", "")),
     )
-
-
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a table, with numbers in the columns of numbers."""
-    if path.suffix.lower() == ".parquet":
-        pa, parquet = parquet_library()
-        check_regular(path)
-        try:
-            with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches():
-                    yield from batch.to_pylist()
-        except pa.ArrowException as error:
-            raise ValueError(str(error)) from error
-        return
-    with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
-        numbers = [c for c in table.columns if c in ("score", "odd") or c.startswith(_VIEW)]
-        for row in table:
-            yield {**row, **{column: table.number(row[column]) for column in numbers}}
 
 
 def _loose(name: str) -> str:

@@ -20,7 +20,6 @@ from anowild.arrays import Array
 from anowild.checked import Amount, Range, checked
 from anowild.data.checks import KINDS
 from anowild.data.readers import Provenance
-from anowild.data.spreadsheet import open_spreadsheet
 from anowild.errors import UserError
 from anowild.evaluation.labels import FEW, UNKNOWN, Labels, counts, fewest
 from anowild.evaluation.metrics import qualities
@@ -37,6 +36,7 @@ from anowild.scoring import Detector
 from anowild.scoring.explain import Reason
 from anowild.scoring.scores import oddest_first
 from anowild.scoring.thresholds import Threshold
+from anowild.scoring.written_table import open_table
 from anowild.training.tick_log import read_lines
 
 log = logging.getLogger("anowild")
@@ -311,12 +311,14 @@ def table_beside(out: Path, results: Results) -> str | None:
     path = out.with_name("scores.csv")
     oddest = int(oddest_first(results.session.score)[0])
     try:
-        with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
-            row = next(iter(table))
-            score = table.number(row["score"])
+        with open_table(path) as table:
+            row = next(table.rows(["score"]))
     except (UserError, StopIteration):
         return None
-    same = row["path"] == results.session.names[oddest] and score == results.session.score[oddest]
+    same = (
+        row["path"] == results.session.names[oddest]
+        and row["score"] == results.session.score[oddest]
+    )
     return path.name if same else None
 
 

@@ -10,20 +10,22 @@ import math
 import os
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 from anowild.data.readers.folder import PAGE, is_tiff
-from anowild.data.spreadsheet import open_spreadsheet, write_spreadsheet
+from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import check_new, new_folder, printable, write_json
-from anowild.libraries import parquet_library
 from anowild.reviewing import quarantine
 from anowild.reviewing.folder import REVIEWED, review_in
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
 from anowild.reviewing.store import consensus, marks_in
 from anowild.scoring.thresholds import check_score
+from anowild.scoring.written_table import WrittenTable, open_table
 from anowild.shown import shown_limit, shown_score
 
 #: Kinds of output: only lists, or also links to the images that stay, or copies of them; or the originals
@@ -191,41 +193,28 @@ def _of_review(session: ReviewSession, folder: Path, threshold: float | None) ->
 
 
 def _of_table(path: Path) -> list[Decision]:
-    try:
-        if path.suffix.lower() == ".parquet":
-            _, parquet = parquet_library()
-            rows = parquet.read_table(path).to_pylist()
-            return [_decision(str(row["path"]), row["score"], row["odd"]) for row in rows]
-        with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
-            return [
-                _decision(row["path"], table.number(row["score"]), table.number(row["odd"]))
-                for row in table
-            ]
-    except KeyError as error:
-        raise UserError(
-            f"{path}: has no column {error}; make the table with `anowild score --budget` or "
-            "another limit"
-        ) from error
-    except UserError:
-        raise
-    except Exception as error:  # files of other kinds raise many different exceptions
-        raise UserError(
-            f"{path}: cannot be read as a table of scores ({error}); make it again with `anowild score`"
-        ) from error
+    with open_table(path) as table:
+        if "odd" not in table.columns:
+            raise UserError(
+                f"{path}: has no column 'odd'; make the table with `anowild score --budget` or another limit"
+            )
+        return [_decision(row, table) for row in table.rows(["score", "odd"])]
 
 
-def _decision(path: str, score: float, odd: float) -> Decision:
+def _decision(row: Mapping[str, Any], table: WrittenTable) -> Decision:
     """Return the decision of a row of a table of scores; an image without a score could not be read.
 
     Raises:
-        ValueError: ``odd`` is neither 0 nor 1.
+        UserError: ``odd`` is neither 0 nor 1.
     """
-    if math.isnan(score):
-        return Decision(path, None, UNREAD)
-    if odd not in (0, 1):
-        raise ValueError(f"odd is {odd} for {printable(path)}")
-    side = "above" if odd else "below"
-    return Decision(path, odd == 0, f"{side} the limit ({shown_score(score, None)})")
+    if math.isnan(row["score"]):
+        return Decision(row["path"], None, UNREAD)
+    if row["odd"] not in (0, 1):
+        raise table.wrong(f"odd is {row['odd']:g}, and has to be 0 or 1")
+    side = "above" if row["odd"] else "below"
+    return Decision(
+        row["path"], row["odd"] == 0, f"{side} the limit ({shown_score(row['score'], None)})"
+    )
 
 
 def _write_lists(folder: Path, found: list[Decision]) -> None:

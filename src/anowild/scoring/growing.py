@@ -11,22 +11,24 @@ Rows of images that are not in the source any more stay; those of files that hav
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anowild.checked import checked
 from anowild.data import ImageStream, open_all
 from anowild.data.image_set import Source, listed_sources
 from anowild.data.readers import FolderReader, ImageSource, Record, SkippedImage
 from anowild.data.readers.base import PassedOver, Shape
-from anowild.data.spreadsheet import open_spreadsheet
 from anowild.errors import UserError
 from anowild.files import absolute, printable, read_json, write_text
-from anowild.libraries import parquet_library
 from anowild.scoring.detector import Detector
 from anowild.scoring.stream import ThresholdRule, score_pass
 from anowild.scoring.table import Row, Table, check_output, columns_of
+from anowild.scoring.written_table import TEXTS, open_table
 
 FORMAT = 1
 
@@ -103,7 +105,25 @@ class _Before:
         self._listed: set[str] = set()  # names in the table
         if out.exists():
             self.units = self._load()
-            self._listed = {row.path for row in self._read()}
+            self._listed = self._names()
+
+    def _names(self) -> set[str]:
+        """Return the names in the table.
+
+        Raises:
+            UserError: it cannot be read; a name is there twice; or names are others than were written.
+        """
+        counts = Counter(row.path for row in self._read())
+        if counts and (most := counts.most_common(1)[0])[1] > 1:
+            raise UserError(f"{self.out}: lists {printable(most[0])} twice; remove one of the rows")
+        written = {self._spelled(name) for unit in self.units.values() for name in unit.images}
+        # Rows may be deleted, to be scored again.
+        if (others := counts.keys() - written) and written - counts.keys():
+            raise UserError(
+                f"{self.out}: another program has changed the names of images, as {printable(min(others))}; "
+                "save the table as UTF-8 with the paths as they were, or name a new table"
+            )
+        return set(counts)
 
     def only_new(self, sources: Source | Sequence[Source]) -> list[ImageSource]:
         """Open sources, without the files that are known."""
@@ -190,7 +210,12 @@ class _Before:
             if value["format"] != FORMAT:
                 raise ValueError(f"format {value['format']}")
             model = value["model"]
-            units = {key: _Unit(state, images) for key, (state, images) in value["files"].items()}
+            units = {}
+            for key, (state, images) in checked(
+                dict[str, list[Any]], value["files"], "files"
+            ).items():
+                found = checked(list[list[Any]], state, f"files.{key}")
+                units[key] = _Unit(found, checked(list[str], images, f"files.{key}"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{self.side}: is damaged ({error!r}); delete it and the table, and score all images again"
@@ -208,20 +233,23 @@ class _Before:
             UserError: it cannot be read, or has other columns.
         """
         views, cues = self.detector.view_names, self.detector.cue_names
-        try:
-            for row in _values(self.out, columns_of(cues, views)):
+        columns = columns_of(cues, views)
+        with open_table(self.out) as table:
+            if [name for name in table.columns if name != "odd"] != columns:
+                raise UserError(
+                    f"{self.out}: has other columns than this model and version write; name a new table"
+                )
+            for row in table.rows([name for name in columns if name not in TEXTS]):
+                if math.isnan(row["score"]):
+                    raise table.wrong("has no score")
                 yield Row(
                     row["path"],
-                    float(row["score"]),
+                    row["score"],
                     0,
-                    {cue: float(row[cue]) for cue in cues},
-                    {view: float(row[f"view_{view}"]) for view in views},
+                    {cue: row[cue] for cue in cues},
+                    {view: row[f"view_{view}"] for view in views},
                     row["why"],
                 )
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{self.out}: cannot be read as a table of scores ({error}); score all images into a new one"
-            ) from error
 
 
 class _Noted(ImageSource):
@@ -260,26 +288,3 @@ def _state(path: Path) -> list[Any]:
     except OSError:
         return [_key(str(path)), -1, -1]  # reading it reports the error
     return [_key(str(path)), found.st_size, found.st_mtime_ns]
-
-
-def _values(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a .csv or .parquet file, which has to have these columns, and may have ``odd``."""
-    if path.suffix.lower() == ".parquet":
-        _, parquet = parquet_library()
-        with parquet.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow.names, columns)
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-        return
-    with open_spreadsheet(path, ("path", "score"), "a table of scores") as table:
-        _check_columns(path, table.columns, columns)
-        for row in table:
-            words = {"path": row["path"], "why": row["why"]}
-            yield words | {c: table.number(row[c]) for c in columns if c not in words}
-
-
-def _check_columns(path: Path, found: Sequence[str], columns: Sequence[str]) -> None:
-    if [name for name in found if name != "odd"] != list(columns):
-        raise UserError(
-            f"{path}: has other columns than this model and version write; name a new table"
-        )
