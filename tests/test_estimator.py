@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,35 @@ def test_a_model_goes_with_it(fitted: AnomalyDetector, images: Array, tmp_path: 
         AnomalyDetector.load(tmp_path / "model")
     with pytest.raises(NotFittedError):
         AnomalyDetector().save(tmp_path / "none")
+
+
+def test_another_model_is_not_replaced(
+    fitted: AnomalyDetector, model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="has a model that no estimator saved"):
+        fitted.save(tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+    fitted.save(tmp_path / "own")
+    fitted.save(tmp_path / "own")
+
+
+def test_pixels_of_another_depth_are_told(
+    fitted: AnomalyDetector, images: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    fitted.predict(images[:20])
+    assert "most images are of type" not in caplog.text
+    fitted.predict(images[:20].astype(np.uint16))
+    assert "most images are of type uint16" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"views": "nope"}, {"settings": {1: 1}}, {"settings": {"nope": 1}}]
+)
+def test_wrong_parameters_are_errors_of_value(images: Array, parameters: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"nope|no name of a setting"):
+        AnomalyDetector(**QUICK | parameters).fit(images)
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,67 @@ def test_a_first_session_needs_one_import(digits: Array, tmp_path: Path) -> None
         (lambda: anowild.Budget(0), "budget of 0"),
         (lambda: anowild.ExpectedShare(1.0), "expected share of 1"),
         (lambda: anowild.FalseDiscoveryRate(0.0, "x"), "false discovery rate of 0"),
+        (lambda: anowild.Budget(2.0), "budget of 2.0 images: has to be a whole number"),  # type: ignore[arg-type]
+        (lambda: anowild.Budget("5"), "budget of 5 images: has to be a whole number"),  # type: ignore[arg-type]
+        (lambda: anowild.ExpectedShare("x"), "expected share of x: has to be a number"),  # type: ignore[arg-type]
+        (lambda: anowild.FixedScore("a"), "limit of a: has to be a number"),  # type: ignore[arg-type]
+        (lambda: anowild.FixedScore(10**400), "has to be a number"),
     ],
 )
 def test_impossible_rules_are_refused(rule: Any, sentence: str) -> None:
     with pytest.raises(anowild.UserError, match=sentence):
         rule()
+
+
+def test_wrong_arguments_are_told_before_the_work(
+    model_folder: Path, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anowild.Detector, "score", lambda *_: pytest.fail("it was scored"))
+    np.save(tmp_path / "labels.npy", np.arange(20) % 2)
+    labels = anowild.Labels(tmp_path / "labels.npy")
+    images, page = digits[:20], tmp_path / "r.html"
+    scores: Any = {"mine": np.full(20, np.nan)}
+    wrong: Any = "drp"
+    with pytest.raises(anowild.UserError, match="a threshold of nan"):
+        anowild.evaluate(model_folder, images, labels, float("nan"))
+    with pytest.raises(anowild.UserError, match="the scores 'mine' are no list of finite numbers"):
+        anowild.report(model_folder, images, page, labels=labels, others=scores)
+    with pytest.raises(anowild.UserError, match="held against labels"):
+        anowild.report(model_folder, images, page, others={"mine": np.zeros(20)})
+    with pytest.raises(anowild.UserError, match="leaks is 'drp': take one of refuse, drop, keep"):
+        anowild.prepare(images, tmp_path / "set", leaks=wrong)
+    with pytest.raises(anowild.UserError, match="engine is 'drp'"):
+        anowild.prepare(images, tmp_path / "set", engine=wrong)
+    with pytest.raises(anowild.UserError, match="there is nothing to read"):
+        anowild.score(model_folder, [])
+    (tmp_path / "labels.csv").write_text("path,label\na,0\n")
+    with pytest.raises(anowild.UserError, match="is there already and no table of scores"):
+        anowild.score(model_folder, images, tmp_path / "labels.csv")
+    assert (tmp_path / "labels.csv").read_text() == "path,label\na,0\n"
+
+
+def test_other_scores_are_of_the_same_images(
+    model_folder: Path, digits: Array, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "labels.npy", np.arange(20) % 2)
+    labels = anowild.Labels(tmp_path / "labels.npy")
+    others = {"mine": np.zeros(5)}
+    with pytest.raises(anowild.UserError, match="'mine' are of 5 images, and 20 are shown"):
+        anowild.report(model_folder, digits[:20], tmp_path / "r.html", labels=labels, others=others)
+
+
+@pytest.mark.parametrize("normal", ["10", ["10"], [10]])
+def test_one_normal_label_is_no_list_of_letters(tmp_path: Path, normal: Any) -> None:
+    (tmp_path / "labels.csv").write_text("path,label\na,0\nb,1\nc,10\n")
+    labels = anowild.Labels(tmp_path / "labels.csv", normal)
+    assert labels.of(["a", "b", "c"], [0, 1, 2]).tolist() == [1, 1, 0]
+
+
+def test_a_model_of_other_images_is_not_replaced(digits: Array, tmp_path: Path) -> None:
+    settings = tiny_settings(views=("pixels",))
+    anowild.train(digits[:40], tmp_path / "model", settings)
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    with pytest.raises(anowild.UserError, match="holds a model of other images"):
+        anowild.train(digits[:41], tmp_path / "model", settings)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+    anowild.train(digits[:40], tmp_path / "model", settings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from anowild.arrays import Array
 from anowild.data import PackedSet, choose_preprocess, open_all
@@ -68,7 +68,7 @@ def prepare(
     settings: Settings | None = None,
     *,
     test: Source | Sequence[Source] = (),
-    labels: str | None = None,
+    labels: str | Path | None = None,
     crops: CropSettings | None = None,
     masks: Sequence[str] = (),
     like: str | Path | None = None,
@@ -97,6 +97,8 @@ def prepare(
         UserError: nothing to prepare; leaks; another data set in ``out``; a full disk.
         Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
     """
+    _check_choice("leaks", leaks, get_args(Leaks))
+    _check_choice("engine", engine, ("process", "ray"))
     check_libraries()
     training, tests = listed_sources(sources), listed_sources(test)
     names = [source_name(source) for source in (*training, *tests)]
@@ -130,7 +132,7 @@ def prepare(
     how: dict[str, Any] = {
         "sources": names[: len(training)],
         "test": names[len(training) :],
-        "labels": labels,
+        "labels": None if labels is None else str(labels),
         "crops": None if crops is None else crops.to_json(),
         "masks": list(masks),
     }
@@ -151,7 +153,7 @@ def contaminate(
     out: str | Path,
     rate: float,
     seed: int = 0,
-    normal: Sequence[str] = (),
+    normal: str | Sequence[str] = (),
     protocol: str | None = None,
 ) -> PackedSet:
     """Make a data set like another, with a known share of anomalies in its training split.
@@ -161,7 +163,7 @@ def contaminate(
         out: folder of the new data set.
         rate: share of anomalies in the new training split, from 0 to below 1.
         seed: of the draw.
-        normal: labels of normal images.
+        normal: label or labels of normal images.
         protocol: a protocol of the paper's code in the place of ``normal``.
 
     Raises:
@@ -629,6 +631,11 @@ def export(
     detector = model if isinstance(model, Detector) else Detector.load(model, "cpu")
     out, place = Path(out), None if runtime is None else Path(runtime)
     return formats.export(detector, out, kind or formats.kind_of(out), pixels, place)
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} is {value!r}: take one of {', '.join(choices)}")
 
 
 def _open_on_cluster(

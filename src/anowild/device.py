@@ -30,7 +30,7 @@ def select_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(str(name))
         if device.type == "meta":
             raise RuntimeError("it holds no values")
         torch.zeros(1, device=device)

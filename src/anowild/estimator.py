@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,14 +20,18 @@ from anowild.arrays import Array
 from anowild.checked import checked
 from anowild.data import ImageSet
 from anowild.data.preprocessing import MIN_SIDE, Preprocess
+from anowild.data.value_range import ValueRange, unlike_trained
 from anowild.device import select_device
 from anowild.errors import UserError
-from anowild.files import read_json, write_json
+from anowild.files import exists, read_json, write_json
 from anowild.presets import preset
 from anowild.scoring import Detector
+from anowild.scoring.model_file import DESCRIPTION
 from anowild.scoring.scores import USUAL_LIMIT
 from anowild.settings import Settings
-from anowild.training.fitting import fit_detector
+from anowild.training.fitting import check_views, fit_detector
+
+log = logging.getLogger("anowild")
 
 #: Axes of arrays of images, or rows of pixels.
 Layout = Literal["NHW", "NHWC", "NCHW", "flat"]
@@ -114,7 +119,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: X is no such array, a parameter is wrong, or there are too few images.
-            UserError: no view can be used.
+            UserError: no view can be used, or the device cannot.
         """
         self.__dict__.pop("detector_", None)
         self._check_parameters()
@@ -149,6 +154,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         pixels = self._pixels(X)
         images = _loaded(pixels, preprocess=self.detector_.preprocess)
+        trained = ValueRange.from_json(self.detector_.training_info.get("values"))
+        for warning in unlike_trained(images.values or ValueRange(), trained, images.preprocess):
+            log.warning("%s", warning)
         return -self.detector_.score(images).score
 
     def decision_function(self, X: Any) -> Array:
@@ -172,13 +180,15 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Write a model that `anowild score` reads as well, and the estimator's own file beside it.
 
         Raises:
-            UserError: the disk is full, or the folder cannot be written.
+            UserError: the folder has a model of another kind, the disk is full, or it cannot be written.
             ValueError: a parameter is no plain value.
         """
         check_is_fitted(self)
-        saved = self._saved()
-        self.detector_.save(Path(folder))
-        write_json(Path(folder) / FILE, saved)
+        saved, folder = self._saved(), Path(folder)
+        if exists(folder / DESCRIPTION) and not exists(folder / FILE):
+            raise UserError(f"{folder}: has a model that no estimator saved; name another folder")
+        self.detector_.save(folder)
+        write_json(folder / FILE, saved)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> Self:
@@ -301,8 +311,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = int(check_random_state(seed).randint(1 << 31))
+        if unknown := [name for name in changes if not isinstance(name, str)]:
+            raise ValueError(f"settings have {unknown[0]!r}, which is no name of a setting")
         try:
-            return preset(str(self.preset)).settings().replace(**changes, seed=int(seed))
+            settings = preset(str(self.preset)).settings().replace(**changes, seed=int(seed))
+            check_views(settings)
+            return settings
         except UserError as error:
             raise ValueError(str(error)) from error
 

@@ -21,6 +21,7 @@ from anowild.scoring.partitions import (
     LEFT_OUT,
     ORDER,
     PARTS,
+    SCORES,
     TABLE,
     PartitionedTable,
     PartWriter,
@@ -148,6 +149,10 @@ def test_a_table_that_is_not_whole_is_refused(
         lambda folder: (folder / TABLE).write_text('{"format": 99}'),
         lambda folder: (folder / ORDER).write_bytes((folder / ORDER).read_bytes()[:-8]),
         lambda folder: np.save(folder / ORDER, np.arange(3)),
+        lambda folder: np.save(folder / ORDER, np.arange(90) + 1),
+        lambda folder: np.save(folder / SCORES, np.arange(90.0)),
+        lambda folder: np.save(folder / SCORES, np.full(90, np.nan)),
+        lambda folder: np.save(folder / SCORES, np.full(90, np.inf)),
     ):
         folder = shutil.copytree(tmp_path / "begun", tmp_path / "damaged", dirs_exist_ok=True)
         damage(folder)
@@ -155,6 +160,13 @@ def test_a_table_that_is_not_whole_is_refused(
             PartitionedTable(folder)
     folder = shutil.copytree(tmp_path / "begun", tmp_path / "damaged", dirs_exist_ok=True)
     part = part_path(folder, 0)
+    whole = pq.read_table(part)
+    for column in ("path", "why", "score", "rank", f"view_{detector.view_names[0]}"):
+        nothing = pa.nulls(len(whole), whole.schema.field(column).type)
+        pq.write_table(whole.set_column(whole.column_names.index(column), column, nothing), part)
+        with pytest.raises(UserError, match=r"part-00000\.parquet: is damaged"):
+            PartitionedTable(folder).rows(range(1, 91))
+    pq.write_table(whole, part)
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"part-00000.parquet: is damaged"):
         PartitionedTable(folder).rows(range(1, 91))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -291,11 +292,19 @@ def test_collect_reads_the_earlier_spelling_of_scores(tmp_path: Path) -> None:
     path = tmp_path / "digits_3" / "0pct" / "joint" / "seed0" / RESULT
     path.parent.mkdir(parents=True)
     scores = ["latent_neighbours", "5 nearest neighbours, E's features", "residual"]
-    path.write_text(json.dumps({"rows": [{"score": score} for score in scores]}))
+    facts = {"set": "digits_3", "rate": 0.0, "method": "joint", "seed": 0}
+    rows = [{"score": score, "auroc": 0.5, "average_precision": 0.1} for score in scores]
+    path.write_text(json.dumps(facts | {"rows": rows}))
     (result,) = tables.collect(tmp_path)
     assert [row["score"] for row in result["rows"]] == [
         "latent_neighbors", "5 nearest neighbors, E's features", "residual",
     ]  # fmt: skip
+    wrong: list[Any] = [{}, [], facts, facts | {"rows": 5}, facts | {"rows": [{}]}]
+    wrong.append(facts | {"rows": [rows[0] | {"auroc": "x"}]})
+    for value in wrong:
+        path.write_text(json.dumps(value))
+        with pytest.raises(UserError, match=r"json: is damaged \(.*run the study again"):
+            tables.collect(tmp_path)
 
 
 def test_a_difference_is_of_pairs() -> None:

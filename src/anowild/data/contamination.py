@@ -14,6 +14,7 @@ from anowild.arrays import Array
 from anowild.data.dataset.build import build_set
 from anowild.data.dataset.format import DESCRIPTION, PackedSet
 from anowild.data.dataset.writer import Part
+from anowild.data.label_file import words_of
 from anowild.data.readers import ImageSource, Provenance, Record, SkippedImage
 from anowild.data.readers.base import Shape
 from anowild.errors import UserError
@@ -278,7 +279,7 @@ def _anomalies(
         raise UserError(
             f"{packed.path}: '{strange[0]}' is no class of this protocol; choose another protocol"
         )
-    words = {word.lower() for word in normal}
+    words = set(words_of(normal))
     return np.array([label is not None and found[label].lower() not in words for label in labels])
 
 

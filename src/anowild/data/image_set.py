@@ -312,6 +312,8 @@ class Pass:
 
     def _nothing_left(self) -> str:
         """Return the error message for sources without a usable image."""
+        if not self.readers:
+            return "there is nothing to read; give a folder, a file or an array"
         reasons = Counter(image.reason for image in self.left_out).most_common(3)
         listed = "; ".join(f"{reason} ({count}x)" for reason, count in reasons)
         first = self.left_out[0].name if self.left_out else "the source"

@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from bisect import bisect_left
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -35,8 +36,8 @@ class LabelFile:
         UserError: the file cannot be read as labels.
     """
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self, source: str | Path) -> None:
+        self.source = source = os.fspath(source)
         self.by_path: dict[str, tuple[str, int]] | None = None  # label and line in the file
         self.by_position: list[str] | None = None
         self._matched: dict[str, str] = {}  # path in the file -> the image that it labels
@@ -214,6 +215,12 @@ class LabelFile:
                 f"{self.source}: has {len(self.by_position)} labels for {images} images; "
                 "give one label for each image"
             )
+
+
+def words_of(labels: str | Iterable[str]) -> list[str]:
+    """Return one label or several as a list of words in lower case."""
+    given = [labels] if isinstance(labels, str) else labels
+    return [str(label).lower() for label in given]
 
 
 def _are_two_files(one: str, other: str) -> bool:

@@ -15,6 +15,7 @@ from anowild.evaluation.metrics import Quality, qualities
 from anowild.scoring import Detector, Table
 from anowild.scoring.scores import USUAL_LIMIT
 from anowild.scoring.stream import open_stream, score_pass
+from anowild.scoring.thresholds import check_score
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ def evaluate(
     threshold: float | None = None,
 ) -> Evaluation:
     """Score a labeled source and measure the ranking; see `anowild.evaluate`."""
+    threshold = USUAL_LIMIT if threshold is None else threshold
+    check_score(threshold, "a threshold")
     detector = model if isinstance(model, Detector) else Detector.load(model)
     table, collector = Table(detector.cue_names, views=detector.view_names), LabelCollector(labels)
     score_pass(detector, open_stream(detector, sources), table, collector)
@@ -47,8 +50,6 @@ def evaluate(
             f"{labels.source}: all {len(truth)} images have the label {truth[0]}; "
             "an evaluation needs normal images (0) and anomalies (1)"
         )
-    if threshold is None:
-        threshold = USUAL_LIMIT
     normal, anomalous = counts(truth)
     return Evaluation(
         qualities(scores.columns(), truth, threshold),

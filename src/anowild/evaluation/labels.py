@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from anowild.arrays import Array
 from anowild.data.contamination import NORMAL_WORDS
 from anowild.data.image_set import Batch
-from anowild.data.label_file import LabelFile
+from anowild.data.label_file import LabelFile, words_of
 from anowild.data.readers import Provenance
 from anowild.errors import UserError
 from anowild.files import printable
@@ -38,7 +39,7 @@ class Labels:
         source: a file as for :class:`LabelFile`; ``folders``, which takes the name of the folder
             that an image lies in; or ``source``, which takes the class that the images' source
             itself knows (packed data sets, the MVTec layout, CIFAR, MNIST, ...).
-        normal: labels that are normal; all others are anomalous then. Unless given: normal,
+        normal: label or labels that are normal; all others are anomalous then. Unless given: normal,
             good, ok and 0, and in a file the others have to be words for anomalies.
         partial: images that a file does not name, or with an empty label or -1 there, and images
             whose source tells no class, are unknown.
@@ -47,10 +48,12 @@ class Labels:
         UserError: the source cannot be read as labels.
     """
 
-    def __init__(self, source: str, normal: Sequence[str] = (), partial: bool = False) -> None:
-        self.source = source
+    def __init__(
+        self, source: str | Path, normal: str | Sequence[str] = (), partial: bool = False
+    ) -> None:
+        self.source = source = os.fspath(source)
         self.partial = partial
-        self.normal = frozenset(word.lower() for word in normal)
+        self.normal = frozenset(words_of(normal))
         self._file: LabelFile | None = None
         if partial and source == "folders":
             raise UserError("every image lies in a folder: with 'folders' none is without a label")

@@ -57,6 +57,7 @@ def write_report(
     """Read and score a source, and write a page about it; see `anowild.report`."""
     out = Path(out)
     check_page(out)
+    others = _checked_others(others or {}, labels)
     if isinstance(model, Detector):
         detector = model
     else:
@@ -67,9 +68,38 @@ def write_report(
     draw = None if rule is None else rule.fit(detector)
     with _working_folder(out) as working:
         session = ReviewSession.make(working, detector, sources)
+        for name, values in others.items():
+            if len(values) != len(session):
+                raise UserError(
+                    f"the scores '{name}' are of {len(values)} images, and {len(session)} are shown; "
+                    "give one for each image that can be read"
+                )
         for left in session.images.left_out[: sections.MOST_REASONS]:
             log.warning("not used: %d (%s), as %s", left.count, left.reason, left.first)
         _write(detector, session, out, folder, draw, labels, shown, notes, others)
+
+
+def _checked_others(others: Mapping[str, Array], labels: Labels | None) -> dict[str, Array]:
+    """Return other scores as arrays.
+
+    Raises:
+        UserError: some are no finite numbers [N]; or there are no labels to hold them against.
+    """
+    if others and labels is None:
+        raise UserError(
+            "other scores are held against labels; give `labels`, or leave out `others`"
+        )
+    found = {}
+    for name, values in others.items():
+        try:
+            found[name] = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            found[name] = np.array(np.nan)
+        if found[name].ndim != 1 or not np.isfinite(found[name]).all():
+            raise UserError(
+                f"the scores '{name}' are no list of finite numbers, one for each image"
+            )
+    return found
 
 
 def write_review_report(

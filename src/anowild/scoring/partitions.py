@@ -15,6 +15,7 @@ images that could not be read.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from anowild.progress import bar
 from anowild.scoring.scores import Scores, oddest_first, reached
 from anowild.scoring.table import Row, Scored, columns_of
 from anowild.scoring.thresholds import Threshold
+from anowild.scoring.written_table import TEXTS
 
 if TYPE_CHECKING:
     from anowild.scoring.calibration import Calibration
@@ -307,6 +309,7 @@ class PartitionedTable:
             for array, kind in ((self.order, np.int64), (self.scores, np.float64)):
                 if array.shape != (sum(self.counts),) or array.dtype != kind:
                     raise ValueError("its files do not belong together")
+            _check_ranking(self.order, self.scores)
         except (ValueError, OSError) as error:
             raise UserError(
                 f"{folder}: is a damaged table ({error}); copy it again, or make it again"
@@ -428,6 +431,12 @@ class _Parts:
                 table = file.read_row_group(group, names)
                 # Not `take`, which imports pandas where it is installed.
                 picked = {name: [table[name][i].as_py() for i in inside] for name in names}
+                for name, values in picked.items():
+                    kind = str if name in TEXTS else int if name == "rank" else float
+                    if not all(type(v) is kind for v in values) or (
+                        kind is float and not np.isfinite(values).all()
+                    ):
+                        raise _damaged(path, f"{name} has values of another kind")
                 found += [
                     Row(
                         path=picked["path"][i],
@@ -442,6 +451,8 @@ class _Parts:
         return found
 
 
+#: Images whose ranks are checked at a time.
+_CHECKED = 1 << 20
 #: Files of parts that are kept open for single rows, each with a few KB of its description.
 _OPEN = 256
 
@@ -456,6 +467,18 @@ class _Said(TableFacts):
     counts: tuple[Count, ...]
     left_out: tuple[PassedOver, ...]
     threshold: Threshold | None
+
+
+def _check_ranking(order: Array, scores: Array) -> None:
+    """Raise ValueError unless scores are finite and fall, and the places are those of images; both are mapped."""
+    last = math.inf
+    for start in range(0, len(scores), _CHECKED):
+        part, places = scores[start : start + _CHECKED], order[start : start + _CHECKED]
+        if not np.isfinite(part).all() or part[0] > last or (np.diff(part) > 0).any():
+            raise ValueError("its scores do not fall")
+        if places.min() < 0 or places.max() >= len(scores):
+            raise ValueError("its order names images that there are not")
+        last = part[-1]
 
 
 def is_table(folder: str | Path) -> bool:

@@ -14,7 +14,7 @@ from anowild.data.value_range import ValueRange, unlike_trained
 from anowild.progress import bar
 from anowild.scoring.detector import Detector
 from anowild.scoring.scores import Scores
-from anowild.scoring.table import Scored, Table, check_output
+from anowild.scoring.table import Scored, Table, check_output, check_replaced
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.trained_on import TrainingImages
 
@@ -94,6 +94,7 @@ def score(
     path = None if out is None else Path(out)
     if path is not None:
         check_output(path)
+        check_replaced(path)
     detector = model if isinstance(model, Detector) else Detector.load(model)
     stream = open_stream(detector, sources)
     find = None if rule is None else rule.fit(detector)

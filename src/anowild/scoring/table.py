@@ -20,11 +20,12 @@ from anowild.arrays import Array
 from anowild.data.image_set import Batch
 from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import as_user_error, atomic_write, check_place, printable
+from anowild.files import as_user_error, atomic_write, check_place, is_file, printable
 from anowild.libraries import parquet_library
 from anowild.scoring.explain import Reason, one_line
 from anowild.scoring.scores import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
+from anowild.scoring.written_table import open_table
 
 if TYPE_CHECKING:
     from anowild.scoring.calibration import Calibration
@@ -230,7 +231,7 @@ def _close(file: IO[bytes]) -> None:
 def write_rows(
     rows: Iterable[Row],
     cues: Sequence[str],
-    path: Path | TextIO,
+    path: str | Path | TextIO,
     threshold: Threshold | None = None,
     views: Sequence[str] = (),
     checked: bool = False,
@@ -255,6 +256,8 @@ def write_rows(
             found.append(int(threshold.is_reached(row.score)))
         return found
 
+    if isinstance(path, str):
+        path = Path(path)
     if not isinstance(path, Path):
         write_spreadsheet(path, columns, map(values, rows))
         return
@@ -297,3 +300,20 @@ def check_output(path: Path) -> None:
     if path.suffix.lower() == ".parquet":
         parquet_library()
     check_place(path)
+
+
+def check_replaced(path: Path) -> None:
+    """Check, before the work, that a file which a table will replace is a table as well.
+
+    Raises:
+        UserError: it is something else, such as a file of labels.
+    """
+    if not is_file(path) or path.stat().st_size == 0:
+        return
+    try:
+        with open_table(path):
+            pass
+    except UserError as error:
+        raise UserError(
+            f"{path}: is there already and no table of scores; name a new table, or delete it"
+        ) from error

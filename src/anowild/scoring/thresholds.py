@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -48,22 +49,30 @@ class Threshold:
         return self.score is not None and score >= self.score
 
 
-def check_budget(count: int) -> None:
-    """Raise UserError unless ``count`` is 1 or more."""
-    if count < 1:
-        raise UserError(f"a budget of {count} images: has to be 1 or more")
+def check_budget(count: object) -> None:
+    """Raise UserError unless ``count`` is a whole number of 1 or more."""
+    if not (isinstance(count, Integral) and int(count) >= 1):
+        raise UserError(f"a budget of {count} images: has to be a whole number of 1 or more")
 
 
-def check_share(what: str, share: float) -> None:
+def check_share(what: str, share: object) -> None:
     """Raise UserError unless ``share`` lies between 0 and 1; ``what`` names it in the message."""
-    if not 0 < share < 1:
-        raise UserError(f"{what} of {share:g}: has to be between 0 and 1")
+    if not 0 < _number(share) < 1:
+        raise UserError(f"{what} of {share}: has to be a number between 0 and 1")
 
 
-def check_score(score: float, name: str = "a limit") -> None:
-    """Raise UserError unless ``score`` is a number; ``name`` names it in the message."""
-    if not math.isfinite(score):
+def check_score(score: object, name: str = "a limit") -> None:
+    """Raise UserError unless ``score`` is a finite number; ``name`` names it in the message."""
+    if not math.isfinite(_number(score)):
         raise UserError(f"{name} of {score}: has to be a number, such as 2.5")
+
+
+def _number(value: object) -> float:
+    """Return a real number as a float; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:
+        return math.inf
 
 
 def budget(scores: Array, count: int) -> Threshold:

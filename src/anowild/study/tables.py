@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from anowild.checked import checked
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
 from anowild.libraries import parquet_library
@@ -22,6 +23,10 @@ from anowild.study.trial import RESULT
 Row = dict[str, Any]
 #: Facts of a trial that each of its rows repeats.
 FACTS = ("set", "rate", "method", "seed", "resolution", "kimg", "train_seconds", "date", "machine")
+#: What every row has.
+_KINDS: dict[str, type] = {
+    "set": str, "rate": float, "method": str, "seed": int, "score": str, "auroc": float, "average_precision": float,
+}  # fmt: skip
 
 
 def collect(out: Path) -> list[dict[str, Any]]:
@@ -30,14 +35,23 @@ def collect(out: Path) -> list[dict[str, Any]]:
     Earlier versions spelled "neighbours" in the names of scores; here it is "neighbors".
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or one is damaged.
     """
-    found = [read_json(path) for path in sorted(out.glob(f"*/*/*/*/{RESULT}"))]
+    found = []
+    for path in sorted(out.glob(f"*/*/*/*/{RESULT}")):
+        result = read_json(path)
+        try:
+            facts = {name: result[name] for name in FACTS if name in _KINDS}
+            for row in result["rows"]:
+                _check(facts | row)
+                row["score"] = row["score"].replace("neighbours", "neighbors")
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: is damaged ({error}); delete its folder and run the study again"
+            ) from error
+        found.append(result)
     if not found:
         raise UserError(f"{out}: holds no results; make some with `anowild study run`")
-    for result in found:
-        for row in result["rows"]:
-            row["score"] = row["score"].replace("neighbours", "neighbors")
     return found
 
 
@@ -59,12 +73,21 @@ def read_rows(study: Path) -> list[Row]:
         rows: list[Row] = parquet.read_table(study).to_pylist()
     except (pa.ArrowException, OSError) as e:
         raise UserError(f"{study}: cannot be read as Parquet ({e}); check the file") from None
-    wanted = {"set", "rate", "method", "seed", "score", "auroc", "average_precision"}
-    if not rows or not wanted <= rows[0].keys():
+    try:
+        for row in rows:
+            _check(row)
+    except (KeyError, ValueError) as error:
         raise UserError(
-            f"{study}: has no rows of a study; `anowild study table --parquet` writes some"
-        )
+            f"{study}: has no rows of a study, or is damaged ({error}); write it again with "
+            "`anowild study table --parquet`"
+        ) from None
     return rows
+
+
+def _check(row: Row) -> None:
+    """Raise KeyError or ValueError where a row lacks a field, or has one of another kind."""
+    for name, kind in _KINDS.items():
+        checked(kind, row[name], name)
 
 
 def is_main(row: Row) -> bool:

@@ -17,7 +17,7 @@ from anowild.data import ImageSet
 from anowild.data.image_set import Source
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
-from anowild.files import atomic_write, read_tensors
+from anowild.files import atomic_write, is_file, read_tensors
 from anowild.scoring import Scores
 from anowild.settings import Settings
 from anowild.tracking import TrackerChoice, following
@@ -64,6 +64,7 @@ def train(
     if len(images) < FEW_IMAGES:
         log.warning("only %d %s: little can be learned from them", len(images), what)
     folder = out / "training"
+    _check_images_before(out, images.digest)
     # Before anything in the folder changes; the networks' own locks are held by the processes that train them.
     owned = training_lock(folder / "views")
     with owned, following(track, folder, out.absolute().name, settings.to_json()) as follower:
@@ -108,6 +109,26 @@ def _begin(
             versions=f"{VERSION} {torch.__version__}", devices=torch_device.type,
         )  # fmt: skip
     return images, torch_device
+
+
+def _check_images_before(out: Path, digest: str) -> None:
+    """Check that a folder does not have a model of other images, which a new one would replace.
+
+    Raises:
+        UserError: it has.
+    """
+    path = out / TRAINING_SCORES
+    if not is_file(path):
+        return
+    try:
+        metadata, _ = read_tensors(path, "np")
+        before = checked(_ScoresFacts, json.loads(metadata["anowild"]), "the file").images
+    except (KeyError, ValueError, RecursionError, UserError):
+        return  # it is damaged, and will be replaced
+    if before != digest:
+        raise UserError(
+            f"{out}: holds a model of other images; give the same images, or another output, or delete {out}"
+        )
 
 
 def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> None:
