@@ -127,7 +127,7 @@ def test_a_first_session_needs_one_import(digits: Array, tmp_path: Path) -> None
         (lambda: anowild.FalseDiscoveryRate(0.0, "x"), "false discovery rate of 0"),
         (lambda: anowild.Budget(2.0), "budget of 2.0 images: has to be a whole number"),  # type: ignore[arg-type]
         (lambda: anowild.Budget("5"), "budget of 5 images: has to be a whole number"),  # type: ignore[arg-type]
-        (lambda: anowild.ExpectedShare("x"), "expected share of x: has to be a number"),  # type: ignore[arg-type]
+        (lambda: anowild.ExpectedShare("x"), "expected share of x: has to be between"),  # type: ignore[arg-type]
         (lambda: anowild.FixedScore("a"), "limit of a: has to be a number"),  # type: ignore[arg-type]
         (lambda: anowild.FixedScore(10**400), "has to be a number"),
     ],

@@ -58,7 +58,7 @@ def check_budget(count: object) -> None:
 def check_share(what: str, share: object) -> None:
     """Raise UserError unless ``share`` lies between 0 and 1; ``what`` names it in the message."""
     if not 0 < _number(share) < 1:
-        raise UserError(f"{what} of {share}: has to be a number between 0 and 1")
+        raise UserError(f"{what} of {share}: has to be between 0 and 1")
 
 
 def check_score(score: object, name: str = "a limit") -> None:
