@@ -191,7 +191,7 @@ def test_impossible_wishes_are_refused() -> None:
         (lambda: budget(np.empty(0), 3), "no images to flag"),
         (lambda: expected_share(scores, 1.0), "share of 1.0: has to be between"),
         (lambda: expected_share(scores, float("nan")), "share of nan: has to be between"),
-        (lambda: false_discovery_rate(scores, scores, 0.0), "rate of 0: has to be between"),
+        (lambda: false_discovery_rate(scores, scores, 0.0), "rate of 0.0: has to be between"),
         (lambda: false_discovery_rate(scores, np.empty(0), 0.1), "no images to calibrate with"),
     ):
         with pytest.raises(UserError, match=problem):
