@@ -62,7 +62,7 @@ NUMBERS = {
     "installs or downloads": 17,
     "has tests of its own": 26,
     "needs the Hub": 4,
-    "measures for minutes to days": 68,
+    "measures for minutes to days": 67,
     "needs another program": 14,
 }
 
