@@ -31,7 +31,7 @@ from anowild.arrays import Array
 from anowild.data import download
 from anowild.errors import UserError
 from anowild.files import atomic_write, read_json
-from anowild.signals import exit_status
+from anowild.process import exit_status
 from anowild.study import public_sets
 
 #: Arrays of a set, by name.

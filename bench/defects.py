@@ -24,8 +24,8 @@ from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
 from anowild.presets import preset
+from anowild.process import exit_status
 from anowild.settings import Settings
-from anowild.signals import exit_status
 from anowild.training.run import load_training_scores, train
 
 SURFACES = ("brick", "grass", "gravel")

@@ -36,10 +36,11 @@ from anowild.errors import UserError
 from anowild.files import read_json, write_json, write_text
 from anowild.paper import parity
 from anowild.presets import FAST, preset
+from anowild.process import exit_status
 from anowild.scoring import Detector
 from anowild.scoring.stream import score
 from anowild.settings import Settings
-from anowild.signals import Interrupted, exit_status
+from anowild.signals import Interrupted
 from anowild.study import sweep, trial
 from anowild.training.fitting import fit_detector
 from anowild.training.networks import Networks

@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from anowild.arrays import Array
 from anowild.errors import UserError
-from anowild.signals import exit_status
+from anowild.process import exit_status
 
 SIZE = (1500, 1000)
 FOLDERS = ("2026-05", "2026-06")

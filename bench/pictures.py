@@ -21,10 +21,10 @@ from playwright.sync_api import Page
 from anowild.errors import UserError
 from anowild.finding.job import MODEL, REPORT, Job
 from anowild.presets import preset
+from anowild.process import exit_status
 from anowild.reviewing.app import Review
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.store import MARKS, Store
-from anowild.signals import exit_status
 from bench.photographs import make
 from tests.browser import launch, new_page, served
 

@@ -32,12 +32,8 @@ def run(command: Callable[[], object]) -> None:
             os.environ.pop(name, None)
     try:
         command()
-    except UserError as error:
-        print_error(f"anowild: {error}")
-        sys.exit(1)
-    except Interrupted as stopped:
-        print_error(str(stopped))
-        sys.exit(128 + stopped.signum)
+    except (UserError, Interrupted) as error:
+        sys.exit(_status(error))
     except (KeyboardInterrupt, SystemExit) as stop:
         # Typer turns Ctrl-C into an exit without a word.
         if isinstance(stop, SystemExit) and stop.code != 130:
@@ -49,6 +45,26 @@ def run(command: Callable[[], object]) -> None:
     except OSError as error:
         print_error(f"anowild: {error.filename or 'a file'}: {error.strerror or error}")
         sys.exit(1)
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """Run the command of a module, as a trial or a benchmark, and return its exit status.
+
+    What :func:`run` says of mistakes and stops is said here as well.
+    """
+    try:
+        return command()
+    except (UserError, Interrupted) as error:
+        return _status(error)
+
+
+def _status(error: UserError | Interrupted) -> int:
+    """Print why a command ended; return 128 + the signal's number if it was stopped, 1 if it was refused."""
+    if isinstance(error, Interrupted):
+        print_error(str(error))
+        return 128 + error.signum
+    print_error(f"anowild: {error}")
+    return 1
 
 
 def launched_together() -> bool:

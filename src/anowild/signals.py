@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-from anowild.errors import UserError
 
 
 class Interrupted(Exception):
@@ -50,19 +47,3 @@ def stop_request() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def exit_status(command: Callable[[], int]) -> int:
-    """Run a module's command, and print on stderr if it was stopped or refused.
-
-    Returns:
-        The command's exit status; 128 + the signal's number if it was stopped, 1 if it was refused.
-    """
-    try:
-        return command()
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        return 128 + stopped.signum
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1

@@ -71,8 +71,9 @@ def study_run(
         jobs = len(devices) if gpus() else max(1, (os.cpu_count() or 1) // threads)
     failed = sweep.run(trials, out, jobs, threads, devices)
     for folder in failed:
-        reason = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
-        print_error(f"anowild: {folder}: failed ({reason[-1] if reason else 'no reason given'})")
+        lines = (folder / "error.txt").read_text(errors="replace").strip().splitlines()
+        reason = lines[-1].removeprefix("anowild: ") if lines else "no reason given"
+        print_error(f"anowild: {folder}: failed ({reason})")
     print(f"next: {options.command_line('study', 'table', '-o', out)}")
     if failed:
         raise typer.Exit(1)

@@ -31,10 +31,10 @@ from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.evaluation.metrics import auroc, average_precision
 from anowild.files import atomic_write, read_json, write_json
+from anowild.process import exit_status
 from anowild.scoring import Calibration
 from anowild.scoring.scores import oddest_first
 from anowild.settings import Settings
-from anowild.signals import exit_status
 from anowild.study import cue_cache
 from anowild.study.datasets import DATASETS, SETTINGS_OF, Experiment
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
