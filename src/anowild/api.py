@@ -296,7 +296,6 @@ def report(
     shown: int = 24,
     notes: Sequence[str] = (),
     others: Mapping[str, Array] | None = None,
-    folder: str | Path | None = None,
 ) -> None:
     """Score a source and write one HTML page about it.
 
@@ -309,14 +308,13 @@ def report(
         shown: images in each gallery.
         notes: sentences for the top of the page.
         others: other scores of the same images, [N] each, to be held against the labels as well.
-        folder: of the model, where ``model`` is a detector; its training's losses and pictures are shown.
 
     Raises:
         UserError: the model or the source cannot be used, or the page cannot be written.
     """
     from anowild.reporting.page import write_report
 
-    write_report(model, sources, out, rule, labels, shown, notes, others, folder)
+    write_report(model, sources, out, rule, labels, shown, notes, others)
 
 
 def report_table(
@@ -352,11 +350,12 @@ def review(
     host: str = "127.0.0.1",
     port: int = 8765,
     again: bool = False,
-    folder: str | Path | None = None,
     token: bool = True,
     open_browser: bool = False,
 ) -> None:
     """Serve a page on which people mark images, the oddest first, until Ctrl-C.
+
+    A limit that is chosen on the page is kept with the model, unless that is a copy in the Hub's cache.
 
     Args:
         model: a detector, or the folder of one.
@@ -365,24 +364,23 @@ def review(
         host: address to listen on.
         port: 0 takes any free one.
         again: score once more, even if this model has scored these images; the marks stay.
-        folder: of the model, where ``model`` is a detector; a limit that is chosen on the page is kept there.
         token: whether the page can only be opened with the token in the address that is printed.
         open_browser: whether to open the page in this machine's browser.
 
     Raises:
         UserError: the port is in use, another server runs in the folder, or as for :func:`score`.
     """
+    from anowild.hub import snapshot_name
     from anowild.reviewing.serve import serve as serve_page
     from anowild.scoring import Detector
 
-    if isinstance(model, Detector):
-        detector, kept = model, folder
-    else:
-        detector, kept = Detector.load(model), model
-    model_folder = None if kept is None else Path(kept)
+    detector = model if isinstance(model, Detector) else Detector.load(model)
+    kept = detector.folder
+    if kept is not None and snapshot_name(kept) is not None:
+        kept = None
     serve_page(
         detector, sources, Path(out), host, port,
-        again=again, model=model_folder, open_browser=open_browser, token=token,
+        again=again, model=kept, open_browser=open_browser, token=token,
     )  # fmt: skip
 
 

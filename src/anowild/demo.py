@@ -20,7 +20,7 @@ from anowild.errors import UserError, ViewUnavailable
 from anowild.evaluation.labels import Labels
 from anowild.evaluation.metrics import Quality, qualities
 from anowild.files import as_user_error, read_json, write_json, write_text
-from anowild.finding.job import MODEL, Job
+from anowild.finding.job import Job
 from anowild.finding.serve import find_without_page
 from anowild.presets import preset
 from anowild.scoring import Detector
@@ -107,8 +107,7 @@ def run_demo(
     truth = Labels(str(out / "digits" / "test.csv"))
     notes = [setting, verdict, closing]
     comparison = out / "comparison.html"
-    model = job.out / MODEL
-    api.report(detector, test, comparison, labels=truth, notes=notes, others=others, folder=model)
+    api.report(detector, test, comparison, labels=truth, notes=notes, others=others)
     _print(table)
     print(verdict)
     print(closing)

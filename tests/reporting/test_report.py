@@ -203,19 +203,19 @@ def test_all_flagged_images_are_shown(detector: Detector, tmp_path: Path) -> Non
 
 
 def test_report_of_a_review_links_its_table(
-    detector: Detector, session: ReviewSession, model_folder: Path, tmp_path: Path
+    detector: Detector, session: ReviewSession, tmp_path: Path
 ) -> None:
     out = tmp_path / "report.html"
-    write_review_report(detector, session, out, model_folder)
+    write_review_report(detector, session, out)
     assert "scores.csv" not in Page(out).links()
     order = np.argsort(-session.score, kind="stable")
     rows = [f"{session.names[i]},{float(session.score[i])!r}" for i in order.tolist()]
     (tmp_path / "scores.csv").write_text("\n".join(["path,score", *rows]) + "\n")
-    write_review_report(detector, session, out, model_folder)
+    write_review_report(detector, session, out)
     assert "scores.csv" in Page(out).links()
     # A table of something else.
     (tmp_path / "scores.csv").write_text("\n".join(["path,score", *rows[1:]]) + "\n")
-    write_review_report(detector, session, out, model_folder)
+    write_review_report(detector, session, out)
     assert "scores.csv" not in Page(out).links()
 
 
@@ -288,11 +288,13 @@ def test_report_of_one_image_without_training_folder(
 def test_report_of_training_with_one_tick_has_points(
     detector: Detector, session: ReviewSession, model_folder: Path, tmp_path: Path
 ) -> None:
+    detector.save(tmp_path / "model")
+    detector = Detector.load(tmp_path / "model")
     training = tmp_path / "model" / "training"
-    training.mkdir(parents=True)
+    training.mkdir()
     tick = json.loads((model_folder / "training" / "log.jsonl").read_text().splitlines()[0])
     (training / "log.jsonl").write_text(json.dumps(tick) + "\n")
-    write_review_report(detector, session, tmp_path / "r.html", tmp_path / "model")
+    write_review_report(detector, session, tmp_path / "r.html")
     page = Page(tmp_path / "r.html")
     losses = sum(name.endswith("_loss") for name in tick)
     assert losses

@@ -382,7 +382,7 @@ def report(
     assert sources is not None
     truth = options.labels_of(labels, normal, partial)
     detector = options.load_detector(model, device, threads)
-    api.report(detector, sources, out, rule, truth, show, folder=model)
+    api.report(detector, sources, out, rule, truth, show)
     print(f"{out}: open it in a browser")
 
 

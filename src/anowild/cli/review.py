@@ -48,10 +48,7 @@ def review(
         raise UserError("name the folder of the review: anowild review MODEL IMAGES -o FOLDER")
     assert sources is not None
     detector = options.load_detector(model, device, threads)
-    folder = None if options.is_hub_copy(model) else model  # which keeps a limit chosen on the page
-    api.review(
-        detector, sources, out, host, port, again, folder=folder, token=token, open_browser=browser
-    )
+    api.review(detector, sources, out, host, port, again, token=token, open_browser=browser)
 
 
 def marks(

@@ -287,7 +287,7 @@ class Job:
         write_rows(rows, table.cue_names, self.out / SCORES, views=table.view_names, checked=True)
         kept = load_limit(self.out / MODEL)
         rule = None if kept is None else FixedScore(kept.score)
-        write_review_report(detector, session, self.out / REPORT, self.out / MODEL, rule)
+        write_review_report(detector, session, self.out / REPORT, rule)
 
     def results_are_current(self) -> bool:
         """Return whether table and report are there: of the final model, its kept limit, and the images as named."""

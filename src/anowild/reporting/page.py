@@ -52,16 +52,12 @@ def write_report(
     shown: int = SHOWN,
     notes: Sequence[str] = (),
     others: Mapping[str, Array] | None = None,
-    folder: str | Path | None = None,
 ) -> None:
     """Read and score a source, and write a page about it; see `anowild.report`."""
     out = Path(out)
     check_page(out)
     others = _checked_others(others or {}, labels)
-    if isinstance(model, Detector):
-        detector = model
-    else:
-        detector, folder = Detector.load(model), model
+    detector = model if isinstance(model, Detector) else Detector.load(model)
     # What does not fit is told before the images are read.
     if labels is not None:
         labels.begin(open_stream(detector, sources).count())
@@ -76,7 +72,7 @@ def write_report(
                 )
         for left in session.images.left_out[: sections.MOST_REASONS]:
             log.warning("not used: %d (%s), as %s", left.count, left.reason, left.first)
-        _write(detector, session, out, folder, draw, labels, shown, notes, others)
+        _write(detector, session, out, draw, labels, shown, notes, others)
 
 
 def _checked_others(others: Mapping[str, Array], labels: Labels | None) -> dict[str, Array]:
@@ -106,7 +102,6 @@ def write_review_report(
     detector: Detector,
     session: ReviewSession,
     out: str | Path,
-    folder: str | Path | None,
     rule: ThresholdRule | None = None,
 ) -> None:
     """Write a page about the images of a review.
@@ -115,7 +110,6 @@ def write_review_report(
         detector: that scored them.
         session: the review.
         out: .html.
-        folder: of the model, whose training is shown.
         rule: that chooses the limit; else it is the score that 5 % of the training images reach.
 
     Raises:
@@ -123,7 +117,7 @@ def write_review_report(
     """
     check_page(Path(out))
     draw = None if rule is None else rule.fit(detector)
-    _write(detector, session, Path(out), folder, draw)
+    _write(detector, session, Path(out), draw)
 
 
 def check_page(out: Path) -> None:
@@ -158,7 +152,6 @@ def _write(
     detector: Detector,
     session: ReviewSession,
     out: Path,
-    folder: str | Path | None,
     draw: Callable[[Scored], Threshold] | None,
     labels: Labels | None = None,
     shown: int = SHOWN,
@@ -175,7 +168,7 @@ def _write(
         **_summary(results, notes),
         **_images(results, cards, shown, embedded),
         **_details(results, others or {}),
-        **_training(detector, folder, embedded),
+        **_training(detector, embedded),
         "table": sections.table_beside(out, results),
     }
     content |= {
@@ -271,8 +264,9 @@ def _details(results: Results, others: Mapping[str, Array]) -> dict[str, Any]:
     }
 
 
-def _training(detector: Detector, folder: str | Path | None, embedded: Embedded) -> dict[str, Any]:
-    training = None if folder is None else Path(folder) / "training"
+def _training(detector: Detector, embedded: Embedded) -> dict[str, Any]:
+    folder = detector.folder
+    training = None if folder is None else folder / "training"
     settings = detector.training_info.get("settings", {})
     return {
         "model": None if folder is None else printable(str(folder)),
