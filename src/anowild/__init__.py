@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from anowild.scoring.explain import Reason
     from anowild.scoring.reference_images import ReferenceImages
     from anowild.scoring.saved_limit import SavedLimit
-    from anowild.scoring.stream import ThresholdRule
+    from anowild.scoring.stream import ThresholdRule, Trained
     from anowild.scoring.table import Scored
     from anowild.scoring.threshold_rules import (
         Budget,
@@ -106,7 +106,7 @@ _LAZY = {
     "anowild.scoring.explain": ("Reason",),
     "anowild.scoring.reference_images": ("ReferenceImages",),
     "anowild.scoring.saved_limit": ("SavedLimit",),
-    "anowild.scoring.stream": ("ThresholdRule",),
+    "anowild.scoring.stream": ("ThresholdRule", "Trained"),
     "anowild.scoring.threshold_rules": (
         "Budget", "ExpectedShare", "FalseDiscoveryRate", "FixedScore", "Gap",
     ),
@@ -160,6 +160,7 @@ __all__ = [
     "Tail",
     "Threshold",
     "ThresholdRule",
+    "Trained",
     "TrainedOn",
     "Uploaded",
     "UserError",

@@ -331,8 +331,8 @@ def report_table(
     Args:
         table: folder of the table.
         out: .html.
-        rule: which images are flagged: ``FixedScore``, ``Budget`` or ``ExpectedShare``; else the table's limit, or
-            without one the score that 5 % of the training images reach.
+        rule: which images are flagged: ``FixedScore``, ``Budget``, ``ExpectedShare``, or another that needs no more
+            than scores; else the table's limit, or without one the score that 5 % of the training images reach.
         shown: odd images on the page.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.scoring import Detector
 from anowild.scoring.partitions import PartitionedTable
-from anowild.scoring.stream import ThresholdRule
+from anowild.scoring.stream import ThresholdRule, Trained
+from anowild.scoring.table import Scored
 from anowild.scoring.threshold_rules import Budget, ExpectedShare, FixedScore, Gap
+from anowild.scoring.thresholds import Threshold
 from tests.conftest import Run
 from tests.parts import table_in_parts
 
@@ -124,6 +127,20 @@ def test_what_a_table_does_not_have_is_not_promised(
     assert "left_out.csv names them all" in page
 
 
+class AboveTheMean:
+    """A rule of somebody else, which asks for no more than scores."""
+
+    def fit(self, model: Trained) -> Callable[[Scored], Threshold]:
+        def find(table: Scored) -> Threshold:
+            limit = float(table.score.mean())
+            flagged = int((table.score >= limit).sum())
+            return Threshold(
+                limit, flagged, f"These are the {flagged} images above the mean.", "None."
+            )
+
+        return find
+
+
 def test_commands_say_what_is_wrong(
     anowild: Run, table: PartitionedTable, images: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -141,5 +158,8 @@ def test_commands_say_what_is_wrong(
         assert (code, text in err) == (1, True), err
     with pytest.raises(UserError, match="needs the model"):
         api.report_table(table.folder, out, Gap())
+    api.report_table(table.folder, out, AboveTheMean())
+    flagged = int((table.scores >= table.scores.mean()).sum())
+    assert f"the {flagged} images above the mean" in out.read_text()
     with pytest.raises(UserError, match=r"is written as \.html"):
         api.report_table(table.folder, tmp_path / "report.txt")

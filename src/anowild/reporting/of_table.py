@@ -7,9 +7,10 @@ import io
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -30,11 +31,13 @@ from anowild.scoring.explain import TERMS, Reason, of_line
 from anowild.scoring.partitions import LEFT_OUT, PartitionedTable
 from anowild.scoring.scores import FLAGGED_SHARE, USUAL_LIMIT
 from anowild.scoring.stream import ThresholdRule
-from anowild.scoring.threshold_rules import Budget, ExpectedShare, FixedScore
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.unlike_training import unlike_training
 from anowild.shown import shown_score
 from anowild.version import VERSION
+
+if TYPE_CHECKING:
+    from anowild.scoring.calibration import Calibration
 
 #: Sides in pixels and quality of the pictures of odd images, and of ordinary ones: the first that leaves room for the
 #: others.
@@ -110,15 +113,20 @@ def _threshold(table: PartitionedTable, rule: ThresholdRule | None) -> Threshold
     """
     if rule is None:
         return table.threshold or thresholds.training_share(table.scores, FLAGGED_SHARE)
-    if isinstance(rule, FixedScore):
-        return thresholds.fixed_score(table.scores, rule.score, table.facts.training_images)
-    if isinstance(rule, Budget):
-        return thresholds.budget(table.scores, rule.count)
-    if isinstance(rule, ExpectedShare):
-        return thresholds.expected_share(table.scores, rule.share)
-    raise UserError(
-        f"{table.folder}: this limit needs the model; choose it when the images are scored, and the table keeps it"
-    )
+    return rule.fit(table.facts)(_Ranked(table.scores))
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """The scores of a table in parts; see `Scored`."""
+
+    score: Array
+
+    def raw_score(self, calibration: Calibration) -> Array:
+        """Raise UserError: raw scores belong to rules that need the model."""
+        raise UserError(
+            "a table in parts has no raw scores; take a rule that asks for scores alone"
+        )
 
 
 class _Pictures:

@@ -38,11 +38,23 @@ class Sink(Protocol):
         """Finish a pass in which ``left_out`` images could not be read."""
 
 
+class Trained(Protocol):
+    """What rules for the limit ask of a model: a detector, or what a table in parts says of one."""
+
+    @property
+    def training_images(self) -> int | None:
+        """How many images it was trained on; None: not known."""
+
+
 class ThresholdRule(Protocol):
     """A rule that chooses the limit from which images are flagged; see `anowild.scoring.threshold_rules`."""
 
-    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
-        """Prepare the rule, before anything is scored, and return what finds the limit."""
+    def fit(self, model: Trained) -> Callable[[Scored], Threshold]:
+        """Prepare the rule, before anything is scored, and return what finds the limit.
+
+        Raises:
+            UserError: the rule needs a detector, and ``model`` is none.
+        """
 
 
 def open_stream(detector: Detector, sources: Source | Sequence[Source]) -> ImageStream:

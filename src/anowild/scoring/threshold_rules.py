@@ -15,7 +15,7 @@ from anowild.files import printable
 from anowild.scoring import thresholds
 from anowild.scoring.detector import Detector
 from anowild.scoring.saved_limit import chosen_limit
-from anowild.scoring.stream import open_stream, score_pass
+from anowild.scoring.stream import Trained, open_stream, score_pass
 from anowild.scoring.table import Scored, Table
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.trained_on import TrainingImages
@@ -48,9 +48,9 @@ class FixedScore:
         """
         return FixedScore(chosen_limit(Path(model)))
 
-    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
+    def fit(self, model: Trained) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
-        images = detector.training_images
+        images = model.training_images
         return lambda table: thresholds.fixed_score(table.score, self.score, images)
 
 
@@ -70,7 +70,7 @@ class Budget:
     def __post_init__(self) -> None:
         thresholds.check_budget(self.count)
 
-    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
+    def fit(self, model: Trained) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
         return lambda table: thresholds.budget(table.score, self.count)
 
@@ -91,7 +91,7 @@ class ExpectedShare:
     def __post_init__(self) -> None:
         thresholds.check_share("an expected share", self.share)
 
-    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
+    def fit(self, model: Trained) -> Callable[[Scored], Threshold]:
         """Return what finds the limit for a table."""
         return lambda table: thresholds.expected_share(table.score, self.share)
 
@@ -114,14 +114,16 @@ class FalseDiscoveryRate:
     def __post_init__(self) -> None:
         thresholds.check_share("a false discovery rate", self.rate)
 
-    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
+    def fit(self, model: Trained) -> Callable[[Scored], Threshold]:
         """Score the calibration images, and return what finds the limit for a table.
 
         Logs a warning if the model does not know its training images, as models of earlier versions.
 
         Raises:
-            UserError: the calibration images cannot be read, or some of them were trained on.
+            UserError: the calibration images cannot be read, or some of them were trained on; or ``model`` is no
+                detector.
         """
+        detector = _detector(model)
         if detector.trained_on is None:
             log.warning(
                 "the model is of an earlier version and does not know its training images; make sure "
@@ -150,10 +152,19 @@ class _Calibration(TrainingImages):
 class Gap:
     """Flag the images that lie apart from the rest, if the scores fall apart into two groups."""
 
-    def fit(self, detector: Detector) -> Callable[[Scored], Threshold]:
-        """Return what finds the limit for a table."""
-        calibration = detector.calibration
+    def fit(self, model: Trained) -> Callable[[Scored], Threshold]:
+        """Return what finds the limit for a table; raise UserError if ``model`` is no detector."""
+        calibration = _detector(model).calibration
         # Of an image with tiles, the score is the mean of several.
         if calibration.tiles is not None:
             return lambda table: thresholds.gap(table.score, np.exp(table.score))
         return lambda table: thresholds.gap(table.score, table.raw_score(calibration))
+
+
+def _detector(model: Trained) -> Detector:
+    """Return a model that is a detector; of others only the number of training images is known."""
+    if not isinstance(model, Detector):
+        raise UserError(
+            "this limit needs the model; choose it when the images are scored, and the table keeps it"
+        )
+    return model
