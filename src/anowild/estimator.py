@@ -27,7 +27,7 @@ from anowild.files import exists, read_json, write_json
 from anowild.presets import preset
 from anowild.scoring import Detector
 from anowild.scoring.model_file import DESCRIPTION
-from anowild.scoring.scores import USUAL_LIMIT
+from anowild.scoring.scores import USUAL_LIMIT, p_value
 from anowild.settings import Settings
 from anowild.training.fitting import check_views, fit_detector
 
@@ -173,7 +173,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         The second is near 1 for odd images. It is no chance that an image is an anomaly: nothing that was
         trained without labels and rate can know that.
         """
-        less_odd = 1 - np.power(10.0, self.score_samples(X))
+        less_odd = 1 - p_value(-self.score_samples(X))
         return np.stack([1 - less_odd, less_odd], axis=1)
 
     def save(self, folder: str | Path) -> None:

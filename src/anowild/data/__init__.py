@@ -6,8 +6,8 @@ them in a thread ahead of their use. `dataset` packs sources into a data set on 
 reads and writes tables as CSV, `label_file` reads files of labels, `contamination` injects known
 anomalies, `download` fetches well-known sets, `stores` reaches those behind URLs.
 
-Of originals, `originals` reads the pixels again, `display` makes pictures for people of them, and `checks` finds
-what is blurred, dark or there twice. `value_range` and `overlap` warn of values that make little sense, and of
+Of originals, `originals` reads the pixels again, `display` makes pictures for people of them, `seen` says what the
+views see of one, and `checks` finds what is blurred, dark or there twice. `value_range` and `overlap` warn of values that make little sense, and of
 images that are read twice.
 """
 

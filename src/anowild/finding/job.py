@@ -20,11 +20,11 @@ from anowild.data.dataset.build import check_libraries
 from anowild.data.dataset.format import DESCRIPTION as IMAGES_DESCRIPTION
 from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
 from anowild.data.readers import ImageSource
+from anowild.data.seen import seen_in_all
 from anowild.device import configure_process, select_device
 from anowild.errors import LaterVersion, UserError, ViewUnavailable
 from anowild.files import exclusive_lock, exists, printable, read_json, write_json
 from anowild.finding.time_left import Plan
-from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.folder import ANOTHER_SERVER, FACTS
 from anowild.reviewing.images import ReviewImages, prepare_images
 from anowild.reviewing.session import ReviewSession, identity

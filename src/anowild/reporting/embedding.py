@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from anowild.data.seen import seen_box, seen_text
 from anowild.files import printable
-from anowild.reviewing.details import seen_box, seen_text
 from anowild.reviewing.pictures import Picture
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector

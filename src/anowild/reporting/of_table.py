@@ -17,6 +17,7 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.data.display import display
+from anowild.data.seen import seen_box, seen_text
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.progress import bar
@@ -24,7 +25,6 @@ from anowild.reporting import charts, sections
 from anowild.reporting.embedding import PIXELATED, ROOM, Thumbnail
 from anowild.reporting.page import SHOWN, check_page, write_page
 from anowild.reporting.sections import Card
-from anowild.reviewing.details import seen_box, seen_text
 from anowild.reviewing.on_demand import OnDemand
 from anowild.scoring import Row, thresholds
 from anowild.scoring.explain import TERMS, Reason, of_line

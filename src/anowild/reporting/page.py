@@ -18,13 +18,13 @@ from jinja2 import Environment
 
 from anowild.arrays import Array
 from anowild.data.image_set import Source
+from anowild.data.seen import seen_in_all
 from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
 from anowild.files import check_place, printable, write_text
 from anowild.reporting import sections
 from anowild.reporting.embedding import Embedded
 from anowild.reporting.sections import Card, Results
-from anowild.reviewing.details import seen_in_all
 from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector, Table, thresholds

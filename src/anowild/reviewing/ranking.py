@@ -14,6 +14,7 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.checks import KINDS
+from anowild.data.seen import seen_box, seen_in_all
 from anowild.files import printable
 from anowild.reviewing import alike, details
 from anowild.reviewing.catalog import Offer
@@ -87,7 +88,7 @@ class Ranking:
             "findings": found,
             "views": [{"name": name, "title": name} for name in session.scores.views],
             "least_marks": MIN_MARKS,
-            "seen": details.seen_in_all(self.detector.preprocess, session.images.sizes),
+            "seen": seen_in_all(self.detector.preprocess, session.images.sizes),
             "left_out": [asdict(found) for found in session.images.left_out],
             "warning": " ".join(self._warnings()) or None,
         }
@@ -116,7 +117,7 @@ class Ranking:
             "findings": [list(self.kinds_of.get(i, ())) for i in numbers],
             "sizes": sizes,
             "seen": [
-                details.seen_box(preprocess, width, height, session.tile(number))
+                seen_box(preprocess, width, height, session.tile(number))
                 for number, (width, height) in zip(numbers, sizes, strict=True)
             ],
             "group": [1 if alike is None else int(alike[i]) for i in numbers],

@@ -6,7 +6,7 @@ calibration, `persistence` has its files, whose names `model_file` knows, and `d
 `written_table` reads one back. `thresholds`
 and `threshold_rules` choose the limit from which images are flagged, `saved_limit` keeps one with the model,
 `flagged_files` copies what it flags, and `unlike_training` and `drift` warn of images unlike the training images,
-which `trained_on` knows again. `explain` puts cues into words, and `reference_images` are ordinary training
+which `trained_on` knows again. `explain` puts cues into words, `heat_map` shows where an image is odd, and `reference_images` are ordinary training
 images to show beside an odd one.
 """
 

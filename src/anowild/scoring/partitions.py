@@ -36,7 +36,7 @@ from anowild.files import atomic_write, check_regular, is_file, printable, read_
 from anowild.libraries import parquet_library
 from anowild.progress import bar
 from anowild.scoring.scores import Scores, oddest_first, reached
-from anowild.scoring.table import Row, Scored, columns_of
+from anowild.scoring.table import Row, Scored, columns_of, schema_of
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.written_table import TEXTS
 
@@ -188,7 +188,7 @@ class PartWriter:
         """
         pa, _ = parquet_library()
         columns = scores.columns() | {"path": [printable(name) for name in names], "why": list(why)}
-        schema = _schema(pa, [name for name in self._columns if name != "rank"])
+        schema = schema_of([name for name in self._columns if name != "rank"])
         table = pa.table({name: columns[name] for name in schema.names}, schema)
         said = json.dumps([[printable(name), printable(reason)] for name, reason in left_out])
         _write(
@@ -248,7 +248,7 @@ class PartWriter:
         start = 0
         with bar("ranking, images", len(ranks)) as shown:
             for path, file, count in zip(table.paths, table.files(), table.counts, strict=True):
-                schema = _schema(pa, columns).with_metadata(file.schema_arrow.metadata)
+                schema = schema_of(columns).with_metadata(file.schema_arrow.metadata)
                 groups = _ranked(path, file, ranks[start : start + count], threshold)
                 _write(
                     path,
@@ -497,11 +497,6 @@ def part_files(folder: Path) -> dict[int, Path]:
         return {}
     found = ((_PART.fullmatch(path.name), path) for path in (folder / PARTS).iterdir())
     return {int(match[1]): path for match, path in found if match is not None}
-
-
-def _schema(pa: Any, columns: Sequence[str]) -> Any:
-    types = {"path": pa.string(), "why": pa.string(), "rank": pa.int64(), "odd": pa.int8()}
-    return pa.schema([(name, types.get(name, pa.float64())) for name in columns])
 
 
 def _write(path: Path, tables: Iterable[Any], schema: Any) -> None:

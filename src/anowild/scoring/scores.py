@@ -99,6 +99,11 @@ def limit_of_share(share: float) -> float:
     return floor_hundredths(-math.log10(share))
 
 
+def p_value(score: Array | float) -> Array:
+    """Return the share of the training images that are as odd, or odder, from 0 to 1, of each score."""
+    return np.minimum(1.0, 10.0 ** -np.asarray(score, np.float64))
+
+
 #: The limit unless another is chosen.
 USUAL_LIMIT = limit_of_share(FLAGGED_SHARE)
 

@@ -7,7 +7,7 @@ import struct
 import tempfile
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,7 +25,7 @@ from anowild.libraries import parquet_library
 from anowild.scoring.explain import Reason, one_line
 from anowild.scoring.scores import Scores, oddest_first
 from anowild.scoring.thresholds import Threshold
-from anowild.scoring.written_table import open_table
+from anowild.scoring.written_table import TEXTS, open_table
 
 if TYPE_CHECKING:
     from anowild.scoring.calibration import Calibration
@@ -276,11 +276,17 @@ def columns_of(cues: Sequence[str], views: Sequence[str], checked: bool = False)
     return ["path", "score", "rank", *(f"view_{view}" for view in views), *words, *cues]
 
 
+def schema_of(columns: Sequence[str], others: Mapping[str, Any] | None = None) -> Any:
+    """Return the Parquet schema of a table; ``others`` are types of columns that only some tables have."""
+    pa, _ = parquet_library()
+    types = dict.fromkeys(TEXTS, pa.string()) | {"rank": pa.int64(), "odd": pa.int8()}
+    types |= others or {}
+    return pa.schema([(name, types.get(name, pa.float64())) for name in columns])
+
+
 def _write_parquet(rows: Iterator[list[Any]], path: Path, columns: Sequence[str]) -> None:
     pa, parquet = parquet_library()
-    text = dict.fromkeys(("path", "why", "findings"), pa.string())
-    types = text | {"rank": pa.int64(), "odd": pa.int8()}
-    schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns])
+    schema = schema_of(columns)
     with parquet.ParquetWriter(path, schema) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             arrays = dict(zip(columns, map(list, zip(*group, strict=True)), strict=True))

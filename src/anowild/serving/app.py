@@ -23,9 +23,10 @@ from anowild.data.readers import Record, SkippedImage
 from anowild.data.readers.encoded import failure_reason
 from anowild.errors import UserError
 from anowild.files import printable
-from anowild.reviewing.details import heat_map
 from anowild.scoring import Detector
+from anowild.scoring.heat_map import heat_map
 from anowild.scoring.saved_limit import LimitInUse
+from anowild.scoring.scores import p_value
 from anowild.serving import answers
 from anowild.serving.access import OPEN, Access
 from anowild.serving.heatmap import base_picture, draw
@@ -294,7 +295,7 @@ class Service:
         entry = {
             "name": image.name,
             "score": scored.score,
-            "p_value": min(1.0, 10.0**-scored.score),
+            "p_value": float(p_value(scored.score)),
             "flagged": scored.score >= self.threshold.score,
             "views": scored.views,
             "cues": scored.cues,

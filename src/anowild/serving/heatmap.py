@@ -10,7 +10,7 @@ from PIL import Image
 from anowild.arrays import Array
 from anowild.data import Preprocess
 from anowild.data.display import display
-from anowild.reviewing.details import seen_box
+from anowild.data.seen import seen_box
 from anowild.reviewing.pictures import overlay
 
 #: Longer side of the picture in pixels, at most; smaller images are enlarged by a whole number to this least.
@@ -38,7 +38,7 @@ def draw(
 
     Args:
         picture: of the original, from :func:`base_picture`.
-        heat: [h, w] from 0 to 1, from `reviewing.details.heat_map`.
+        heat: [h, w] from 0 to 1, from `anowild.scoring.heat_map`.
         preprocess: of the detector, which says what part of the original the map covers.
         width: of the original, in pixels.
         height: of the original.

@@ -15,7 +15,8 @@ from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import atomic_write, printable
 from anowild.libraries import parquet_library
-from anowild.scoring.table import ROW_GROUP
+from anowild.scoring.scores import p_value
+from anowild.scoring.table import ROW_GROUP, schema_of
 from anowild.watching.journal import Journal, Rows
 
 #: A table is not written again before so many times as long as the last writing took have passed: long tables
@@ -97,7 +98,7 @@ class TableFile:
         return {
             "path": rows.names,
             "score": rows.scores,
-            "p_value": 10.0**-rows.scores,
+            "p_value": p_value(rows.scores),
             "odd": rows.odd,
             **others,
             "time": rows.times,
@@ -114,11 +115,8 @@ class TableFile:
 
     def _write_parquet(self, path: Path) -> None:
         pa, parquet = parquet_library()
-        types = {
-            "path": pa.string(), "why": pa.string(), "odd": pa.int8(), "time": pa.timestamp("ms", "UTC"),
-            "size": pa.int64(), "mtime_ns": pa.int64(),
-        }  # fmt: skip
-        schema = pa.schema([(name, types.get(name, pa.float64())) for name in self._empty()])
+        types = {"time": pa.timestamp("ms", "UTC"), "size": pa.int64(), "mtime_ns": pa.int64()}
+        schema = schema_of(list(self._empty()), types)
         with parquet.ParquetWriter(path, schema) as writer:
             for columns in self._groups():
                 columns["path"] = list(map(printable, columns["path"]))

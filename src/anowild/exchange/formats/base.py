@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, TextIO
 
 from anowild.errors import UserError
 from anowild.files import printable
+from anowild.scoring.scores import p_value
 
 #: How a result comes to its images: it names the files where they are, or holds links, hard links or copies.
 How = Literal["reference", "links", "hardlinks", "copies"]
@@ -54,7 +55,7 @@ class SharedImage:
     @property
     def p_value(self) -> float:
         """Share of the training images that are as odd, or odder, from 0 to 1."""
-        return float(10.0 ** -max(self.score, 0.0))
+        return float(p_value(self.score))
 
     @property
     def marked(self) -> str | None:
