@@ -40,6 +40,16 @@ def window(pixels: Array) -> tuple[float, float] | None:
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
 
 
+def window_facts(pixels: Array) -> dict[str, float] | None:
+    """Return the values of an image that are shown as black and white, and all that there are; see :func:`window`."""
+    levels = window(pixels)
+    if levels is None:
+        return None
+    finite = pixels[np.isfinite(pixels)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else levels
+    return {"low": levels[0], "high": levels[1], "min": low, "max": high}
+
+
 def display(pixels: Array, levels: tuple[float, float] | None = None) -> Array:
     """Return an image in 8 bits, for a screen.
 

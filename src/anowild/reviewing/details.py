@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.display import display, encoded_picture, window
+from anowild.data.display import display, encoded_picture, window_facts
 from anowild.data.seen import seen_box, seen_text
 from anowild.errors import UserError
 from anowild.files import printable
@@ -82,13 +82,7 @@ def _depth(pictures: ReviewImages, number: int) -> dict[str, Any]:
         except UserError as error:
             found["missing"] = printable(str(error))
         else:
-            levels = window(pixels)
-            if levels is not None:
-                finite = pixels[np.isfinite(pixels)]
-                found["window"] = {
-                    "low": levels[0], "high": levels[1],
-                    "min": float(finite.min()), "max": float(finite.max()),
-                }  # fmt: skip
+            found["window"] = window_facts(pixels)
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from anowild.reviewing.store import Mark, consensus, tags_of
 
 #: Name of the order that is learned from the marks.
 RERANKED = "marks"
@@ -35,6 +37,26 @@ class Query:
     def asks_marks(self) -> bool:
         """Whether the answer depends on marks."""
         return bool(self.mark or self.disagree or self.tag or self.sort == RERANKED)
+
+    def by_marks(self, marks: Sequence[Mark]) -> tuple[set[str] | None, set[str]]:
+        """Return the names of the images that the marks leave, None: all; and those that they take away."""
+        asked = [m for m in marks if not self.reviewer or m.reviewer == self.reviewer]
+        agreed = consensus(asked)
+        among: list[set[str]] = []
+        if self.mark == "marked":
+            among.append(set(agreed))
+        elif self.mark and self.mark != "unmarked":
+            among.append({name for name, verdict in agreed.items() if verdict == self.mark})
+        if self.disagree:
+            given: dict[str, set[str]] = {}
+            for mark in marks:
+                if mark.verdict is not None:
+                    given.setdefault(mark.image, set()).add(mark.verdict)
+            among.append({name for name, verdicts in given.items() if len(verdicts) > 1})
+        if self.tag:
+            among.append({name for name, tags in tags_of(asked).items() if self.tag in tags})
+        without = set(agreed) if self.mark == "unmarked" else set()
+        return (set.intersection(*among) if among else None), without
 
 
 def query_of(parameters: Mapping[str, Any]) -> Query:

@@ -21,7 +21,7 @@ from anowild.reviewing.catalog import Offer
 from anowild.reviewing.query import ANY_FINDING, RERANKED, Query
 from anowild.reviewing.rerank import MIN_MARKS
 from anowild.reviewing.session import ReviewSession
-from anowild.reviewing.store import Mark, consensus, tags_of
+from anowild.reviewing.store import Mark, consensus
 from anowild.scoring import Detector
 from anowild.scoring.explain import one_line
 from anowild.scoring.scores import USUAL_LIMIT, oddest_first
@@ -259,29 +259,10 @@ class Ranking:
             wanted = query.text.lower()
             mask &= np.array([wanted in name.lower() for name in session.names], bool)
         if query.asks_marks:
-            mask &= self._marked_mask(query, marks)
-        return mask
-
-    def _marked_mask(self, query: Query, marks: list[Mark]) -> Array:
-        asked = [m for m in marks if not query.reviewer or m.reviewer == query.reviewer]
-        agreed = consensus(asked)
-        names = self.session.names
-        mask = np.ones(len(names), bool)
-        if query.mark == "unmarked":
-            mask &= np.array([name not in agreed for name in names], bool)
-        elif query.mark == "marked":
-            mask &= np.array([name in agreed for name in names], bool)
-        elif query.mark:
-            mask &= np.array([agreed.get(name) == query.mark for name in names], bool)
-        if query.disagree:
-            given: dict[str, set[str]] = {}
-            for mark in marks:
-                if mark.verdict is not None:
-                    given.setdefault(mark.image, set()).add(mark.verdict)
-            mask &= np.array([len(given.get(name, ())) > 1 for name in names], bool)
-        if query.tag:
-            tags = tags_of(asked)
-            mask &= np.array([query.tag in tags.get(name, ()) for name in names], bool)
+            among, without = query.by_marks(marks)
+            if among is not None:
+                mask &= np.array([name in among for name in session.names], bool)
+            mask &= np.array([name not in without for name in session.names], bool)
         return mask
 
     @cached_property

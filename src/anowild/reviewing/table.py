@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.display import display, encoded_picture, window
+from anowild.data.display import display, encoded_picture, window_facts
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.libraries import require
 from anowild.reviewing.catalog import NotOffered, Offer
 from anowild.reviewing.on_demand import OnDemand
 from anowild.reviewing.query import Query
-from anowild.reviewing.store import Mark, consensus, tags_of
+from anowild.reviewing.store import Mark
 from anowild.scoring.explain import of_line
 from anowild.scoring.partitions import PARTS, PartitionedTable
 from anowild.scoring.scores import USUAL_LIMIT
@@ -138,35 +138,13 @@ class TableCatalog:
 
     def _marked(self, chosen: _Chosen, query: Query, marks: list[Mark]) -> _Chosen:
         """Restrict a choice to images with some marks."""
-        asked = [m for m in marks if not query.reviewer or m.reviewer == query.reviewer]
-        agreed = consensus(asked)
-        wanted: set[str] | None = None
-
-        def restrict(names: set[str]) -> None:
-            nonlocal wanted
-            wanted = names if wanted is None else wanted & names
-
-        unwanted: set[str] = set()
-        if query.mark == "unmarked":
-            unwanted = set(agreed)
-        elif query.mark == "marked":
-            restrict(set(agreed))
-        elif query.mark:
-            restrict({name for name, verdict in agreed.items() if verdict == query.mark})
-        if query.disagree:
-            given: dict[str, set[str]] = {}
-            for mark in marks:
-                if mark.verdict is not None:
-                    given.setdefault(mark.image, set()).add(mark.verdict)
-            restrict({name for name, verdicts in given.items() if len(verdicts) > 1})
-        if query.tag:
-            restrict({name for name, tags in tags_of(asked).items() if query.tag in tags})
         if query.sort == "marks":
             raise KeyError(query.sort)
+        among, without = query.by_marks(marks)
         return replace(
             chosen,
-            among=None if wanted is None else self._ranks_of(wanted),
-            without=self._ranks_of(unwanted),
+            among=None if among is None else self._ranks_of(among),
+            without=self._ranks_of(without),
         )
 
     def _ranks_of(self, names: Iterable[str]) -> tuple[int, ...]:
@@ -236,7 +214,7 @@ class TableCatalog:
         else:
             height, width, _ = pixels.shape
             found |= {"size": [width, height], "depth": str(pixels.dtype)}
-            found |= {"window": _window(pixels), "pages": self.originals.pages(row.path)}
+            found |= {"window": window_facts(pixels), "pages": self.originals.pages(row.path)}
             found["page"] = self.originals.page(row.path)
         side = facts.preprocess.resolution
         return found | {
@@ -413,13 +391,3 @@ def _quoted(column: str) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _window(pixels: Array) -> dict[str, float] | None:
-    """Return the values of an original that are shown as black and white, beyond 8 bits, and all that there are."""
-    levels = window(pixels)
-    if levels is None:
-        return None
-    finite = pixels[np.isfinite(pixels)]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else levels
-    return {"low": levels[0], "high": levels[1], "min": low, "max": high}
