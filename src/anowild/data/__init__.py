@@ -7,8 +7,8 @@ reads and writes tables as CSV, `label_file` reads files of labels, `contaminati
 anomalies, `download` fetches well-known sets, `stores` reaches those behind URLs.
 
 Of originals, `originals` reads the pixels again, `display` makes pictures for people of them, `seen` says what the
-views see of one, and `checks` finds what is blurred, dark or there twice. `value_range` and `overlap` warn of values that make little sense, and of
-images that are read twice.
+views see of one, and `checks` finds what is blurred, dark or there twice. `value_range` and `overlap` warn of values
+that make little sense, and of images that are read twice.
 """
 
 from anowild.data.contamination import Contamination, inject_anomalies

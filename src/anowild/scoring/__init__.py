@@ -1,13 +1,13 @@
 """From views to scores, tables and limits.
 
-`calibration` turns cues into one score, and `scores` are what comes out; `detector` holds preprocessing, views and
-calibration, `persistence` has its files, whose names `model_file` knows, and `description` checks what they say; `stream` scores a source of any length, `table` ranks and writes the scores,
-`partitions` does so for sets that do not fit into memory, `growing` adds what is new to a table, and
-`written_table` reads one back. `thresholds`
-and `threshold_rules` choose the limit from which images are flagged, `saved_limit` keeps one with the model,
+`calibration` turns cues into one score, and `scores` are what comes out. `detector` holds preprocessing, views and
+calibration; `persistence` has its files, whose names `model_file` knows, and `description` checks what they say.
+`stream` scores a source of any length, `table` ranks and writes the scores, `partitions` does so for sets that do not
+fit into memory, `growing` adds what is new to a table, and `written_table` reads one back. `thresholds` and
+`threshold_rules` choose the limit from which images are flagged, `saved_limit` keeps one with the model,
 `flagged_files` copies what it flags, and `unlike_training` and `drift` warn of images unlike the training images,
-which `trained_on` knows again. `explain` puts cues into words, `heat_map` shows where an image is odd, and `reference_images` are ordinary training
-images to show beside an odd one.
+which `trained_on` knows again. `explain` puts cues into words, `heat_map` shows where an image is odd, and
+`reference_images` are ordinary training images to show beside it.
 """
 
 from __future__ import annotations

@@ -114,11 +114,13 @@ class _Before:
             UserError: it cannot be read; a name is there twice; or names are others than were written.
         """
         counts = Counter(row.path for row in self._read())
-        if counts and (most := counts.most_common(1)[0])[1] > 1:
-            raise UserError(f"{self.out}: lists {printable(most[0])} twice; remove one of the rows")
-        written = {self._spelled(name) for unit in self.units.values() for name in unit.images}
+        written = Counter(self._spelled(n) for unit in self.units.values() for n in unit.images)
+        # An archive may hold a name twice.
+        for name, count in counts.items():
+            if count > max(1, written[name]):
+                raise UserError(f"{self.out}: lists {printable(name)} twice; remove one of the rows")
         # Rows may be deleted, to be scored again.
-        if (others := counts.keys() - written) and written - counts.keys():
+        if (others := counts.keys() - written.keys()) and written.keys() - counts.keys():
             raise UserError(
                 f"{self.out}: another program has changed the names of images, as {printable(min(others))}; "
                 "save the table as UTF-8 with the paths as they were, or name a new table"
