@@ -62,7 +62,7 @@ NUMBERS = {
     "installs or downloads": 17,
     "has tests of its own": 26,
     "needs the Hub": 4,
-    "measures for minutes to days": 67,
+    "measures for minutes to days": 69,
     "needs another program": 14,
 }
 
