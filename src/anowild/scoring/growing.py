@@ -118,7 +118,9 @@ class _Before:
         # An archive may hold a name twice.
         for name, count in counts.items():
             if count > max(1, written[name]):
-                raise UserError(f"{self.out}: lists {printable(name)} twice; remove one of the rows")
+                raise UserError(
+                    f"{self.out}: lists {printable(name)} twice; remove one of the rows"
+                )
         # Rows may be deleted, to be scored again.
         if (others := counts.keys() - written.keys()) and written.keys() - counts.keys():
             raise UserError(
