@@ -292,14 +292,14 @@ def _shape(width: int, height: int) -> str:
 
 
 def _far_below(values: Array) -> Array:
-    """Return whether values are far below the median, in share and in robust deviations: bool [N]."""
+    """Whether values are far below the median, in share and in robust deviations: bool [N]."""
     logs, median, deviation = _logs(values)
     below: Array = logs < median + min(np.log(BELOW), -DEVIATIONS * deviation)
     return below
 
 
 def _far_from(values: Array, factor: float) -> Array:
-    """Return whether values are far from the median, by a factor and in robust deviations: bool [N]."""
+    """Whether values are far from the median, by a factor and in robust deviations: bool [N]."""
     logs, median, deviation = _logs(values)
     far: Array = np.abs(logs - median) > max(np.log(factor), DEVIATIONS * deviation)
     return far

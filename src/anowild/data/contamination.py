@@ -265,7 +265,7 @@ def _anomalies(
     normal: Collection[str],
     protocol: Protocol | None,
 ) -> Array:
-    """Return whether each row of the manifest is anomalous, bool [N]."""
+    """Whether each row of the manifest is anomalous, bool [N]."""
     labels: Sequence[str | None] = table["label"].to_pylist()
     for row in np.flatnonzero(used):
         if labels[int(row)] is None:

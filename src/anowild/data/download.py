@@ -157,7 +157,7 @@ def _request(url: str, start: int) -> Any:
 
 
 def _continues(response: Any, start: int) -> bool:
-    """Return whether a server sends the range asked for; some ignore the start and send everything."""
+    """Whether a server sends the range asked for; some ignore the start and send everything."""
     sent = str(response.headers.get("Content-Range", ""))
     return response.status == 206 and sent.startswith(f"bytes {start}-")
 

@@ -224,7 +224,7 @@ def words_of(labels: str | Iterable[str]) -> list[str]:
 
 
 def _are_two_files(one: str, other: str) -> bool:
-    """Return whether two images (or the files that they are part of) exist and are different files."""
+    """Whether two images (or the files that they are part of) exist and are different files."""
     files = [Path(name.rpartition("[")[0] or name) for name in (one, other)]
     try:
         return not files[0].samefile(files[1])
@@ -233,7 +233,7 @@ def _are_two_files(one: str, other: str) -> bool:
 
 
 def _may_be_one(one: str, other: str) -> bool:
-    """Return whether two names may be those of one image, spelled from two folders."""
+    """Whether two names may be those of one image, spelled from two folders."""
     a, b = (f"/{_spelling(name)}" for name in (one, other))
     return a.endswith(b) or b.endswith(a)
 

@@ -159,7 +159,7 @@ def as_label(text: str) -> str:
 
 
 def starts_formula(text: str) -> bool:
-    """Return whether a spreadsheet program may take a text as a formula."""
+    """Whether a spreadsheet program may take a text as a formula."""
     return _FORMULA.match(text) is not None and not _NUMBER.fullmatch(text)
 
 

@@ -216,7 +216,7 @@ class Job:
         return (detector, scores) if same else None
 
     def _can_be_mended(self, detector: Detector, folder: Path) -> bool:
-        """Return whether a view failed that may not fail now, or a file of features is newer than the model."""
+        """Whether a view failed that may not fail now, or a file of features is newer than the model."""
         features, model = Path(self.settings.features), folder / DESCRIPTION
         if "pretrained" in self.settings.views and features.is_file() and _newer(features, model):
             return True
@@ -290,7 +290,7 @@ class Job:
         write_review_report(detector, session, self.out / REPORT, rule)
 
     def results_are_current(self) -> bool:
-        """Return whether table and report are there: of the final model, its kept limit, and the images as named."""
+        """Whether table and report are there: of the final model, its kept limit, and the images as named."""
         read = [self.out / MODEL / DESCRIPTION, self.packed.path / IMAGES_DESCRIPTION]
         read += [path for path in [self.out / MODEL / LIMIT] if path.exists()]
         written = (self.out / SCORES, self.out / REPORT)
@@ -378,7 +378,7 @@ def _clear_but_limit(folder: Path) -> None:
 
 
 def _newer(path: Path, other: Path) -> bool:
-    """Return whether a file was written after another one."""
+    """Whether a file was written after another one."""
     return path.stat().st_mtime > other.stat().st_mtime
 
 

@@ -82,7 +82,7 @@ def encode_marks(said_of: Said, marks: Sequence[Mark], kind: str) -> bytes:
 
 
 def _has_bytes(name: str) -> bool:
-    """Return whether a name has a form in bytes; names with lone surrogates may have none."""
+    """Whether a name has a form in bytes; names with lone surrogates may have none."""
     try:
         name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -100,7 +100,7 @@ def _copy_whole(source: Path, target: Path) -> None:
 
 
 def _is_copy(copy: Path, original: Path) -> bool:
-    """Return whether both are files of the same content, and not one file with two names."""
+    """Whether both are files of the same content, and not one file with two names."""
     both = (copy, original)
     if any(path.is_symlink() or not path.is_file() for path in both):
         return False

@@ -349,12 +349,12 @@ class Store:
 
 
 def is_valid_reviewer(name: object) -> bool:
-    """Return whether a name is a text as :func:`is_valid_text`, and cannot be taken as a formula."""
+    """Whether a name is a text as :func:`is_valid_text`, and cannot be taken as a formula."""
     return is_valid_text(name, MAX_REVIEWER_LENGTH) and not starts_formula(str(name))
 
 
 def is_valid_text(text: object, most: int) -> bool:
-    """Return whether a value is a text of 1 to ``most`` characters that shows as what it is.
+    """Whether a value is a text of 1 to ``most`` characters that shows as what it is.
 
     It has no blanks at its ends, no control characters, and none that change the direction of writing.
     """

@@ -89,7 +89,7 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
 
 
 def are_handed_on(view: PretrainedView, count: int) -> bool:
-    """Return whether the vectors of so many training images are handed on."""
+    """Whether the vectors of so many training images are handed on."""
     return 2 * count * view.neighbors.shape[1] <= MOST_HANDED_ON
 
 

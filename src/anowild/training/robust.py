@@ -143,7 +143,7 @@ def estimate_anomaly_rate(oddness: Array) -> float:
 
 
 def is_reassessment_due(nimg: int, total: int, images: int, start: float, last: int) -> bool:
-    """Return whether to reassess the training images now; asked at every log line.
+    """Whether to reassess the training images now; asked at every log line.
 
     Args:
         nimg: images trained on so far.

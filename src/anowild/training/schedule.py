@@ -89,5 +89,5 @@ class Schedule:
 
 
 def changes_level(before: float, after: float) -> bool:
-    """Return whether a fade started or ended between two levels of detail."""
+    """Whether a fade started or ended between two levels of detail."""
     return math.floor(before) != math.floor(after) or math.ceil(before) != math.ceil(after)

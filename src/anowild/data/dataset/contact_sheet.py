@@ -38,7 +38,7 @@ class EvenSample(Generic[T]):
         self._step = 1
 
     def wants(self) -> bool:
-        """Return whether the next item will be kept, so that others need not be computed."""
+        """Whether the next item will be kept, so that others need not be computed."""
         return self.count % self._step == 0
 
     def add(self, item: T) -> None:

@@ -88,7 +88,7 @@ def schema(columns: Iterable[str] = COLUMNS) -> Any:
 
 
 def is_packed_set(path: Path) -> bool:
-    """Return whether a folder looks like a packed data set."""
+    """Whether a folder looks like a packed data set."""
     return is_file(path / DESCRIPTION) and is_folder(path / IMAGES)
 
 

@@ -115,7 +115,7 @@ def near_pairs(hashes: Array, pool: Array | None, same: Callable[[Array, Array],
 
 
 def nearly_equal(first: Array, second: Array, mean: Array) -> Array:
-    """Return whether the pixels of pairs of images differ as little as near duplicates, bool [N].
+    """Whether the pixels of pairs of images differ as little as near duplicates, bool [N].
 
     Args:
         first: first images of the pairs, [N, C, R, R].

@@ -198,7 +198,7 @@ class Reader(ImageSource):
     @staticmethod
     @abstractmethod
     def takes(source: str) -> bool:
-        """Return whether this reader is the one for ``source``; cheap, and never raises."""
+        """Whether this reader is the one for ``source``; cheap, and never raises."""
 
 
 def split_key(source: str, suffixes: Collection[str]) -> tuple[Path, str | None]:

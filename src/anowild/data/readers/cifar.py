@@ -246,7 +246,7 @@ def _is(member: tarfile.TarInfo, wanted: Iterable[str]) -> bool:
 
 
 def _looks_like_cifar(path: Path) -> bool:
-    """Return whether one of the first members of an archive belongs to CIFAR."""
+    """Whether one of the first members of an archive belongs to CIFAR."""
     passed = 0
     with open_tar(path) as archive:
         for number, member in enumerate(archive, 1):

@@ -127,7 +127,7 @@ def page_count(file: File) -> int:
 
 
 def is_animation(file: File) -> bool:
-    """Return whether a file is an animation; False where that cannot be told."""
+    """Whether a file is an animation; False where that cannot be told."""
     try:
         with _opened(file) as opened, _quiet():
             if tiff.is_tiff(_start(opened)):

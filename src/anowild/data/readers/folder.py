@@ -170,12 +170,12 @@ def records_from(
 
 
 def is_image(name: str) -> bool:
-    """Return whether a file is an encoded image, by its suffix."""
+    """Whether a file is an encoded image, by its suffix."""
     return Path(name).suffix.lower() in encoded.SUFFIXES
 
 
 def is_tiff(name: str) -> bool:
-    """Return whether a file may hold several pages, each an image, by its suffix."""
+    """Whether a file may hold several pages, each an image, by its suffix."""
     return Path(name).suffix.lower() in (".tif", ".tiff")
 
 
@@ -221,7 +221,7 @@ def shards(
 
 
 def holds_images(folder: str | Path) -> bool:
-    """Return whether there are image files in a folder or below it; files of a system do not count."""
+    """Whether there are image files in a folder or below it; files of a system do not count."""
     waiting = [str(folder)]
     seen = set()
     while waiting:

@@ -41,7 +41,7 @@ _PLAIN_COLORS = {
 
 
 def is_tiff(start: bytes) -> bool:
-    """Return whether the first bytes of a file are those of a TIFF, or of a BigTIFF."""
+    """Whether the first bytes of a file are those of a TIFF, or of a BigTIFF."""
     return start[:2] in (b"II", b"MM") and start[2:4].strip(b"\0") in (b"*", b"+")
 
 
@@ -136,7 +136,7 @@ def _plain_pages(file: BinaryIO) -> tuple[list[int], int] | None:
 
 
 def _is_plain(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Return whether Pillow gives exactly the values of a page."""
+    """Whether Pillow gives exactly the values of a page."""
     tags = image.tag_v2
     samples, planar = tags.get(_SAMPLES, 1), tags.get(_PLANAR, 1)
     bits, formats = set(tags.get(_BITS, (1,))), set(tags.get(_SAMPLE_FORMAT, (1,)))
@@ -160,12 +160,12 @@ def _is_plain(image: TiffImagePlugin.TiffImageFile) -> bool:
 
 
 def _is_reduced(tags: Any) -> bool:
-    """Return whether a page is a smaller copy or a mask of another, such as a level of a pyramid."""
+    """Whether a page is a smaller copy or a mask of another, such as a level of a pyramid."""
     return bool(tags.get(_REDUCED, 0) & 0b101) or tags.get(_OLD_REDUCED) == 2
 
 
 def _may_hold_planes(tags: Any) -> bool:
-    """Return whether a single page may have more images behind it, as ImageJ and MetaMorph write them."""
+    """Whether a single page may have more images behind it, as ImageJ and MetaMorph write them."""
     text = str(tags.get(_DESCRIPTION, ""))
     return text.startswith("ImageJ=") or '"truncated"' in text or _STK_PLANES in tags
 

@@ -142,7 +142,7 @@ class WebDatasetReader(Reader):
         left, exact, passed_over = start, True, PassedOverTally()
 
         def wanted(name: str) -> bool:
-            """Return whether a member has to be read; any but a TIFF is one image."""
+            """Whether a member has to be read; any but a TIFF is one image."""
             nonlocal exact
             exact = exact and not is_tiff(name)
             return not (left and exact)

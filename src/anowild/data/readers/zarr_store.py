@@ -71,6 +71,6 @@ class ZarrReader(StoreReader):
 
 
 def _unpickles(array: Any) -> bool:
-    """Return whether reading an array would unpickle, which could run any code."""
+    """Whether reading an array would unpickle, which could run any code."""
     codecs = (*array.filters, *array.compressors)
     return any("pickle" in f"{type(codec).__name__} {codec}".lower() for codec in codecs)
