@@ -189,6 +189,10 @@ def test_names_changed_by_a_spreadsheet_program_are_found(
     Image.fromarray(digits[0]).save("images/sub/Zelle ü.png")
     table = table_of([normalize("NFD", "images\\sub\\Zelle ü.png")])
     assert api.share(table, "images", "cleanvision", "o")["shared"] == 1
+    # As Excel saves "CSV", without Unicode.
+    table = table_of(["images\\sub\\Zelle ü.png"])
+    table.write_bytes(table.read_text().encode("cp1252"))
+    assert api.share(table, "images", "cleanvision", "windows")["shared"] == 1
 
 
 def test_images_that_could_not_be_read_are_left_out(

@@ -154,6 +154,11 @@ def test_clean_accepts_table_saved_by_a_spreadsheet_program(
     table.write_text(f"{text};9,25;1\r\n")
     code, _, err = anowild("clean", table, "-o", tmp_path / "x")
     assert (code, "line 6: names no image" in err) == (1, True)
+    # As Excel saves "CSV", without Unicode.
+    table.write_bytes(text.replace("u\u0308", "\u00fc").encode("cp1252"))
+    code, _, err = anowild("clean", table, "-o", tmp_path / "windows")
+    assert code == 0, err
+    assert (tmp_path / "windows" / "images" / names[2]).exists()
     table.write_text(text.replace("odd", "row"))
     code, _, err = anowild("clean", table, "-o", tmp_path / "x")
     assert (code, "no column 'odd'" in err) == (1, True)

@@ -240,12 +240,16 @@ def _may_be_one(one: str, other: str) -> bool:
 
 def _spelling(path: str) -> str:
     """Return what the spellings of a path on other systems and from other folders have in common."""
-    try:
-        path = os.fsencode(path).decode()
-    except UnicodeError:  # bytes that are no UTF-8
-        path = re.sub("[\udc80-\udcff]", lambda byte: _letter(byte[0]), path)
-    path = os.path.normpath(re.sub("^[A-Za-z]:", "", path.replace("\\", "/")))
+    path = os.path.normpath(re.sub("^[A-Za-z]:", "", windows_letters(path).replace("\\", "/")))
     return unicodedata.normalize("NFC", re.sub(r"^(\.\.(/|$)|/)+", "", path))
+
+
+def windows_letters(path: str) -> str:
+    """Return a path in which bytes that are no UTF-8 are letters of Windows-1252, as Excel saves them."""
+    try:
+        return os.fsencode(path).decode()
+    except UnicodeError:
+        return re.sub("[\udc80-\udcff]", lambda byte: _letter(byte[0]), path)
 
 
 def _letter(byte: str) -> str:

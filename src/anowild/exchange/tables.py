@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+from anowild.data.label_file import windows_letters
 from anowild.errors import UserError
 from anowild.exchange.formats.base import SharedImage
 from anowild.files import printable
@@ -24,8 +25,8 @@ _VIEW = "view_"
 class ScoredImages:
     """The images of a table of scores, in its order, found by their names.
 
-    A name is found as it is, or with other slashes, or with its letters composed otherwise (Unicode): a
-    spreadsheet program or another file system may have changed that.
+    A name is found as it is, or with other slashes, or with its letters composed (Unicode) or encoded
+    (Windows-1252) otherwise: a spreadsheet program or another file system may have changed that.
 
     Args:
         path: of the table, .csv or .parquet.
@@ -39,6 +40,7 @@ class ScoredImages:
     def __init__(self, path: Path, threshold: float | None = None) -> None:
         self.path = path
         self.images: list[SharedImage] = []
+        spellings: list[set[str]] = []
         unread = 0
         with open_table(path) as table:
             numbers = ["score", *(c for c in table.columns if c == "odd" or c.startswith(_VIEW))]
@@ -51,6 +53,8 @@ class ScoredImages:
                     raise table.wrong(f"odd is {row['odd']:g}, and has to be 0 or 1")
                 else:
                     self.images.append(_image(row, threshold))
+                    names = row["path"], windows_letters(row["path"])
+                    spellings.append({_loose(printable(name)) for name in names})
         if unread:
             log.warning(
                 "%s: %d images without a score, which could not be read, are left out", path, unread
@@ -65,9 +69,9 @@ class ScoredImages:
                     f"{path}: lists {image.name} twice, so nobody can tell which image has which score; score "
                     "these sources one by one"
                 )
-            spelled = _loose(image.name)
-            self._loose[spelled] = None if spelled in self._loose else number
-        self._pages = {_file_of(image.name) for image in self.images}
+            for spelled in spellings[number]:
+                self._loose[spelled] = None if spelled in self._loose else number
+        self._pages = {_file_of(spelled) for spelled in set().union(*spellings)}
 
     def find(self, name: str) -> int | None:
         """Return the number of an image by its name; None: the table does not list it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
+from anowild.data.label_file import windows_letters
 from anowild.data.readers.folder import PAGE, is_tiff
 from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
@@ -244,14 +245,15 @@ def _found(path: str, base_dir: Path) -> Path | None:
 
 
 def _file(path: str, base_dir: Path) -> Path:
-    """Return the file of an image, whose path may have got backslashes, or letters composed otherwise.
+    """Return the file of an image, whose path may have got backslashes, or letters composed or encoded otherwise.
 
     Of ``FILE[3]``, a page, it is ``FILE``.
     """
     page = PAGE.fullmatch(path)
     for given in (path, *([page[1]] if page else [])):
         slashes = given.replace("\\", "/")
-        for spelling in (given, slashes, *(normalize(form, slashes) for form in ("NFC", "NFD"))):
+        letters = windows_letters(slashes)
+        for spelling in (given, slashes, *(normalize(form, letters) for form in ("NFC", "NFD"))):
             file = _plain(base_dir / spelling)
             if file.is_file() and (given == path or is_tiff(file.name)):
                 return file
