@@ -370,13 +370,13 @@ def review(
     Raises:
         UserError: the port is in use, another server runs in the folder, or as for :func:`score`.
     """
-    from anowild.hub import snapshot_name
+    from anowild.hub import is_hub_copy
     from anowild.reviewing.serve import serve as serve_page
     from anowild.scoring import Detector
 
-    detector = model if isinstance(model, Detector) else Detector.load(model)
+    detector = Detector.of(model)
     kept = detector.folder
-    if kept is not None and snapshot_name(kept) is not None:
+    if kept is not None and is_hub_copy(kept):
         kept = None
     serve_page(
         detector, sources, Path(out), host, port,
@@ -437,11 +437,20 @@ def limit(model: str | Path, score: float | None = None) -> SavedLimit | None:
 
     Raises:
         UserError: there is no model, ``score`` is no number, the kept limit is damaged, or the folder cannot be
-            written.
+            written or is of the Hub's cache.
     """
+    from anowild.hub import is_hub_copy
     from anowild.scoring.saved_limit import load_limit, save_limit
 
-    return load_limit(Path(model)) if score is None else save_limit(Path(model), score)
+    folder = Path(model)
+    if score is None:
+        return load_limit(folder)
+    if is_hub_copy(folder):
+        raise UserError(
+            f"{folder}: is a copy in the Hub's cache, which stays as it is; get one of your own with "
+            "`hf download OWNER/NAME --local-dir model`"
+        )
+    return save_limit(folder, score)
 
 
 def watch(
@@ -472,7 +481,7 @@ def watch(
     from anowild.scoring.saved_limit import limit_in_use
     from anowild.watching.watch import watch as watch_folder
 
-    detector = model if isinstance(model, Detector) else Detector.load(model)
+    detector = Detector.of(model)
     score = limit_in_use(detector.folder, threshold).score
     return watch_folder(detector, Path(folder), Path(out), score, options, say)
 
@@ -503,7 +512,7 @@ def serve(
     require_libraries()
     from anowild.serving.serve import serve as serve_scores
 
-    detector = model if isinstance(model, Detector) else Detector.load(model)
+    detector = Detector.of(model)
     serve_scores(detector, threshold, limits, host, port)
 
 
@@ -626,7 +635,7 @@ def export(
     from anowild.exporting import formats
     from anowild.scoring import Detector
 
-    detector = model if isinstance(model, Detector) else Detector.load(model, "cpu")
+    detector = Detector.of(model, "cpu")
     out, place = Path(out), None if runtime is None else Path(runtime)
     return formats.export(detector, out, kind or formats.kind_of(out), pixels, place)
 

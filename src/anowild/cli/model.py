@@ -443,14 +443,9 @@ def limit(
     ] = None,
 ) -> None:
     """Keep a limit with a model, for `--threshold saved`; 1.3 is what 5 % of the training images reach."""
-    from anowild.scoring.saved_limit import load_limit, save_limit
+    from anowild import api
 
-    if score is not None and options.is_hub_copy(model):
-        raise UserError(
-            f"{model}: is a copy in the Hub's cache, which stays as it is; get one of your own with "
-            "`hf download OWNER/NAME --local-dir model`"
-        )
-    kept = load_limit(model) if score is None else save_limit(model, score)
+    kept = api.limit(model, score)
     if kept is None:
         print(
             f"{model}: no limit is kept; choose one with {options.command_line('limit', model, 2)}"

@@ -331,13 +331,6 @@ def check_workers(engine: str, workers: int | None) -> None:
         raise UserError("--workers is about --engine ray; give it as well")
 
 
-def is_hub_copy(model: Path) -> bool:
-    """Whether a model's folder is of the Hub's cache, which stays as it was downloaded."""
-    from anowild.hub import snapshot_name
-
-    return snapshot_name(model) is not None
-
-
 def settings_of(preset_name: str, changes: list[str] | None, **given: Any) -> Settings:
     """Return the settings of a preset with changes; see :func:`changed`."""
     return changed(preset(preset_name).settings(), changes, **given)

@@ -40,7 +40,7 @@ def evaluate(
     """Score a labeled source and measure the ranking; see `anowild.evaluate`."""
     threshold = USUAL_LIMIT if threshold is None else threshold
     check_score(threshold, "a threshold")
-    detector = model if isinstance(model, Detector) else Detector.load(model)
+    detector = Detector.of(model)
     table, collector = Table(detector.cue_names, views=detector.view_names), LabelCollector(labels)
     score_pass(detector, open_stream(detector, sources), table, collector)
     known = collector.truth != UNKNOWN

@@ -10,12 +10,13 @@ the model card of `card`, and `failures` says what went wrong.
 """
 
 from anowild.hub.download import from_pretrained, load_model, model_folder
-from anowild.hub.names import snapshot_name
+from anowild.hub.names import is_hub_copy, snapshot_name
 from anowild.hub.upload import Uploaded, push_to_hub, read_evaluation, save_pretrained
 
 __all__ = [
     "Uploaded",
     "from_pretrained",
+    "is_hub_copy",
     "load_model",
     "model_folder",
     "push_to_hub",

@@ -65,3 +65,8 @@ def snapshot_name(folder: Path) -> HubName | None:
         return None
     owner, _, name = parts[0].removeprefix("models--").partition("--")
     return HubName(f"{owner}/{name}", parts[2])
+
+
+def is_hub_copy(folder: Path) -> bool:
+    """Whether a model's folder is of the Hub's cache, which stays as it was downloaded."""
+    return snapshot_name(folder) is not None

@@ -57,7 +57,7 @@ def write_report(
     out = Path(out)
     check_page(out)
     others = _checked_others(others or {}, labels)
-    detector = model if isinstance(model, Detector) else Detector.load(model)
+    detector = Detector.of(model)
     # What does not fit is told before the images are read.
     if labels is not None:
         labels.begin(open_stream(detector, sources).count())

@@ -233,6 +233,11 @@ class Detector:
         persistence.save(self, folder)
 
     @staticmethod
+    def of(model: Detector | str | Path, device: torch.device | str = "auto") -> Detector:
+        """Return a detector as it is; of a folder, the one that :meth:`load` reads."""
+        return model if isinstance(model, Detector) else Detector.load(model, device)
+
+    @staticmethod
     def load(
         folder: str | Path,
         device: torch.device | str = "auto",

@@ -64,7 +64,7 @@ def score_new(
     """
     out = Path(out)
     check_output(out)
-    detector = model if isinstance(model, Detector) else Detector.load(model)
+    detector = Detector.of(model)
     before = _Before(out, detector)
     readers = before.only_new(sources)
     find = None if rule is None else rule.fit(detector)

@@ -107,7 +107,7 @@ def score(
     if path is not None:
         check_output(path)
         check_replaced(path)
-    detector = model if isinstance(model, Detector) else Detector.load(model)
+    detector = Detector.of(model)
     stream = open_stream(detector, sources)
     find = None if rule is None else rule.fit(detector)
     table = Table(detector.cue_names, path, detector.view_names, detector.reasons)

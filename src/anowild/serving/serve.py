@@ -47,20 +47,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8766,
 ) -> None:
-    """Score images that are sent over HTTP, until Ctrl-C or SIGTERM; accepted requests are finished.
-
-    Args:
-        detector: scores them.
-        threshold: score from which images are flagged, in the place of the limit that is kept with the model,
-            or of what 5 % of the training images reach.
-        limits: on what is accepted.
-        host: address to listen on. A token is required where other machines reach it, or where the
-            environment variable ``ANOWILD_TOKEN`` has one.
-        port: 0 takes any free port.
-
-    Raises:
-        UserError: the address cannot be used, or the token is too short.
-    """
+    """Score images that are sent over HTTP, until Ctrl-C or SIGTERM; see `anowild.serve`. Accepted requests are finished."""
     token = _token(host)
     share_freed_memory()
     with listen(host, port) as listening:
