@@ -20,7 +20,7 @@ from anowild.arrays import Array
 from anowild.checked import checked
 from anowild.data import ImageSet
 from anowild.data.preprocessing import MIN_SIDE, Preprocess
-from anowild.data.value_range import ValueRange, unlike_trained
+from anowild.data.value_range import ValueRange
 from anowild.device import select_device
 from anowild.errors import UserError
 from anowild.files import exists, read_json, write_json
@@ -154,8 +154,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         pixels = self._pixels(X)
         images = _loaded(pixels, preprocess=self.detector_.preprocess)
-        trained = ValueRange.from_json(self.detector_.training_info.get("values"))
-        for warning in unlike_trained(images.values or ValueRange(), trained, images.preprocess):
+        for warning in self.detector_.value_warnings(images.values or ValueRange()):
             log.warning("%s", warning)
         return -self.detector_.score(images).score
 

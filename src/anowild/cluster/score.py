@@ -18,7 +18,7 @@ from anowild.data import ImageStream
 from anowild.data.image_set import NAMED, Source
 from anowild.data.prefetch import prefetch
 from anowild.data.readers.base import PassedOver, PassedOverTally, SkippedImage, passed_over_text
-from anowild.data.value_range import ValueRange, unlike_trained
+from anowild.data.value_range import ValueRange
 from anowild.device import configure_process
 from anowild.errors import UserError
 from anowild.progress import bar
@@ -143,8 +143,7 @@ class _Findings:
             log.warning("%d images were left out in all", self.left_out)
         if entries := self.passed_over.entries():
             log.warning("%s", passed_over_text(entries))
-        trained = ValueRange.from_json(detector.training_info.get("values"))
-        for warning in unlike_trained(self.values, trained, detector.preprocess):
+        for warning in detector.value_warnings(self.values):
             log.warning("%s", warning)
         known = TrainingImages(None)
         known.count, known.found, known.first = self.images, self.trained_on, self.first_trained_on

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +12,21 @@ from PIL import Image
 
 from anowild.arrays import Array
 from anowild.data.display import display
-from anowild.data.seen import seen_box, seen_text
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.progress import bar
 from anowild.reporting import charts, sections
-from anowild.reporting.embedding import PIXELATED, ROOM, Thumbnail
-from anowild.reporting.page import SHOWN, check_page, write_page
+from anowild.reporting.embedding import (
+    PIXELATED,
+    ROOM,
+    Thumbnail,
+    address_of,
+    common_root,
+    data_url,
+    how_seen,
+    shrunk,
+)
+from anowild.reporting.page import SHOWN, check_page, footer, usual_ratio, write_page
 from anowild.reporting.sections import Card
 from anowild.reviewing.on_demand import OnDemand
 from anowild.scoring import Row, thresholds
@@ -34,7 +37,6 @@ from anowild.scoring.stream import ThresholdRule
 from anowild.scoring.thresholds import Threshold
 from anowild.scoring.unlike_training import unlike_training
 from anowild.shown import shown_score
-from anowild.version import VERSION
 
 if TYPE_CHECKING:
     from anowild.scoring.calibration import Calibration
@@ -83,10 +85,7 @@ def write_table_report(
         {
             **_summary(opened, limit),
             **_figures(opened, limit),
-            # Width of a picture by its height, so that most images fill it.
-            "ratio": float(
-                np.clip(np.median([image.width / image.height for image in shapes]), 0.75, 1.5)
-            ),
+            "ratio": usual_ratio([(image.width, image.height) for image in shapes]),
             "strip": cards[: sections.IN_STRIP],
             "cards": cards,
             "flagged_shown": min(limit.flagged, len(cards)),
@@ -97,10 +96,7 @@ def write_table_report(
                 f"This page has pictures of {len(thumbnails) - pictures.missing:,} of the {len(opened):,} images, made "
                 "of the originals as it was written. The links to files work on the machine that wrote it."
             ),
-            "footer": (
-                f"AnoWild {VERSION}, Python {platform.python_version()}, "
-                f"{datetime.now(UTC).date().isoformat()}"
-            ),
+            "footer": footer(),
         },
     )
 
@@ -145,13 +141,11 @@ class _Pictures:
 
     def name_root(self, rows: Sequence[Row]) -> None:
         """Leave out the folder that all images shown have in common where paths are written."""
-        common = os.path.commonprefix([row.path for row in rows])  # noqa: RUF071 - it is cut after a folder
-        self._root = common[: common.rfind("/") + 1]
+        self._root = common_root([row.path for row in rows])
 
     def of(self, row: Row, sizes: Sequence[tuple[int, int]], room: float) -> Thumbnail:
         """Return an image for the page, with a picture of at most ``room`` characters or why there is none."""
         facts = self._table.facts
-        path = self._originals.path(row.path)
         shown: dict[str, Any] = {
             "size": "its size is not known", "url": None, "width": 4, "height": 3, "box": None,
         }  # fmt: skip
@@ -162,17 +156,10 @@ class _Pictures:
             missing = printable(str(error))
             self.missing += 1
         else:
-            tall, wide = pixels.shape[:2]
             url, width, height = _url(pixels, self._originals.levels, sizes, room)
-            x, y, w, h = seen_box(facts.preprocess, wide, tall)
-            # Of tiles it is not known which one decides.
-            whole = facts.preprocess.tiles or (x <= 0 and y <= 0 and w >= 1 and h >= 1)
-            seen = seen_text(facts.preprocess, wide, tall)
-            shown = {
-                "size": f"{wide}x{tall} pixels, seen: {seen}",
-                "url": url, "width": width, "height": height,
-                "box": None if whole else (x * width, y * height, w * width, h * height),
-            }  # fmt: skip
+            tall, wide = pixels.shape[:2]
+            size, box = how_seen(facts.preprocess, (wide, tall), (width, height))
+            shown = {"size": size, "url": url, "width": width, "height": height, "box": box}
         return Thumbnail(
             number=row.rank - 1,
             name=row.path,
@@ -180,7 +167,7 @@ class _Pictures:
             rank=row.rank,
             score=shown_score(row.score, facts.training_images),
             flagged=self._limit.is_reached(row.score),
-            link=path.absolute().as_uri() if path is not None and path.is_file() else None,
+            link=address_of(self._originals.path(row.path)),
             pixelated=max(shown["width"], shown["height"]) < PIXELATED,
             missing=missing,
             **shown,
@@ -195,16 +182,9 @@ def _url(
 ) -> tuple[str, int, int]:
     """Return the data URL of an original, scaled down as far as the room asks for, and width and height."""
     picture = Image.fromarray(np.ascontiguousarray(display(pixels, levels))).convert("RGB")
-    url = ""
-    for side, quality in sizes:
-        picture.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=2.0)
-        small = max(pixels.shape[:2]) <= PIXELATED  # kept as it is
-        data = io.BytesIO()
-        picture.save(data, "WEBP", lossless=small, quality=50 if small else quality, method=4)
-        url = f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
-        if len(url) <= room:
-            break
-    return url, *picture.size
+    small = max(pixels.shape[:2]) <= PIXELATED  # kept as it is
+    data = shrunk(picture, sizes, lambda file: len(data_url(file)) <= room, lossless=small)
+    return data_url(data), *picture.size
 
 
 def _card(row: Row, image: Thumbnail, training_images: int | None) -> Card:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from jinja2 import Environment
+from numpy.typing import ArrayLike
 
 from anowild.arrays import Array
 from anowild.data.image_set import Source
@@ -174,10 +175,7 @@ def _write(
     content |= {
         "thumbnails": list(embedded.thumbnails.values()),
         "not_embedded": _not_embedded(results, embedded),
-        "footer": (
-            f"AnoWild {VERSION}, torch {torch.__version__}, Python {platform.python_version()}, "
-            f"{datetime.now(UTC).date().isoformat()}"
-        ),
+        "footer": footer(f"torch {torch.__version__}"),
     }
     write_page(out, content)
 
@@ -193,6 +191,18 @@ def write_page(out: Path, content: Mapping[str, Any]) -> None:
     page = environment.from_string(template).render(content)
     # File names may hold lone surrogates, which UTF-8 cannot encode.
     write_text(out, page.encode("utf-8", "backslashreplace").decode())
+
+
+def footer(*libraries: str) -> str:
+    """Say what a page was made with, and when."""
+    made_with = [f"AnoWild {VERSION}", *libraries, f"Python {platform.python_version()}"]
+    return f"{', '.join(made_with)}, {datetime.now(UTC).date().isoformat()}"
+
+
+def usual_ratio(sizes: ArrayLike) -> float:
+    """Return the width of a tile by its height, so that most pictures of widths and heights [N, 2] fill it."""
+    width, height = np.asarray(sizes, np.float64).T
+    return float(np.clip(np.median(width / np.maximum(height, 1)), 0.75, 1.5))
 
 
 def _threshold(
@@ -221,10 +231,7 @@ def _summary(results: Results, notes: Sequence[str]) -> dict[str, Any]:
         ],
         "left_out": images.left_out[: sections.MOST_REASONS],
         "more_left_out": sum(left.count for left in images.left_out[sections.MOST_REASONS :]),
-        # Width of a thumbnail by its height, so that most images fill it.
-        "ratio": float(
-            np.clip(np.median(images.sizes[:, 0] / np.maximum(images.sizes[:, 1], 1)), 0.75, 1.5)
-        ),
+        "ratio": usual_ratio(images.sizes),
     }
 
 

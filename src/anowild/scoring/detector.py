@@ -14,6 +14,7 @@ import torch
 
 from anowild.arrays import Array
 from anowild.data import ImageSet, Preprocess
+from anowild.data.value_range import ValueRange, unlike_trained
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.scoring import persistence
@@ -153,6 +154,11 @@ class Detector:
         count = found if isinstance(found, int) and found > 0 else None
         said = reasons(self.views, self.calibration, scores.cues, count)
         return [of_tile(each) for each in said] if self.preprocess.tiles else said
+
+    def value_warnings(self, values: ValueRange) -> list[str]:
+        """Return warnings of images whose type, channel count or values are not as those of the training were."""
+        trained = ValueRange.from_json(self.training_info.get("values"))
+        return unlike_trained(values, trained, self.preprocess)
 
     def explain(self, images: Array) -> Explanation:
         """Return pictures of where preprocessed images [N, C, R, R], at least one, are odd.

@@ -10,7 +10,6 @@ from typing import Protocol
 from anowild.data import ImageStream, open_all
 from anowild.data.image_set import Batch, Source
 from anowild.data.prefetch import prefetch
-from anowild.data.value_range import ValueRange, unlike_trained
 from anowild.progress import bar
 from anowild.scoring.detector import Detector
 from anowild.scoring.scores import Scores
@@ -86,8 +85,7 @@ def score_pass(detector: Detector, stream: ImageStream, *sinks: Sink) -> None:
             for sink in (*sinks, known):
                 sink.take(batch, scores)
             shown.update(batch.positions[-1] + 1)
-    trained = ValueRange.from_json(detector.training_info.get("values"))
-    for warning in unlike_trained(stream.values, trained, detector.preprocess):
+    for warning in detector.value_warnings(stream.values):
         log.warning("%s", warning)
     for sink in (*sinks, known):
         sink.end(len(stream.left_out))

@@ -21,7 +21,7 @@ from anowild.data.prefetch import prefetch
 from anowild.data.readers import FolderReader, SkippedImage
 from anowild.data.readers.base import passed_over_text
 from anowild.data.readers.folder import is_tiff
-from anowild.data.value_range import ValueRange, unlike_trained
+from anowild.data.value_range import ValueRange
 from anowild.errors import UserError
 from anowild.files import absolute, exclusive_lock, is_folder
 from anowild.progress import bar
@@ -324,8 +324,7 @@ class _Watch:
         """Warn once if the values of the images are not like those of the training images."""
         if self._warned:
             return
-        trained = ValueRange.from_json(self.detector.training_info.get("values"))
-        for warning in unlike_trained(self.values, trained, self.detector.preprocess):
+        for warning in self.detector.value_warnings(self.values):
             self._warned = True
             log.warning("%s", warning)
 
