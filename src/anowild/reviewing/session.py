@@ -153,11 +153,7 @@ class ReviewSession:
         # Without this file there is no review: the scores may belong to other images meanwhile.
         (folder / FACTS).unlink(missing_ok=True)
         with atomic_write(folder / SCORES) as temporary, temporary.open("wb") as file:
-            arrays = {f"cue_{name}": values for name, values in scores.cues.items()}
-            arrays |= {f"view_{name}": values for name, values in scores.views.items()}
-            arrays |= {"score": scores.score, "features": compacted(features)}
-            if scores.tile is not None:
-                arrays["tile"] = scores.tile
+            arrays = scores.to_arrays() | {"features": compacted(features)}
             np.savez(file, **arrays)  # type: ignore[arg-type]
         facts = {
             "format": FORMAT, "scored": scored, "images": len(scores.score),
@@ -187,14 +183,7 @@ class ReviewSession:
             before = Path(checked(str, value.get("folder", str(folder.absolute())), "folder"))
             count = checked(Count, value["images"], "images")
             with np.load(folder / SCORES, allow_pickle=False) as arrays:
-                groups: dict[str, dict[str, Array]] = {"cue": {}, "view": {}}
-                for key in arrays.files:
-                    kind, _, name = key.partition("_")
-                    if kind in groups:
-                        groups[kind][name] = arrays[key]
-                tile = arrays.get("tile")
-                scores = Scores(arrays["score"], groups["cue"], groups["view"], tile)
-                scores.check()
+                scores = Scores.from_arrays(arrays)
                 features = arrays["features"]
             packed = _set_of(place, before, folder)
             if value.get("of", packed.id) != packed.id:

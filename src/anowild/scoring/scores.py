@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,8 +31,8 @@ class Scores:
     #: Number of the oddest tile among those of its image, int [N]; None: images are not cut into tiles.
     tile: Array | None = None
 
-    def check(self) -> None:
-        """Raise ValueError if these, read from a file, are not finite numbers for the same images."""
+    def _check(self) -> None:
+        """Raise ValueError if these are not finite numbers for the same images."""
         count = len(self.score) if self.score.ndim == 1 else -1
         for name, values in self.columns().items():
             if values.shape != (count,) or values.dtype != np.float64:
@@ -43,6 +44,29 @@ class Scores:
             tile.shape != (count,) or tile.dtype.kind != "i" or min(tile, default=0) < 0
         ):
             raise ValueError(f"tile is {tile.dtype} {list(tile.shape)}, or negative")
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Return all that there is to keep in a file, by names that :meth:`from_arrays` knows."""
+        arrays = {f"cue_{name}": values for name, values in self.cues.items()}
+        arrays |= {f"view_{name}": values for name, values in self.views.items()}
+        return arrays | {"score": self.score} | ({} if self.tile is None else {"tile": self.tile})
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Array]) -> Scores:
+        """Return the scores that arrays of a file are of; others among the arrays are passed over.
+
+        Raises:
+            KeyError: the scores are missing.
+            ValueError: the arrays are no finite numbers of the same images.
+        """
+        groups: dict[str, dict[str, Array]] = {"cue": {}, "view": {}}
+        for key in arrays:
+            kind, *name = re.split("[_/]", key, maxsplit=1)  # a slash in earlier files
+            if kind in groups and name:
+                groups[kind][name[0]] = arrays[key]
+        scores = Scores(arrays["score"], groups["cue"], groups["view"], arrays.get("tile"))
+        scores._check()
+        return scores
 
     @staticmethod
     def concatenate(parts: Sequence[Scores]) -> Scores:

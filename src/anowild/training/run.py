@@ -132,12 +132,8 @@ def _check_images_before(out: Path, digest: str) -> None:
 
 
 def _save_training_scores(out: Path, fitted: FittedDetector, digest: str) -> None:
-    scores = fitted.training
-    tensors = {"score": scores.score}
-    tensors |= {f"cue/{name}": np.ascontiguousarray(x) for name, x in scores.cues.items()}
-    tensors |= {f"view/{name}": np.ascontiguousarray(x) for name, x in scores.views.items()}
-    if scores.tile is not None:
-        tensors["tile"] = scores.tile
+    arrays = fitted.training.to_arrays()
+    tensors = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     facts = {"model": fitted.detector.identity, "images": digest, "order": [*tensors]}
     with atomic_write(out / TRAINING_SCORES) as temporary:
         save_file(tensors, temporary, metadata={"anowild": json.dumps(facts)})
@@ -169,16 +165,8 @@ def load_training_scores(folder: Path, model: str, digest: str) -> Scores:
         facts = checked(_ScoresFacts, json.loads(metadata["anowild"]), "the file")
         if (facts.model, facts.images) != (model, digest):
             raise ValueError("it is of another model, or of other images")
-        found = {key: read[key] for key in facts.order}
-        groups: dict[str, dict[str, np.ndarray]] = {"cue": {}, "view": {}}
-        score, tile = found.pop("score"), found.pop("tile", None)
-        for key, values in found.items():
-            kind, _, name = key.partition("/")
-            groups[kind][name] = values
-        scores = Scores(score, groups["cue"], groups["view"], tile)
-        scores.check()
+        return Scores.from_arrays({key: read[key] for key in facts.order})
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be used ({error}); delete {folder} and train again"
         ) from error
-    return scores
