@@ -392,6 +392,12 @@ def test_a_dry_run_prints_the_settings(anowild: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
+def test_a_dry_run_refuses_an_unknown_view(anowild: Run, tmp_path: Path) -> None:
+    code, out, err = anowild("train", "x", "-o", tmp_path / "m", "--views", "pixls", "--dry-run")
+    assert (code, out) == (1, "")
+    assert "pixls" in err
+
+
 def test_the_demo_takes_no_folder_of_another(anowild: Run, tmp_path: Path) -> None:
     mine = tmp_path / "digits" / "training" / "0000.png"
     mine.parent.mkdir(parents=True)

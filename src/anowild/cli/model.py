@@ -94,6 +94,9 @@ def train(
         tiles=tiles,
     )  # fmt: skip
     if dry_run:
+        from anowild.training.fitting import check_views
+
+        check_views(settings)
         print(json.dumps(settings.to_json(), indent=2))
         return
     from anowild.tracking import parse_choice
