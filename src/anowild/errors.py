@@ -11,5 +11,9 @@ class ViewUnavailable(UserError):
     """A view that cannot be used here, or whose fitting failed; a detector is made of the others."""
 
 
+class NoUsableImages(UserError):
+    """None of the images that a source has can be read."""
+
+
 class LaterVersion(UserError):
     """A file that a later version of AnoWild wrote; it is left as it is."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from anowild.reviewing.ranking import Ranking
 from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector
 from anowild.scoring.explain import one_line
+from anowild.scoring.heat_map import MAP_SIDE, heat_map
 from tests.conftest import Run, tiny_settings
 
 #: Side of the tiles; of the pictures, some of which are smaller; the odd one, and where its spot is.
@@ -114,6 +117,20 @@ def test_the_page_shows_the_oddest_tile_and_a_map_of_all(ranked: tuple[Path, Ran
         ranking.session.deciding(np.array([ODD]))[0],
         pictures.squares_of(ODD)[ranking.session.tile(ODD) or 0],
     )
+
+
+def test_tiles_that_are_smaller_than_a_pixel_of_the_heat_map(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    preprocess = Preprocess(channels=1, resolution=16, tiles=8)
+    maps = np.ones((len(preprocess.boxes(8, 20_000)), 4, 4), np.float32)
+    detector = SimpleNamespace(
+        preprocess=preprocess, explain=lambda _: SimpleNamespace(heat_map=lambda: maps)
+    )
+    found = heat_map(cast(Detector, detector), maps, 20_000, 8)
+    assert found is not None
+    assert found.shape == (1, MAP_SIDE)
+    assert (found == 1).all()
 
 
 def test_a_heat_map_lays_the_maps_of_tiles_over_the_picture(folder: Path, tmp_path: Path) -> None:

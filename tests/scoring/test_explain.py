@@ -17,7 +17,7 @@ from torch import Tensor
 from anowild.arrays import Array
 from anowild.data import ImageSet
 from anowild.scoring import Calibration, Detector, Scores
-from anowild.scoring.explain import MOST, TERMS, of_line, one_line, reasons
+from anowild.scoring.explain import MOST, TERMS, of_line, of_tile, one_line, reasons
 from anowild.views import Cue, View, gan, pixels, pretrained, transforms
 from anowild.views.base import UNUSUAL, percentage
 from anowild.views.gan import GanView, gaussian_blur, residual_heat
@@ -197,6 +197,8 @@ def test_reasons_are_never_empty(values: list[list[float]], count: int | None) -
         assert of_image[0].text.endswith(" of the training images")
         for reason in of_image:
             assert 0 <= reason.share <= (1 if count is None else count / (count + 1))
+        for said in (of_image, of_tile(of_image)):
+            assert of_line(one_line(said)) == [reason.text for reason in said]
         unusual = [reason.share >= UNUSUAL for reason in of_image]
         assert all(unusual) or (len(of_image) == 1 and of_image[0].text.startswith("nothing "))
 

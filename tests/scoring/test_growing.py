@@ -170,6 +170,25 @@ def test_damaged_files_are_tried_again_and_stop_nothing(
     assert api.score(detector, folder, out, new_only=True).new == 1
 
 
+def test_an_error_is_no_damaged_file(
+    detector: Detector, digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "s.csv"
+    add(folder, digits[:3])
+    assert api.score(detector, folder, out, new_only=True).new == 3
+    damaged, _ = add(folder, digits[3:5], 3)
+    damaged.write_bytes(b"no image")
+    before = out.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(detector, "score", refuse)
+    with pytest.raises(UserError, match="the disk is full"):
+        api.score(detector, folder, out, new_only=True)
+    assert out.read_bytes() == before
+
+
 def test_tables_that_cannot_grow_are_refused(
     detector: Detector, digits: Array, tmp_path: Path
 ) -> None:

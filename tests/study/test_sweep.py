@@ -24,7 +24,7 @@ from anowild.scoring import Calibration
 from anowild.settings import Settings
 from anowild.study import cue_cache, sweep, tables, view_rules
 from anowild.study import trial as trial_module
-from anowild.study.trial import CUES, RESULT, TRIAL
+from anowild.study.trial import CUES, FEATURES, RESULT, TRIAL
 from anowild.views import view_class
 from tests.conftest import PATIENCE, Run, tiny_settings, wait_until
 
@@ -35,6 +35,12 @@ OPTIONS = [
     for name, value in {**TINY, "resolution": 8, "fmap_base": 64, "minibatch": 16}.items()
     for part in ("--set", f"{name}={value}")
 ]
+
+#: How a trial was run, as its result says.
+RAN = {
+    "resolution": 16, "kimg": 1.0, "test_images": 9, "threads": 1, "train_seconds": 2.0, "date": "2026-11-29",
+    "machine": "x86_64",
+}  # fmt: skip
 
 
 def tiny() -> Settings:
@@ -215,7 +221,66 @@ def test_views_are_joined_again_as_today(
     path.write_text(json.dumps(before))
     code, _, err = anowild("study", "recalibrate", "-o", tmp_path)
     assert code == 1
-    assert "was run by an earlier version" in err
+    assert "was written by an earlier version" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (TRIAL, b"[]"),
+        (TRIAL, b'{"set": "digits_3", "rate": 0.1}'),
+        (RESULT, b'{"views": {"gan": {"cues": []}}}'),
+        (RESULT, b"[]"),
+        (FEATURES, b"no array"),
+        (CUES, b"PK\x05\x06"),
+        (CUES, b""),
+    ],
+)
+def test_damaged_trials_are_told(
+    study: Path, tmp_path: Path, anowild: Run, name: str, content: bytes
+) -> None:
+    folder = tmp_path / "digits_3/10pct/ensemble/seed0"
+    shutil.copytree(study / "digits_3/10pct/ensemble/seed0", folder)
+    (folder / name).write_bytes(content)
+    code, _, err = anowild("study", "rules", "-o", tmp_path, "--rate", 0.1)
+    assert code == 1
+    assert str(folder / name) in err
+    assert "delete" in err
+
+
+@pytest.mark.parametrize(("field", "value"), [("method", "magic"), ("resolution", None)])
+def test_results_of_another_version_are_told(
+    study: Path, tmp_path: Path, anowild: Run, field: str, value: object
+) -> None:
+    shutil.copytree(study / "digits_3/10pct/joint/seed0", tmp_path / "digits_3/10pct/joint/seed0")
+    path = tmp_path / "digits_3/10pct/joint/seed0" / RESULT
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    code, _, err = anowild("study", "table", "-o", tmp_path)
+    assert code == 1
+    assert f"{path}: is damaged, or of another version" in err
+
+
+def test_a_rate_that_a_set_has_no_anomalies_for_is_told(anowild: Run, tmp_path: Path) -> None:
+    command = arguments(tmp_path, tmp_path / "out")
+    command[command.index("0.1")], command[command.index("digits_3")] = "0.5", "digits_8_1"
+    code, _, err = anowild(*command, "--dry-run")
+    assert code == 1
+    assert "digits_8_1 at 50 %: a rate of 0.5 needs" in err
+
+
+def test_an_error_leaves_no_trial_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*_: object) -> subprocess.Popen[bytes]:
+        if started:
+            raise OSError("no more processes")
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+        return started[0]
+
+    monkeypatch.setattr(sweep, "_start", start)
+    with pytest.raises(OSError, match="no more processes"):
+        sweep.run(plan(tmp_path)[:2], tmp_path, 2, 1, ["cpu"])
+    assert started[0].returncode is not None
 
 
 def test_the_overview(anowild: Run, tmp_path: Path) -> None:
@@ -226,7 +291,7 @@ def test_the_overview(anowild: Run, tmp_path: Path) -> None:
         ]
         path = tmp_path / name / "5pct" / method / f"seed{seed}" / RESULT
         path.parent.mkdir(parents=True)
-        facts = {"set": name, "rate": 0.05, "method": method, "seed": seed, "rows": rows}
+        facts = {"set": name, "rate": 0.05, "method": method, "seed": seed, "rows": rows, **RAN}
         path.write_text(json.dumps(facts))
 
     write("b", "ensemble", 0, ensemble=0.9, view_gan=0.8, ensemble_without_gan=0.7, residual=0.6)
@@ -292,7 +357,7 @@ def test_collect_reads_the_earlier_spelling_of_scores(tmp_path: Path) -> None:
     path = tmp_path / "digits_3" / "0pct" / "joint" / "seed0" / RESULT
     path.parent.mkdir(parents=True)
     scores = ["latent_neighbours", "5 nearest neighbours, E's features", "residual"]
-    facts = {"set": "digits_3", "rate": 0.0, "method": "joint", "seed": 0}
+    facts = {"set": "digits_3", "rate": 0.0, "method": "joint", "seed": 0, **RAN}
     rows = [{"score": score, "auroc": 0.5, "average_precision": 0.1} for score in scores]
     path.write_text(json.dumps(facts | {"rows": rows}))
     (result,) = tables.collect(tmp_path)
@@ -303,7 +368,7 @@ def test_collect_reads_the_earlier_spelling_of_scores(tmp_path: Path) -> None:
     wrong.append(facts | {"rows": [rows[0] | {"auroc": "x"}]})
     for value in wrong:
         path.write_text(json.dumps(value))
-        with pytest.raises(UserError, match=r"json: is damaged \(.*run the study again"):
+        with pytest.raises(UserError, match=r"json: is damaged.*run the study again"):
             tables.collect(tmp_path)
 
 
@@ -328,7 +393,7 @@ def test_two_studies_are_compared_in_pairs(anowild: Run, tmp_path: Path) -> None
             {"score": score.replace("_", " "), "auroc": value, "average_precision": 2 * value}
             for score, value in scores.items()
         ]
-        facts = {"set": name, "rate": 0.1, "method": method, "seed": seed, "rows": rows}
+        facts = {"set": name, "rate": 0.1, "method": method, "seed": seed, "rows": rows, **RAN}
         path = tmp_path / study / name / "10pct" / method / f"seed{seed}" / RESULT
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(facts))
@@ -373,7 +438,7 @@ def test_studies_that_cannot_be_compared(anowild: Run, tmp_path: Path) -> None:
     path = tmp_path / "study" / "a" / "10pct" / "ensemble" / "seed0" / RESULT
     path.parent.mkdir(parents=True)
     row = {"score": "ensemble", "auroc": 0.5, "average_precision": 0.5}
-    facts = {"set": "a", "rate": 0.1, "method": "ensemble", "seed": 0, "rows": [row]}
+    facts = {"set": "a", "rate": 0.1, "method": "ensemble", "seed": 0, "rows": [row], **RAN}
     path.write_text(json.dumps(facts))
     other = tmp_path / "other.parquet"
     other.write_bytes(b"no table")

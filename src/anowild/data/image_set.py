@@ -23,7 +23,7 @@ from anowild.data.readers.arrays import to_images
 from anowild.data.readers.base import Shape, passed_over_text
 from anowild.data.readers.encoded import failure_reason
 from anowild.data.value_range import ValueRange, little_used
-from anowild.errors import UserError
+from anowild.errors import NoUsableImages, UserError
 from anowild.settings import Settings
 
 log = logging.getLogger("anowild")
@@ -298,10 +298,10 @@ class Pass:
         """Say at the end what was left out and passed over.
 
         Raises:
-            UserError: none of the images was ``used``.
+            NoUsableImages: none of the images was ``used``.
         """
         if not used:
-            raise UserError(self._nothing_left())
+            raise NoUsableImages(self._nothing_left())
         if self.quiet:
             return
         if len(self.left_out) > NAMED:

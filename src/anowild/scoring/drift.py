@@ -35,7 +35,7 @@ class Drift:
     def __init__(self, training_images: int | None = None, window: int = WINDOW) -> None:
         self._training = training_images
         self._scores: deque[float] = deque(maxlen=window)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.drifted = False  # as far as was told by :meth:`follow`
 
     def add(self, scores: Array) -> None:
@@ -68,15 +68,16 @@ class Drift:
 
     def follow(self, scores: Array) -> str | None:
         """Take the scores of the next images, [N]; return a sentence when drift begins, and when it is over."""
-        self.add(scores)
-        if not self.drifted:
-            warning = self.warning()
-            self.drifted = warning is not None
-            return warning
-        if self.distance() >= OVER * self.limit():
-            return None
-        self.drifted = False
-        return f"the last {len(self.scores)} images are like the training images again"
+        with self._lock:
+            self.add(scores)
+            if not self.drifted:
+                warning = self.warning()
+                self.drifted = warning is not None
+                return warning
+            if self.distance() >= OVER * self.limit():
+                return None
+            self.drifted = False
+            return f"the last {len(self.scores)} images are like the training images again"
 
     def warning(self) -> str | None:
         """Return a sentence if the images have drifted away from the training images; None if not."""

@@ -113,7 +113,7 @@ def one_line(reasons: Sequence[Reason]) -> str:
 
 def of_line(why: str) -> list[str]:
     """Split a column ``why`` into the texts of its reasons: the inverse of :func:`one_line`."""
-    return [why] if why.startswith(NOTHING_STANDS_OUT) else why.split(JOINT)
+    return [why] if NOTHING_STANDS_OUT in why else why.split(JOINT)
 
 
 def _weights(calibration: Calibration, cues: Sequence[Cue]) -> dict[str, float]:

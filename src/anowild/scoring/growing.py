@@ -23,7 +23,7 @@ from anowild.data import ImageStream, open_all
 from anowild.data.image_set import Source, listed_sources
 from anowild.data.readers import FolderReader, ImageSource, Record, SkippedImage
 from anowild.data.readers.base import PassedOver, Shape
-from anowild.errors import UserError
+from anowild.errors import NoUsableImages, UserError
 from anowild.files import absolute, printable, read_json, write_text
 from anowild.scoring.detector import Detector
 from anowild.scoring.stream import ThresholdRule, score_pass
@@ -73,9 +73,9 @@ def score_new(
         stream = ImageStream(readers, detector.preprocess)
         try:
             score_pass(detector, stream, table)
-        except UserError:
+        except NoUsableImages:
             # Damaged files alone, each named by a warning: nothing is new.
-            if len(table) or not stream.left_out or not before.units:
+            if not stream.left_out or not before.units:
                 raise
             table.left_out = len(stream.left_out)
     new = {table.name(i) for i in range(len(table))}

@@ -32,6 +32,8 @@ def heat_map(detector: Detector, squares: Array, width: int, height: int) -> Arr
     whole = np.zeros((max(1, round(height * scale)), max(1, round(width * scale))), np.float32)
     for values, box in zip(heat, preprocess.boxes(height, width), strict=True):
         top, left, tall, wide = (round(length * scale) for length in box)
+        # Small tiles of a large picture are less than a pixel here.
+        top, left = min(top, whole.shape[0] - 1), min(left, whole.shape[1] - 1)
         area = whole[top : top + max(1, tall), left : left + max(1, wide)]
         np.maximum(area, resize(values, *area.shape), out=area)
     return whole

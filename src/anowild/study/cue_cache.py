@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from anowild.arrays import Array
 from anowild.errors import UserError
-from anowild.files import atomic_write
+from anowild.files import DAMAGED_ZIP, atomic_write
 from anowild.views.gan import CUES, FEATURES, GanPass, GanView, latent_norm
 from anowild.views.gaussian import GaussianReference
 
@@ -155,6 +155,9 @@ def load(path: Path) -> dict[str, CueArrays]:
                 group, _, name = key.partition("/")
                 name = name.replace("_neighbours", "_neighbors")  # as earlier versions wrote it
                 cache[group][name] = arrays[key].astype(np.float64)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: is no cache of cues ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, *DAMAGED_ZIP) as error:
+        raise UserError(
+            f"{path}: is no cache of cues, or is damaged ({error}); delete the trial's result.json beside it, and run the "
+            "study again: what was trained stays"
+        ) from error
     return cache

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from anowild.files import atomic_write, read_json
+from anowild.files import atomic_write
 from anowild.libraries import require
 from anowild.study import cue_cache
 from anowild.study.fusion_rules import DEFAULT_RULE, RULES
 from anowild.study.methods import ENSEMBLE, METHODS, PIXEL_BASELINES
 from anowild.study.tables import is_main, rows_of
-from anowild.study.trial import CUE_CACHE, TRIAL, Trial, place
+from anowild.study.trial import CUE_CACHE, Trial, place
 
 
 def _figure(columns: int, height: float = 3.2) -> tuple[Any, Any]:
@@ -126,7 +126,7 @@ def histograms(out: Path, trials: Sequence[Path], path: Path, cue: str | None = 
     """
     figure, axes = _figure(len(trials), 2.6)
     for axis, where in zip(axes, trials, strict=True):
-        trial = Trial(**read_json(out / where / TRIAL))
+        trial = Trial.load(out / where)
         measured = cue_cache.load(out / where / CUE_CACHE)
         labels = trial.experiment().test_labels
         if cue is None:

@@ -10,7 +10,8 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -184,7 +185,11 @@ def run(
         running: dict[subprocess.Popen[bytes], tuple[Path, str]] = {}
         failed: list[Path] = []
         free = list(itertools.islice(itertools.cycle(devices), jobs))
-        with stop_request() as stop, bar("trials", len(trials), done) as shown:
+        with (
+            stop_request() as stop,
+            bar("trials", len(trials), done) as shown,
+            _stopped_at_the_end(running),
+        ):
             while left or running:
                 while left and free and stop.signum is None:
                     trial, device = left.pop(0), free.pop(0)
@@ -192,10 +197,6 @@ def run(
                     write(trial, folder)
                     running[_start(folder, device, threads)] = folder, device
                 if stop.signum is not None:
-                    for process in running:
-                        process.terminate()
-                    for process in running:
-                        process.wait()
                     raise Interrupted(stop.signum, f"{done} of {len(trials)} trials")
                 time.sleep(POLL)
                 for process in [p for p in running if p.poll() is not None]:
@@ -206,6 +207,18 @@ def run(
                         failed.append(folder)
                 shown.update(done, f"{len(failed)} failed" if failed else "")
         return failed
+
+
+@contextmanager
+def _stopped_at_the_end(running: Mapping[subprocess.Popen[bytes], object]) -> Iterator[None]:
+    """Stop the processes that are left at the end, by an error as well, and wait until they have saved."""
+    try:
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
 
 
 def _start(folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:

@@ -27,6 +27,11 @@ FACTS = ("set", "rate", "method", "seed", "resolution", "kimg", "train_seconds",
 _KINDS: dict[str, type] = {
     "set": str, "rate": float, "method": str, "seed": int, "score": str, "auroc": float, "average_precision": float,
 }  # fmt: skip
+#: What every result has, beside its rows.
+_OF_RESULTS: dict[str, type] = {
+    "set": str, "rate": float, "method": str, "seed": int, "resolution": int, "kimg": float, "test_images": int,
+    "threads": int, "train_seconds": float, "date": str, "machine": str,
+}  # fmt: skip
 
 
 def collect(out: Path) -> list[dict[str, Any]]:
@@ -41,13 +46,13 @@ def collect(out: Path) -> list[dict[str, Any]]:
     for path in sorted(out.glob(f"*/*/*/*/{RESULT}")):
         result = read_json(path)
         try:
-            facts = {name: result[name] for name in FACTS if name in _KINDS}
+            facts: Row = {n: checked(kind, result[n], n) for n, kind in _OF_RESULTS.items()}
             for row in result["rows"]:
                 _check(facts | row)
                 row["score"] = row["score"].replace("neighbours", "neighbors")
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path}: is damaged ({error}); delete its folder and run the study again"
+                f"{path}: is damaged, or of another version ({error}); delete its folder and run the study again"
             ) from error
         found.append(result)
     if not found:
@@ -88,6 +93,8 @@ def _check(row: Row) -> None:
     """Raise KeyError or ValueError where a row lacks a field, or has one of another kind."""
     for name, kind in _KINDS.items():
         checked(kind, row[name], name)
+    if row["method"] not in METHODS:
+        raise ValueError(f"there is no method '{row['method']}'")
 
 
 def is_main(row: Row) -> bool:

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from anowild.arrays import Array
+from anowild.checked import checked
 from anowild.data import ImageSet
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
@@ -90,9 +91,41 @@ class Trial:
         """Its place in the folder of the study."""
         return place(self.set, self.rate, self.method, self.seed)
 
+    @staticmethod
+    def load(folder: Path) -> Trial:
+        """Read the description of a trial from its folder.
+
+        Raises:
+            UserError: it is missing, damaged, or of a set or method that is not known.
+        """
+        value = read_json(folder / TRIAL)
+        try:
+            trial = checked(Trial, value, "the trial")
+            for kind, name, known in (
+                ("set", trial.set, DATASETS),
+                ("method", trial.method, METHODS),
+            ):
+                if name not in known:
+                    raise ValueError(f"there is no {kind} '{name}'")
+        except ValueError as error:
+            raise UserError(
+                f"{folder / TRIAL}: is damaged, or of another version ({error}); delete {folder} and run the "
+                "study again"
+            ) from error
+        return trial
+
     def experiment(self) -> Experiment:
-        """Load the images, with the trial's contamination."""
-        return DATASETS[self.set](Path(self.data), self.rate, self.seed)
+        """Load the images, with the trial's contamination.
+
+        Raises:
+            UserError: the images cannot be read, or are too few for the rate.
+        """
+        try:
+            return DATASETS[self.set](Path(self.data), self.rate, self.seed)
+        except ValueError as error:
+            raise UserError(
+                f"{self.set} at {100 * self.rate:g} %: {error}; give other rates"
+            ) from error
 
     def full_settings(self) -> Settings:
         """Return the settings of the study, with those of the set and the method."""
@@ -194,14 +227,9 @@ def recalibrate(folder: Path) -> None:
         UserError: a file is missing or damaged; an earlier version ran the trial, which kept less; or a view
             is not known any more.
     """
-    trial, result = Trial(**read_json(folder / TRIAL)), read_json(folder / RESULT)
-    if any("gates" not in facts for facts in result["views"].values()):
-        raise UserError(
-            f"{folder}: was run by an earlier version, which did not keep the gates of cues; delete "
-            f"{folder / RESULT}, and run the study again: what was trained stays"
-        )
+    trial, result = Trial.load(folder), read_json(folder / RESULT)
+    views, gates = cues_and_gates(folder)
     cues, experiment = cue_cache.load(folder / CUES), trial.experiment()
-    views, gates = cues_and_gates(result)
     calibration = Calibration.fit(views, cues["training"], gates)
     write_json(folder / CALIBRATION, calibration.to_json())
     score = calibration.score(cues["training"])
@@ -212,13 +240,25 @@ def recalibrate(folder: Path) -> None:
     write_json(folder / RESULT, result | {"anowild": VERSION})
 
 
-def cues_and_gates(result: Mapping[str, Any]) -> tuple[ViewCues, dict[str, float]]:
-    """Return the cues of each view of a trial that is done, and what their fits said of the cues' weights."""
+def cues_and_gates(folder: Path) -> tuple[ViewCues, dict[str, float]]:
+    """Return the cues of each view of a trial that is done, and what their fits said of the cues' weights.
+
+    Raises:
+        UserError: the result is missing or damaged; an earlier version ran the trial, which kept less; or a view
+            is not known any more.
+    """
+    result = read_json(folder / RESULT)
     views: dict[str, Sequence[Cue]] = {}
     gates: dict[str, float] = {}
-    for name, facts in result["views"].items():
-        views[name] = [cue for cue in view_class(name).known_cues if cue.name in facts["cues"]]
-        gates |= facts["gates"]
+    try:
+        for name, facts in result["views"].items():
+            views[name] = [cue for cue in view_class(name).known_cues if cue.name in facts["cues"]]
+            gates |= facts["gates"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / RESULT}: was written by an earlier version, which kept less, or is damaged ({error!r}); "
+            "delete it, and run the study again: what was trained stays"
+        ) from error
     return views, gates
 
 
@@ -371,7 +411,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
     def work() -> int:
-        trial = Trial(**read_json(given.folder / TRIAL))
+        trial = Trial.load(given.folder)
         configure_process(given.threads)
         run(trial, given.folder, select_device(given.device))
         return 0

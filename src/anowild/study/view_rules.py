@@ -35,7 +35,6 @@ from anowild.study.trial import (
     CUES,
     FEATURES,
     RESULT,
-    TRIAL,
     Trial,
     ViewCues,
     cues_and_gates,
@@ -75,10 +74,16 @@ class Kept:
         found = cue_cache.load(folder / CUES)
         features = np.zeros((len(next(iter(found["training"].values()))), 0))
         if (folder / FEATURES).exists():
-            with (folder / FEATURES).open("rb") as file:
-                features = read_array(file).astype(np.float64)
-        trial = Trial(**read_json(folder / TRIAL))
-        views, gates = cues_and_gates(read_json(folder / RESULT))
+            try:
+                with (folder / FEATURES).open("rb") as file:
+                    features = read_array(file).astype(np.float64)
+            except (OSError, ValueError) as error:
+                raise UserError(
+                    f"{folder / FEATURES}: is damaged ({error}); delete {folder / RESULT}, and run the study "
+                    "again: what was trained stays"
+                ) from error
+        trial = Trial.load(folder)
+        views, gates = cues_and_gates(folder)
         return Kept(trial, views, gates, calibration, found["training"], found["test"], features)
 
     def without(self, names: Sequence[str]) -> Kept:
