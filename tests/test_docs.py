@@ -374,7 +374,9 @@ def test_the_view_and_the_cue_of_the_guide_work(
     ]
     monkeypatch.setattr(gan, "CUES", dict(gan.CUES))
     monkeypatch.setattr(base, "_VIEWS", dict(base._VIEWS))
-    taken = {known.name for name in base.view_names() for known in base.view_class(name).known_cues}
+    taken = {
+        known.name for name in base.view_names() for known in base.view_class(name).known_cues()
+    }
     taken |= gan.CUES.keys()
     exec(cue, vars(gan))
     (added,) = gan.CUES.keys() - taken

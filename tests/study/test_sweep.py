@@ -130,7 +130,7 @@ def test_rows_of_an_ensemble_are_of_calibrations_of_its_views(study: Path) -> No
     for name in views:
         groups[f"ensemble without {name}"] = [other for other in views if other != name]
         groups[f"view {name}"] = [name]
-    known = {cue.name: cue for name in views for cue in view_class(name).known_cues}
+    known = {cue.name: cue for name in views for cue in view_class(name).known_cues()}
     gates = {cue: gate for of in result["views"].values() for cue, gate in of["gates"].items()}
     assert set(gates) == {*tiny().transforms, "transform_features"}
     for title, names in groups.items():

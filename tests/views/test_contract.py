@@ -26,6 +26,7 @@ def fitted(
 def test_cues_are_described_and_positive(fitted: FittedView, image_set: ImageSet) -> None:
     measured = fitted.view.measure(image_set.images[:40])
     assert list(measured) == [cue.name for cue in fitted.view.cues]
+    assert set(fitted.view.cues) <= set(view_class(fitted.view.name).known_cues())
     for cue in fitted.view.cues:
         values = measured[cue.name]
         assert (values.shape, values.dtype) == ((40,), np.float64)

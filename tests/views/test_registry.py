@@ -23,6 +23,7 @@ from anowild.reviewing.session import ReviewSession
 from anowild.scoring import Detector
 from anowild.training import fitting
 from anowild.training.fitting import FittedView, register_fit
+from anowild.training.loop import fixed_settings
 from anowild.views import base, gan, register_view, view_class
 from anowild.views.base import Cue, View
 from tests.conftest import Run, tiny_settings
@@ -82,6 +83,14 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     gan.register_cue(BRIGHTNESS)
     register_view(ToyView)
     register_fit("toy")(fit_toy)
+
+
+@pytest.mark.usefixtures("registered")
+def test_settings_of_another_view_may_change_while_the_gan_is_trained() -> None:
+    names = ["latent_scale", "kimg", "toy", "toy_length", "toys", "transforms_kimg"]
+    assert fixed_settings(tiny_settings(), names) == {"latent_scale", "toys"}
+    later = tiny_settings(encoder="sequential")
+    assert fixed_settings(later, names) == {"latent_scale", "toys", "kimg"}
 
 
 @pytest.mark.usefixtures("registered")

@@ -252,7 +252,9 @@ def cues_and_gates(folder: Path) -> tuple[ViewCues, dict[str, float]]:
     gates: dict[str, float] = {}
     try:
         for name, facts in result["views"].items():
-            views[name] = [cue for cue in view_class(name).known_cues if cue.name in facts["cues"]]
+            views[name] = [
+                cue for cue in view_class(name).known_cues() if cue.name in facts["cues"]
+            ]
             gates |= facts["gates"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -315,7 +317,7 @@ def ensemble_rows(
 
 def voices_of(name: str) -> set[str]:
     """Return the names under which the cues of a view have a say; of another name, itself."""
-    known = view_class(name).known_cues if name in view_names() else ()
+    known = view_class(name).known_cues() if name in view_names() else ()
     return {name, *(cue.voice for cue in known if cue.voice is not None)}
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -37,16 +38,17 @@ from anowild.training.schedule import Schedule, ScheduleState, changes_level
 from anowild.training.step import Step
 from anowild.training.streams import Draw, torch_seed
 from anowild.training.tick_log import TickLog
+from anowild.views import view_names
+from anowild.views.gan import GanView
 
 log = logging.getLogger("anowild")
 
 #: Least number of training images.
 MIN_IMAGES = 16
-#: Settings that may change when a run is resumed.
+#: Settings that may change when a run is resumed, beside those of other views.
 CHANGEABLE_SETTINGS = {
     "kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution", "scoring_weights",
-    "reference_images", "views", "features", "transforms", "transforms_kimg", "transforms_maps",
-    "transforms_minibatch", "transforms_learning_rate", "transforms_weight_decay",
+    "reference_images", "views", "features",
 }  # fmt: skip
 
 
@@ -76,7 +78,7 @@ def train_gan(
 
     Args:
         images: the training set, which may contain anomalies.
-        settings: of the run; on resuming only ``CHANGEABLE_SETTINGS`` may differ.
+        settings: of the run; on resuming only ``CHANGEABLE_SETTINGS`` and those of other views may differ.
         folder: receives settings.json, log.jsonl, state-*.safetensors and grids/.
         device: where to train; the CPU by default.
         judge: scores the training images; required for robust training.
@@ -96,12 +98,27 @@ def train_gan(
     if settings.robust and judge is None:
         raise ValueError("robust training requires `judge`")
     device = device or torch.device("cpu")
-    # In sequential training the length decides when the encoder's part begins.
-    changeable = CHANGEABLE_SETTINGS - ({"kimg"} if settings.encoder == "sequential" else set())
-    fixed = {f.name for f in fields(Settings)} - changeable
+    fixed = fixed_settings(settings, (field.name for field in fields(Settings)))
     owned = run_folder(folder, images, settings, fixed) if world.first else nullcontext()
     with owned, full_float32(device):
         return _Run(images, settings, folder, device, judge, world).run()
+
+
+def fixed_settings(settings: Settings, names: Iterable[str]) -> set[str]:
+    """Return the names of settings that have to be as they were when a run of the GAN is resumed.
+
+    Settings of another view are its name, or begin with it and "_".
+    """
+    others = {name for name in view_names() if name != GanView.name}
+    fixed = {
+        name
+        for name in names
+        if name not in CHANGEABLE_SETTINGS
+        and name not in others
+        and not any(name.startswith(f"{other}_") for other in others)
+    }
+    # In sequential training the length decides when the encoder's part begins.
+    return fixed | ({"kimg"} if settings.encoder == "sequential" else set())
 
 
 class _Run:

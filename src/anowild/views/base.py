@@ -36,7 +36,7 @@ class Cue:
     method belong into ``meaning``, which is shown on demand.
     """
 
-    name: str  # column of tables; lower case, unique among all views
+    name: str  # column of tables; lower case, unique among the cues that are not retired
     meaning: str  # what it measures, in one sentence, with the terms of the method
     higher: str  # phrase for an unusually high value, as "brighter"
     lower: str  # phrase for an unusually low value, as "darker"
@@ -81,14 +81,17 @@ class View(ABC):
     name: ClassVar[str]
     #: How well distances between features tell what people call alike: the views with the most are asked.
     likeness: ClassVar[int] = 0
-    #: The cues that views of this class may measure.
-    known_cues: ClassVar[tuple[Cue, ...]] = ()
     #: The cues that this instance measures: a loaded view has those of its model.
     cues: tuple[Cue, ...]
     #: Images that are computed at a time; fewer cost as much.
     batch_size: int = 64
     #: Where the view computes, in float32 unless it is told otherwise.
     device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def known_cues(cls) -> tuple[Cue, ...]:
+        """Return the cues that views of this class may measure: the ``cues`` of the class, if it has them."""
+        return getattr(cls, "cues", ())
 
     @abstractmethod
     def look(self, stored: Tensor) -> dict[str, Tensor]:

@@ -259,7 +259,6 @@ class GanView(View):
     """
 
     name = "gan"
-    known_cues = tuple(CUES.values())
     cues: tuple[GanCue, ...]
 
     def __init__(
@@ -290,6 +289,11 @@ class GanView(View):
         for reference in self.references.values():
             reference.to(self.device)
         self.batch_size = self._images_a_batch()
+
+    @classmethod
+    def known_cues(cls) -> tuple[GanCue, ...]:
+        """Return all cues that are registered."""
+        return tuple(CUES.values())
 
     def _images_a_batch(self) -> int:
         """At least 2, as an image alone takes kernels that round otherwise."""

@@ -196,8 +196,8 @@ class PixelsView(View):
     """
 
     name = "pixels"
-    known_cues = CUES
     likeness = 1
+    cues: tuple[Cue, ...] = CUES
 
     def __init__(
         self,
@@ -207,7 +207,6 @@ class PixelsView(View):
         components: Tensor,
         device: torch.device | None = None,
     ) -> None:
-        self.cues = CUES
         self.device = device or torch.device("cpu")
         self.batch_size = batch_size(self.device, CPU_BATCH, GPU_BATCH)
         self.reference = GaussianReference.of(mean, whitening).to(self.device)

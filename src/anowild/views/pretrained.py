@@ -113,7 +113,6 @@ class PretrainedView(View):
 
     name = "pretrained"
     likeness = 2
-    known_cues = CUES
     cues: tuple[Cue, ...] = CUES
 
     def __init__(

@@ -164,7 +164,6 @@ class TransformsView(View):
     """
 
     name = "transforms"
-    known_cues = (*(task.cue for task in TASKS.values()), FEATURES)
     likeness = 1
 
     def __init__(
@@ -183,6 +182,11 @@ class TransformsView(View):
         for reference in self.references:
             reference.to(self.device)
         self.batch_size = batch_size(self.device, cpu=16, gpu=512)
+
+    @classmethod
+    def known_cues(cls) -> tuple[Cue, ...]:
+        """Return the cues of all tasks, and that of the features."""
+        return (*(task.cue for task in TASKS.values()), FEATURES)
 
     def look(self, stored: Tensor) -> dict[str, Tensor]:
         """Measure all cues; see :meth:`View.look`."""

@@ -569,6 +569,32 @@ def test_frames_without_objects_can_be_stopped_and_are_said(tmp_path: Path) -> N
         )
 
 
+def test_a_set_gives_way_to_other_images_alone(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    pack(out, Made(9), replace=True)
+    path = out / "dataset.json"
+    described = json.loads(path.read_text())
+    del described["recipe"]["preprocess"]["tiles"]  # as an earlier version wrote it
+    path.write_text(json.dumps(described))
+    made = (out / "manifest.parquet").stat()
+    pack(out, Made(9), replace=True)
+    assert (out / "manifest.parquet").stat().st_ino == made.st_ino
+    how = {"other": True}
+    again = build_set([Part([Made(12)])], out, Preprocess(16, 1), how, replace=True)
+    assert again.counts != {"train": 9}
+    assert sum(again.counts.values()) == 11  # one is made unreadable
+
+
+def test_an_unfinished_set_that_is_being_made_does_not_give_way(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+
+    def other() -> None:
+        with pytest.raises(UserError, match="another process is preparing"):
+            build_set([Part([Made(3)])], out, Preprocess(16, 1), {"other": True}, replace=True)
+
+    assert sum(pack(out, Made(9, {4: other}), replace=True).counts.values()) == 8
+
+
 def test_prepare_accepts_the_recipe_of_an_earlier_version(tmp_path: Path) -> None:
     frames, out = Path(__file__).parents[1] / "files" / "cells" / "frames", tmp_path / "set"
     crops = CropSettings(56, levels="fixed", grays=(20, 200), max_shift=0.2, max_change=0.1)

@@ -16,7 +16,7 @@ from typing import Any
 
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.dataset.finalize import Leaks, finalize, tidy_up
-from anowild.data.dataset.format import DESCRIPTION, FORMAT, PackedSet, is_packed_set
+from anowild.data.dataset.format import DESCRIPTION, FORMAT, RECIPE, PackedSet, is_packed_set
 from anowild.data.dataset.writer import PackedSetWriter, Part
 from anowild.data.label_file import LabelFile
 from anowild.data.preprocessing import Preprocess
@@ -30,6 +30,7 @@ from anowild.libraries import require
 log = logging.getLogger("anowild")
 
 CONTACT_SHEET = "contact_sheet.png"
+_BUSY = "another process is preparing this data set now"
 
 
 def check_libraries() -> None:
@@ -93,14 +94,17 @@ def build_set(
         "sources": fingerprint(readers),
     }
     out = _resolve(out)
-    if replace:
-        _remove_if_other(out, recipe)
+    folder = out.with_name(f"{out.name}.part")
+    if replace and (
+        _is_of_another(out / DESCRIPTION, recipe) or _is_of_another(folder / RECIPE, recipe)
+    ):
+        with exclusive_lock(folder, _BUSY):
+            _remove_others(out, folder, recipe)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         packed = _open_existing(out, recipe, leaks)
         _update_passed_over(packed, readers)
         return packed
-    folder = out.with_name(f"{out.name}.part")
-    with exclusive_lock(folder, "another process is preparing this data set now"):
+    with exclusive_lock(folder, _BUSY):
         if (folder / DESCRIPTION).exists():  # only the tidying up is left
             _open_existing(folder, recipe, leaks)
         else:
@@ -185,23 +189,35 @@ def _update_passed_over(packed: PackedSet, readers: Sequence[ImageSource]) -> No
         write_json(packed.path / DESCRIPTION, packed.description)
 
 
-def _remove_if_other(out: Path, recipe: Mapping[str, Any]) -> None:
-    """Remove a data set, complete or not, that another request made; other folders stay."""
-    unfinished = out.with_name(f"{out.name}.part")
-    for path, made in ((out, out / DESCRIPTION), (unfinished, unfinished / "recipe.json")):
-        if not made.is_file():
-            continue
-        value: Any = None
-        with suppress(UserError):  # a damaged one gives way
-            value = read_json(made)
-        described = made.name == DESCRIPTION and isinstance(value, dict)
-        before = value.get("recipe") if described else value
-        if before != recipe:
-            shutil.rmtree(path, ignore_errors=True)
+def _is_of_another(made: Path, recipe: Mapping[str, Any]) -> bool:
+    """Whether there is a data set that another request made, or a damaged one.
+
+    Args:
+        made: its description if it is complete, its recipe if it is not.
+    """
+    if not made.is_file():
+        return False
+    value: Any = None
+    with suppress(UserError):
+        value = read_json(made)
+    described = made.name == DESCRIPTION and isinstance(value, dict)
+    return bool(_in_current_spelling(value.get("recipe") if described else value) != recipe)
+
+
+def _remove_others(out: Path, folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Remove a data set, and what is in the folder of an unfinished one but its lock, if another request made them."""
+    if _is_of_another(out / DESCRIPTION, recipe):
+        shutil.rmtree(out, ignore_errors=True)
+    if _is_of_another(folder / RECIPE, recipe):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != "lock":
+                path.unlink()
 
 
 def _check_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
-    path = folder / "recipe.json"
+    path = folder / RECIPE
     if path.exists():
         before = _in_current_spelling(read_json(path))
         if before != recipe:

@@ -14,7 +14,15 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.dataset import quality
-from anowild.data.dataset.format import DESCRIPTION, FORMAT, IMAGES, MANIFEST, SPLITS, schema
+from anowild.data.dataset.format import (
+    DESCRIPTION,
+    FORMAT,
+    IMAGES,
+    MANIFEST,
+    RECIPE,
+    SPLITS,
+    schema,
+)
 from anowild.data.dataset.writer import DEFERRED_COLUMNS, ImageFile, segments
 from anowild.data.preprocessing import Preprocess
 from anowild.data.readers.base import PassedOver
@@ -213,7 +221,7 @@ def tidy_up(folder: Path) -> None:
         test.unlink(missing_ok=True)
     for path in segments(folder):
         path.unlink()
-    (folder / "recipe.json").unlink(missing_ok=True)
+    (folder / RECIPE).unlink(missing_ok=True)
 
 
 class _ImageFileReader:

@@ -35,6 +35,8 @@ from anowild.libraries import library
 
 FORMAT = 1
 DESCRIPTION, MANIFEST, IMAGES, TILES = "dataset.json", "manifest.parquet", "images", "tiles.npy"
+#: What an unfinished data set is made of.
+RECIPE = "recipe.json"
 THUMBNAILS = "thumbnails.bin"
 SPLITS = ("train", "test")
 
