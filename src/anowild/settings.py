@@ -240,7 +240,7 @@ class Settings:
     )
     max_minibatch: ByResolution = setting(
         {256: 16, 512: 8, 1024: 4},
-        "cap per device",
+        "largest minibatch, by resolution",
         unit="images",
         source=APPENDIX,
         at_least=1,

@@ -25,6 +25,7 @@ from anowild.exporting.graph import Outputs
 from anowild.portable.facts import METADATA, Facts
 from anowild.portable.model import PortableModel
 from anowild.scoring import Detector
+from anowild.scoring.scores import USUAL_LIMIT
 from anowild.views.pretrained import PretrainedView
 from tests.conftest import Run
 
@@ -110,7 +111,7 @@ def test_the_file_says_what_it_is(whole: Detector, onnx_file: Path) -> None:
     facts = Facts.from_text({p.key: p.value for p in model.metadata_props}[METADATA])
     assert facts.checksum == whole.checksum
     assert facts.rule == whole.preprocess
-    assert facts.threshold == Detector.threshold()
+    assert facts.threshold == USUAL_LIMIT
     assert facts.cues == whole.cue_names
     assert (facts.layout, facts.pixels, facts.training_images) == ("NHWC", "uint8", 120)
 
@@ -267,7 +268,7 @@ def test_a_detector_whose_folder_is_gone_is_exported(
     whole: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(whole, "folder", tmp_path / "gone")
-    assert facts_of(whole).threshold == Detector.threshold()
+    assert facts_of(whole).threshold == USUAL_LIMIT
 
 
 def test_mistakes_are_sentences(

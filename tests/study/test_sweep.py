@@ -112,7 +112,7 @@ def test_what_is_done_is_not_done_again(study: Path) -> None:
 def test_robust_cells_tell_how_good_their_suspects_are(study: Path) -> None:
     result = json.loads((study / "digits_3/10pct/robust/seed0" / RESULT).read_text())
     found = result["suspects"]
-    assert 0 <= found["precision_at_k_over_looks"] <= 1
+    assert 0 <= found["precision_at_k_over_reassessments"] <= 1
     assert found["left_out_injected"] <= found["left_out"] <= 0.1 * result["training_images"]
     clean = json.loads((study / "digits_3/0pct/robust/seed0" / RESULT).read_text())
     assert clean["suspects"]["precision_at_k"] is None

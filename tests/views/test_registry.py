@@ -188,18 +188,19 @@ def test_model_with_an_unknown_view_scores_with_the_others(
 
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
-    ("counts", "usual", "sentence"),
+    ("counts", "usual", "weight", "sentence"),
     [
-        (False, 1.0, "no cue of the views toy counts"),
-        (True, np.nan, "the view 'toy' gives values of toy_edges that are not finite"),
+        (False, 1.0, 1.0, "no cue of the views toy counts"),
+        (True, 1.0, 0.0, "no cue of the views toy counts"),
+        (True, np.nan, 1.0, "the view 'toy' gives values of toy_edges that are not finite"),
     ],
 )
 def test_unusable_cues_get_a_sentence(
     digits: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    counts: bool, usual: float, sentence: str,
+    counts: bool, usual: float, weight: float, sentence: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(ToyView, "cues", (dataclasses.replace(EDGES, counts=counts),))
-    register_fit("toy")(lambda *_: FittedView(ToyView(usual)))
+    register_fit("toy")(lambda *_: FittedView(ToyView(usual), weights={"toy_edges": weight}))
     with pytest.raises(UserError, match=sentence):
         anowild.train(digits, tmp_path / "model", tiny_settings(views=("toy",)))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from anowild.arrays import Array
-from anowild.scoring import Detector
 from anowild.scoring.saved_limit import save_limit
+from anowild.scoring.scores import USUAL_LIMIT
 from tests.conftest import Run, wait_until
 from tests.watching.conftest import put, rows
 
@@ -29,7 +29,7 @@ def test_the_limit_is_the_one_that_is_kept_or_the_default_or_the_given(
     command = ("watch", folder, "--model", model, "--once", *QUICK)
     outputs = {}
     for name, options, limit in (
-        ("default", (), Detector.threshold()),
+        ("default", (), USUAL_LIMIT),
         ("given", ("--threshold", "0.5"), 0.5),
         ("kept", (), 1.0),
         ("saved", ("--threshold", "saved"), 1.0),

@@ -1,4 +1,4 @@
-"""Download of well-known data sets; nothing else in the package uses the network."""
+"""Download of well-known data sets."""
 
 from __future__ import annotations
 

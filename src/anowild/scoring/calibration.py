@@ -36,6 +36,7 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.checked import Amount, Count, Share, checked
+from anowild.errors import UserError
 from anowild.scoring.scores import Scores
 from anowild.views.base import Cue, OddSide
 
@@ -273,10 +274,13 @@ class Calibration:
 
         Args:
             views: cues by the name of their view. A cue with a voice of its own makes a view by that name.
-            training: cues of the training images; those that are missing do not enter.
+            training: cues of the training images, all of them.
             weights: factors of the cues' own weights, by name; 1 unless given. That of a cue with a
                 :attr:`Cue.gated_beside` is ignored unless ``views`` has the view of that name.
             contradict: whether cues lose weight where those of other views contradict them.
+
+        Raises:
+            UserError: no cue counts, or all that do have the weight 0.
         """
         weights = weights or {}
 
@@ -298,6 +302,10 @@ class Calibration:
             name: tuple(c.name for c in group if cues[c.name].counts and cues[c.name].weight)
             for name, group in _by_voice(views).items()
         }
+        if not any(by_voice.values()):
+            raise UserError(
+                f"no cue of the views {', '.join(views)} counts, so there is no score; add a view whose cues count"
+            )
         if contradict:
             shares = contradictions(
                 {

@@ -21,7 +21,7 @@ from anowild.scoring import persistence
 from anowild.scoring.calibration import Calibration
 from anowild.scoring.explain import Reason, of_tile, reasons
 from anowild.scoring.reference_images import ReferenceImages
-from anowild.scoring.scores import USUAL_LIMIT, Scores
+from anowild.scoring.scores import Scores
 from anowild.scoring.trained_on import TrainedOn
 from anowild.views import Cue, Explanation, View, features_of
 from anowild.views.base import Precision
@@ -205,11 +205,6 @@ class Detector:
     @cached_property
     def _reference_features(self) -> Array:
         return self.features(self.reference_images.images)
-
-    @staticmethod
-    def threshold() -> float:
-        """Return the score that about 5 % of the training images reach."""
-        return USUAL_LIMIT
 
     @property
     def checksum(self) -> str:

@@ -32,7 +32,15 @@ from anowild.data import Preprocess
 from anowild.data.readers.base import PassedOver, PassedOverTally
 from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import atomic_write, check_regular, is_file, printable, read_json, write_json
+from anowild.files import (
+    PART,
+    atomic_write,
+    check_regular,
+    is_file,
+    printable,
+    read_json,
+    write_json,
+)
 from anowild.libraries import parquet_library
 from anowild.progress import bar
 from anowild.scoring.scores import Scores, oddest_first, reached
@@ -155,7 +163,8 @@ class PartWriter:
                     "began it, or name a new folder"
                 )
             return
-        if folder.is_dir() and any(folder.iterdir()):
+        # Another process may be writing the same at this moment, under a temporary name.
+        if folder.is_dir() and any(path.suffix != PART for path in folder.iterdir()):
             raise UserError(f"{folder}: is no table, but holds other files; name a new folder")
         write_json(begun, value)
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from anowild.arrays import Array
 from anowild.errors import UserError
 from anowild.files import DAMAGED_ZIP, atomic_write
+from anowild.training.gan import SAMPLES
 from anowild.views.gan import CUES, FEATURES, GanPass, GanView, latent_norm
 from anowild.views.gaussian import GaussianReference
 
@@ -39,7 +40,6 @@ CANDIDATE_CUES = (
     "latent_neighbors",
     "hidden_neighbors",
 )
-SAMPLES = 2048
 
 
 def make(

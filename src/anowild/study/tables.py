@@ -391,8 +391,10 @@ def suspects(results: Sequence[dict[str, Any]]) -> str:
         for r in results:
             for name, value in (r.get("suspects") or {}).items():
                 if name.startswith(start) and value is not None:
-                    over_looks = ", mean of looks" if name.endswith("looks") else ""
-                    found[r["set"], r["rate"]][f"{r['method']}{over_looks}"].append(value)
+                    # Earlier versions called a reassessment a look.
+                    several = name.endswith(("over_reassessments", "over_looks"))
+                    title_of = f"{r['method']}, mean of reassessments" if several else r["method"]
+                    found[r["set"], r["rate"]][title_of].append(value)
         columns = list(dict.fromkeys(name for group in found.values() for name in group))
         lines = [f"| {title} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         for (name, rate), group in sorted(found.items()):

@@ -377,7 +377,7 @@ def _suspects(odd: Array, score: Array, found: Suspects | None) -> Row:
     }
     if found is not None:
         row |= {
-            "precision_at_k_over_looks": _precision(odd, found.oddness),
+            "precision_at_k_over_reassessments": _precision(odd, found.oddness),
             "left_out": int(found.dropped.sum()),
             "left_out_injected": int((found.dropped & odd).sum()),
             "estimated_rate": round(found.rate, 4),

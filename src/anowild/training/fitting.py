@@ -287,11 +287,6 @@ def _calibrated(fitted: Sequence[FittedView]) -> tuple[Calibration, dict[str, Ar
         # One that was told for `_judge` only is told anew.
         views[part.view.name] = [c for c in part.view.cues if c.name in part.training_cues]
         training |= {cue.name: part.training_cues[cue.name] for cue in views[part.view.name]}
-    if not any(cue.counts for cues in views.values() for cue in cues):
-        raise UserError(
-            f"no cue of the views {', '.join(views)} counts, so there is no score; add a view whose cues "
-            "count"
-        )
     return Calibration.fit(views, training, _weights(fitted)), training
 
 

@@ -127,7 +127,8 @@ def _check_images_before(out: Path, digest: str) -> None:
         return  # it is damaged, and will be replaced
     if before != digest:
         raise UserError(
-            f"{out}: holds a model of other images; give the same images, or another output, or delete {out}"
+            f"{out}: holds a model of other images, or of these in another form, as packed or not; give what "
+            f"was given before, or another output, or delete {out}"
         )
 
 

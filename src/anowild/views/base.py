@@ -134,7 +134,7 @@ class View(ABC):
     ) -> Self:
         """Rebuild a view from what :meth:`facts` and :meth:`tensors` gave.
 
-        Unless overridden, facts and tensors are the arguments that the view is made with.
+        Unless overridden, facts and tensors are the arguments that the view is made with, and it computes on the CPU.
 
         Args:
             cues: names of the model's cues; one that this version does not know is left out.
@@ -144,9 +144,12 @@ class View(ABC):
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: facts and tensors do not fit together.
         """
-        view = cls(**facts, **tensors)
-        view.cues = tuple(cue for cue in view.cues if cue.name in cues)
-        return view
+        return cls(**facts, **tensors).with_cues(cues)
+
+    def with_cues(self, names: Sequence[str]) -> Self:
+        """Leave this view only the cues of some names, and return it."""
+        self.cues = tuple(cue for cue in self.cues if cue.name in names)
+        return self
 
     def check_input(self, channels: int, resolution: int) -> None:  # noqa: B027 - any will do
         """Raise ValueError if the view cannot look at images [N, channels, resolution, resolution]."""

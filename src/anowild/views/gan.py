@@ -1,7 +1,7 @@
 """The paper's view: reconstruction by G(E(x)), features of D, and the latent E(x).
 
 Residual, feature distance and latent norm are the paper's three cues (Berg et al. 2019); the other
-cues are ours. docs/gan_study.md says which of all count, and why.
+cues are ours. docs/choosing.md says which of all count, and why.
 """
 
 from __future__ import annotations
@@ -384,7 +384,7 @@ class GanView(View):
             for cue in chosen:
                 parts[cue.name].append(self._value(cue, p))
             for name in features:
-                parts[name].append(p.features[name].float())
+                parts[name].append(p.features[name].float().cpu())  # of a million images some GB
         return {
             name: torch.cat(values)[:count].cpu().numpy() if values else np.empty(0)
             for name, values in parts.items()

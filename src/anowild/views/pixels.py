@@ -93,7 +93,7 @@ CUES = (
 
 
 def contrast(x: Tensor) -> Tensor:
-    """Root of the variance over pixels, mean over channels, in units of [-1, 1]: [N, C, H, W] -> [N]."""
+    """Root of the variance over pixels, mean over channels, at least 0.01, in units of [-1, 1]: [N, C, H, W] -> [N]."""
     return (x.var(dim=(2, 3), correction=0).mean(dim=1) + LEAST_VARIANCE).sqrt()
 
 
@@ -252,9 +252,7 @@ class PixelsView(View):
         precision: Precision,
     ) -> Self:
         """Rebuild the view; see :meth:`View.load`."""
-        view = cls(**tensors, device=device)
-        view.cues = tuple(cue for cue in view.cues if cue.name in cues)
-        return view
+        return cls(**tensors, device=device).with_cues(cues)
 
     def check_input(self, channels: int, resolution: int) -> None:
         """Raise ValueError if the references are of other images."""

@@ -282,9 +282,7 @@ class PretrainedView(View):
         if oddness is not None:
             check_tensors({"oddness": oddness}, {"oddness": ((len(neighbors),), torch.float64)})
             oddness = oddness.to(place)
-        view = cls(extractor, gaussians, neighbors.to(place), oddness)
-        view.cues = tuple(cue for cue in view.cues if cue.name in cues)
-        return view
+        return cls(extractor, gaussians, neighbors.to(place), oddness).with_cues(cues)
 
 
 def _largest(distances: Mapping[str, Tensor]) -> dict[str, Tensor]:

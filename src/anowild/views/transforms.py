@@ -279,9 +279,9 @@ class TransformsView(View):
             state = [tensors[f"reference{number}/{key}"] for key in ("mean", "whitening")]
             references.append(GaussianReference.of(*state))
         dtype = torch.bfloat16 if precision == "bfloat16" else None
-        view = cls(networks, references, asdict(known.networks), known.shrink, dtype)
-        view.cues = tuple(cue for cue in view.cues if cue.name in cues)
-        return view
+        return cls(networks, references, asdict(known.networks), known.shrink, dtype).with_cues(
+            cues
+        )
 
     def check_input(self, channels: int, resolution: int) -> None:
         """Raise ValueError if the networks cannot look at such images."""
