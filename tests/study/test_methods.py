@@ -41,7 +41,7 @@ def test_all_parameters_move_and_scores_differ(
     small = tiny_settings(kimg=0.2, initial_resolution=None, tick_kimg=0.1)
     settings = methods.settings_of(name, small, 0.1)
     scorer = anomaly_scorer(image_set, settings) if settings.robust else None
-    trained = train_gan(image_set, settings, tmp_path, judge=scorer)
+    trained = train_gan(image_set, settings, tmp_path, scorer=scorer)
     fresh = Networks.build(settings, 16, 1).named()
     for network, moved in trained.networks.named().items():
         for key, value in moved.named_parameters():

@@ -26,7 +26,7 @@ from anowild.presets import preset
 from anowild.signals import Interrupted
 from anowild.training import transforms
 from anowild.training.distributed import World, joined
-from anowild.training.loop import Trained, train_gan
+from anowild.training.loop import TrainedGan, train_gan
 from anowild.training.networks import Networks
 from anowild.training.noise import StepNoise
 from anowild.training.step import Step
@@ -183,7 +183,7 @@ def main(folder: Path, forms: list[str]) -> None:
         found["skipped"] = step.skipped
         found["states"]["broken"] = digest(state(step))
         found["stopped"] = stopped(world, images, folder / "parts")
-        trained: Trained = train_gan(images, SETTINGS, folder / "parts", world=world)
+        trained: TrainedGan = train_gan(images, SETTINGS, folder / "parts", world=world)
         networks = trained.networks.named()
         found["states"]["loop"] = digest(
             {f"{n}/{k}": v for n, m in networks.items() for k, v in m.state_dict().items()}

@@ -24,7 +24,7 @@ from anowild.presets import FAST
 from anowild.settings import Settings
 from anowild.signals import Interrupted
 from anowild.training import checkpoint
-from anowild.training.loop import Trained, train_gan
+from anowild.training.loop import TrainedGan, train_gan
 from anowild.training.step import Step
 from tests.conftest import tiny_settings
 
@@ -301,7 +301,7 @@ def test_too_few_images_are_refused(image_set: ImageSet, tmp_path: Path) -> None
 
 def test_minibatch_may_be_larger_than_the_training_set(image_set: ImageSet, tmp_path: Path) -> None:
     few = ImageSet(image_set.images[:17], image_set.names[:17], image_set.preprocess)
-    trained: Trained = train_gan(few, tiny_settings(minibatch=32, kimg=0.1), tmp_path)
+    trained: TrainedGan = train_gan(few, tiny_settings(minibatch=32, kimg=0.1), tmp_path)
     assert trained.kimg >= 0.1
 
 

@@ -79,8 +79,8 @@ def weights(networks: Networks) -> torch.Tensor:
 
 def test_robust_run_resumes_in_the_same_bits(image_set: ImageSet, tmp_path: Path) -> None:
     settings = tiny_settings(**ROBUST)
-    judge = anomaly_scorer(image_set, settings)
-    part = train_gan(image_set, settings.replace(kimg=0.5), tmp_path / "first", judge=judge)
+    scorer = anomaly_scorer(image_set, settings)
+    part = train_gan(image_set, settings.replace(kimg=0.5), tmp_path / "first", scorer=scorer)
     plain = train_gan(image_set, settings.replace(kimg=0.5, robust=False), tmp_path / "plain")
     assert part.suspects is not None
     assert part.suspects.reassessments > 0
@@ -89,7 +89,7 @@ def test_robust_run_resumes_in_the_same_bits(image_set: ImageSet, tmp_path: Path
     # Longer, from where another one ended: what was left out stays so, and the rest is the same.
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     first, second = (
-        train_gan(image_set, settings, tmp_path / folder, judge=judge)
+        train_gan(image_set, settings, tmp_path / folder, scorer=scorer)
         for folder in ("first", "second")
     )
     assert first.suspects is not None
@@ -98,7 +98,7 @@ def test_robust_run_resumes_in_the_same_bits(image_set: ImageSet, tmp_path: Path
     assert torch.equal(weights(first.networks), weights(second.networks))
 
 
-def test_the_judge_leaves_the_networks_as_they_were(image_set: ImageSet) -> None:
+def test_the_scorer_leaves_the_networks_as_they_were(image_set: ImageSet) -> None:
     settings = tiny_settings(**ROBUST)
     networks = Networks.build(settings, 16, 1).to(torch.device("cpu"))
     modes = {name: network.training for name, network in networks.named().items()}
@@ -111,8 +111,8 @@ def test_the_judge_leaves_the_networks_as_they_were(image_set: ImageSet) -> None
     assert torch.equal(weights(networks), before)
 
 
-def test_robust_training_without_a_judge_is_refused(image_set: ImageSet, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="requires `judge`"):
+def test_robust_training_without_a_scorer_is_refused(image_set: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="requires `scorer`"):
         train_gan(image_set, tiny_settings(**ROBUST), tmp_path)
 
 

@@ -325,9 +325,11 @@ class Calibration:
                 found[name] = ViewCalibration(counted, 1.0, Tail.fit(evidence), scale)
         even = Calibration(cues, found, Tail([0.0], [0.0], 0.0, 0.0), loudest=LOUDEST)
         said = np.stack([*even.view_evidence(training).values()])
-        heard = loudness(said)
+        shares_of_views = loudness(said)
         weighed = {}
-        for share, (name, view) in zip(heard / heard.max(), found.items(), strict=True):
+        for share, (name, view) in zip(
+            shares_of_views / shares_of_views.max(), found.items(), strict=True
+        ):
             loudest = max(cues[cue].weight for cue in view.cues)
             weighed[name] = replace(view, weight=loudest * float(share))
         joined = replace(even, views=weighed)

@@ -29,10 +29,10 @@ from anowild.study.datasets import BUNDLED, DATASETS
 from anowild.study.trial import RESULT, TRIAL, Trial, write
 from anowild.training import transforms
 from anowild.training.flops import encoder_flops_per_image, flops_per_image
-from anowild.training.loop import network_halvings
 from anowild.training.networks import Networks
 from anowild.training.noise import StepNoise
 from anowild.training.schedule import Schedule
+from anowild.training.sizes import network_halvings
 from anowild.training.step import Step
 from anowild.workers import environment, python_command
 

@@ -53,8 +53,9 @@ from anowild.study.methods import (
 from anowild.training import trusted
 from anowild.training.fitting import fit_detector
 from anowild.training.gan import anomaly_scorer, view_of
-from anowild.training.loop import network_halvings, train_gan
+from anowild.training.loop import train_gan
 from anowild.training.robust import Suspects
+from anowild.training.sizes import network_halvings
 from anowild.version import VERSION
 from anowild.views import Cue, view_class, view_names
 

@@ -36,8 +36,8 @@ from anowild.views import Cue, View, view_class
 
 log = logging.getLogger("anowild")
 
-#: How often views are told how odd the training images are; see :func:`_listening`.
-TOLD = 2
+#: How often lookalikes are computed; see :func:`_with_lookalikes`.
+LOOKALIKE_ROUNDS = 2
 
 #: What goes wrong in one view alone: errors of PyTorch, also for want of memory, and of matrices that have no
 #: decomposition.
@@ -54,7 +54,7 @@ class Lookalikes:
     nearest: Array
     #: Gives the view how odd the images of the bank are to all views, float64 [M]; returns the cue that it
     #: measures from then on: the mean over the images that an image is most like.
-    learn: Callable[[Array], Cue]
+    set_oddness: Callable[[Array], Cue]
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def fit_detector(
     }
     networks = {name: named for name, named in pieces.items() if named}
     if networks and settings.left_out:
-        _judge(found, images, settings, folder)
+        _choose_trusted(found, images, settings, folder)
     failed: Mapping[str, ViewUnavailable] = {}
     if world.size > 1:
         failed = _run_together(networks, images, settings, folder, device, world)
@@ -193,7 +193,7 @@ def fit_detector(
     unusable = {name: part for name, part in found.items() if isinstance(part, str)}
     if not fitted:
         raise UserError(f"none of the views {', '.join(found)} can be used: see the lines above")
-    return _joined(_listening(fitted), unusable, images, settings)
+    return _joined(_with_lookalikes(fitted), unusable, images, settings)
 
 
 def check_shares(images: ImageSet, settings: Settings, processes: int) -> None:
@@ -232,14 +232,16 @@ def _run_together(
     return failed
 
 
-def _judge(
+def _choose_trusted(
     found: Mapping[str, FittedView | str], images: ImageSet, settings: Settings, folder: Path
 ) -> None:
     """Save which images networks are trained on, by what the views say of them that train none; without any, all."""
     judges = [part for part in found.values() if isinstance(part, FittedView)]
     chosen, judged = np.ones(len(images), bool), ""
-    if any(cue.counts for part in judges for cue in part.view.cues):
-        calibration, training = _calibrated(_listening(judges))
+    if any(
+        cue.counts and part.weights.get(cue.name, 1.0) for part in judges for cue in part.view.cues
+    ):
+        calibration, training = _calibrated(_with_lookalikes(judges))
         score = calibration.score(training)
         chosen = trusted.trusted_of(score, settings.left_out)
         judged = hashlib.blake2b(score.tobytes(), digest_size=16).hexdigest()
@@ -284,7 +286,7 @@ def _calibrated(fitted: Sequence[FittedView]) -> tuple[Calibration, dict[str, Ar
     training: dict[str, Array] = {}
     for part in fitted:
         assert part.training_cues is not None
-        # One that was told for `_judge` only is told anew.
+        # The lookalikes of `_choose_trusted` are not those of all views.
         views[part.view.name] = [c for c in part.view.cues if c.name in part.training_cues]
         training |= {cue.name: part.training_cues[cue.name] for cue in views[part.view.name]}
     return Calibration.fit(views, training, _weights(fitted)), training
@@ -295,24 +297,24 @@ def _weights(fitted: Sequence[FittedView]) -> dict[str, float]:
     return {name: weight for part in fitted for name, weight in part.weights.items()}
 
 
-def _listening(fitted: Sequence[FittedView]) -> list[FittedView]:
-    """Tell views that know which training images are alike how odd these images are to all views together.
+def _with_lookalikes(fitted: Sequence[FittedView]) -> list[FittedView]:
+    """Add the cue of lookalikes to the views that know which training images are alike.
 
-    Anomalies that are many and alike are usual to what measures distances from the training images. Where
+    It is how odd these are to all views together. Anomalies that are many and alike are usual to what measures distances from the training images. Where
     anything else finds them odd, an image is known by being like them; akin to label propagation (Zhu and
-    Ghahramani 2002). They are told twice: the second time their new cue has a say in the scores.
+    Ghahramani 2002). It is computed twice: the second time the new cue has a say in the scores.
     """
     found = list(fitted)
-    listeners = [n for n, part in enumerate(found) if part.lookalikes is not None]
-    for _ in range(TOLD if listeners else 0):
+    knowing = [n for n, part in enumerate(found) if part.lookalikes is not None]
+    for _ in range(LOOKALIKE_ROUNDS if knowing else 0):
         calibration, training = _calibrated(found)
         score = calibration.score(training)
-        for number in listeners:
+        for number in knowing:
             part = found[number]
             assert part.lookalikes is not None
             assert part.training_cues is not None
             oddness = score[part.lookalikes.bank]
-            cue = part.lookalikes.learn(oddness)
+            cue = part.lookalikes.set_oddness(oddness)
             told = oddness[part.lookalikes.nearest].mean(axis=1)
             found[number] = replace(part, training_cues={**part.training_cues, cue.name: told})
     return found

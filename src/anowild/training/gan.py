@@ -16,11 +16,12 @@ from anowild.scoring import Calibration
 from anowild.settings import Settings
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece, check_finite
-from anowild.training.loop import Trained, network_halvings, train_gan
+from anowild.training.loop import TrainedGan, train_gan
 from anowild.training.networks import Networks
 from anowild.training.references import chosen_for_fitting
 from anowild.training.robust import AnomalyScorer
 from anowild.training.schedule import Schedule
+from anowild.training.sizes import network_halvings
 from anowild.views.gan import GanView, ScoringNetworks
 from anowild.views.gaussian import GaussianReference
 
@@ -43,7 +44,7 @@ def check_shares(images: ImageSet, settings: Settings, processes: int) -> None:
 
 def train_networks(
     images: ImageSet, settings: Settings, folder: Path, device: torch.device, world: World = ALONE
-) -> Trained:
+) -> TrainedGan:
     """Train the networks, or go on with a training that ``folder`` holds; see `loop.train_gan`."""
     scorer = anomaly_scorer(images, settings) if settings.robust else None
     return train_gan(images, settings, folder, device, scorer, world)
@@ -120,7 +121,7 @@ def fit_references(
     return {cue.name: measured[cue.name] for cue in view.cues}
 
 
-def training_info(trained: Trained) -> dict[str, float]:
+def training_info(trained: TrainedGan) -> dict[str, float]:
     """Return what reports say of a training."""
     return {
         "kimg": trained.kimg,

@@ -35,6 +35,7 @@ from anowild.training.run_folder import run_folder
 from anowild.training.sample_grids import grid, grid_paths, save_png, save_training_grids, to_uint8
 from anowild.training.sampler import MinibatchSampler
 from anowild.training.schedule import Schedule, ScheduleState, changes_level
+from anowild.training.sizes import MIN_IMAGES, network_halvings
 from anowild.training.step import Step
 from anowild.training.streams import Draw, torch_seed
 from anowild.training.tick_log import TickLog
@@ -43,8 +44,6 @@ from anowild.views.gan import GanView
 
 log = logging.getLogger("anowild")
 
-#: Least number of training images.
-MIN_IMAGES = 16
 #: Settings that may change when a run is resumed, beside those of other views.
 CHANGEABLE_SETTINGS = {
     "kimg", "checkpoint_ticks", "tick_kimg", "nonfinite_limit", "max_resolution", "scoring_weights",
@@ -53,7 +52,7 @@ CHANGEABLE_SETTINGS = {
 
 
 @dataclass
-class Trained:
+class TrainedGan:
     """The result of a training run."""
 
     networks: Networks
@@ -69,9 +68,9 @@ def train_gan(
     settings: Settings,
     folder: Path,
     device: torch.device | None = None,
-    judge: AnomalyScorer | None = None,
+    scorer: AnomalyScorer | None = None,
     world: World = ALONE,
-) -> Trained:
+) -> TrainedGan:
     """Train G, D and E, or resume the run in ``folder``.
 
     Of several processes all return the same networks, and the first one alone reads and writes files.
@@ -81,27 +80,27 @@ def train_gan(
         settings: of the run; on resuming only ``CHANGEABLE_SETTINGS`` and those of other views may differ.
         folder: receives settings.json, log.jsonl, state-*.safetensors and grids/.
         device: where to train; the CPU by default.
-        judge: scores the training images; required for robust training.
+        scorer: scores the training images; required for robust training.
         world: processes that train together.
 
     Raises:
         ViewUnavailable: there are too few images, or the training diverged.
         UserError: the folder holds another run.
         Interrupted: Ctrl-C or SIGTERM; the state was saved first.
-        ValueError: robust training without ``judge``.
+        ValueError: robust training without ``scorer``.
     """
     if len(images) < MIN_IMAGES:
         raise ViewUnavailable(
             f"{len(images)} images are too few to train the GAN on; give at least {MIN_IMAGES}, or leave the view out "
             "with --views"
         )
-    if settings.robust and judge is None:
-        raise ValueError("robust training requires `judge`")
+    if settings.robust and scorer is None:
+        raise ValueError("robust training requires `scorer`")
     device = device or torch.device("cpu")
     fixed = fixed_settings(settings, (field.name for field in fields(Settings)))
     owned = run_folder(folder, images, settings, fixed) if world.first else nullcontext()
     with owned, full_float32(device):
-        return _Run(images, settings, folder, device, judge, world).run()
+        return _Run(images, settings, folder, device, scorer, world).run()
 
 
 def fixed_settings(settings: Settings, names: Iterable[str]) -> set[str]:
@@ -128,11 +127,11 @@ class _Run:
         settings: Settings,
         folder: Path,
         device: torch.device,
-        judge: AnomalyScorer | None,
+        scorer: AnomalyScorer | None,
         world: World,
     ) -> None:
         self.images, self.settings, self.folder, self.device = images, settings, folder, device
-        self.judge, self.world = judge, world
+        self.scorer, self.world = scorer, world
         self.shrink = network_halvings(images.preprocess.resolution, settings)
         resolution, channels = (
             images.preprocess.resolution >> self.shrink, images.preprocess.channels
@@ -169,7 +168,7 @@ class _Run:
         self.sums: dict[str, list[Tensor]] = defaultdict(list)
         self.tick_started = self.clock = time.perf_counter()
 
-    def run(self) -> Trained:
+    def run(self) -> TrainedGan:
         c, total = self.counters, self.total_nimg
         if c.nimg:
             log.info("resuming at %.1f kimg", c.nimg / 1000)
@@ -212,7 +211,7 @@ class _Run:
         if not checkpoint.checkpoints(self.folder):
             self._save(self._schedule_state().lod)  # a run of length 0 saves untrained networks
         lod = c.lod if c.lod >= 0 else self.schedule.at(0).lod
-        return Trained(
+        return TrainedGan(
             self.networks, lod, c.nimg / 1000, c.seconds, self.step.skipped, self.suspects
         )
 
@@ -268,9 +267,9 @@ class _Run:
             suspects.reassessed_nimg,
         ):
             return
-        assert self.judge is not None
-        judge = self.judge
-        oddness = self.world.broadcast_array(lambda: judge(self.networks, state.lod))
+        assert self.scorer is not None
+        scorer = self.scorer
+        oddness = self.world.broadcast_array(lambda: scorer(self.networks, state.lod))
         suspects.reassess(oddness, c.nimg, s.robust_max_dropped)
         self._leave_out()
         log.info(
@@ -391,13 +390,6 @@ class _Run:
         rng = np.random.default_rng([self.settings.seed, 0, Draw.GRID])
         chosen = np.resize(rng.permutation(len(self.images)), count)
         return downsample(torch.from_numpy(self.images.images[chosen]), self.shrink)
-
-
-def network_halvings(side: int, settings: Settings) -> int:
-    """Return how often stored images are halved for the networks that are trained."""
-    if settings.resolution is not None:
-        return 0
-    return max(0, math.ceil(math.log2(side / settings.max_network_resolution)))
 
 
 def _generator(device: torch.device, *key: int) -> torch.Generator:

@@ -84,7 +84,7 @@ def fit(images: ImageSet, settings: Settings, folder: Path, device: torch.device
             batches = shown.counting(view.batches(images.images), view.batch_size)
             cues, nearest, features = measured(view, batches, len(images), keep)
     info = {"features": settings.features, "seconds": round(time.perf_counter() - started, 1)}
-    lookalikes = None if nearest is None else Lookalikes(rows, nearest, view.learn)
+    lookalikes = None if nearest is None else Lookalikes(rows, nearest, view.set_oddness)
     return FittedView(view, info, cues, features=features, lookalikes=lookalikes)
 
 

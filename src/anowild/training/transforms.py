@@ -32,10 +32,10 @@ from anowild.training import trusted
 from anowild.training.by_parts import by_parts
 from anowild.training.distributed import ALONE, World
 from anowild.training.fitting import FittedView, Piece
-from anowild.training.loop import MIN_IMAGES, network_halvings
 from anowild.training.references import chosen_for_fitting, fit_trimmed
 from anowild.training.run_folder import run_folder
 from anowild.training.sampler import MinibatchSampler
+from anowild.training.sizes import MIN_IMAGES, network_halvings
 from anowild.training.streams import Draw, torch_seed
 from anowild.views.batches import by_batches
 from anowild.views.loading import check_tensors

@@ -218,7 +218,7 @@ class PretrainedView(View):
         places = places.clamp_max(count - 1)
         return distances.gather(1, places), found.indices.gather(1, places)
 
-    def learn(self, oddness: Array) -> Cue:
+    def set_oddness(self, oddness: Array) -> Cue:
         """Take how odd the images of ``neighbors`` are to all views, [M]; return the cue that tells it."""
         self.oddness = torch.from_numpy(oddness).to(self.neighbors.device)
         (told,) = (cue for cue in CUES if cue.name == "lookalikes")
