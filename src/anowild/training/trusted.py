@@ -51,11 +51,14 @@ def trusted_of(score: Array, left_out: float) -> Array:
 def save(
     folder: Path, images: ImageSet, settings: Settings, trusted: Array, judged: str = ""
 ) -> None:
-    """Write which images the trainings in ``folder`` are trained on, unless that is known.
+    """Write which images the trainings in ``folder`` are trained on.
+
+    An earlier choice for the same images and settings stays if it was made by the same scores, or if a training has begun
+    with it.
 
     Args:
-        judged: identifies what the choice was made by. A choice made by something else stays only where a training
-            has begun with it.
+        trusted: which images, bool [N].
+        judged: identifies the scores that the choice was made by.
     """
     path = folder / FILE
     with suppress(UserError):  # it is written anew

@@ -71,6 +71,9 @@ class GaussianReference(nn.Module):
             shrinkage: weight of the identity.
             kept: share of the features that are kept.
             rounds: after the first fit, to all.
+
+        Returns:
+            The reference of the part that was kept last.
         """
         x = np.asarray(features, np.float64)
         count = max(2, round(kept * len(x)))

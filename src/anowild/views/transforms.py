@@ -36,11 +36,11 @@ LEAST_PROBABILITY = 1e-6
 class Task:
     """A set of transformations that R tells apart."""
 
-    classes: int
+    classes: int  # number of transformations
     #: Images [N, C, R, R] -> [classes * N, C, R, R]: all of them by each transformation in turn, of which
     #: the first leaves them as they are.
     apply: Callable[[Tensor], Tensor]
-    cue: Cue
+    cue: Cue  # how unsure R is which of them an image was given
 
 
 def turns(x: Tensor) -> Tensor:

@@ -150,7 +150,6 @@ def finalize(
     Raises:
         UserError: no images; or leaks that are to be refused.
     """
-    parquet = library("pyarrow.parquet", folder)
     preprocess = Preprocess(**recipe["preprocess"])
     paths = segments(folder)
     if not paths:
@@ -165,28 +164,14 @@ def finalize(
         for kind, others in (("equal", equal), ("near", near))
     }
     every_leak = np.concatenate(list(leaked.values()))
-    dropped: Array = np.empty(0, np.int64)
+    dropped: Array = np.sort(every_leak) if leaks == "drop" else np.empty(0, np.int64)
     (folder / IMAGES / _KEPT).unlink(missing_ok=True)  # left by a process that was killed
     if len(every_leak) and leaks == "refuse":
         raise UserError(_leak_message(paths, leaked, np.where(equal >= 0, equal, near)))
     if leaks == "drop":
-        dropped = np.sort(every_leak)
         _drop_from_test(rows, preprocess, dropped)
-
     flags = _quality_flags(rows, preprocess)
-    counters = {name: Counter[Any]() for name in ("modes", "sizes", "left_out")}
-    start = 0
-    with (
-        atomic_write(folder / MANIFEST) as temporary,
-        parquet.ParquetWriter(temporary, schema()) as writer,
-    ):
-        for path in paths:
-            table = parquet.read_table(path)
-            part = slice(start, start + len(table))
-            table = _with_quality_columns(table, part, rows, equal, near, flags, dropped)
-            writer.write_table(table)
-            _count(table, counters)
-            start += len(table)
+    counters = _write_manifest(paths, rows, equal, near, flags, dropped)
     write_json(
         folder / DESCRIPTION,
         {
@@ -207,6 +192,32 @@ def finalize(
             "recipe": recipe,
         },
     )
+
+
+def _write_manifest(
+    paths: Sequence[Path],
+    rows: _ManifestColumns,
+    equal: Array,
+    near: Array,
+    flags: Array,
+    dropped: Array,
+) -> dict[str, Counter[Any]]:
+    """Join the segments to the manifest, with the findings of each image; count modes, sizes and what was left out."""
+    parquet = library("pyarrow.parquet", rows.folder)
+    counters = {name: Counter[Any]() for name in ("modes", "sizes", "left_out")}
+    start = 0
+    with (
+        atomic_write(rows.folder / MANIFEST) as temporary,
+        parquet.ParquetWriter(temporary, schema()) as writer,
+    ):
+        for path in paths:
+            table = parquet.read_table(path)
+            part = slice(start, start + len(table))
+            table = _with_quality_columns(table, part, rows, equal, near, flags, dropped)
+            writer.write_table(table)
+            _count(table, counters)
+            start += len(table)
+    return counters
 
 
 def tidy_up(folder: Path) -> None:
