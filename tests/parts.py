@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anowild.data.image_set import Source
+from anowild.data.sources import Source
 from anowild.scoring import Detector, Scores
 from anowild.scoring.explain import one_line
 from anowild.scoring.partitions import PartitionedTable, PartWriter, TableFacts

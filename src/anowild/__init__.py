@@ -54,8 +54,9 @@ if TYPE_CHECKING:
     from anowild.data import ImageSet, PackedSet, Preprocess
     from anowild.data.crops import CropSettings
     from anowild.data.dataset.finalize import Leaks
-    from anowild.data.image_set import Batch, Source
+    from anowild.data.image_stream import Batch
     from anowild.data.readers import Provenance, SkippedImage
+    from anowild.data.sources import Source
     from anowild.data.value_range import ValueRange
     from anowild.estimator import AnomalyDetector
     from anowild.evaluation.evaluate import Evaluation
@@ -92,7 +93,8 @@ _LAZY = {
     "anowild.data": ("ImageSet", "PackedSet", "Preprocess"),
     "anowild.data.crops": ("CropSettings",),
     "anowild.data.dataset.finalize": ("Leaks",),
-    "anowild.data.image_set": ("Batch", "Source"),
+    "anowild.data.image_stream": ("Batch",),
+    "anowild.data.sources": ("Source",),
     "anowild.data.readers": ("Provenance", "SkippedImage"),
     "anowild.data.value_range": ("ValueRange",),
     "anowild.estimator": ("AnomalyDetector",),

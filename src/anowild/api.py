@@ -19,9 +19,9 @@ from anowild.data.dataset.build import build_set, check_libraries
 from anowild.data.dataset.contact_sheet import SheetCollector
 from anowild.data.dataset.finalize import Leaks
 from anowild.data.dataset.writer import Part
-from anowild.data.image_set import Source, listed_sources, source_name
 from anowild.data.label_file import LabelFile
 from anowild.data.readers import ImageSource, open_source
+from anowild.data.sources import Source, listed_sources, source_name
 from anowild.errors import UserError
 from anowild.presets import preset
 from anowild.settings import Settings

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from anowild.data import ImageSet
-from anowild.data.image_set import open_all
+from anowild.data.sources import open_all
 from anowild.errors import UserError
 from tests.data.readers.checks import crops
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anowild.data.image_set import ImageSet, ImageStream, open_all
+from anowild.data.image_set import ImageSet
+from anowild.data.image_stream import ImageStream
 from anowild.data.prefetch import prefetch
+from anowild.data.sources import open_all
 from anowild.errors import UserError
 from tests.conftest import reading_threads
 

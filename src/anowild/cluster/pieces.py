@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from anowild.data.dataset.build import fingerprint
-from anowild.data.image_set import Source, listed_sources, open_all
 from anowild.data.readers import ImageSource
 from anowild.data.readers.base import PassedOver, Section
+from anowild.data.sources import Source, listed_sources, open_all
 from anowild.errors import UserError
 from anowild.files import exists
 

@@ -12,9 +12,9 @@ from anowild.cluster.engine import ray_library, run
 from anowild.cluster.pieces import Piece, Pieces, cut
 from anowild.data import Preprocess
 from anowild.data.dataset.writer import Prepared, PreparedSource, prepare
-from anowild.data.image_set import Source
 from anowild.data.readers import Record, SkippedImage
 from anowild.data.readers.base import PassedOver, PassedOverTally, Shape
+from anowild.data.sources import Source
 from anowild.signals import Interrupted
 
 #: Images of a piece, about: they are in memory together, after preprocessing.

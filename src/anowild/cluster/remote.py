@@ -17,13 +17,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from anowild.cluster.pieces import Piece, Pieces
-from anowild.data.image_set import open_all
 from anowild.data.readers import FolderReader, ImageSource, Record, SkippedImage
 from anowild.data.readers.base import PassedOver, PassedOverTally, Provenance, Shape
 from anowild.data.readers.folder import is_image
 from anowild.data.readers.listing import HIDDEN, is_set_aside, of_ending
 from anowild.data.readers.parquet import SUFFIXES as PARQUET
 from anowild.data.readers.webdataset import SUFFIXES as TAR
+from anowild.data.sources import open_all
 from anowild.data.stores import file_system
 from anowild.errors import UserError
 

@@ -15,9 +15,10 @@ import numpy as np
 from anowild.cluster.engine import Result, ray_library, run
 from anowild.cluster.pieces import IMAGES_A_PIECE, Piece, cut, digest_of, total
 from anowild.data import ImageStream
-from anowild.data.image_set import NAMED, Source
+from anowild.data.image_stream import NAMED
 from anowild.data.prefetch import prefetch
 from anowild.data.readers.base import PassedOver, PassedOverTally, SkippedImage, passed_over_text
+from anowild.data.sources import Source
 from anowild.data.value_range import ValueRange
 from anowild.device import configure_process
 from anowild.errors import UserError

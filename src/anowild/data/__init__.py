@@ -1,8 +1,8 @@
 """Image data: from sources to preprocessed images. Free of torch.
 
 `readers` decode sources, `crops` cuts objects out of frames, `preprocessing` brings an image to the
-form that the networks take. `image_set` loads or streams preprocessed images, and `prefetch` reads
-them in a thread ahead of their use. `dataset` packs sources into a data set on disk, `spreadsheet`
+form that the networks take, and `preprocess_choice` chooses how. `sources` opens what is given, `image_stream` reads it
+in batches, `image_set` holds it in memory, and `prefetch` reads in a thread ahead of the use. `dataset` packs sources into a data set on disk, `spreadsheet`
 reads and writes tables as CSV, `label_file` reads files of labels, `contamination` injects known
 anomalies, `download` fetches well-known sets, `stores` reaches those behind URLs.
 
@@ -13,8 +13,11 @@ that make little sense, and of images that are read twice.
 
 from anowild.data.contamination import Contamination, inject_anomalies
 from anowild.data.dataset.format import PackedSet
-from anowild.data.image_set import ImageSet, ImageStream, choose_preprocess, open_all
+from anowild.data.image_set import ImageSet
+from anowild.data.image_stream import ImageStream
+from anowild.data.preprocess_choice import choose_preprocess
 from anowild.data.preprocessing import Preprocess
+from anowild.data.sources import open_all
 
 __all__ = [
     "Contamination",

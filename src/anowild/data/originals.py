@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from anowild.arrays import Array
-from anowild.data.image_set import open_all
 from anowild.data.readers import ImageSource, Record, encoded
 from anowild.data.readers.folder import is_image
+from anowild.data.sources import open_all
 from anowild.errors import UserError
 
 

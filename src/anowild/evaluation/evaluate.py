@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anowild.data.image_set import Source
+from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.evaluation.labels import UNKNOWN, LabelCollector, Labels, counts
 from anowild.evaluation.metrics import Quality, qualities

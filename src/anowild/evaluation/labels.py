@@ -11,7 +11,7 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data.contamination import NORMAL_WORDS
-from anowild.data.image_set import Batch
+from anowild.data.image_stream import Batch
 from anowild.data.label_file import LabelFile, words_of
 from anowild.data.readers import Provenance
 from anowild.errors import UserError

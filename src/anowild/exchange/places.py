@@ -8,8 +8,8 @@ from pathlib import Path
 
 from anowild.arrays import Array
 from anowild.data.dataset.format import PackedReader
-from anowild.data.image_set import Source, open_all
 from anowild.data.readers import FolderReader, ImageSource, Record
+from anowild.data.sources import Source, open_all
 from anowild.errors import UserError
 from anowild.exchange.formats.base import Box, Format, Options, SharedImage
 from anowild.exchange.pictures import Pictures

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from anowild.data.image_set import Source
+from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.exchange.formats import format_of
 from anowild.exchange.formats.base import Format, How, Options, SharedImage

@@ -18,9 +18,10 @@ from anowild.checked import checked
 from anowild.data import PackedSet, choose_preprocess, open_all
 from anowild.data.dataset.build import check_libraries
 from anowild.data.dataset.format import DESCRIPTION as IMAGES_DESCRIPTION
-from anowild.data.image_set import ImageSet, Source, listed_sources, source_name
+from anowild.data.image_set import ImageSet
 from anowild.data.readers import ImageSource
 from anowild.data.seen import seen_in_all
+from anowild.data.sources import Source, listed_sources, source_name
 from anowild.device import configure_process, select_device
 from anowild.errors import LaterVersion, UserError, ViewUnavailable
 from anowild.files import exclusive_lock, exists, printable, read_json, write_json

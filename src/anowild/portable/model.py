@@ -10,9 +10,10 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data import open_all
-from anowild.data.image_set import Pass, Source
+from anowild.data.image_stream import Pass
 from anowild.data.readers import SkippedImage
 from anowild.data.readers.encoded import failure_reason
+from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.libraries import require
 from anowild.portable.facts import METADATA, Facts

@@ -18,8 +18,8 @@ from jinja2 import Environment
 from numpy.typing import ArrayLike
 
 from anowild.arrays import Array
-from anowild.data.image_set import Source
 from anowild.data.seen import seen_in_all
+from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
 from anowild.files import check_place, printable, write_text

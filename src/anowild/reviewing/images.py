@@ -16,9 +16,9 @@ from anowild.data import ImageStream, PackedSet, Preprocess, open_all
 from anowild.data.checks import MEASURES, Facts, Finding, find_findings
 from anowild.data.dataset.build import build_set
 from anowild.data.dataset.writer import Part
-from anowild.data.image_set import Source, listed_sources, source_name
 from anowild.data.originals import Originals
 from anowild.data.readers.base import PassedOver
+from anowild.data.sources import Source, listed_sources, source_name
 from anowild.data.value_range import warnings_of
 from anowild.errors import UserError
 from anowild.files import printable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from anowild.data.image_set import Source
+from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.files import exclusive_lock, printable
 from anowild.http.limits import (

@@ -15,7 +15,8 @@ from anowild.arrays import Array
 from anowild.checked import Count, checked
 from anowild.data import ImageStream, PackedSet
 from anowild.data.dataset.format import PackedReader
-from anowild.data.image_set import Batch, Source
+from anowild.data.image_stream import Batch
+from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.files import atomic_write, exists, printable, read_json, write_json
 from anowild.reviewing.alike import compacted

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from anowild.data import open_all
-from anowild.data.image_set import Source
 from anowild.data.readers import FolderReader
 from anowild.data.readers.folder import PAGE
+from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.files import absolute, atomic_write, is_file, printable, unreadable, write_json
 

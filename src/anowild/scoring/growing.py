@@ -20,9 +20,9 @@ from typing import Any
 
 from anowild.checked import checked
 from anowild.data import ImageStream, open_all
-from anowild.data.image_set import Source, listed_sources
 from anowild.data.readers import FolderReader, ImageSource, Record, SkippedImage
 from anowild.data.readers.base import PassedOver, Shape
+from anowild.data.sources import Source, listed_sources
 from anowild.errors import NoUsableImages, UserError
 from anowild.files import absolute, printable, read_json, write_text
 from anowild.scoring.detector import Detector

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from anowild.data import ImageStream, open_all
-from anowild.data.image_set import Batch, Source
+from anowild.data.image_stream import Batch
 from anowild.data.prefetch import prefetch
+from anowild.data.sources import Source
 from anowild.progress import bar
 from anowild.scoring.detector import Detector
 from anowild.scoring.scores import Scores

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
 import numpy as np
 
 from anowild.arrays import Array
-from anowild.data.image_set import Batch
+from anowild.data.image_stream import Batch
 from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
 from anowild.files import as_user_error, atomic_write, check_place, is_file, printable

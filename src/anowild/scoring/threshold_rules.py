@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anowild.data.image_set import Source
+from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.files import printable
 from anowild.scoring import thresholds

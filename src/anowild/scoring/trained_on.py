@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from anowild.arrays import Array
 from anowild.data.dataset.quality import content_hashes
-from anowild.data.image_set import Batch
+from anowild.data.image_stream import Batch
 from anowild.files import atomic_write, read_tensors
 from anowild.scoring.scores import Scores
 

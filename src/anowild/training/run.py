@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from anowild.checked import checked
 from anowild.data import ImageSet
-from anowild.data.image_set import Source
+from anowild.data.sources import Source
 from anowild.device import configure_process, select_device
 from anowild.errors import UserError
 from anowild.files import atomic_write, is_file, read_tensors

@@ -16,7 +16,7 @@ import numpy as np
 
 from anowild.arrays import Array
 from anowild.data import ImageStream
-from anowild.data.image_set import Batch
+from anowild.data.image_stream import Batch
 from anowild.data.prefetch import prefetch
 from anowild.data.readers import FolderReader, SkippedImage
 from anowild.data.readers.base import passed_over_text
