@@ -406,7 +406,7 @@ def test_groups(page: Page, site: Site) -> None:
     grouped = site.numbers(Query(group=True))
     assert len(grouped) < len(ranking.session)
     number = max(grouped, key=lambda n: int(ranking.group_sizes[n]))
-    members = [int(n) for n in ranking.members(number)]
+    members = [int(n) for n in ranking.members([number])]
     assert len(members) >= EMPTY - 2
     page.keyboard.press("g")
     shows(page, grouped)
@@ -448,6 +448,45 @@ def test_groups(page: Page, site: Site) -> None:
     page.click("#show-all")
     page.click("#groups")
     shows(page, site.numbers(Query()))
+
+
+def test_a_selection_of_groups_marks_all_their_images(page: Page, site: Site) -> None:
+    page.keyboard.press("g")
+    shows(page, site.numbers(Query(group=True)))
+    page.keyboard.press("Control+a")
+    page.keyboard.press("r")  # most of the tiles were never shown
+    eventually(site.marks, dict.fromkeys(range(len(site.ranking.session)), "remove"))
+
+
+def test_all_above_the_limit_is_of_what_is_shown(page: Page, site: Site) -> None:
+    ranking, limit = site.ranking, page_limit(page)
+    above = site.numbers(Query(above=limit))
+    site.mark(above[:2], "me", "keep")
+    page.click('#filter-mark [data-value="keep"]')
+    shows(page, above[:2])
+    page.keyboard.press("a")
+    expect(page.locator("#all-text")).to_have_text("All images above the limit are marked already.")
+    page.click("#all-unmarked")
+    expect(page.locator("#all-text")).to_contain_text("2 images of those shown")
+    page.keyboard.press("Escape")
+    page.click("#show-all")
+    # In a group, of the group.
+    page.keyboard.press("g")
+    grouped = site.numbers(Query(group=True))
+    number = max(
+        (n for n in grouped if ranking.group_sizes[n] > 1),
+        key=lambda n: float(ranking.session.score[ranking.members([n])].max()),
+    )
+    members = [int(n) for n in ranking.members([number])]
+    tile(page, grouped.index(number)).locator(".badge").click()
+    shows(page, members)
+    page.locator("#limit").fill(f"{ranking.session.score[members[1]] - 0.01:.2f}")
+    page.locator("#grid").focus()
+    within = [n for n in members if ranking.session.score[n] >= page_limit(page)]
+    assert len(within) >= 2
+    page.keyboard.press("a")
+    page.click("#all-unmarked")
+    expect(page.locator("#all-text")).to_contain_text(f"{len(within)} images of those shown")
 
 
 def test_more_like_this(page: Page, site: Site) -> None:

@@ -248,7 +248,7 @@ def _images(
         "cards": cards,
         "flagged_shown": sum(
             results.threshold.flags(
-                results.session.score[results.ranking.members(card.image.number)]
+                results.session.score[results.ranking.members([card.image.number])]
             ).sum()
             for card in cards
         ),

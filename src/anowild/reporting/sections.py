@@ -173,7 +173,7 @@ def cards(results: Results, numbers: Array, embedded: Embedded) -> list[Card]:
     reasons = detector.reasons(scores)
     made = []
     for i, image in enumerate(images):
-        others = ranking.members(image.number)[1:].tolist()
+        others = ranking.members([image.number])[1:].tolist()
         made.append(
             Card(
                 image=image,

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from anowild.arrays import Array
 from anowild.data.display import THUMBNAIL, smaller_thumbnail
 from anowild.errors import UserError
 from anowild.files import printable
@@ -54,8 +55,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 #: Maximum number of images in one response.
 MAX_IMAGES = 240
-#: Maximum length of a request body, in bytes: the numbers of a hundred thousand marked images.
-MAX_BODY = 1 << 20
+#: Maximum length of a request body, in bytes; more where the numbers of all images take more.
+MAX_BODY, BYTES_AN_IMAGE = 1 << 20, 10
 #: Pictures may be kept by the browser: their addresses change with the server's run.
 _CACHED = "private, max-age=86400"
 #: Media types of the files of the page.
@@ -131,7 +132,7 @@ class Review:
         }  # fmt: skip
         posts = {
             "/api/mark": self.mark, "/api/tag": self.tag, "/api/undo": self.undo,
-            "/api/limit": self.limit, "/api/open": self.open,
+            "/api/limit": self.limit, "/api/open": self.open, "/api/grouped": self.grouped,
         }  # fmt: skip
         routes = [Route(path, self._handled(answer)) for path, answer in gets.items()]
         routes += [
@@ -148,7 +149,7 @@ class Review:
             body: dict[str, Any] = {}
             try:
                 if request.method == "POST":
-                    body = await _body(request)
+                    body = await _body(request, max(MAX_BODY, BYTES_AN_IMAGE * len(self.catalog)))
                 response = await run_in_threadpool(answer, request, body)
             except UserError as error:
                 response = PlainTextResponse(printable(str(error)), 500)
@@ -296,10 +297,23 @@ class Review:
 
     def members(self, request: Request, body: dict[str, Any]) -> Response:
         """Return the images of the group of an image that pass the filters of a query, the oddest first: int32."""
-        found = self.catalog.members(self._number(int(request.query_params["image"])))
-        query = replace(query_of(request.query_params), group=False)
+        number = self._number(int(request.query_params["image"]))
+        return _binary(self._members([number], request.query_params).astype("<i4"))
+
+    def grouped(self, request: Request, body: dict[str, Any]) -> Response:
+        """Return some images, and those of their groups that pass the filters of a query."""
+        numbers = self._listed(body["images"])
+        if not isinstance(query := body["query"], dict):
+            raise TypeError("query")
+        members = self._members(numbers, {name: str(value) for name, value in query.items()})
+        return JSONResponse({"images": list(dict.fromkeys([*numbers, *members.tolist()]))})
+
+    def _members(self, numbers: Sequence[int], parameters: Mapping[str, str]) -> Array:
+        """Return the images of the groups of some images that pass the filters of a query, the oddest first."""
+        found = self.catalog.members(numbers)
+        query = replace(query_of(parameters), group=False)
         shown, _ = self.catalog.window_of(query, self._all_marks())
-        return _binary(found[np.isin(found, shown)].astype("<i4"))
+        return found[np.isin(found, shown)]
 
     def export(self, request: Request, body: dict[str, Any]) -> Response:
         kind = request.query_params["format"]
@@ -455,8 +469,8 @@ def _binary(values: np.ndarray[Any, Any]) -> Response:
     return Response(values.tobytes(), media_type="application/octet-stream")
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    """Parse the body of a request as a JSON object.
+async def _body(request: Request, most: int) -> dict[str, Any]:
+    """Parse the body of a request, of at most so many bytes, as a JSON object.
 
     Raises:
         ValueError: it is no JSON, or too long.
@@ -465,7 +479,7 @@ async def _body(request: Request) -> dict[str, Any]:
     data = b""
     async for part in request.stream():
         data += part
-        if len(data) > MAX_BODY:
+        if len(data) > most:
             raise ValueError("too long")
     value = json.loads(data)
     if not isinstance(value, dict):

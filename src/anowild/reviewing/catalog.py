@@ -104,8 +104,8 @@ class Catalog(Protocol):
             UserError: ``map`` is not offered.
         """
 
-    def members(self, number: int) -> Array:
-        """Return the numbers of the images in the group of an image, the oddest first.
+    def members(self, numbers: Sequence[int]) -> Array:
+        """Return the numbers of the images in the groups of some images, the oddest first.
 
         Raises:
             UserError: ``groups`` is not offered.

@@ -21,6 +21,7 @@ class Query:
     sort: str = "score"
     reverse: bool = False
     mark: str = ""  # unmarked, marked, or a verdict
+    unmarked: bool = False  # and among these, those that nobody has marked
     reviewer: str = ""  # whose marks count; empty: the consensus of all
     disagree: bool = False
     above: float | None = None
@@ -36,7 +37,9 @@ class Query:
     @property
     def asks_marks(self) -> bool:
         """Whether the answer depends on marks."""
-        return bool(self.mark or self.disagree or self.tag or self.sort == RERANKED)
+        return bool(
+            self.mark or self.unmarked or self.disagree or self.tag or self.sort == RERANKED
+        )
 
     def by_marks(self, marks: Sequence[Mark]) -> tuple[set[str] | None, set[str]]:
         """Return the names of the images that the marks leave, None: all; and those that they take away."""
@@ -56,6 +59,8 @@ class Query:
         if self.tag:
             among.append({name for name, tags in tags_of(asked).items() if self.tag in tags})
         without = set(agreed) if self.mark == "unmarked" else set()
+        if self.unmarked:
+            without |= set(consensus(marks))
         return (set.intersection(*among) if among else None), without
 
 
@@ -76,6 +81,7 @@ def query_of(parameters: Mapping[str, Any]) -> Query:
         reverse=parameters.get("reverse") == "1",
         mark=parameters.get("mark", ""),
         reviewer=parameters.get("reviewer", ""),
+        unmarked=parameters.get("unmarked") == "1",
         disagree=parameters.get("disagree") == "1",
         above=number("above"),
         below=number("below"),

@@ -314,9 +314,9 @@ class Ranking:
         groups = self.groups
         return np.bincount(groups, minlength=len(groups))[groups]
 
-    def members(self, number: int) -> Array:
-        """Return the numbers of the images in the group of an image, the oddest first."""
-        found = np.flatnonzero(self.groups == self.groups[number])
+    def members(self, numbers: Sequence[int]) -> Array:
+        """Return the numbers of the images in the groups of some images, the oddest first."""
+        found = np.flatnonzero(np.isin(self.groups, self.groups[list(numbers)]))
         return found[np.argsort(-self.session.score[found], kind="stable")]
 
     def layout(self) -> Array | None:

@@ -267,7 +267,7 @@ class TableCatalog:
         """Raise NotOffered."""
         raise NotOffered
 
-    def members(self, number: int) -> Array:
+    def members(self, numbers: Sequence[int]) -> Array:
         """Raise NotOffered."""
         raise NotOffered
 

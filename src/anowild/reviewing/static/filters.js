@@ -25,7 +25,6 @@ export function query() {
     disagree: state.disagree ? 1 : "", above: state.side === "above" ? state.limit : "",
     below: state.side === "below" ? state.limit : "", folder: state.folder, finding: state.finding,
     view: state.view, tag: state.tag, q: state.q, like: state.like, group: state.group ? 1 : "",
-    me: reviewer(),
   };
 }
 

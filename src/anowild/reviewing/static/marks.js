@@ -11,10 +11,9 @@ import { current, emit, on, review, state } from "./state.js";
 async function targets() {
   if (state.detail) return [current()];
   const named = review.chosen.size ? [...review.chosen] : review.order.length ? [current()] : [];
-  if (!state.group || state.members !== null) return named;
-  const members = await Promise.all(named.map((number) =>
-    (row(number)?.group ?? 1) > 1 ? numbers("/api/members", { ...query(), image: number }) : [number]));
-  return [...new Set(members.flatMap((found) => Array.from(found)))];
+  if (!named.length || !state.group || state.members !== null) return named;
+  const shown = Object.fromEntries(Object.entries(query()).map(([name, value]) => [name, String(value ?? "")]));
+  return (await post("/api/grouped", { images: named, query: shown })).images;
 }
 
 /** Marks the current image or the selection, and goes to the next image. */
@@ -114,10 +113,9 @@ export function askForTag() {
 
 /** Asks how to mark all images that the filters show and that reach the limit. */
 export async function askForAll() {
-  const above = async (unmarked) => {
-    const left = unmarked ? { mark: "unmarked", reviewer: "" } : {};
-    const asked = { ...query(), ...left, above: state.limit, group: "" };
-    return numbers("/api/order", asked);
+  const above = (unmarked) => {
+    const asked = { ...query(), unmarked: unmarked ? 1 : "", above: state.limit, group: "" };
+    return state.members === null ? numbers("/api/order", asked) : numbers("/api/members", { ...asked, image: state.members });
   };
   const show = async () => {
     const found = await above($("all-unmarked").checked);
