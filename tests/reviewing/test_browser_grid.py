@@ -561,6 +561,19 @@ def test_state_in_the_address_survives_a_reload(page: Page, site: Site) -> None:
     is_as_before(page)
 
 
+@pytest.mark.parametrize(
+    "part", ["finding=none", "view=none", "like=9999", "members=9999", "sort=none", "start=-3", "image=1.5"]
+)  # fmt: skip
+def test_an_address_that_asks_for_what_is_gone_shows_all(
+    browser: Browser, site: Site, part: str
+) -> None:
+    with new_page(browser, site.url, viewport=DESKTOP) as page:
+        open_review(page, f"{site.url}#{part}")
+        shows(page, site.numbers(Query()))
+        page.keyboard.press("r")
+        eventually(lambda: [*site.marks().values()], ["remove"])
+
+
 def test_learned_order_begins_with_the_first_unmarked_image_and_ranks_again(
     browser: Browser, site: Site
 ) -> None:

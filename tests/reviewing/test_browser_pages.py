@@ -116,6 +116,14 @@ class Process:
         self.process.wait()
 
 
+#: Whether nothing lies over the middle of an element.
+_SEEN = """selector => {
+  const box = document.querySelector(selector).getBoundingClientRect();
+  const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+  return top !== null && top.closest(selector) !== null;
+}"""
+
+
 def test_a_killed_server_loses_no_mark(browser: Browser, photos: Scene, tmp_path: Path) -> None:
     out = tmp_path / "review"
     shutil.copytree(photos.review, out)
@@ -135,6 +143,15 @@ def test_a_killed_server_loses_no_mark(browser: Browser, photos: Scene, tmp_path
             # The mark that was not stored is not shown.
             expect(tile(page, 4).locator(".mark")).to_be_hidden()
             expect(page.locator(".tile .mark:not(:empty)")).to_have_count(4)
+            # In the detail, which lies above all else, it is seen as well.
+            page.keyboard.press("Enter")
+            expect(page.locator("#detail")).to_be_visible()
+            page.keyboard.press("k")
+            expect(page.locator("#error")).to_contain_text("does not answer")
+            assert page.evaluate(_SEEN, "#error")
+            page.keyboard.press("Escape")
+            expect(page.locator("#detail")).to_be_hidden()
+            assert page.evaluate(_SEEN, "#error")
         server = Process(photos, out, server.port)
         with new_page(browser, server.url, viewport=DESKTOP) as page:
             open_review(page, server.url)

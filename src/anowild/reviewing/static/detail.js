@@ -10,6 +10,8 @@ import { setHeat, showFacts as showInViewer, showOriginal } from "./viewer.js";
 
 const LISTS = ["why", "detail-findings", "pictures", "near", "duplicates", "detail-marks"];
 
+const SAID = ["announce", "toast", "error"];
+
 let shown = -1; // number of the image
 let abort = new AbortController(); // ends what is asked about an image that is no longer shown
 
@@ -34,6 +36,7 @@ export function restoreDetail() {
 
 function showDialog() {
   if (!$("detail").open) $("detail").showModal();
+  $("detail").append(...SAID.map($)); // outside of an open dialog nothing is seen or heard
   shown = -1;
   show();
   $("stage").focus();
@@ -161,6 +164,7 @@ function showMark() {
 export function listen() {
   $("detail").addEventListener("close", () => {
     if ($("detail").open) return; // opened again before this event came
+    document.body.append(...SAID.map($));
     state.detail = false;
     shown = -1;
     abort.abort();

@@ -4,7 +4,7 @@ import { numbers } from "./api.js";
 import { $, count, debounce, element, images, say } from "./dom.js";
 import { choose, moveTo } from "./grid.js";
 import { refresh, reviewer, rowOf } from "./rows.js";
-import { FILTERS, current, emit, hasFilters, on, review, state, writeAddress } from "./state.js";
+import { FILTERS, current, emit, hasFilters, offers, on, review, state, writeAddress } from "./state.js";
 
 const GROUPS = { verdict: "Verdict", view: "One view", cue: "Measured", check: "Checks", file: "File" };
 const LEARNED = "marks"; // the order that is learned from the marks
@@ -300,8 +300,22 @@ export function fillControls() {
     `${count(passed)} ${passed === 1 ? "file was" : "files were"} passed over`;
   $("left-out").querySelector("ul").replaceChildren(...info.left_out.map((one) =>
     element("li", { textContent: `${count(one.count)}: ${one.reason}, e.g. ${one.first}` })));
-  if (!info.sorts.some((sort) => sort.name === state.sort)) state.sort = "score";
+  dropUnknown();
   showControls();
+}
+
+/** Drops what the address asks for and there is not, as after images were mended, or with other views. */
+function dropUnknown() {
+  const { info } = review;
+  if (!info.sorts.some((sort) => sort.name === state.sort)) state.sort = "score";
+  if (!info.findings.some((finding) => finding.kind === state.finding)) state.finding = "";
+  if (!info.views.some((view) => view.name === state.view)) state.view = "";
+  const isImage = (number) => Number.isInteger(number) && number >= 0 && number < info.count;
+  if (!offers("like") || !isImage(state.like)) state.like = null;
+  if (!offers("groups") || !isImage(state.members)) state.members = null;
+  if (!isImage(state.image)) state.image = null;
+  if (!offers("groups")) state.group = false;
+  if (!isImage(state.start)) state.start = 0;
 }
 
 export function listen() {
