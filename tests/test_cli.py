@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -22,6 +23,7 @@ from typer.main import get_command
 
 from anowild.arrays import Array
 from anowild.cli import app, completion
+from anowild.cli.options import model_path
 from anowild.errors import ViewUnavailable
 from anowild.evaluation.metrics import auroc
 from anowild.presets import PRESETS, Preset
@@ -163,6 +165,19 @@ def test_help_is_in_words(anowild: Run, monkeypatch: pytest.MonkeyPatch, words: 
     assert [word for word in types if word in out] == []
     for word in ("anew", "draw a line", "the line", "kimg)"):
         assert word not in out
+
+
+def test_a_model_may_lie_on_the_hub_in_every_command() -> None:
+    found = 0
+    for words in commands():
+        command: Any = get_command(app)
+        for word in words:
+            command = command.commands[word]
+        for parameter in command.params:
+            if parameter.metavar == "MODEL":
+                assert parameter.type_descriptor.parameter_info.parser is model_path, words
+                found += 1
+    assert found > 8
 
 
 def test_commands_are_listed_in_groups(anowild: Run) -> None:

@@ -114,7 +114,7 @@ def run_demo(
     print(closing)
     print(f"open: {page}   comparison: {comparison}   table: {out / 'scores.csv'}")
     # With the same settings nothing is trained again: the page opens at once.
-    changed = [f"--set={name}={value:g}" for name, value in changes.items()]
+    changed = [f"--set={name}={value}" for name, value in changes.items()]
     print(f"next: {shlex.join(['anowild', 'find', training, '-o', str(job.out), *changed])}")
 
 

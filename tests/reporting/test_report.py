@@ -19,7 +19,9 @@ from PIL import Image
 
 from anowild import api
 from anowild.arrays import Array
+from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
+from anowild.files import exclusive_lock
 from anowild.reporting.charts import curve, histogram
 from anowild.reporting.embedding import MOST_BYTES, Embedded
 from anowild.reporting.page import write_review_report
@@ -417,3 +419,14 @@ def test_pictures_use_the_colormaps() -> None:
     assert decoded(image_url(np.full((1, 8, 8), -1.0))).shape == (64, 64)
     assert decoded(image_url(np.zeros((3, 8, 8)))).shape == (64, 64, 3)
     assert decoded(image_url(np.zeros((4, 100, 100)))).shape == (100, 100)
+
+
+def test_a_second_report_leaves_the_first_one_s_images(
+    detector: Detector, folder_of: Callable[..., Path], digits: Array, tmp_path: Path
+) -> None:
+    working = tmp_path / ".report.html.images"
+    with exclusive_lock(working, "not expected"):
+        (working / "read").write_text("much work")
+        with pytest.raises(UserError, match=r"another process is writing .*report\.html now"):
+            api.report(detector, folder_of(digits[:5]), tmp_path / "report.html")
+        assert (working / "read").read_text() == "much work"

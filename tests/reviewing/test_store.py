@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from anowild.errors import UserError
-from anowild.reviewing.store import VERDICTS, Mark, Store, consensus, tags_of
+from anowild.reviewing.store import (
+    MARKS,
+    VERDICTS,
+    Mark,
+    Store,
+    consensus,
+    marks_in,
+    tags_of,
+)
 
 NAMES = (
     "a.png",
@@ -326,3 +334,16 @@ def test_a_schema_that_is_no_text_is_a_sentence(tmp_path: Path) -> None:
     path.write_bytes(content.replace(b"CREATE TABLE events", b"CREATE \x90ABLE events", 1))
     with pytest.raises(UserError, match=r"marks.sqlite: cannot be used"):
         Store(path)
+
+
+def test_marks_are_read_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / MARKS)
+    store.mark(["a.png"], "me", "remove")  # it is in the file beside the database
+    monkeypatch.setattr("anowild.reviewing.store.os.access", lambda *_: False)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    (mark,) = marks_in(tmp_path)
+    assert (mark.image, mark.verdict) == ("a.png", "remove")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    store.close()

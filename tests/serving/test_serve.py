@@ -173,3 +173,12 @@ def test_weak_token_is_refused(monkeypatch: pytest.MonkeyPatch, token: str) -> N
 def test_limits_have_to_be_above_zero() -> None:
     with pytest.raises(UserError, match="the limit on pixels is -1"):
         ServiceLimits(pixels=-1)
+    with pytest.raises(UserError, match=r"limit on bodies, 1 MiB .* is below that on body, 2 MiB"):
+        ServiceLimits(body=2 << 20, bodies=1 << 20)
+
+
+@pytest.mark.parametrize("size", ["inf", "nan"])
+def test_sizes_that_are_no_numbers_are_told(anowild: Run, tmp_path: Path, size: str) -> None:
+    code, _, err = anowild("serve", tmp_path, "--bodies", size)
+    assert code == 1
+    assert f"--bodies {size}: give a number of MiB above 0" in err

@@ -110,9 +110,12 @@ def test_body_is_refused_while_it_streams_in(make: Make) -> None:
 
 
 def test_bodies_of_all_requests_share_a_limit(make: Make, pngs: list[bytes]) -> None:
-    service = make(bodies=1000)
-    answer = post(service, content=bytes(2000), headers=PNG)
+    service = make(body=2000, bodies=2500)
+    with service.admission.accepted() as other:
+        other.hold(1500)
+        answer = post(service, content=bytes(2000), headers=PNG)
     assert (answer.status_code, "retry-after" in answer.headers) == (429, True)
+    assert "Other requests" in sentence(answer)
     assert entries(post(service, content=pngs[0], headers=PNG))
 
 

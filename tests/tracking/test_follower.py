@@ -174,7 +174,7 @@ def test_a_tracker_that_fails_is_one_warning_and_the_next_start_catches_up(
     written(tmp_path / "t", 3)
     recorder.fails_after = 1
     track(tmp_path / "t")
-    assert recorder.steps == [100]
+    assert (recorder.steps, recorder.ended) == ([100], 1)
     assert told(caplog) == [
         "tracking has ended (No space left on device); the training goes on without it"
     ]

@@ -18,6 +18,7 @@ from anowild.cli.options import (
     check_left_out,
     check_workers,
     command_line,
+    model_path,
     new_name,
     two_numbers,
 )
@@ -55,7 +56,9 @@ def prepare(
     like: Annotated[
         Path | None,
         typer.Option(
-            metavar="MODEL", help="Model whose preprocessing to use, so that it can score."
+            parser=model_path,
+            metavar="MODEL",
+            help="Model whose preprocessing to use, so that it can score.",
         ),
     ] = None,
     leaks: Annotated[

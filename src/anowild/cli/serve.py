@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
 
 from anowild.cli import options
+from anowild.errors import UserError
 
 
 def _limit(text: str, metavar: str = "N") -> typer.models.OptionInfo:
@@ -49,6 +51,9 @@ def serve(
     from anowild.serving.limits import MIB, ServiceLimits
     from anowild.serving.serve import serve as run
 
+    for name, mebibytes in (("body", body), ("bodies", bodies), ("unpacked", unpacked)):
+        if not math.isfinite(mebibytes):
+            raise UserError(f"--{name} {mebibytes}: give a number of MiB above 0")
     limits = ServiceLimits(
         queue, images, round(body * MIB), round(bodies * MIB), round(unpacked * MIB), pixels, seconds, connections,
     )  # fmt: skip

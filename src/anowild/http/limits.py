@@ -42,7 +42,7 @@ class LimitedProtocol(H11Protocol):
         super().__init__(*args, **kwargs)
         self._most = self.limit_concurrency
         self.limit_concurrency = None  # uvicorn would refuse the new request, and keep idle ones
-        self._since = 0.0
+        self._since = 0.0  # when it began to wait for a request
         self._awaited: object = None  # the part of a request that has to come
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -59,6 +59,11 @@ class LimitedProtocol(H11Protocol):
         waiting = [c for c in open_ones if c.cycle is None or c.cycle.response_complete]
         if self._most is not None and len(open_ones) > self._most and waiting:
             min(waiting, key=lambda c: (c.cycle is not None, c._since)).transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        super().on_response_complete()
+        self._since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Take data of a request."""

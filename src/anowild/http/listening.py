@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 
@@ -46,9 +47,17 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, TypeError, ValueError) as error:  # of names that are no text
         listening.close()
         reason = getattr(error, "strerror", None) or error
+        taken = isinstance(error, OverflowError) or getattr(error, "errno", None) in (
+            errno.EADDRINUSE,
+            errno.EACCES,
+        )
+        mend = (
+            "give another port with --port, or 0 for any free port"
+            if taken
+            else "give an address of this machine with --host, such as 127.0.0.1 or 0.0.0.0"
+        )
         raise UserError(
-            f"cannot listen on {for_terminal(host)}, port {port} ({reason}); give another port with --port, or 0 "
-            "for any free port"
+            f"cannot listen on {for_terminal(host)}, port {port} ({reason}); {mend}"
         ) from error
     return listening
 

@@ -58,9 +58,8 @@ class PortableModel:
                 f"{path}: is an ONNX file, but not of AnoWild; make it with anowild export MODEL"
             ) from None
         except Exception as error:  # ONNX Runtime has one class for each status
-            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"{path}: cannot be read as an exported model ({first}); export it again"
+                f"{path}: cannot be read as an exported model ({_first_line(error)}); export it again"
             ) from error
         # Only what leads to the wanted outputs is computed.
         self._run_options = runtime.RunOptions()
@@ -123,10 +122,13 @@ class PortableModel:
         """Score images of one size, [N, H, W, C], at a time; last digits depend on how many there are.
 
         Raises:
-            ValueError: a number is not finite.
+            ValueError: a number is not finite, or ONNX Runtime cannot compute it, as without memory.
         """
         names = [*NUMBERS, "heat"] if heat else list(NUMBERS)
-        found = self._session.run(names, {"images": images}, self._run_options)
+        try:
+            found = self._session.run(names, {"images": images}, self._run_options)
+        except Exception as error:  # ONNX Runtime has one class for each status
+            raise ValueError(_first_line(error)) from error
         outputs = dict(zip(names, found, strict=True))
         wrong = np.flatnonzero(~np.isfinite(outputs["score"]))
         if len(wrong):
@@ -171,3 +173,7 @@ class Images(Pass):
             used += 1
             yield record.name, scored
         self.finish(used)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ from anowild.data.seen import seen_in_all
 from anowild.data.sources import Source
 from anowild.errors import UserError
 from anowild.evaluation.labels import Labels
-from anowild.files import check_place, printable, write_text
+from anowild.files import check_place, exclusive_lock, printable, write_text
 from anowild.reporting import sections
 from anowild.reporting.embedding import Embedded
 from anowild.reporting.sections import Card, Results
@@ -137,16 +137,20 @@ def _working_folder(out: Path) -> Iterator[Path]:
     """Give a folder beside the report for the images as they are read; its name keeps readers away.
 
     It stays if the work is stopped, so that the same command goes on.
+
+    Raises:
+        UserError: another process is writing this report.
     """
     folder = out.with_name(f".{out.name}.images")
-    try:
-        yield folder
-    except (Interrupted, KeyboardInterrupt):
-        raise
-    except BaseException:
+    with exclusive_lock(folder, f"another process is writing {out} now; wait for it"):
+        try:
+            yield folder
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(

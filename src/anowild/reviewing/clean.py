@@ -20,7 +20,7 @@ from anowild.data.label_file import windows_letters
 from anowild.data.readers.folder import PAGE, is_tiff
 from anowild.data.spreadsheet import write_spreadsheet
 from anowild.errors import UserError
-from anowild.files import check_new, new_folder, printable, write_json
+from anowild.files import check_new, new_folder, printable, unreadable, write_json
 from anowild.reviewing import quarantine
 from anowild.reviewing.folder import REVIEWED, review_in
 from anowild.reviewing.session import ReviewSession, warn_unmatched_marks
@@ -114,7 +114,12 @@ def clean(
             place = _link if how == "links" else shutil.copy2
             for original, target in _targets(sources, part / IMAGES):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                place(original, target)
+                try:
+                    place(original, target)
+                except OSError as error:
+                    if how == "copies" and error.filename == str(original):
+                        raise unreadable(original, error) from error
+                    raise
         if how == "quarantine":
             pairs = [(str(a), str(b)) for a, b in _targets(sources, Path(quarantine.QUARANTINE))]
             write_json(part / quarantine.MOVED, pairs)

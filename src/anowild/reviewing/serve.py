@@ -196,7 +196,7 @@ def refuse_foreign_folder(folder: Path) -> None:
     if not folder.is_dir():
         return
     found = {path.name for path in folder.iterdir()}
-    if found and not found & {FACTS, MARKS, REVIEWED, "lock"}:
+    if not found <= ours and not found & {FACTS, MARKS, REVIEWED}:
         other = min(found - ours or found)
         raise UserError(
             f"{folder}: is no review, but holds other files ({printable(other)}); name a new folder"

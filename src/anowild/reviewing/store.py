@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 
 from anowild.data.spreadsheet import starts_formula
 from anowild.errors import UserError
-from anowild.files import as_user_error, printable
+from anowild.files import as_user_error, printable, unreadable
 
 #: Possible verdicts on an image: it is usual; it is rubbish; it is odd, and wanted; nobody knows.
 VERDICTS = ("keep", "remove", "interesting", "unsure")
@@ -93,10 +96,21 @@ def marks_in(folder: Path) -> list[Mark]:
     Raises:
         UserError: they cannot be read.
     """
-    if not (folder / MARKS).exists():
+    path = folder / MARKS
+    if not path.exists():
         return []
-    with closing(Store(folder / MARKS)) as store:
-        return store.marks()
+    with ExitStack() as stack:
+        if not all(os.access(place, os.W_OK) for place in (folder, path)):
+            # SQLite writes beside a database even to read it, so a copy is read.
+            copies = stack.enter_context(tempfile.TemporaryDirectory(prefix="anowild-"))
+            try:
+                for part in (path, folder / f"{MARKS}-wal"):
+                    if part.exists():
+                        shutil.copyfile(part, Path(copies, part.name))
+            except OSError as error:
+                raise unreadable(path, error) from error
+            path = Path(copies, MARKS)
+        return stack.enter_context(closing(Store(path))).marks()
 
 
 class Store:
@@ -343,6 +357,10 @@ class Store:
             raise self._unusable(error) from error
 
     def _unusable(self, why: object) -> UserError:
+        if "readonly" in str(why):  # as SQLite says it
+            return UserError(
+                f"{self.path}: cannot be written; check who may write there and in its folder"
+            )
         return UserError(
             f"{self.path}: cannot be used ({why}); if it is damaged, copy it back, or move it away and mark again"
         )

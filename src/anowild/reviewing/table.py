@@ -60,6 +60,7 @@ class TableCatalog:
         chosen = None if table.threshold is None else table.threshold.score
         self._limit = USUAL_LIMIT if chosen is None else chosen
         self._queries = Queries(table)
+        self._remembering = threading.Lock()  # of these two, which are read without it
         self._numbers: dict[str, int] = {}  # of names that were asked for; -1: there is none
         self._names: dict[int, str] = {}  # of images that were shown
         self._count = lru_cache(maxsize=64)(self._queries.count)
@@ -155,10 +156,9 @@ class TableCatalog:
         if grouped:
             raise NotOffered
         rows = self.table.rows([number + 1 for number in numbers], brief=True)
-        if len(self._names) > _REMEMBERED:
-            self._names, self._numbers = {}, {}
-        self._names |= {row.rank - 1: row.path for row in rows}
-        self._numbers |= {row.path: row.rank - 1 for row in rows}
+        self._remember(
+            {row.rank - 1: row.path for row in rows}, {row.path: row.rank - 1 for row in rows}
+        )
         nothing: list[Any] = [None] * len(rows)
         return {
             "names": [row.path for row in rows],
@@ -171,25 +171,35 @@ class TableCatalog:
             "group": [1] * len(rows),
         }
 
+    def _remember(self, names: dict[int, str], numbers: dict[str, int]) -> None:
+        with self._remembering:
+            if max(len(self._names), len(self._numbers)) > _REMEMBERED:
+                self._names, self._numbers = {}, {}
+            self._names |= names
+            self._numbers |= numbers
+
     def _shown(self, score: float) -> str:
         return shown_score(score, self.table.facts.training_images)
 
     def names_of(self, numbers: Sequence[int]) -> list[str]:
         """Return the names of images."""
-        if any(number not in self._names for number in numbers):
+        known = self._names
+        if any(number not in known for number in numbers):
             return self.rows(numbers, False)["names"]
-        return [self._names[number] for number in numbers]
+        return [known[number] for number in numbers]
 
     def numbers_of(self, names: Iterable[str]) -> dict[str, int]:
         """Return the numbers of those images that there are, by name; unknown names are looked for on disk."""
         wanted = list(dict.fromkeys(names))
-        unknown = [name for name in wanted if name not in self._numbers]
+        known = self._numbers
+        unknown = [name for name in wanted if name not in known]
+        found = dict.fromkeys(unknown, -1)
         for start in range(0, len(unknown), _NAMES):
             some = unknown[start : start + _NAMES]
-            self._numbers |= dict.fromkeys(some, -1) | {
-                name: rank - 1 for name, rank in self._queries.ranks_of(some)
-            }
-        return {name: self._numbers[name] for name in wanted if self._numbers[name] >= 0}
+            found |= {name: rank - 1 for name, rank in self._queries.ranks_of(some)}
+        self._remember({}, found)
+        numbers = {name: found[name] if name in found else known[name] for name in wanted}
+        return {name: number for name, number in numbers.items() if number >= 0}
 
     def knows(self, name: str) -> bool:
         """Whether a mark counts: all of a review do, since they were made on this table."""

@@ -19,7 +19,7 @@ class ServiceLimits:
     """What the service takes on, at most.
 
     Raises:
-        UserError: a limit is not above 0.
+        UserError: a limit is not above 0, or that on all bodies below that on one.
     """
 
     queue: int = 256  # images that wait or are being scored: two of the views' largest batches
@@ -35,6 +35,11 @@ class ServiceLimits:
         for name, value in vars(self).items():
             if not 0 < value < math.inf:
                 raise UserError(f"the limit on {name} is {value}; it has to be above 0")
+        if self.bodies < self.body:
+            raise UserError(
+                f"the limit on bodies, {self.bodies / MIB:g} MiB of all requests together, is below that on body, "
+                f"{self.body / MIB:g} MiB of one, which would be refused for ever; raise it, or lower body"
+            )
 
 
 class Refusal(HTTPException):
@@ -114,7 +119,9 @@ class Ticket:
         self.bytes += size
         self._admission.bytes += size
         if self._admission.bytes > self._admission.limits.bodies:
-            raise self._admission.too_many()
+            raise Refusal(
+                429, "full", "Other requests take up all memory for bodies; try again in 1 s.", 1
+            )
 
     def expect(self, images: int) -> None:
         """Take up so many images. A single request may exceed the queue, unless others fill it.

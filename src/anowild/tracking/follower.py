@@ -13,7 +13,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,13 +108,18 @@ class Follower:
     def _follow(self) -> None:
         self.state = self._load()
         self.tracker = self.choice.make(self.folder)
-        self.tracker.begin(self.state.run, self.name, self.settings)
-        while not self._ended.wait(EVERY):
+        try:
+            self.tracker.begin(self.state.run, self.name, self.settings)
+            while not self._ended.wait(EVERY):
+                self._hand_on()
             self._hand_on()
-        self._hand_on()
-        if self.results is not None and not self.state.results:
-            with self._noted(results=True):
-                self.tracker.log(self.state.step, _numbers(self.results))
+            if self.results is not None and not self.state.results:
+                with self._noted(results=True):
+                    self.tracker.log(self.state.step, _numbers(self.results))
+        except Exception:
+            with suppress(Exception):  # the first error counts
+                self.tracker.end()
+            raise
         self.tracker.end()
 
     def _load(self) -> _State:
