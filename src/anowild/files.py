@@ -34,7 +34,8 @@ _PART_OF = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)\.part$")
 #: Seconds after which a folder is looked through for leftovers again.
 SWEEP_EVERY = 10.0
 #: Categories of characters that control a terminal, and characters that turn the direction of writing.
-_CONTROL, _BIDI = ("Cc", "Cs", "Zl", "Zp"), "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 #: Bytes of a JSON file that is read, at most.
 LARGEST_JSON = 256 << 20
 
@@ -180,11 +181,14 @@ def for_terminal(text: str) -> str:
     A file's name could otherwise move the cursor, change colors, or look like a line of its own.
     """
     return "".join(
-        char.encode("unicode_escape").decode()
-        if char in _BIDI or category(char) in _CONTROL
-        else char
+        char.encode("unicode_escape").decode() if is_control(char) else char
         for char in printable(text)
     )
+
+
+def is_control(char: str) -> bool:
+    """Whether a character controls a terminal, ends a line, or turns the direction of writing."""
+    return char in _DIRECTIONS or category(char) in _CONTROL
 
 
 def write_text(path: Path, text: str) -> None:

@@ -328,7 +328,7 @@ def test_other_scores_take_the_place_of_the_first(client: TestClient, review: Re
     session = ranking_of(review).session
     before = numbers_of(client, "sort=score")
     scores = replace(session.scores, score=-session.score)
-    review.rerank(Ranking(replace(session, scores=scores), ranking_of(review).detector), None)
+    review.show(Ranking(replace(session, scores=scores), ranking_of(review).detector), None)
     assert client.get("/api/status").json()["version"] == 2
     assert numbers_of(client, "sort=score") != before
 

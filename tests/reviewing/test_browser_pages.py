@@ -66,7 +66,7 @@ def test_ranked_again_while_the_page_is_open(
         # Nothing is marked: the page is ranked again by itself, and the current image stays.
         page.keyboard.press("ArrowRight")
         current = site.numbers(Query())[1]
-        review.rerank(photos.ranking, None)
+        review.show(photos.ranking, None)
         expect(page.locator("#toast")).to_have_text("Re-ranked with all views.")
         shows(page, site.numbers(Query()))
         eventually(lambda: place(page), site.numbers(Query()).index(current))
@@ -77,7 +77,7 @@ def test_ranked_again_while_the_page_is_open(
         page.keyboard.press("k")
         eventually(lambda: len(site.marks()), 1)
         before = site.numbers(Query())
-        review.rerank(first, None)
+        review.show(first, None)
         review.status = Status("done", "Ranked by all views.")
         expect(page.locator("#training-rerank")).to_have_text("Re-rank with all views")
         shows(page, before)

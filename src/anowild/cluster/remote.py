@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import tempfile
@@ -26,6 +27,7 @@ from anowild.data.readers.webdataset import SUFFIXES as TAR
 from anowild.data.sources import open_all
 from anowild.data.stores import file_system
 from anowild.errors import UserError
+from anowild.files import as_user_error
 
 #: Files that are fetched at a time: small ones cost a round trip each.
 AT_A_TIME = 8
@@ -240,6 +242,8 @@ def _fetch(url: str, files: Sequence[RemoteFile], paths: Sequence[Path]) -> None
         with ThreadPoolExecutor(min(AT_A_TIME, len(files))) as pool:
             list(pool.map(partial(_fetch_one, system), files, paths))
     except Exception as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise as_user_error(error, paths[0].parent) from error
         raise _unreachable(url, error) from error
 
 

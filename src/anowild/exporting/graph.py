@@ -18,7 +18,7 @@ class Outputs(NamedTuple):
 
     score: Tensor  # float64 [N]
     p_value: Tensor  # float64 [N], about the share of training images as odd, or odder
-    views: Tensor  # float64 [N, V], the score of each voice alone
+    views: Tensor  # float64 [N, V], the score of each view alone
     cues: Tensor  # float64 [N, K]
     heat: Tensor  # float32 [N, r, r] in [0, 1], where the image is odd; 0 where no view offers that
 

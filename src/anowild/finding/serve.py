@@ -139,7 +139,7 @@ class Training:
         kept, before = (load_limit(self.job.out / name) for name in (QUICK, MODEL))
         if kept is not None and (before is None or before.saved < kept.saved):
             save_limit(self.job.out / MODEL, kept.score)  # scores of all models mean the same
-        self.review.rerank(Ranking(session, detector), self.job.out / MODEL)
+        self.review.show(Ranking(session, detector), self.job.out / MODEL)
         self.review.status = Status("training", "Ranked by all views; the report is being written.")
         print("ranked again by all views", flush=True)
         try:

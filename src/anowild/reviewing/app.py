@@ -80,7 +80,7 @@ class Review:
     """Request handlers of a review.
 
     Args:
-        catalog: the scored images; :meth:`rerank` puts another in its place.
+        catalog: the scored images; :meth:`show` puts another in its place.
         store: keeps the marks.
         title: title of the page.
         model: folder of the model, which keeps the limit; None: it cannot be kept.
@@ -105,9 +105,9 @@ class Review:
         self._lock = threading.RLock()  # of changes and the tally
         self._tally = Tally()
         self._tallied: tuple[int, int] | None = None  # version of the marks that it counts
-        self.rerank(catalog, model)
+        self.show(catalog, model)
 
-    def rerank(self, catalog: Catalog, model: Path | None) -> None:
+    def show(self, catalog: Catalog, model: Path | None) -> None:
         """Show other scores of the same images from now on."""
         with self._lock:
             self.catalog, self.model = catalog, model

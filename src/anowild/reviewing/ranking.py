@@ -219,7 +219,7 @@ class Ranking:
         """Return the numbers of the images that a query asks for, in its order: int [K].
 
         Raises:
-            KeyError: it names an order, finding, folder or view that there is not.
+            KeyError, ValueError: it names an order, a finding or a view that there is not.
             IndexError: it names an image that there is not.
         """
         if query.like is not None:

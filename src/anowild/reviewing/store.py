@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
@@ -19,7 +18,7 @@ from typing import Any
 
 from anowild.data.spreadsheet import starts_formula
 from anowild.errors import UserError
-from anowild.files import as_user_error, printable, unreadable
+from anowild.files import as_user_error, is_control, printable, unreadable
 
 #: Possible verdicts on an image: it is usual; it is rubbish; it is odd, and wanted; nobody knows.
 VERDICTS = ("keep", "remove", "interesting", "unsure")
@@ -29,8 +28,6 @@ ODD = ("remove", "interesting")
 _EARLIER = {"odd": "remove"}
 #: Maximum lengths, in characters.
 MAX_REVIEWER_LENGTH, MAX_TAG_LENGTH = 64, 64
-#: Characters that change the direction of the text around them.
-_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 #: Name of the database in a review's folder.
 MARKS = "marks.sqlite"
 
@@ -380,9 +377,7 @@ def is_valid_text(text: object, most: int) -> bool:
         isinstance(text, str)
         and 0 < len(text) <= most
         and text == text.strip()
-        and not any(
-            unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _DIRECTIONS for c in text
-        )
+        and not any(map(is_control, text))
     )
 
 

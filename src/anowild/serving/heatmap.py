@@ -13,7 +13,7 @@ from anowild.data.display import display
 from anowild.data.seen import seen_box
 from anowild.reviewing.pictures import overlay
 
-#: Longer side of the picture in pixels, at most; smaller images are enlarged by a whole number to this least.
+#: Longer side of the picture in pixels, at most; smaller images are enlarged by a whole number, up to the second.
 LARGEST, SMALLEST = 1024, 256
 #: How much of the picture the brightest places of the map cover, as on the page of a review.
 OPACITY = 0.6

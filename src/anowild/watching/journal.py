@@ -48,7 +48,7 @@ CREATE TABLE images (
 #: How messages speak of the facts of :class:`About` that must not change.
 _CALLED = {
     "folder": "for the folder ", "model": "with the model ", "limit": "with the limit ",
-    "precision": "with the precision ", "views": "with the views ", "cues": "with the cues ",
+    "precision": "with the precision ",
 }  # fmt: skip
 
 
