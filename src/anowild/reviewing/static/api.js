@@ -3,8 +3,11 @@
 import { $ } from "./dom.js";
 
 const secret = document.querySelector("meta[name=secret]").content;
-const NO_ANSWER = "The server does not answer. Is `anowild find` still running? Earlier marks are stored.";
+const NO_ANSWER = "The server does not answer. Is the command that opened this page still running? Earlier marks are stored.";
+const CHANGES = ["/api/mark", "/api/tag", "/api/undo", "/api/grouped"];
+const STATUS = "/api/status"; // asked all the time: its answers do not end another error
 
+let unanswered = false; // the error says that there is no answer
 let lost = false; // the last change was not stored: the error stays until one is stored
 
 /** An answer that says no; `status` is that of HTTP, 0 without any answer. */
@@ -34,20 +37,23 @@ async function request(path, options, quiet = []) {
     answer = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    lost ||= options.method === "POST";
+    lost ||= CHANGES.includes(path);
+    unanswered = true;
     showError(NO_ANSWER);
     throw new Refused(0, NO_ANSWER);
   }
   if (!answer.ok) {
     const text = await answer.text();
     if (!quiet.includes(answer.status)) {
-      lost ||= options.method === "POST";
+      lost ||= CHANGES.includes(path);
+      unanswered = false;
       showError(text);
     }
     throw new Refused(answer.status, text);
   }
-  if (options.method === "POST") lost = false;
-  $("error").hidden = !lost;
+  if (CHANGES.includes(path)) lost = false;
+  if (unanswered || path !== STATUS) $("error").hidden = !lost;
+  unanswered = false;
   return answer;
 }
 
