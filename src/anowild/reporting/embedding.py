@@ -171,7 +171,7 @@ def shrunk(
     """
     data = b""
     for side, quality in sizes:
-        picture.thumbnail((side, side), Image.Resampling.BOX)
+        picture.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=2.0)
         file = io.BytesIO()
         picture.save(file, "WEBP", lossless=lossless, quality=50 if lossless else quality, method=4)
         data = file.getvalue()

@@ -196,7 +196,9 @@ def refuse_foreign_folder(folder: Path) -> None:
     if not folder.is_dir():
         return
     found = {path.name for path in folder.iterdir()}
-    if not found <= ours and not found & {FACTS, MARKS, REVIEWED}:
+    # Trainings and other work have a lock as well.
+    review = found & {FACTS, MARKS, REVIEWED} or ("lock" in found and found <= ours)
+    if found and not review:
         other = min(found - ours or found)
         raise UserError(
             f"{folder}: is no review, but holds other files ({printable(other)}); name a new folder"
