@@ -343,11 +343,12 @@ def test_page_runs(small: None, anowild: Run, digits: Array, name: str) -> None:
         else:
             give(thing, digits, number)
     page = next(page for page in PAGES if page.name == name)
+    names: dict[str, Any] = {}  # a block goes on from those before it
     for block in blocks(page):
         if block.language == "python":
             code = compile(block.text, f"{name}:{block.line}", "exec")
             if reason_of_python(block.text) is None:
-                exec(code, {})
+                exec(code, names)
         elif block.language in SHELL:
             for command in commands_of(block.text):
                 if reason_not_to_run(command) is None:
