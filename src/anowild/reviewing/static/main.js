@@ -110,7 +110,7 @@ const ACTIONS = [
   { name: "page-back", keys: ["["], text: "detail: previous page", run: inDetail(() => viewer.turnPage(-1)) },
   { name: "page-on", keys: ["]"], text: "detail: next page", run: inDetail(() => viewer.turnPage(1)) },
   { name: "help", keys: ["?"], text: "this list", run: keys.toggleHelp },
-  { name: "close", keys: ["Escape"], text: "close; select nothing; back from a group or from more like this", run: escape },
+  { name: "close", keys: ["Escape"], text: "close; select nothing; back to all images", run: escape },
 ];
 
 /** Fetches what depends on the scores, and shows it; the current image stays. */
