@@ -1,9 +1,9 @@
 """Image data: from sources to preprocessed images. Free of torch.
 
 `readers` decode sources, `crops` cuts objects out of frames, `preprocessing` brings an image to the
-form that the networks take, and `preprocess_choice` chooses how. `sources` opens what is given, `image_stream` reads it
-in batches, `image_set` holds it in memory, and `prefetch` reads in a thread ahead of the use. `dataset` packs sources into a data set on disk, `spreadsheet`
-reads and writes tables as CSV, `label_file` reads files of labels, `contamination` injects known
+form that the networks take, and `preprocess_choice` chooses how. `sources` opens what is given, `image_stream` reads
+it in batches, `image_set` holds it in memory, and `prefetch` reads in a thread ahead of the use. `dataset` packs
+sources into a data set on disk, `spreadsheet` reads and writes tables as CSV, `label_file` reads files of labels, `contamination` injects known
 anomalies, `download` fetches well-known sets, `stores` reaches those behind URLs.
 
 Of originals, `originals` reads the pixels again, `display` makes pictures for people of them, `seen` says what the

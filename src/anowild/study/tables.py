@@ -23,14 +23,12 @@ from anowild.study.trial import RESULT
 Row = dict[str, Any]
 #: Facts of a trial that each of its rows repeats.
 FACTS = ("set", "rate", "method", "seed", "resolution", "kimg", "train_seconds", "date", "machine")
-#: What every row has.
-_KINDS: dict[str, type] = {
-    "set": str, "rate": float, "method": str, "seed": int, "score": str, "auroc": float, "average_precision": float,
-}  # fmt: skip
-#: What every result has, beside its rows.
+#: What tells a trial from others; what every row has; and what every result has beside its rows.
+_OF_TRIALS: dict[str, type] = {"set": str, "rate": float, "method": str, "seed": int}
+_OF_ROWS: dict[str, type] = {**_OF_TRIALS, "score": str, "auroc": float, "average_precision": float}
 _OF_RESULTS: dict[str, type] = {
-    "set": str, "rate": float, "method": str, "seed": int, "resolution": int, "kimg": float, "test_images": int,
-    "threads": int, "train_seconds": float, "date": str, "machine": str,
+    **_OF_TRIALS, "resolution": int, "kimg": float, "test_images": int, "threads": int, "train_seconds": float,
+    "date": str, "machine": str,
 }  # fmt: skip
 
 
@@ -91,7 +89,7 @@ def read_rows(study: Path) -> list[Row]:
 
 def _check(row: Row) -> None:
     """Raise KeyError or ValueError where a row lacks a field, or has one of another kind."""
-    for name, kind in _KINDS.items():
+    for name, kind in _OF_ROWS.items():
         checked(kind, row[name], name)
     if row["method"] not in METHODS:
         raise ValueError(f"there is no method '{row['method']}'")

@@ -70,7 +70,9 @@ class Kept:
         try:
             calibration = Calibration.from_json(read_json(folder / CALIBRATION))
         except ValueError as error:
-            raise UserError(f"{folder / CALIBRATION}: is damaged ({error})") from error
+            raise UserError(
+                f"{folder / CALIBRATION}: is damaged ({error}); give `anowild study recalibrate`, which writes it anew"
+            ) from error
         found = cue_cache.load(folder / CUES)
         features = np.zeros((len(next(iter(found["training"].values()))), 0))
         if (folder / FEATURES).exists():

@@ -300,9 +300,10 @@ def _weights(fitted: Sequence[FittedView]) -> dict[str, float]:
 def _with_lookalikes(fitted: Sequence[FittedView]) -> list[FittedView]:
     """Add the cue of lookalikes to the views that know which training images are alike.
 
-    It is how odd these are to all views together. Anomalies that are many and alike are usual to what measures distances from the training images. Where
-    anything else finds them odd, an image is known by being like them; akin to label propagation (Zhu and
-    Ghahramani 2002). It is computed twice: the second time the new cue has a say in the scores.
+    It is how odd these are to all views together. Anomalies that are many and alike are usual to what measures
+    distances from the training images. Where anything else finds them odd, an image is known by being like them;
+    akin to label propagation (Zhu and Ghahramani 2002). It is computed twice: the second time the new cue has a
+    say in the scores.
     """
     found = list(fitted)
     knowing = [n for n, part in enumerate(found) if part.lookalikes is not None]
