@@ -303,9 +303,7 @@ class Review:
     def grouped(self, request: Request, body: dict[str, Any]) -> Response:
         """Return some images, and those of their groups that pass the filters of a query."""
         numbers = self._listed(body["images"])
-        if not isinstance(query := body["query"], dict):
-            raise TypeError("query")
-        members = self._members(numbers, {name: str(value) for name, value in query.items()})
+        members = self._members(numbers, request.query_params)
         return JSONResponse({"images": list(dict.fromkeys([*numbers, *members.tolist()]))})
 
     def _members(self, numbers: Sequence[int], parameters: Mapping[str, str]) -> Array:

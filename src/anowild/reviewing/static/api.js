@@ -32,12 +32,13 @@ export function address(path, parameters = {}) {
 }
 
 async function request(path, options, quiet = []) {
+  const storing = CHANGES.includes(path.split("?")[0]);
   let answer;
   try {
     answer = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    lost ||= CHANGES.includes(path);
+    lost ||= storing;
     unanswered = true;
     showError(NO_ANSWER);
     throw new Refused(0, NO_ANSWER);
@@ -45,13 +46,13 @@ async function request(path, options, quiet = []) {
   if (!answer.ok) {
     const text = await answer.text();
     if (!quiet.includes(answer.status)) {
-      lost ||= CHANGES.includes(path);
+      lost ||= storing;
       unanswered = false;
       showError(text);
     }
     throw new Refused(answer.status, text);
   }
-  if (CHANGES.includes(path)) lost = false;
+  if (storing) lost = false;
   if (unanswered || path !== STATUS) $("error").hidden = !lost;
   unanswered = false;
   return answer;

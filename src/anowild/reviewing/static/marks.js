@@ -1,6 +1,6 @@
 // Marks and tags: of the current image, of a selection, or of a group of alike images.
 
-import { json, numbers, post } from "./api.js";
+import { address, json, numbers, post } from "./api.js";
 import { $, announce, count, element, images, say, shownScore } from "./dom.js";
 import { query } from "./filters.js";
 import { choose, moveTo } from "./grid.js";
@@ -12,8 +12,7 @@ async function targets() {
   if (state.detail) return [current()];
   const named = review.chosen.size ? [...review.chosen] : review.order.length ? [current()] : [];
   if (!named.length || !state.group || state.members !== null) return named;
-  const shown = Object.fromEntries(Object.entries(query()).map(([name, value]) => [name, String(value ?? "")]));
-  return (await post("/api/grouped", { images: named, query: shown })).images;
+  return (await post(address("/api/grouped", query()), { images: named })).images;
 }
 
 /** Marks the current image or the selection, and goes to the next image. */
